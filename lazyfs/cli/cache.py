@@ -34,7 +34,7 @@ def command(context: click.Context, directory: str | None) -> None:
 
 @contextmanager
 def _opened(directory: str | None) -> "Iterator[Cache]":
-    """Opens the cache beside the mounts that use it, for the block. Raises UsageError for errors of the
+    """Opens the cache for the block, while mounts go on using it. Raises UsageError for errors of the
     cache."""
     from lazyfs.daemon.cache_directory import default_cache
     from lazyfs_cache import CacheError, open_cache
@@ -126,8 +126,8 @@ def pin(directory: str | None, /, path: str, proxy: str | None, **tls_files: str
 
 
 def _located(text: str) -> "MountedPath":
-    """Returns the place of a path in a mount; if no file has this path, the place of the image of this
-    name."""
+    """Returns the place of a path in a mount. If the text is no path there, returns the place of the image of
+    that name."""
     from lazyfs.daemon.mounted_path import NoSuchPath, locate
     from lazyfs.runtimes.find_image import find, is_path, node_mounts
 

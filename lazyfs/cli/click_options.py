@@ -1,4 +1,4 @@
-"""Click's options, made of `options.Option`."""
+"""Makes click's options from `options.Option`."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from lazyfs.cli.options import Option
 
 
 def with_options(options: Sequence[Option]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Returns a decorator that gives a command the options."""
+    """Returns a decorator that adds the options to a click command."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         for option in reversed(options):

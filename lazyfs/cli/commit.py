@@ -1,4 +1,4 @@
-"""`lazyfs commit`: makes a revision of what a plan's shards have converted."""
+"""`lazyfs commit`: makes a revision of the images that the shards of a plan have converted."""
 
 from datetime import UTC, datetime
 

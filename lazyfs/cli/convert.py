@@ -1,4 +1,4 @@
-"""`lazyfs convert`: one shard of a plan."""
+"""`lazyfs convert`: converts the images of one shard of a plan."""
 
 import click
 

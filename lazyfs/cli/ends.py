@@ -1,4 +1,5 @@
-"""The begin and the end of every command: clean streams first, and one line for an error at the end."""
+"""The beginning and the end of every command: prepares the streams, and turns an error into one line and an
+exit code."""
 
 import io
 import sys
@@ -10,7 +11,8 @@ from lazyfs.system.command_line import hide_accounts
 
 
 def begin() -> None:
-    """Prepares the process: its streams, its signals, the command line that others see."""
+    """Prepares the process: opens missing standard streams, resets SIGCHLD, and hides the accounts in its
+    command line."""
     clean_start.open_standard_streams()
     hide_accounts()
     clean_start.expect_children()
@@ -25,8 +27,8 @@ def begin() -> None:
 def exit_code_of(
     command: Callable[[], object], *, debug: bool = False, also_tell: Callable[[str], None] | None = None
 ) -> int:
-    """Runs a command and returns its exit code; a LazyfsError becomes one line on stderr, which `also_tell`
-    gets too. `debug`: the error is raised."""
+    """Runs a command and returns its exit code. Prints a LazyfsError as one line on stderr, and passes its
+    message to `also_tell`. `debug`: raises the error instead."""
     try:
         result = command()
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""`lazyfs exec`: a command beside mounts that only it sees."""
+"""`lazyfs exec`: runs a command with mounts that only this command sees."""
 
 import os
 from functools import partial
@@ -69,7 +69,8 @@ def command(arguments: tuple[str, ...], mounts: tuple[str, ...], config: str | N
 
 
 def _places(text: str) -> tuple[str, str]:
-    """Returns source and mount point of `SOURCE=/PATH`; a URL may have further equal signs in it."""
+    """Returns (source, mount point) of `SOURCE=/PATH`; a source that is a URL may itself contain equal
+    signs."""
     source, separator, path = text.rpartition("=/")
     if not separator or not source:
         raise UsageError(f"--mount {text!r}: write URL=/PATH, such as http://origin/repo=/cvmfs/repo")

@@ -14,7 +14,7 @@ from lazyfs.repository.keys import Keys
 from lazyfs.store import open_store
 
 WAIT = 600
-"""Seconds to wait for publishers under way, unless told otherwise."""
+"""Default of the seconds to wait for publishers that are at work."""
 
 
 class _Shown(CollectObserver):

@@ -21,7 +21,7 @@ from lazyfs.store import open_store, reader
 
 
 class HistorySource:
-    """The history that one revision leads to."""
+    """The history of a repository, starting from one revision."""
 
     def __init__(self, newest: Revision, tree: StoredTree, read: Read) -> None:
         self.newest = newest
@@ -41,15 +41,15 @@ class HistorySource:
         return StoredTree(self._read, root)
 
     def names(self) -> dict[int, list[str]]:
-        """Returns the names that keep revisions, by their numbers."""
+        """Returns a revision's number -> the names that keep it."""
         found: dict[int, list[str]] = {}
         for kept in self.history.names:
             found.setdefault(kept.number, []).append(kept.name)
         return found
 
     def is_kept(self, replaced: int | None, now: float) -> bool:
-        """Returns True if a revision that was `replaced` at this time is kept without a name; None: it was
-        not replaced."""
+        """Returns True if a revision is kept even without a name. `replaced`: the time at which a newer
+        revision replaced it; None for the newest."""
         return replaced is None or replaced + self.newest.params.keep_days * DAY > now
 
     def changes(self, past: PastRevision) -> list[Change]:
@@ -57,7 +57,8 @@ class HistorySource:
         return decode_changes(self._read(past.more)) if past.more else past.changes
 
     def place(self, image: str) -> str | None:
-        """Returns the path that an image's name means in the newest revision, None if there is none."""
+        """Returns the path in the newest revision that an image's name means; None if there is no such
+        image."""
         try:
             return find_place(self._tree, image) or None
         except UsageError:
@@ -66,8 +67,9 @@ class HistorySource:
 
 @contextmanager
 def open_history(location: str, settings: dict[str, Any]) -> Iterator[HistorySource]:
-    """Opens the history of a store directory or bucket, or of an http(s) URL with a mount's settings for the
-    connection and the trust. Raises UsageError, TransportError, TrustError."""
+    """Opens the history of a store (a directory or bucket) or of an http(s) URL. `settings`: settings of a
+    mount for the connection and the trust; used for a URL only. Raises UsageError, TransportError,
+    TrustError."""
     if not location.startswith(("http://", "https://")):
         store = open_store(location)
         newest = read_revision(store)

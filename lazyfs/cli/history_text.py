@@ -11,7 +11,7 @@ from lazyfs.core.params import FLAT
 
 _SIGNS = {"came": "+", "went": "-", "moved": "~"}
 SHORT = 12
-"""Hex digits of a digest, as people compare them."""
+"""Hex digits that are shown of a digest."""
 
 
 def change_lines(changes: Iterable[Change]) -> Iterator[str]:
@@ -45,17 +45,17 @@ def is_profile(change: Change) -> bool:
 
 
 def shown_digest(part: bytes) -> str:
-    """Returns a digest in hex; a link's own target, which is no digest, as text."""
+    """Returns a digest in hex; the target of a link, which is no digest, as text."""
     return part.hex() if len(part) == SIZE else os.fsdecode(part)
 
 
 def moment(seconds: int) -> str:
-    """Returns a time as people and scripts read it."""
+    """Returns a time as text that people and scripts can read."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def revision_line(past: PastRevision, names: Iterable[str], note: str = "") -> str:
-    """Returns the line of one revision: number, time, names, and the way it was made."""
+    """Returns the line for one revision: its number, time, names, and how it was made."""
     kept = "".join(f" ({name})" for name in names)
     restored = f"  rolled back to {past.restored}" if past.restored else ""
     return f"revision {past.number}  {moment(past.time)}{kept}{restored}{note}"

@@ -1,4 +1,4 @@
-"""`lazyfs run --check-isolation`: the observations of a probe inside each runtime."""
+"""`lazyfs run --check-isolation`: what a probe inside each runtime has seen."""
 
 from lazyfs.cli.say import say, say_json
 from lazyfs.core.errors import LazyfsError
@@ -10,8 +10,8 @@ from lazyfs.runtimes.settings import read_settings
 
 
 def say_isolation(wanted: str | None, level: str, *, as_json: bool) -> int:
-    """Prints the checks of the wanted runtime, or of all. Returns 1 if the wanted one fails the level, or if
-    no runtime passes it."""
+    """Prints the checks of the `wanted` runtimes (names separated by commas; None for the site's). Returns 0
+    if one of them passes the level of isolation, otherwise 1."""
     settings = read_settings()
     names = settings.runtimes if wanted is None else wanted.split(",")
     passing = 0
@@ -41,7 +41,8 @@ def say_isolation(wanted: str | None, level: str, *, as_json: bool) -> int:
 
 
 def _checks(runtime: Runtime) -> tuple[tuple[Check, ...], str]:
-    """Returns the checks, or the reason why there are none."""
+    """Returns (the checks of a runtime, an empty text); or (no checks, the reason why they could not be
+    made)."""
     probe = runtime.probe()
     if not probe.usable:
         return (), probe.says

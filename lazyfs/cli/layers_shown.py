@@ -1,4 +1,4 @@
-"""The progress of images: a bar for each on a terminal, a line for each layer in a log."""
+"""Progress of reading images: a bar for each image on a terminal, a line for each layer in a log."""
 
 import sys
 from collections.abc import Callable
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 NAME_WIDTH = 30
-"""Characters of an image's name before its bar, so that a line with bar and figures has less than 80."""
+"""Characters of an image's name before its bar: name, bar and figures together take fewer than 80."""
 
 
 class ShownLayers(PublishObserver):

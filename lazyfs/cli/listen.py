@@ -19,12 +19,13 @@ from lazyfs.sync.settings import read_settings
 from lazyfs.sync.state import Busy
 
 SETTLE = 2.0
-"""Seconds from the first push to its run, into which go other tags and images that are pushed with it."""
+"""Seconds to wait after the first push, so that its run also takes the tags and images pushed right after
+it."""
 LOOK = 3600.0
-"""Seconds without a push after which the queue is looked at again."""
+"""Seconds after which waiting for a push begins anew."""
 PAUSE, TRIES = 60.0, 5
-"""Seconds after a run that the store refused, and tries of the same pushes; then the next full run brings
-them."""
+"""Seconds between two tries of the same pushes, and the most tries. If all fail, the next full run publishes
+the images."""
 
 
 @click.command()
@@ -85,7 +86,7 @@ def _tell(name: str, status: int) -> None:
 
 
 def _run(runs: ServiceRuns, names: list[str], pushes: list[Push]) -> None:
-    """Makes a run for pushes, once another run has ended; tries again if the store is in the way."""
+    """Makes a run for pushes, after waiting for any other run to end; retries if the run fails."""
     tries = 0
     while tries < TRIES:
         try:

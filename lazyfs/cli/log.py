@@ -16,7 +16,7 @@ from lazyfs.core.history.records import Change, PastRevision
 from lazyfs.core.image_names import candidates
 
 FEW = 20
-"""Revisions shown unless told otherwise."""
+"""Revisions that are shown by default."""
 
 
 @click.command()
@@ -96,8 +96,8 @@ def _show_image(source: HistorySource, image: str, number: int | None, as_json: 
 
 
 def _changes_of(source: HistorySource, image: str) -> Iterator[tuple[PastRevision, Change]]:
-    """Yields the changes of the place that a name means. Among all places that there ever were, the best
-    match counts, as everywhere."""
+    """Yields each change of the image that a name means, with its revision. If the newest revision has no
+    such image, the name may mean any place that was ever in the tree."""
     place = source.place(image)
     wanted = {place.encode(errors="surrogateescape")} if place else None
     registries: set[str] = set()

@@ -54,7 +54,7 @@ COMMANDS: dict[str, str] = {
 
 
 class Commands(click.Group):
-    """A group that imports the module of the requested command only."""
+    """A click group that imports only the module of the requested command."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
@@ -90,7 +90,7 @@ def lazyfs(ctx: click.Context, debug: bool) -> None:
 def main(argv: list[str] | None = None, also_tell: Callable[[str], None] | None = None) -> int:
     """Runs one command and returns its exit code; prints a LazyfsError as one line on stderr.
 
-    `also_tell` gets the message of such an error too.
+    `also_tell`: called with the message of such an error.
     """
     begin()
     arguments: dict[str, Any] = {} if argv is None else {"args": argv}

@@ -54,7 +54,8 @@ def command(places: tuple[str, ...], foreground: bool, config: str | None, **opt
 
 
 def _stay(settings: "Settings", origins: "dict[str, Origin]") -> None:
-    """Serves the mount in this process; under systemd, the one of the unit's last process."""
+    """Serves the mount in this process. Under systemd, takes over the mount of the unit's previous process if
+    there is one."""
     from lazyfs.daemon import process
     from lazyfs.daemon.log import DaemonLog
     from lazyfs.daemon.survival import descriptor_store

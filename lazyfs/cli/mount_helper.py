@@ -18,14 +18,14 @@ IGNORED = (
     "ro", "rw", "defaults", "auto", "noauto", "nouser", "users", "nofail", "_netdev", "nosuid", "nodev",
     "exec", "noatime", "relatime", "async", "allow_other",
 )  # fmt: skip
-"""Options that are ignored: mount(8) and fstab use them themselves, or every mount has them."""
+"""Options that are ignored, because mount(8) and fstab handle them or because they hold for every mount."""
 NO_SOURCE = ("none", "lazyfs")
-"""Sources in place of a URL if the repositories are in the `config` file. mount(8) makes an absolute path of
-such a source if the working directory has a file of that name."""
+"""Values of SOURCE that stand for no URL, for mounts whose repositories are in the `config` file. If the
+working directory has a file of that name, mount(8) turns the value into an absolute path."""
 
 
 def arguments(argv: list[str]) -> list[str]:
-    """Returns the arguments of `lazyfs mount` for the arguments that mount(8) passes. Raises UsageError."""
+    """Translates the arguments from mount(8) into those of `lazyfs mount`. Raises UsageError."""
     try:
         found, places = getopt.gnu_getopt(argv, "sfnvrwo:t:N:")
     except getopt.GetoptError as error:
@@ -48,9 +48,9 @@ def arguments(argv: list[str]) -> list[str]:
 
 
 def main() -> int:
-    """Runs as /sbin/mount.lazyfs; mount(8) shows the output and passes the exit code on.
+    """Runs as /sbin/mount.lazyfs. mount(8) shows its output and passes its exit code on.
 
-    An automounter shows no output, so the reason of a failed mount is written to the system's log too.
+    An automounter shows no output, so the reason of a failed mount is also written to the system log.
     """
 
     def log(message: str) -> None:

@@ -1,4 +1,4 @@
-"""A mount's status in lines for people: first its health, then its costs."""
+"""A mount's status as lines for people: health first, then costs."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -52,7 +52,7 @@ def counted(counts: Mapping[str, int]) -> str:
 
 
 def average_wait(before: CounterStatus, now: CounterStatus) -> float:
-    """Returns the average seconds of a round of waiting between two snapshots."""
+    """Returns the average duration, in seconds, of the waits between two snapshots."""
     rounds = sum(now.waits) - sum(before.waits)
     return (now.wait_seconds - before.wait_seconds) / rounds if rounds > 0 else 0.0
 

@@ -1,8 +1,8 @@
-"""The options of a command as data, and a quick reader of them for the start of a program.
+"""The options of a command as data, and a quick reader for them that makes the start of a program faster.
 
-Click makes its own options of the same data (`click_options`), but importing click takes 20 ms, and each job
-would wait for them. So the quick reader takes the command lines that are surely right, and leaves every other
-one to click: abbreviations, mistakes, --help.
+Click makes its own options from the same data (`click_options`), but importing click would cost each job 20
+ms. So the quick reader handles the command lines that are certainly correct, and leaves all others to click:
+abbreviations, mistakes, --help.
 """
 
 from collections.abc import Sequence
@@ -15,24 +15,24 @@ class Option(NamedTuple):
     flags: tuple[str, ...]
     """All spellings, such as `-B` and `--bind`."""
     name: str
-    """The name of the value for the command's function."""
+    """The name of the function's argument that gets the value."""
     help: str
     metavar: str | None = None
     multiple: bool = False
-    """True if it may be given several times; the value is a tuple then."""
+    """True if the option may be given several times; its value is then a tuple."""
     is_flag: bool = False
-    """True if it takes no value; the value is a bool then."""
+    """True if the option takes no value; its value is then a bool."""
     choices: tuple[str, ...] = ()
     """The values that are allowed; empty if all are."""
     default: str | None = None
     least: int | None = None
-    """The least value, if it is a whole number; the value is an int then."""
+    """The least value of an option for whole numbers, whose value is an int; None for other options."""
 
 
 def read_quickly(options: Sequence[Option], words: Sequence[str]) -> tuple[list[str], dict[str, Any]] | None:
-    """Returns the arguments and the options' values; None for a command line that is not surely right.
+    """Returns (arguments, option name -> value); None for a command line that is not certainly correct.
 
-    As click does it: options may stand between arguments, and after `--` there are only arguments.
+    As in click, options may stand between arguments, and all words after `--` are arguments.
     """
     by_flag = {flag: option for option in options for flag in option.flags}
     values: dict[str, Any] = {option.name: _nothing(option) for option in options}
@@ -64,8 +64,8 @@ def _nothing(option: Option) -> Any:
 
 
 def _is_allowed(option: Option, value: str | bool, *, with_sign: bool) -> bool:
-    """Returns True if the value is one that click takes as it is. `with_sign`: it follows `=`, so that it may
-    begin with a dash."""
+    """Returns True if click would accept this value too. `with_sign`: True if the value follows `=`; it may
+    then begin with a dash."""
     if isinstance(value, bool):
         return True
     if option.least is not None:

@@ -1,4 +1,4 @@
-"""`lazyfs plan`: what has to be converted, for shards on many machines."""
+"""`lazyfs plan`: lists the images that have to be converted, for shards on many machines."""
 
 import platform as host
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""`lazyfs podman-store`: images of a mount for podman, as if it had pulled them."""
+"""`lazyfs podman-store`: offers images of a mount to podman as if it had pulled them."""
 
 import os
 import shlex

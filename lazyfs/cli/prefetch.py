@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from lazyfs.system.mountpoint import Mount
 
 LOOK = 0.25
-"""Seconds between two questions about the daemon's progress."""
+"""Seconds between two queries of the daemon's progress."""
 BEGIN_SECONDS = 60.0
-"""Seconds in which the daemon finds the image: it may have to fetch catalogs."""
+"""Seconds for the daemon to find the image; it may have to fetch catalogs."""
 
 
 @click.command("prefetch")
@@ -55,7 +55,7 @@ def command(image: str, mountpoint: str | None, as_json: bool) -> int:
 
 
 def _place(image: str, mountpoint: str | None) -> "tuple[Mount, str]":
-    """Returns the mount that has the image, and the image's path below the mount point. Raises UsageError."""
+    """Returns (the mount that has the image, the image's path below the mount point). Raises UsageError."""
     from lazyfs.daemon.control_client import mounted_at
     from lazyfs.runtimes.find_image import find, node_mounts, sort_mounts
 

@@ -1,4 +1,5 @@
-"""`lazyfs preload`: a repository, or some of its images, in a directory of nodes without a network."""
+"""`lazyfs preload`: copies a repository, or some of its images, into a directory for nodes without a
+network."""
 
 import os
 
@@ -16,7 +17,8 @@ from lazyfs.repository.preload import Preload
 from lazyfs.store import create_store
 
 PARTIAL = ".partial"
-"""A file in the directory if it holds some images only: a catalog there says nothing of what is below it."""
+"""The name of a marker file: the directory holds only some images, so an object that a catalog names may be
+missing."""
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""`lazyfs probe`: tells in one line and an exit code if mounts are well."""
+"""`lazyfs probe`: tells in one line, and by its exit code, whether mounts are well."""
 
 import click
 
@@ -6,8 +6,8 @@ from lazyfs.cli.say import say
 
 
 class _Misuse(click.UsageError):
-    """A wrong command line. Its exit code says UNKNOWN; click's own exit code, 2, would say that the mount is
-    dead."""
+    """A wrong command line. It exits with 3 (UNKNOWN), because click's own exit code, 2, would mean that the
+    mount is dead."""
 
     exit_code = 3
 

@@ -23,7 +23,7 @@ from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import Store, open_store, reader
 
 SHOWN_MISSING = 5
-"""Paths of a list that an image lacks, shown by name."""
+"""The most missing paths of a list that are shown by name."""
 
 
 @click.group("profile")

@@ -1,4 +1,4 @@
-"""The outcomes of `lazyfs profile`, as text, JSON and lists of paths."""
+"""The results of `lazyfs profile` as text, JSON and lists of paths."""
 
 import json
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from lazyfs.images.profiles.published import PublishedProfile
 
 
 def held_in_lines(paths: Iterable[bytes]) -> list[str]:
-    """Returns the paths that a line of a list can hold, with a leading /: those of UTF-8 without control
+    """Returns the paths, with a leading /, that fit on a line of a list: those in UTF-8 without control
     characters."""
     texts = ("/" + path.decode(errors="replace") for path in paths)
     return [text for text in texts if escaped(text) == text and "\N{REPLACEMENT CHARACTER}" not in text]
@@ -24,7 +24,7 @@ def file_bundle(paths: list[str]) -> list[str]:
 
 
 def fields(name: str, report: profiles.ProfileReport) -> dict[str, Any]:
-    """Returns what a publish of a profile has done, for JSON."""
+    """Returns the result of publishing a profile, for JSON."""
     return {
         "repository": name,
         "revision": report.revision.number,
@@ -54,7 +54,7 @@ def shown_profile(found: PublishedProfile, size: int) -> dict[str, Any]:
 
 
 def lines(name: str, report: profiles.ProfileReport) -> list[str]:
-    """Returns what a publish of a profile has done."""
+    """Returns the result of publishing a profile, as lines for people."""
     beyond = f"; {report.left_out} more left out: too large for a start" if report.left_out else ""
     news = "" if report.changed else ": up to date"
     return [

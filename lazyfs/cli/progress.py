@@ -1,4 +1,5 @@
-"""Progress on standard error: one line that changes on a terminal, a line every ten seconds in a log."""
+"""Progress on standard error: one line that is redrawn on a terminal, or a new line every ten seconds in a
+log."""
 
 import sys
 import time
@@ -29,7 +30,8 @@ class Counter:
             sys.stderr.flush()
 
     def show(self, line: str) -> None:
-        """Shows the line, unless one was shown a moment ago."""
+        """Shows the line; does nothing if a line was shown less than TERMINAL_EVERY or LOG_EVERY seconds
+        ago."""
         now = time.monotonic()
         if not self._enabled or now - self._last < (TERMINAL_EVERY if self._terminal else LOG_EVERY):
             return

@@ -1,4 +1,4 @@
-"""The progress of one long work on standard error: a bar on a terminal, a line every ten seconds in a log."""
+"""Progress of one long task on standard error: a bar on a terminal, a line every ten seconds in a log."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -42,7 +42,7 @@ class ProgressBar:
             self._bar.stop()
 
     def show(self, done: int, total: int, text: str) -> None:
-        """Shows the progress of the work. `total`: 0 if it is not known yet."""
+        """Shows the progress of the task. `total`: 0 if it is not known yet."""
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, total=total or None, text=text)
         else:

@@ -1,4 +1,5 @@
-"""`lazyfs prun`: a job in PanDA's notation, run on this machine or written down for a batch system."""
+"""`lazyfs prun`: a job in the notation of PanDA's prun, run on this machine or prepared for a batch
+system."""
 
 import json
 import os
@@ -29,7 +30,7 @@ _OF_THE_GRID = {
     "--forceStaged": False,
     "--official": False,
 }
-"""Options of PanDA's prun that concern the grid alone -> True if they take a value."""
+"""Options of PanDA's prun that concern only the grid -> True if they take a value."""
 
 
 def _with_options_of_the_grid(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,7 +89,7 @@ def command(
 
 
 def _new_directory(name: str) -> str:
-    """Returns the path of the output directory, which must be new or empty. Raises UsageError."""
+    """Returns the path of the output directory. Raises UsageError unless it is new or empty."""
     path = os.path.abspath(name.rstrip("/"))
     if os.path.lexists(path) and not (os.path.isdir(path) and not os.listdir(path)):
         raise UsageError(f"--outDS {name}: {path} exists already; take another name")
@@ -143,7 +144,8 @@ def _names(text: str | None) -> tuple[str, ...]:
 
 
 def _input_list(option: str | None, job: GridJob) -> dict[str, str]:
-    """Returns name -> content of the file that lists the input files. Raises UsageError."""
+    """Returns the file that --writeInputToTxt asks for, as {its name: its content}; the content is the names
+    of the input files. Empty without the option. Raises UsageError."""
     from lazyfs.runtimes.grid_job import input_list
 
     if option is None:
@@ -154,7 +156,8 @@ def _input_list(option: str | None, job: GridJob) -> dict[str, str]:
 
 
 def _run(job: GridJob, directory: str | None, lists: dict[str, str]) -> int:
-    """Runs the job on this machine; what it wrote is printed, and kept below --outDS."""
+    """Runs the job on this machine and prints its output; keeps its results in `directory`, unless that is
+    None. Returns the exit code."""
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="lazyfs-prun-") as private:
@@ -184,7 +187,8 @@ def _show(result: JobResult) -> None:
 
 
 def _write(system: str, job: GridJob, lists: dict[str, str]) -> int:
-    """Writes the job's directory with its submit file, and says how it is submitted."""
+    """Writes the job's directory with its submit file, and prints the command that submits it. Returns the
+    exit code."""
     from lazyfs.runtimes.submit_files import write_htcondor, write_slurm
 
     made = (write_htcondor if system == "htcondor" else write_slurm)(job, lists)

@@ -34,12 +34,12 @@ PULL_OPTIONS = (
     ),
     Option(("--plain-http",), "plain_http", "The registry speaks HTTP without TLS.", is_flag=True),
 )
-"""The options; a command passes their values to `pull_function`."""
+"""The options. A command passes their values to `pull_function`."""
 
 
 def pull_function(wishes: dict[str, Any]) -> "Callable[[str], FoundImage] | None":
-    """Returns a function that brings an image to this machine; None if nothing may be pulled. Takes the
-    options' values out of `wishes`. What pulling needs is imported when something is pulled."""
+    """Returns a function that pulls an image to this machine; None if nothing may be pulled. Removes the
+    values of these options from `wishes`. Modules for pulling are imported when something is pulled."""
     registry = {name: wishes.pop(name) for name in (option.name for option in PULL_OPTIONS)}
     if registry["no_pull"] or registry["pull"] == "never":
         return None

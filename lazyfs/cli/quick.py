@@ -1,4 +1,5 @@
-"""`lazyfs run` without click, for the command lines that are surely right; all else goes to `main`."""
+"""Runs `lazyfs run` without click if the command line is certainly correct; passes all other command lines to
+`main`."""
 
 import os
 import sys
@@ -7,8 +8,8 @@ from lazyfs.cli.ends import begin, exit_code_of
 
 
 def main() -> int:
-    """Runs the command line of this process and returns the exit code. Does not return where a program has
-    been started: this process ends at once, since to take down an interpreter takes 8 ms."""
+    """Runs the command line of this process and returns the exit code. After a program has been run it does
+    not return, but ends the process at once: an orderly shutdown of the interpreter takes 8 ms."""
     if sys.argv[1:2] == ["run"]:
         from lazyfs.cli.options import read_quickly
         from lazyfs.cli.run_program import OPTIONS, run_program

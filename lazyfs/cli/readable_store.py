@@ -1,4 +1,4 @@
-"""Opens what is only read: a store, or the URL at which one is served."""
+"""Opens a store for reading, from its location or from the URL at which it is served."""
 
 import logging
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from lazyfs.store import ReadableStore, open_store
 
 @contextmanager
 def open_readable(location: str) -> Iterator[ReadableStore]:
-    """Opens a store's directory or bucket, or its http(s) URL. Raises UsageError."""
+    """Opens a store for reading: a directory or bucket, or its http(s) URL. Raises UsageError."""
     if not location.startswith(("http://", "https://")):
         yield open_store(location)
         return

@@ -1,4 +1,4 @@
-"""The options of every command that reads images."""
+"""The options that all commands which read images have."""
 
 import platform as host
 from collections.abc import Callable
@@ -34,7 +34,7 @@ bind_point_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.op
 
 
 def read_bind_points(paths: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns the values of `bind_point_option` as images take them. Raises UsageError."""
+    """Returns the values of `bind_point_option`, checked and sorted. Raises UsageError."""
     found = set()
     for path in paths:
         try:
@@ -45,14 +45,15 @@ def read_bind_points(paths: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def registry_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options; the command takes them as `**registry` and passes them to `image_options`."""
+    """Decorator that adds the options. The command takes them as `**registry` and passes them to
+    `image_options`."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
 def image_options(registry: dict[str, Any], *, allow_public: bool) -> ImageOptions:
-    """Returns the values of the options. Raises UsageError."""
+    """Returns the ImageOptions for the values of the options. Raises UsageError."""
     return ImageOptions(
         platform=parse_platform(registry["platform"] or host.machine()),
         platform_asked=registry["platform"] is not None,

@@ -1,4 +1,4 @@
-"""`lazyfs reload`: another version or other settings under a live mount."""
+"""`lazyfs reload`: gives a live mount another version of lazyfs or other settings."""
 
 import time
 from typing import Any
@@ -10,7 +10,7 @@ from lazyfs.cli.setting_options import setting_options
 from lazyfs.core.errors import LazyfsError, UsageError
 
 SECONDS = 60.0
-"""Seconds until the new daemon must serve."""
+"""Seconds within which the new daemon has to serve the mount."""
 LOOK = 0.05
 LIVE = (
     "proxy", "ca", "client_cert", "client_key", "http", "cache_limit", "cache_policy", "cache_keep_free",

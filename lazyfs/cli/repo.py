@@ -22,7 +22,7 @@ from lazyfs.repository.stored_history import read_history
 from lazyfs.store import open_store
 
 WARN_BEFORE = timedelta(days=60)
-"""`resign` warns about metadata that it cannot renew and that expires sooner than this."""
+"""`resign` warns if metadata that it cannot renew expires sooner than this."""
 
 _expiry_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
     "--expiry",

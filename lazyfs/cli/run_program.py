@@ -1,4 +1,4 @@
-"""Runs a program from an image, or explains how it would be run, and says how it ended."""
+"""Runs a program from an image and reports how it ended; or explains how the program would be run."""
 
 import json
 import time
@@ -63,7 +63,8 @@ def _start(
     as_json: bool,
     result: str | None,
 ) -> int:
-    """Starts the program, and says or writes how it ended. Returns the exit code."""
+    """Starts the program, and writes how it ended: to stderr if `as_json`, and to the file `result`. Returns
+    the exit code."""
     begun = time.monotonic()
     try:
         prepared = prepare(image, arguments, options, pull=pull)
@@ -94,7 +95,8 @@ def _write(path: str, document: dict[str, Any]) -> None:
 
 
 def _explain(prepared: PreparedRun, *, hidden: set[str], as_json: bool) -> None:
-    """Prints the plan of a start. The values of the `hidden` variables, which may be secrets, are masked."""
+    """Prints the plan of a start. `hidden`: names of variables whose values are masked, because they may be
+    secrets."""
     import shlex
 
     from lazyfs.cli.say import say, say_json

@@ -1,4 +1,4 @@
-"""Prints all text for people, with each line escaped, because strangers choose the names in it."""
+"""Prints all text for people. Each line is escaped, because strangers choose the names in it."""
 
 import io
 import json
@@ -10,7 +10,8 @@ from lazyfs.core.printable import escaped, escaped_json
 
 
 def say(*lines: str, err: bool = False) -> None:
-    """Prints lines; a line feed within one is shown as an escape. `err`: on standard error."""
+    """Prints lines; a line feed within a line is shown as an escape. `err`: True to print on standard
+    error."""
     for line in lines:
         click.echo(escaped(line), err=err)
 

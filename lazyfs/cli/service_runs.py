@@ -1,4 +1,5 @@
-"""Runs of a service, made by `lazyfs sync` and `lazyfs listen`: with its lists, state, events and site."""
+"""Runs of a service for `lazyfs sync` and `lazyfs listen`: connects them with its lists, state, events and
+site."""
 
 import os
 import platform as host
@@ -32,7 +33,7 @@ from lazyfs.sync.status_directory import default_status_directory
 
 SITE_IN_STORE = "status"
 SHOWN_EVENTS = 500
-"""Latest events on the status site."""
+"""The most events on the status site; the latest are shown."""
 
 
 class ServiceRuns:
@@ -41,8 +42,8 @@ class ServiceRuns:
     def __init__(
         self, store: str, keys: str | None, settings: Settings, status: str | None, *, quiet: bool
     ) -> None:
-        """`status`: the status directory, if it is not the default one. `quiet`: nothing is said of
-        progress. Raises as open_repository."""
+        """`status`: the status directory; None for the default one. `quiet`: True to show no progress. Raises
+        as open_repository."""
         self._repository = open_repository(store, keys)
         self._location = store
         self._settings = settings
@@ -68,9 +69,9 @@ class ServiceRuns:
         wait: float = 0.0,
         dask: str | None = None,
     ) -> Report:
-        """Makes the tree what the lists wish. `dask`: the address of a scheduler whose workers read the
-        images. Raises LazyfsError; Busy if another run is still at work after
-        `wait` seconds."""
+        """Makes the tree what the lists wish. `dask`: the address of a Dask scheduler whose workers read the
+        images. `wait`: seconds to wait for another run to end. Raises LazyfsError; Busy if that run has not
+        ended by then."""
         forgotten = tuple(map(wishlists.shown_name, forget))
         meant = frozenset(map(wishlists.shown_name, accept_shorter))
         with (
@@ -98,8 +99,8 @@ class ServiceRuns:
         return report
 
     def take(self, names: list[str], pushes: Sequence[Push], wait: float) -> Report:
-        """Publishes the pushed images that are wished. Waits `wait` seconds for another run to end. Raises
-        LazyfsError; Busy if it has not ended by then."""
+        """Publishes the pushed images that are wished. `wait`: seconds to wait for another run to end. Raises
+        LazyfsError; Busy if that run has not ended by then."""
         with (
             held(self._status, wait),
             Registries(self._settings.registries) as registries,
@@ -115,7 +116,8 @@ class ServiceRuns:
     def _load(
         self, names: list[str], meant: frozenset[str], forgotten: tuple[str, ...], *, dry_run: bool
     ) -> list[GivenList]:
-        """Returns the lists in force; keeps the content of those that are good, but in a dry run."""
+        """Returns the lists in force. Except in a dry run, keeps their content for later runs and forgets the
+        `forgotten` lists."""
         keeper = ListKeeper(os.path.join(self._status, "lists"), meant=meant)
         if not dry_run:
             for name in forgotten:
@@ -162,7 +164,8 @@ class ServiceRuns:
 
     @contextmanager
     def _recorder(self) -> Iterator[StartRecorder | None]:
-        """Makes the recorder of starts, if the configuration allows it; its traces are deleted at the end."""
+        """Yields the recorder of starts; None if the configuration does not allow starts. Deletes its traces
+        after the block."""
         chosen = self._settings.profiles
         if not chosen.allowed:
             yield None
@@ -172,7 +175,8 @@ class ServiceRuns:
 
     @contextmanager
     def _notifier(self) -> Iterator[Notifier]:
-        """Makes the notifier of the configured addresses; it gets the last messages out at the end."""
+        """Yields the notifier of the configured addresses. After the block, the notifier sends its last
+        messages."""
         with Notifier(self.name, self._addresses, _wire, self._tell) as notifier:
             yield notifier
 
@@ -181,7 +185,7 @@ class ServiceRuns:
             say(line, err=True)
 
     def _publish_status(self, report: Report, state: State) -> None:
-        """Appends the events and makes the site anew."""
+        """Appends the events to the event file, and rewrites the status site."""
         from lazyfs.sync.site.document import document, public_document
         from lazyfs.sync.site.pages import pages  # jinja2 takes 50 ms to import
         from lazyfs.sync.site.write import write_site

@@ -1,4 +1,4 @@
-"""The options of a program's start, which several commands take, and the values that they stand for."""
+"""The options for starting a program, which several commands have, and the conversion of their values."""
 
 import grp
 import pwd
@@ -58,8 +58,8 @@ START_OPTIONS = (
 
 
 def _environment(entries: tuple[str, ...]) -> dict[str, str]:
-    """Returns the variables of --env: `NAME=VALUE`, or `NAME` for the caller's value, so that no secret has
-    to be typed. Raises UsageError."""
+    """Returns the variables that --env sets: `NAME=VALUE`, or `NAME` to take the caller's value, so that no
+    secret has to be typed. Raises UsageError."""
     values = {}
     callers = callers_environment()
     for entry in entries:
@@ -71,7 +71,8 @@ def _environment(entries: tuple[str, ...]) -> dict[str, str]:
 
 
 def _user(text: str) -> tuple[int, int]:
-    """Returns the ids of `USER[:GROUP]`, names or numbers; the group defaults to the user's own.
+    """Returns (user id, group id) for `USER[:GROUP]`, given as names or numbers; the group defaults to the
+    user's own.
 
     Raises UsageError.
     """
@@ -107,7 +108,7 @@ def run_options(
     duration: str | None,
     work: str | None,
 ) -> RunOptions:
-    """Returns the values of the options of a start. Raises UsageError."""
+    """Returns the RunOptions for the values of the options. Raises UsageError."""
     values = _environment(environment)
     bound = [parse_bind(bind) for bind in binds]
     if work is not None:

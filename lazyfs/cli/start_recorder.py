@@ -1,7 +1,7 @@
 """Records starts of programs: mounts the store, runs the command in the image, unmounts.
 
-Mount and command are processes of their own, in an environment and a home without keys and credentials; the
-command runs isolated, without network, within bounds of time and memory.
+The mount and the command are processes of their own, with an environment and a home without keys and
+credentials. The command runs isolated, without network, and with limits on time and memory.
 """
 
 import json
@@ -24,26 +24,26 @@ from lazyfs.sync.starts import NoRecorder
 
 LAZYFS = (sys.executable, "-m", "lazyfs")
 ALONE = ("--network", "none")
-"""Options of `lazyfs run` for a stranger's program."""
+"""Options of `lazyfs run` for programs that are not trusted."""
 MOUNT_SECONDS = 60.0
-"""Seconds for mounting and for unmounting."""
+"""Timeout in seconds for mounting, and for unmounting."""
 END_SECONDS = 5.0
-"""Seconds from the request to end to the kill."""
+"""Grace period in seconds between SIGTERM and SIGKILL."""
 LOOK = 0.1
-"""Seconds between two looks at the memory of a start."""
+"""Seconds between two checks of a command's memory."""
 CACHE = "4G"
-"""Size of the cache of the mount, which is made for one image."""
+"""Size limit of the cache of the mount, which serves one image."""
 PROCESSES = 4096
 PREFIX = "lazyfs-start-"
-"""The beginning of the names of the folders for temporary files; the process's id follows."""
+"""Prefix of the names of temporary folders; the id of the process that made the folder follows."""
 
 
 class RecordingFailed(LazyfsError):
-    """A command failed, or took more than it may."""
+    """A command failed, or exceeded its limit of memory."""
 
 
 class StartRecorder:
-    """Records starts from one store."""
+    """Records starts of programs in images of one store."""
 
     def __init__(
         self,
@@ -54,9 +54,9 @@ class StartRecorder:
         options: Sequence[str] = ALONE,
         output: int = subprocess.DEVNULL,
     ) -> None:
-        """`seconds`: after so long a command is ended; its reads up to then are its start. `memory`:
-        bytes that its processes and its /tmp may take together. `options`: of `lazyfs run`. `output`: the
-        descriptor for the output and errors of commands."""
+        """`seconds`: a command is ended after this time, and what it has read by then counts as its start.
+        `memory`: the most bytes of its processes and its /tmp together. `options`: of `lazyfs run`. `output`:
+        the descriptor for stdout and stderr of the commands."""
         self._store = store
         self._options = options
         self._output = output
@@ -65,7 +65,7 @@ class StartRecorder:
         self._work: list[str] = []
 
     def close(self) -> None:
-        """Deletes the traces."""
+        """Deletes the traces that were recorded."""
         for directory in self._work:
             shutil.rmtree(directory, ignore_errors=True)
         self._work.clear()
@@ -83,7 +83,7 @@ class StartRecorder:
         return [trace]
 
     def _clear(self) -> None:
-        """Unmounts and deletes the folders of runs that were killed."""
+        """Unmounts and deletes the temporary folders of runs that were killed."""
         above = tempfile.gettempdir()
         for name in os.listdir(above):
             pid = natural(name.removeprefix(PREFIX).partition("-")[0]) if name.startswith(PREFIX) else None
@@ -108,7 +108,7 @@ class StartRecorder:
             self._must(work, "umount", mountpoint)
 
     def _must(self, work: str, *arguments: str) -> None:
-        """Runs one of our commands to its end. Raises NoRecorder with its reason."""
+        """Runs a lazyfs command to its end. Raises NoRecorder, with the reason, if it fails."""
         try:
             done = subprocess.run(
                 [*LAZYFS, *arguments], check=False, capture_output=True, text=True, errors="replace",
@@ -120,8 +120,7 @@ class StartRecorder:
             raise NoRecorder(f"lazyfs {arguments[0]}: {printable(done.stderr) or done.returncode}")
 
     def _start(self, work: str, image: str, command: Sequence[str], number: int) -> None:
-        """Starts a command and lets it run to its end, or to the end of its time. Raises RecordingFailed or
-        NoRecorder."""
+        """Runs a command until it ends or its time is up. Raises RecordingFailed or NoRecorder."""
         result = os.path.join(work, f"result-{number}")
         argv = [*LAZYFS, "run", image, *self._options, "--result", result, "--", *command]
         with subprocess.Popen(
@@ -137,8 +136,8 @@ class StartRecorder:
             _check(result, process.returncode)
 
     def _watch(self, process: subprocess.Popen[bytes]) -> bool:
-        """Returns True when the command has ended, False when its time is over. Raises RecordingFailed if it
-        takes too much memory."""
+        """Waits for the command; returns True if it has ended, False if its time is up. Raises
+        RecordingFailed if it exceeds its limit of memory."""
         end = time.monotonic() + self._seconds
         while time.monotonic() < end:
             with suppress(subprocess.TimeoutExpired):
@@ -158,7 +157,8 @@ def _home(work: str) -> str:
 
 
 def _environment(work: str) -> dict[str, str]:
-    """Returns an environment with nothing of the service's but the folders of programs and sockets."""
+    """Returns an environment for commands. Of the service's own environment it has only the paths of programs
+    and sockets."""
     home = _home(work)
     sockets = os.environ.get("LAZYFS_RUNTIME_DIR")  # not below `work`: a socket's path has 107 bytes at most
     return ({"LAZYFS_RUNTIME_DIR": sockets} if sockets else {}) | {
@@ -173,7 +173,8 @@ def _environment(work: str) -> dict[str, str]:
 
 
 def _bound(pid: int, memory: int) -> None:
-    """Bounds each process that the process will start. It may have ended already."""
+    """Sets rlimits for a process, which its children inherit. Does nothing if the process has already
+    ended."""
     with suppress(ProcessLookupError):
         resource.prlimit(pid, resource.RLIMIT_DATA, (memory, memory))
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (memory, memory))
@@ -182,7 +183,8 @@ def _bound(pid: int, memory: int) -> None:
 
 
 def _check(result: str, code: int) -> None:
-    """Raises RecordingFailed if a command has failed, NoRecorder if nothing could start it."""
+    """Raises RecordingFailed if the command failed, NoRecorder if the runtime or the mount did. `result`: the
+    file of --result. `code`: the exit code."""
     try:
         with open(result, encoding="utf-8") as file:
             failed = json.load(file).get("failed")
@@ -195,7 +197,8 @@ def _check(result: str, code: int) -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends a command and all its processes."""
+    """Ends a command and all its processes: SIGTERM to the command, and after END_SECONDS SIGKILL to all of
+    them."""
     if process.poll() is None:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
@@ -207,7 +210,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _below(pid: int) -> list[int]:
-    """Returns the processes that descend from a process."""
+    """Returns the ids of all descendants of a process."""
     children: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -221,7 +224,8 @@ def _below(pid: int) -> list[int]:
 
 
 def _memory_of(pid: int) -> int:
-    """Returns the bytes that the processes below one have for themselves, and those of their /tmp."""
+    """Returns the bytes of memory that the descendants of a process use, without shared memory but with their
+    /tmp."""
     pages, devices = 0, {}
     for one in _below(pid):
         with suppress(OSError, IndexError, ValueError):
@@ -234,7 +238,8 @@ def _memory_of(pid: int) -> int:
 
 
 def _scratch(pid: int) -> int:
-    """Returns the bytes in a process's /tmp, if that is a memory filesystem of its own."""
+    """Returns the bytes in a process's /tmp if that is a tmpfs other than this process's /tmp; otherwise
+    0."""
     with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="replace") as file:
         own = any(line.split()[4] == "/tmp" and " - tmpfs " in line for line in file)  # noqa: S108
     path = f"/proc/{pid}/root/tmp"

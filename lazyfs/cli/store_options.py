@@ -1,4 +1,4 @@
-"""Options and steps that the commands which sign revisions share."""
+"""Options and steps that are common to the commands that sign revisions."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ json_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
 
 
 class OpenedRepository(NamedTuple):
-    """A store with a repository in it, and the keys that sign for it."""
+    """A store with a repository in it, and the keys that sign for the repository."""
 
     store: Store
     name: str
@@ -27,10 +27,10 @@ class OpenedRepository(NamedTuple):
 
 
 def open_repository(location: str, keys_directory: str | None) -> OpenedRepository:
-    """Opens the store and loads the keys; without `keys_directory` from the default directory for the
+    """Opens the store and loads the keys, from `keys_directory` or from the default directory for the
     repository's name.
 
-    Raises UsageError for a store without a repository and for keys that are missing or readable by others.
+    Raises UsageError for a store without a repository, and for keys that are missing or that others can read.
     """
     store = open_store(location)
     name = read_revision(store).name

@@ -106,7 +106,7 @@ def _check(names: tuple[str, ...], since: str | None, style: str) -> int:
 
 
 def show_report(name: str, report: Report, *, as_json: bool, dry_run: bool = False) -> None:
-    """Prints the outcome of a run."""
+    """Prints the report of a run."""
     if as_json:
         say_json(
             {
@@ -140,7 +140,8 @@ def show_report(name: str, report: Report, *, as_json: bool, dry_run: bool = Fal
 
 
 def _known(event: Event) -> str:
-    """Returns what tells a failure that is known from a new one."""
+    """Returns the note ` (as before)` or ` (acknowledged until ...)` for a known failure; an empty text for
+    other events."""
     if event.acknowledged:
         return f" (acknowledged until {event.acknowledged})"
     return "" if event.new or not event.is_trouble else " (as before)"

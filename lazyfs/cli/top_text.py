@@ -8,11 +8,12 @@ from lazyfs.core.printable import escaped
 from lazyfs.daemon.status import MountStatus
 
 WIDTH = 80
-"""Columns of a terminal in its usual size."""
+"""Columns of a terminal of the usual size."""
 
 
 def top_lines(before: MountStatus, now: MountStatus, seconds: float) -> list[str]:
-    """Returns the lines for two snapshots taken `seconds` apart. Each line fits WIDTH and is printable."""
+    """Returns the lines to show, from two snapshots taken `seconds` apart. Each line fits into WIDTH and is
+    printable."""
     lines = [
         f"{now.mountpoint}: {now.source}",
         *health_lines(now),

@@ -1,14 +1,15 @@
 """A bounded directory of pulled images, shared by the jobs of one user on one node.
 
-    names/HASH       which image a reference meant when it was pulled; HASH.lock: only one pulls it
+    names/HASH       the image that a reference meant when it was pulled
+    names/HASH.lock  held by the process that pulls this reference
     images/KEY/      one whole image: `root` or `image.sif`, and its manifest and config
-    images/KEY.lock  held by each job that uses the image; its time is that of the last use
-    partial/N/       an image that is being pulled, or was by a process that was killed
+    images/KEY.lock  held by each job that uses the image; its mtime is the time of the last use
+    partial/N/       an image that is being pulled, or was when its process was killed
     lock             held while room is made
 
-The directory is the user's alone, so that nobody gets at another's private images; in that of root others may
-enter what was pulled without an account. It holds at most `limit` bytes: room is made before they are
-written, by removing the image that was used longest ago and is not in use.
+Only the user may enter the directory, so that nobody reads another user's private images. Others may enter
+root's directory, but in it only the images that were pulled without an account. The directory holds at most
+`limit` bytes: before bytes are written, the least recently used images that are not in use are removed.
 """
 
 import errno
@@ -32,26 +33,27 @@ from lazyfs.system.user_namespace import is_root_of_node
 PULL_SECONDS = 3600.0
 """Seconds to wait for another process that pulls the same image."""
 _MOMENT = 60.0
-"""Seconds to wait for a process that makes room."""
+"""Seconds to wait for another process that makes room."""
 _STEP = 16 << 20
-"""Bytes of room that a pull asks for at a time."""
+"""Bytes of room that a pull reserves at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeptImage:
-    """An image of the store that this process uses: it is not removed until the process ends."""
+    """An image of the store that this process uses: it is not removed from the store until the process
+    ends."""
 
     directory: str
     lock: int
-    """An open descriptor; closing it gives the image free."""
+    """The descriptor of the locked file; closing it releases the image."""
 
 
 class NoRoom(UsageError):
-    """The images in use and the new one are more than the store may hold."""
+    """The new image and the images in use together exceed the store's limit."""
 
 
 class PartialImage:
-    """An image that is being written."""
+    """An image that is being written into the store."""
 
     def __init__(self, directory: str, make_room: Callable[[str, int], None]) -> None:
         self.directory = directory
@@ -60,22 +62,23 @@ class PartialImage:
         self._reserved = 0
 
     def write(self, count: int) -> None:
-        """Is told of bytes about to be written. Raises NoRoom."""
+        """Reserves room for `count` bytes that are about to be written. Raises NoRoom."""
         self._written += count
         while self._written > self._reserved:
             self._reserved += max(_STEP, self._written - self._reserved)
             self._make_room(self.directory, self._reserved)
 
     def settle(self) -> None:
-        """Gives back what was reserved and not written."""
+        """Releases the room that was reserved and not used."""
         _write_size(self.directory, self._written)
 
 
 class ImageStore:
-    """The images in one directory."""
+    """The store of images in one directory."""
 
     def __init__(self, directory: str, limit: int) -> None:
-        """Makes the directory if it is missing. Raises UsageError if it is not this user's alone."""
+        """Makes the directory if it is missing. Raises UsageError if others than this user can write to
+        it."""
         self._directory = directory
         self._limit = limit
         try:
@@ -89,14 +92,15 @@ class ImageStore:
 
     @contextmanager
     def one_pulls(self, reference: str) -> Iterator[None]:
-        """Holds the lock of a reference: while one process pulls, others wait. Raises LazyfsError."""
+        """Holds the lock of a reference for the block, so that only one process pulls it. Raises LazyfsError
+        if another process does not release the lock in PULL_SECONDS."""
         with self._opened(f"{self._name(reference)}.lock") as number:
             if not lock_within(number, PULL_SECONDS):
                 raise LazyfsError(f"{reference}: another process has been pulling it for {PULL_SECONDS:g} s")
             yield
 
     def named(self, reference: str) -> KeptImage | None:
-        """Returns the image that a reference meant when it was pulled; None if it is not here any more."""
+        """Returns the image that a reference meant when it was pulled; None if the store no longer has it."""
         try:
             with open(self._name(reference), "rb") as file:
                 key = str(json.loads(file.read(1 << 12))["key"])
@@ -105,14 +109,15 @@ class ImageStore:
         return self.held(key)
 
     def name(self, reference: str, key: str) -> None:
-        """Remembers the meaning of a reference."""
+        """Remembers that a reference means the image with this key."""
         path = self._name(reference)
         with open(f"{path}.{os.getpid()}", "w") as file:
             json.dump({"reference": reference, "key": key, "time": int(time.time())}, file)
         os.rename(file.name, path)
 
     def held(self, key: str) -> KeptImage | None:
-        """Returns an image in use by this process; None if it is not here."""
+        """Takes an image into use by this process, and returns it; returns None if the store does not have
+        it."""
         directory = os.path.join(self._directory, "images", key)
         if not os.path.isdir(directory):
             return None
@@ -129,8 +134,9 @@ class ImageStore:
         return KeptImage(directory, number)
 
     def add(self, fill: Callable[[PartialImage], str], *, private: Callable[[], bool]) -> KeptImage:
-        """Has an image written, and keeps it under the key that `fill` returns. `private`: returns True once
-        it is written if other users may not enter it. Raises as `fill`; NoRoom, LazyfsError."""
+        """Makes a directory, has `fill` write an image into it, and keeps the image under the key that `fill`
+        returns. `private`: called after `fill`; returns True if other users may not enter the image. Raises
+        as `fill`; NoRoom, LazyfsError."""
         partial = tempfile.mkdtemp(dir=os.path.join(self._directory, "partial"))
         with ExitStack() as stack:
             stack.callback(shutil.rmtree, partial, ignore_errors=True)
@@ -152,7 +158,7 @@ class ImageStore:
         return found
 
     def _make_room(self, partial: str, wanted: int) -> None:
-        """Removes images until the directory can hold `wanted` bytes for the partial one. Raises NoRoom."""
+        """Removes images until the store can hold the partial image with `wanted` bytes. Raises NoRoom."""
         with self._alone():
             _write_size(partial, wanted)
             self._remove_dead()
@@ -171,7 +177,7 @@ class ImageStore:
                 )
 
     def _by_last_use(self) -> list[str]:
-        """Returns the images, the one used longest ago first."""
+        """Returns the directories of the images, the least recently used first."""
         top = os.path.join(self._directory, "images")
         paths = [os.path.join(top, name) for name in os.listdir(top) if not name.endswith(".lock")]
         return sorted(paths, key=_last_use)
@@ -181,7 +187,7 @@ class ImageStore:
         return [os.path.join(top, name) for name in os.listdir(top)]
 
     def _remove_dead(self) -> None:
-        """Removes what killed processes have left half done."""
+        """Removes the partial images that killed processes have left."""
         for path in self._partials():
             with suppress(OSError):
                 number = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -192,7 +198,7 @@ class ImageStore:
                     os.close(number)
 
     def _removed(self, path: str) -> bool:
-        """Removes an image that no process uses; returns False for one in use."""
+        """Removes an image; returns False, and leaves it, if a process uses it."""
         number = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)

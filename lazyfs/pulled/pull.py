@@ -31,17 +31,18 @@ class PulledImage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Pull:
-    """Pulls images into a store. The images that it has returned stay there as long as the process lives."""
+    """Pulls images into a store. An image that it has returned stays in the store until this process ends."""
 
     store: ImageStore
     options: ImageOptions
     say: Callable[[str], None]
-    """Is told what is pulled, and warnings, a line each."""
+    """Called with a line for each image that is pulled and for each warning."""
     always: bool = False
-    """Ask the source for the image's present meaning even if the store has an image of that name."""
+    """True to ask the source which image its name means now, even if the store has an image of that name."""
 
     def __call__(self, source: str) -> PulledImage:
-        """Returns the image of `docker://NAME`, `oci:DIR[:TAG]`, `docker-archive:FILE` or `https://...`.
+        """Pulls `docker://NAME`, `oci:DIR[:TAG]`, `docker-archive:FILE` or `https://...`, unless the store
+        has the image; returns the image.
 
         Raises UsageError for a text or account that cannot be used, BadData for a damaged image,
         TransportError, LazyfsError if the store cannot be written.
@@ -92,7 +93,7 @@ class Pull:
         return PulledImage(os.path.join(kept.directory, SIF), None)
 
     def _download(self, url: str, partial: PartialImage) -> str:
-        """Writes the file; returns its digest."""
+        """Downloads a SIF file into the partial image; returns its SHA-256 in hex."""
         from lazyfs.images.registry.certificates import Certificates, folders
         from lazyfs.images.registry.wire import Wire, origin_of, shown
 

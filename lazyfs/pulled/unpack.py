@@ -1,6 +1,7 @@
-"""Unpacks an image into a directory, without root: layers are merged as records first, and written once.
+"""Unpacks an image into a directory, without root. Layers are merged as records first; then each file is
+written once.
 
-So no layer's entry is followed: every directory that is written to was made here, and links come last.
+No link from a layer is ever followed: every directory that is written to was made here, and links come last.
 """
 
 import os
@@ -18,11 +19,11 @@ from lazyfs.system.user_namespace import is_root_of_node
 
 _PART = 1 << 20
 _ENTRY = 4096
-"""Bytes that a name takes on a disk beside its content, at most in nearly all cases."""
+"""Bytes counted for each name besides its content: in nearly all cases a disk needs no more."""
 
 
 class _Contents:
-    """Writes the contents of files into a directory, under numbers."""
+    """Writes the contents of files into a directory, as files named by numbers."""
 
     def __init__(self, directory: str, write: Callable[[int], None]) -> None:
         self._directory = directory
@@ -30,7 +31,7 @@ class _Contents:
         self._count = 0
 
     def add(self, record: Record, read: Callable[[int], bytes]) -> None:
-        """Writes one file's content, and puts its number into the record."""
+        """Writes the content of one file, and puts its number into the record."""
         if not record.size:
             return
         self._count += 1
@@ -44,14 +45,16 @@ class _Contents:
                 left -= len(part)
 
     def end(self) -> None:
-        """Nothing is held back."""
+        """Does nothing: no content is held back until the end."""
 
 
 def unpack(image: Image, directory: str, write: Callable[[int], None], warn: Callable[[str], None]) -> None:
-    """Unpacks the image into `directory`/root. `write` is told of bytes before they are written.
+    """Unpacks the image into `directory`/root. `write`: called with a number of bytes before they are
+    written.
 
-    Files belong to the caller unless that is root; no file is set-user-id, devices are left out, and what the
-    caller could not read or remove is made readable for it. Raises BadData, TransportError, OSError.
+    Files belong to the caller, or to the image's owners if root unpacks. No file is set-user-id, and devices
+    are left out. The caller may read every file, and write to every directory. Raises BadData,
+    TransportError, OSError.
     """
     staging = os.path.join(directory, "contents")
     os.mkdir(staging)
@@ -69,7 +72,7 @@ def unpack(image: Image, directory: str, write: Callable[[int], None], warn: Cal
 
 def _write_tree(top: Inode, root: bytes, staging: bytes, write: Callable[[int], None]) -> None:
     written: dict[int, bytes] = {}
-    """id of an inode -> its first path."""
+    """id of an inode -> the first path that it was written at."""
     taken: set[bytes] = set()
     os.mkdir(root, 0o700)
     directories = [(root, top)]
@@ -94,7 +97,8 @@ def _write_tree(top: Inode, root: bytes, staging: bytes, write: Callable[[int], 
 
 
 def _below(top: Inode, path: bytes) -> Iterator[tuple[bytes, Inode]]:
-    """Yields every name below a directory, directories before their names. Not recursive: trees are deep."""
+    """Yields (path, inode) for everything below a directory, a directory before what is in it. Not recursive,
+    because trees can be deep."""
     pending = [(path, top)]
     while pending:
         above, inode = pending.pop()

@@ -18,8 +18,9 @@ _OWN_NAMES = (
 _FAILED = 255
 _SHELL = "/bin/sh"
 _STARTER = 'case $1 in [0-9]) echo started >&$1; eval "exec $1>&-" ;; esac; shift; exec "$@"'
-"""A script that leaves evidence of the start, because exit code 255 may be apptainer's own or the program's.
-Shells take descriptors of one digit."""
+"""A shell script that writes to descriptor $1 and then becomes the program. The output proves that apptainer
+has started the program: exit code 255 alone may be apptainer's own or the program's. sh can redirect only
+descriptors of one digit."""
 
 
 class Apptainer:
@@ -36,8 +37,8 @@ class Apptainer:
         return try_out(self, _PROGRAMS, self._program)
 
     def plan(self, launch: Launch) -> RuntimePlan:
-        """Returns the plan. Raises Unfit for a device: apptainer binds it in such a way that it cannot be
-        opened."""
+        """Returns the plan. Raises Unfit for a launch that binds a device: the program could not open it
+        through apptainer's bind."""
         surroundings = enclosed.surround_file(launch) if launch.is_file else enclosed.surround(launch)
         if any(source.device for source in surroundings.sources):
             raise Unfit("apptainer binds no device that can be opened")
@@ -90,5 +91,6 @@ class Apptainer:
         return enclosed.start_with(plan, _PROGRAMS, self._program)
 
     def read_end(self, ended: RuntimeExit) -> ProgramEnd:
-        """Returns the program's end; for 255 without evidence of a start, apptainer's own failure."""
+        """Returns the program's end. Exit code 255 without evidence of a start counts as apptainer's own
+        failure."""
         return enclosed.program_end(ended, self.name, lambda report: report.evident or report.code != _FAILED)

@@ -1,4 +1,5 @@
-"""Finds out if this process is a batch system's job, whose limits and end hold for its control group."""
+"""Finds out whether this process is a job of a batch system, which limits and ends jobs by their control
+groups."""
 
 import re
 from collections.abc import Mapping
@@ -20,7 +21,8 @@ _GROUP = re.compile(
 def batch_system(environment: Mapping[str, str], groups: str) -> str | None:
     """Returns the name of the batch system that this process is a job of; None outside of one.
 
-    `groups`: the content of /proc/self/cgroup, for jobs that have cleaned their environment.
+    `groups`: the content of /proc/self/cgroup, which names the batch system even if the job has cleaned its
+    environment.
     """
     for variable, name in _VARIABLES.items():
         if environment.get(variable):

@@ -4,9 +4,10 @@
                             - door - init - the command
 
 The keeper is in a user and a mount namespace in which it may mount. The daemons stay in the machine's pid
-namespace, because they share the node's cache with others; the command is in a pid namespace of its own where
-one can be had, with the caller's ids, so that the kernel ends what it leaves. Each process asks the kernel to
-be ended with its parent: if any of them is killed, everything below it goes, and the mounts with it.
+namespace, because they share the node's cache with others. The command runs with the caller's ids, in a pid
+namespace of its own if the machine allows one: when the init ends, the kernel kills all that the command has
+left. Each process asks the kernel to kill it when its parent ends. So if any of them is killed, all processes
+below it end too, and the mounts go with them.
 """
 
 import json
@@ -41,7 +42,7 @@ class PrivateMount:
 
     mountpoint: str
     serve: Callable[[Ready], None]
-    """Mounts, says so, and serves until it is sent SIGTERM."""
+    """A function that mounts, reports this through its argument, and serves the mount until SIGTERM."""
     log: str | None
     """The file that the daemon's log is appended to."""
 
@@ -53,9 +54,10 @@ def run(
     environment: Mapping[str, str],
     warn: Callable[[str], None],
 ) -> ProgramEnd:
-    """Runs the command to its end on this process's streams. `points`: mount points to be made.
+    """Runs the command to its end on this process's streams. `points`: missing mount points, which are made
+    first.
 
-    Raises LazyfsError if the namespaces or a mount cannot be had; the command has not been started then.
+    Raises LazyfsError if a namespace or a mount cannot be made; the command has not been started then.
     """
     plan = RuntimePlan(("lazyfs exec",), (), tuple(command))
     os.close(os.open(runtime_directory.directory(), os.O_PATH))  # made now if it is missing: it stays
@@ -82,7 +84,8 @@ class ExecFailed(LazyfsError):
 
 
 def _programs(keeper: int) -> list[int]:
-    """Returns the command's process; none before its start. The door is the keeper's latest child."""
+    """Returns the process ids of the command: one, or none before it is started. The door is the keeper's
+    latest child."""
     doors = children(keeper)[-1:]
     return [program for door in doors for init in children(door) for program in children(init)]
 
@@ -122,7 +125,8 @@ def _keep(
 
 
 def _enter(user: tuple[int, int]) -> None:
-    """Enters a mount namespace; for a user, in a user namespace in which the user is root."""
+    """Enters a new mount namespace. For a user other than root, also enters a new user namespace, as its
+    root."""
     if is_root_of_node():
         namespaces.unshare(namespaces.NEW_MOUNTS)
         namespaces.mount("", "/", flags=namespaces.RECURSIVE | namespaces.SLAVE)
@@ -135,7 +139,7 @@ def _enter(user: tuple[int, int]) -> None:
 def _open_door(
     user: tuple[int, int], command: Sequence[str], environment: Mapping[str, str], status: int
 ) -> NoReturn:
-    """Enters the command's namespaces and starts it below an init. Runs in a new process."""
+    """The door: enters the command's namespaces and starts the init. Runs in a new process."""
     try:
         own = _own_processes(user)
         _enter_inner(user, own)
@@ -149,7 +153,7 @@ def _open_door(
 
 
 def _own_processes(user: tuple[int, int]) -> bool:
-    """Returns True if a pid namespace with a /proc of its own can be had, which containers may forbid."""
+    """Returns True if this machine allows a pid namespace with a /proc of its own; some containers do not."""
     trial = os.fork()
     if not trial:
         code = 1
@@ -185,7 +189,8 @@ def _mount_proc() -> None:
 def _be_init(
     command: Sequence[str], environment: Mapping[str, str], status: int, own_processes: bool
 ) -> NoReturn:
-    """Starts the command, reaps what it leaves, and reports its end. Runs in a new process."""
+    """The init: starts the command, reaps orphans until the command ends, and reports its exit code. Runs in
+    a new process."""
     try:
         if own_processes:
             _mount_proc()
@@ -214,7 +219,7 @@ def _become(command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
 
 
 def _fork() -> int:
-    """Forks; the child is ended with this process."""
+    """Forks, and returns as os.fork. The kernel kills the child when this process ends."""
     parent = os.getpid()
     child = os.fork()
     if not child:
@@ -225,12 +230,14 @@ def _fork() -> int:
 
 
 def _end_with_parent() -> None:
-    """Asks to be ended with the parent process. New credentials have cancelled what was asked before."""
+    """Asks the kernel to kill this process when its parent ends. A change of credentials cancels an earlier
+    request."""
     namespaces.end_with_parent(signal.SIGKILL)
 
 
 def _end(daemons: Sequence[int]) -> None:
-    """Ends the daemons: what they hold in memory is written, and they leave the cache in order."""
+    """Sends the daemons SIGTERM and waits for them, so that they write what they hold in memory and leave the
+    cache in order."""
     for pid in daemons:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)

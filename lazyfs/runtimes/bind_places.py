@@ -1,9 +1,9 @@
-"""Places for binds in an image, found in such a way that no image can have a file made on the host.
+"""Finds the mount points of binds in an image, so that no image can make a runtime create a file on the host.
 
 A runtime builds the tree while it still sees the host. A target below /proc, for example, may lead to the
 host through links such as /proc/1/root, and the mount point would be made on the host. So this module follows
-each target inside the image to a path without links. The result depends on the first of these that the path
-reaches: an earlier mount, a place where binds are forbidden, or the image itself.
+each target inside the image to a path without links. The result depends on what that path reaches first: an
+earlier mount, a place where binds are forbidden, or the image itself.
 """
 
 import os
@@ -22,8 +22,8 @@ _DEV_LINKS = frozenset({"fd", "stdin", "stdout", "stderr", "core", "ptmx"})
 
 
 def shows_devices(bind: Bind) -> bool:
-    """Returns True for a bind in which devices can be opened: of a device, or of a folder of devices. Every
-    other bind is nodev. Raises UsageError for a device that is to be read-only."""
+    """Returns True if devices can be opened in the bind: its source is a device, /dev, or below /dev. Every
+    other bind is mounted with nodev. Raises UsageError for a device that is to be read-only."""
     source = os.path.realpath(bind.source)
     mode = os.stat(source).st_mode
     device = stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
@@ -40,7 +40,8 @@ class BindPlace(NamedTuple):
     path: str
     """The path inside the root, free of links."""
     made_in: str | None
-    """The directory that must be covered so that the path can be made; None if the path is there."""
+    """The directory that lacks the path, and is covered so that the path can be made; None if the path
+    exists."""
 
 
 class Arrangement(NamedTuple):
@@ -57,11 +58,12 @@ class Arrangement(NamedTuple):
 
 
 def arrange(root: str, binds: Sequence[Bind], offered: Sequence[Bind]) -> Arrangement:
-    """Places the caller's binds, outer ones first, and then the offered ones. An offered file is left out if
-    the caller has bound something at its path, or if the image has another kind of file there.
+    """Returns the mount points of the caller's `binds`, outer binds before those inside them, and then of the
+    `offered` binds, which are files. An offered file is left out if the caller has bound something at its
+    path, or if the image has another kind of file there.
 
     Raises UsageError for an image whose /proc or /dev is a link, whose /tmp leads to one of them or to the
-    root, or in which one of the three is no directory; for a target that leads below /proc or /dev, and for a
+    root, or in which one of the three is no directory; for a target that leads below /proc or /dev; and for a
     target that would have to be made in a directory of the host.
     """
     proc, dev = _own(root, PROC), _own(root, DEV)
@@ -85,8 +87,8 @@ def arrange(root: str, binds: Sequence[Bind], offered: Sequence[Bind]) -> Arrang
 
 
 def _own(root: str, path: str) -> BindPlace:
-    """Places the image's /proc or /dev, which must be a directory or missing: a link would lead to another
-    place. Raises UsageError."""
+    """Returns the mount point of /proc or /dev in the image. Raises UsageError unless the image has a
+    directory or nothing at this path: a link would lead elsewhere."""
     if os.path.islink(root + path):
         raise UsageError(f"image {root}: its {path} is a link; a program needs a directory there")
     return _kind_checked(path, path_in_image.locate(root, path), directory=True)
@@ -100,8 +102,8 @@ def _tmp(root: str) -> BindPlace:
 
 
 def _place(root: str, bind: Bind, mounted: dict[str, Bind | None]) -> BindPlace:
-    """Places a bind of the caller's. `mounted`: path -> the earlier mount there: a bind, or None for our
-    own."""
+    """Returns the mount point of one of the caller's binds. `mounted`: path -> the caller's bind that is
+    mounted there already; None stands for lazyfs's own mount of /proc, /dev or /tmp."""
     where = path_in_image.locate(root, bind.target, mounted)
     if not where.stopped:
         return _in_image(bind, where)
@@ -121,8 +123,8 @@ def _place(root: str, bind: Bind, mounted: dict[str, Bind | None]) -> BindPlace:
 
 
 def _check_inside(bind: Bind, outer: Bind, rest: tuple[str, ...]) -> None:
-    """Raises UsageError unless a mount point inside another bind exists already, with no link on the way. A
-    runtime would make a missing one, and follow a link, on the host."""
+    """Checks a mount point inside another bind, `outer`. Raises UsageError unless it exists already, with no
+    link on the way: a runtime would make a missing mount point on the host, or follow a link there."""
     inner = "/".join(rest)
     there = os.path.join(outer.source, inner)
     try:

@@ -39,7 +39,7 @@ _ISOLATION = ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts
 _TRIAL = ("--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--", "true")
 _TRIAL_SECONDS = 20
 _DISABLE_USERNS, _BIND_DESCRIPTOR = "--disable-userns", "--ro-bind-fd"
-"""Options that not every bwrap has: from 0.8 and 0.10."""
+"""Options that only newer versions of bwrap have: from 0.8 and from 0.10."""
 _MISSING = "bwrap is not on PATH; install the package bubblewrap"
 _SECCOMP = "/proc/sys/kernel/seccomp/actions_avail"
 
@@ -68,14 +68,13 @@ class Bubblewrap:
         return self._program or find_executable("bwrap")
 
     def _able(self) -> frozenset[str]:
-        """Returns the abilities that the probe found, or asks."""
+        """Returns the abilities that the probe found; asks bwrap if it was not probed."""
         if self._abilities is None:
             self._abilities = _abilities(self._executable() or "bwrap")
         return self._abilities
 
     def plan(self, launch: Launch) -> RuntimePlan:
-        """Returns the plan of a start. All arguments but the command itself are passed through a
-        descriptor."""
+        """Returns the plan of a start. bwrap reads all arguments but the command itself from a descriptor."""
         if launch.is_file:
             raise Unfit("bubblewrap starts directories only")
         able = self._able()
@@ -102,8 +101,8 @@ class Bubblewrap:
         )
 
     def start(self, plan: RuntimePlan) -> RuntimeExit:
-        """Runs the plan to its end. Sends signals to bwrap's grandchild, the program below the namespace's
-        init."""
+        """Runs the plan to its end. Signals go to bwrap's grandchild: the program, whose parent is the
+        namespace's init."""
         executable = self._executable()
         if executable is None:
             raise UsageError(_MISSING)
@@ -117,8 +116,8 @@ class Bubblewrap:
         return supervise(plan, executable, detach, _programs)
 
     def read_end(self, ended: RuntimeExit) -> ProgramEnd:
-        """Returns the program's end: bwrap writes {"exit-code": N}, as its last line, only if the program was
-        executed."""
+        """Returns the program's end. bwrap writes {"exit-code": N}, as its last line, only if it has executed
+        the program."""
         if not any("exit-code" in json.loads(line) for line in ended.status.decode().splitlines()):
             return ProgramEnd(RUNTIME_FAILED, started=False)
         return ProgramEnd(ended.code if ended.code >= 0 else 128 - ended.code, started=True)
@@ -141,8 +140,9 @@ def _try_out(name: str, executable: str) -> RuntimeProbe:
 
 
 def _isolation(as_root: bool, able: frozenset[str]) -> tuple[str, ...]:
-    """Returns the arguments that isolate a program. A program of root's would keep every capability, and
-    could regain them in a user namespace of its own; so both are forbidden to it."""
+    """Returns the arguments that isolate a program. A program started by root would keep every capability,
+    and could regain dropped ones in a nested user namespace. So its capabilities are dropped, and nested user
+    namespaces are forbidden if this bwrap can do so."""
     if not as_root:
         return _ISOLATION
     nested = (_DISABLE_USERNS,) if _DISABLE_USERNS in able else ()
@@ -151,7 +151,7 @@ def _isolation(as_root: bool, able: frozenset[str]) -> tuple[str, ...]:
 
 @cache
 def _abilities(executable: str) -> frozenset[str]:
-    """Returns the options of this bwrap that not every one has."""
+    """Returns those options of the newer versions that this bwrap has."""
     said = subprocess.run([executable, "--help"], capture_output=True, text=True, check=False)
     known = said.stdout + said.stderr
     return frozenset(option for option in (_DISABLE_USERNS, _BIND_DESCRIPTOR) if option in known)
@@ -162,13 +162,13 @@ def _can_filter() -> bool:
 
 
 def _can_scope(executable: str) -> bool:
-    """Returns True if Landlock can keep the program from abstract sockets. A set-user-id bwrap, for systems
-    that allow users no namespaces, would lose its privileges under Landlock."""
+    """Returns True if Landlock can keep the program from abstract sockets. False for a set-user-id bwrap (for
+    systems that allow users no namespaces): it would lose its privileges under Landlock."""
     return can_scope_sockets() and not os.stat(executable).st_mode & stat.S_ISUID
 
 
 def _reachable(launch: Launch, able: frozenset[str]) -> list[str]:
-    """Returns the names of the parts of the machine that the program can reach without a bind."""
+    """Returns, in words for people, the parts of the machine that the program can reach without a bind."""
     found = []
     if launch.network:
         found.append("the network")

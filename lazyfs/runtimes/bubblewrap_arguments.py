@@ -16,7 +16,8 @@ _OF_THE_HOST = (Bind("/etc/resolv.conf", "/etc/resolv.conf", True), Bind("/etc/h
 _MOST = 9000
 """The most arguments that bwrap accepts: MAX_ARGS in bubblewrap.c."""
 _MOST_DESCRIPTORS = 256
-"""Parts of an image that are handed over open, at most: a process has 1,024 descriptors by default."""
+"""The most parts of an image that bwrap gets as open descriptors: a process has 1,024 descriptors by
+default."""
 
 
 class Described(NamedTuple):
@@ -25,7 +26,7 @@ class Described(NamedTuple):
     arguments: tuple[str, ...]
     """All arguments but the command."""
     shown: tuple[str, ...]
-    """The same for people, with paths in place of descriptors."""
+    """The same arguments for people, with paths in place of descriptors."""
     held: tuple[PinnedRoot, ...]
     """The parts of the image that the arguments name by descriptor."""
     image: CompletedImage | None
@@ -35,8 +36,8 @@ class Described(NamedTuple):
 def describe(launch: Launch, isolation: tuple[str, ...], *, by_descriptor: bool) -> Described:
     """Returns the description of a start. Raises UsageError for a bind that cannot be made.
 
-    `by_descriptor`: the image's root, or its parts if they are few, are handed over open, so that no name in
-    a published tree can lead bwrap to anything else.
+    `by_descriptor`: True to pass bwrap the image's root, or its parts if they are few, as open descriptors.
+    Then a name that changes in a published tree cannot lead bwrap to another file.
     """
     tree = arrange(launch.root, launch.binds, _OF_THE_HOST)
     made = covers(launch.root, tree.places)
@@ -63,7 +64,7 @@ def describe(launch: Launch, isolation: tuple[str, ...], *, by_descriptor: bool)
 
 
 class _ByPath:
-    """Options that bind parts of the image, by their paths."""
+    """Makes the options that bind parts of the image by their paths."""
 
     def __init__(self, root: str) -> None:
         self._root = root
@@ -73,7 +74,7 @@ class _ByPath:
 
 
 class _ByDescriptor:
-    """Options that bind parts of the image which are held open."""
+    """Makes the options that bind parts of the image by descriptor; opens the parts and holds them open."""
 
     def __init__(self, root: PinnedRoot) -> None:
         self._root = root
@@ -86,7 +87,8 @@ class _ByDescriptor:
 
 
 def _points(tree: Arrangement) -> list[tuple[str, str, bool]]:
-    """Returns (path, the directory that lacks it, True for a directory) of each mount point to be made."""
+    """Returns (path, the directory that lacks the path, True for a directory) for each mount point to be
+    made."""
     kinds = [(place, True) for place in (tree.proc, tree.dev, tree.tmp)]
     kinds += [(place, os.path.isdir(bind.source)) for bind, place in tree.binds]
     return [(place.path, place.made_in, kind) for place, kind in kinds if place.made_in is not None]

@@ -1,6 +1,7 @@
-"""Charliecloud: `ch-run`, for high-performance computing; it has a user and a mount namespace only.
+"""Charliecloud: `ch-run`, for high-performance computing. It makes only a user and a mount namespace.
 
-The enclosure does the rest: processes, message queues, shared memory, devices, read-only binds.
+The enclosure isolates the rest: processes, message queues, shared memory, devices. It also makes binds
+read-only.
 """
 
 import os
@@ -28,8 +29,9 @@ class Charliecloud:
         return try_out(self, (_PROGRAM,), self._program)
 
     def plan(self, launch: Launch) -> RuntimePlan:
-        """Returns the plan. Raises Unfit for a launch that ch-run cannot make: with values of several lines,
-        or with files of the machine that would be bound through a link of the image."""
+        """Returns the plan. Raises Unfit for a launch that ch-run cannot make: with a variable of several
+        lines, or of an image whose /etc/hosts or /etc/resolv.conf is a link, which ch-run would follow out of
+        the image."""
         for path in ("/etc/hosts", "/etc/resolv.conf"):
             if os.path.islink(launch.root + path):
                 raise Unfit(f"image {launch.root}: its {path} is a link, which {_PROGRAM} follows outside")
@@ -63,6 +65,6 @@ class Charliecloud:
         return enclosed.start_with(plan, (_PROGRAM,), self._program)
 
     def read_end(self, ended: RuntimeExit) -> ProgramEnd:
-        """Returns the program's end. ch-run becomes the program in its own process, which then has another
-        name: the name shows that the program was started."""
+        """Returns the program's end. ch-run executes the program in its own process, so the program was
+        started if that process no longer has ch-run's name."""
         return enclosed.program_end(ended, self.name, lambda report: report.name != _PROGRAM)

@@ -1,5 +1,5 @@
-"""Tries the isolation of a runtime: starts a probe in it, which looks for things that belong to the
-caller."""
+"""Tests the isolation of a runtime: starts a probe in the runtime and lets it look for things of the
+caller's."""
 
 import json
 import os
@@ -24,7 +24,8 @@ _SLEEP = "import sys; sys.stdin.read()"
 
 
 def check_isolation(runtime: Runtime) -> tuple[Check, ...]:
-    """Returns the checks of a runtime that works here. Raises LazyfsError if the probe cannot be run."""
+    """Runs a probe in a runtime that works here, and returns the checks. Raises LazyfsError if the probe
+    cannot be run."""
     word = os.urandom(8).hex()
     with (
         socket.socket(socket.AF_UNIX) as listener,

@@ -22,7 +22,7 @@ class Rejection(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """The chosen runtime and everything that was found on the way."""
+    """The chosen runtime, its plan, and the results for the other runtimes that were tried."""
 
     runtime: Runtime
     plan: RuntimePlan
@@ -38,11 +38,11 @@ def choose(
     *,
     thorough: bool = False,
 ) -> Choice:
-    """Returns the first of the runtimes that works here, can make the launch, and has the isolation.
+    """Returns the first of the runtimes that works here, can make the launch, and has the level of isolation.
 
-    `check`: tries a runtime's isolation; called only for the levels that need it. `thorough`: the runtimes
-    after the chosen one are tried too. Raises UsageError with the reason of every runtime if there is none,
-    and for a launch that no runtime could make.
+    `check`: returns the checks of a runtime's isolation; called only for levels that need a probe.
+    `thorough`: True to probe the runtimes after the chosen one too. Raises UsageError with the reason of
+    every runtime if none fits, and for a launch that no runtime could make.
     """
     probes: list[RuntimeProbe] = []
     rejected: list[Rejection] = []
@@ -74,7 +74,8 @@ def choose(
 
 
 def _with_gpus(runtime: Runtime, launch: Launch) -> Launch:
-    """Returns the launch as it is for a runtime that knows GPUs, else with their devices and libraries."""
+    """Returns the launch unchanged for a runtime that knows GPUs, else with binds of their devices and
+    libraries."""
     if not launch.gpus or getattr(runtime, "knows_gpus", False):
         return launch
     from lazyfs.runtimes.enclosed import executable_of
@@ -84,7 +85,8 @@ def _with_gpus(runtime: Runtime, launch: Launch) -> Launch:
 
 
 def _lacking(runtime: Runtime, isolation: str, check: Callable[[Runtime], Sequence[Check]]) -> list[str]:
-    """Returns the reasons why the runtime does not have the level of isolation; none if it has."""
+    """Returns the reasons why the runtime lacks the level of isolation; empty if it has the level, or if the
+    level needs no probe."""
     if isolation not in PROBED:
         return []
     try:

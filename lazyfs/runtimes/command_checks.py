@@ -28,7 +28,7 @@ _RUNS: dict[str, frozenset[int]] = {
     "s390x": frozenset({22}),
     "riscv64": frozenset({243}),
 }
-"""Machine -> values of e_machine (elf.h) that it executes."""
+"""Machine, as uname says it -> e_machine (elf.h) of the programs that it executes."""
 _NAMES = {3: "386", 21: "ppc64le", 22: "s390x", 40: "arm", 62: "amd64", 183: "arm64", 243: "riscv64"}
 _EMULATION = "/proc/sys/fs/binfmt_misc"
 
@@ -43,8 +43,8 @@ class Obstacle(NamedTuple):
 
 
 def obstacle(launch: Launch) -> Obstacle | None:
-    """Returns the obstacle of a launch; None if there is none, or if a bind may hold the missing file.
-    Nothing is known of a SIF file before its start."""
+    """Returns the obstacle of a launch; None if there is none, or if a bind may hold the missing file. None
+    for a SIF file too, which cannot be looked into before its start."""
     if launch.is_file:
         return None
     found = _command(launch)
@@ -66,7 +66,7 @@ def obstacle(launch: Launch) -> Obstacle | None:
 
 
 def _command(launch: Launch) -> str | Obstacle | None:
-    """Returns the command's path in the image; None if a bind may have it."""
+    """Returns the command's path in the image, or the obstacle; None if a bind may hold the command."""
     name = launch.command[0]
     if "/" in name:
         places = [os.path.join(launch.workdir, name)]

@@ -11,19 +11,19 @@ _ALWAYS_SO = frozenset(
     {"-c", "--contain", "-C", "--containall", "-e", "--cleanenv", "-i", "--ipc", "-p", "--pid", "-u"}
     | {"--userns", "--no-home", "--nohome", "--no-privs", "-q", "--quiet", "-s", "--silent"}
 )
-"""Options for things that every start has anyhow."""
+"""Options that are left out, because every start of lazyfs has their effect."""
 _REFUSED = {
     "--writable": "an image is read-only: bind a directory (-B) to write to",
     "-w": "an image is read-only: bind a directory (-B) to write to",
     "--fakeroot": "a program of a user's is never root",
 }
 FLAGS = frozenset({"--nv", "--rocm"})
-"""Options without a value that `lazyfs run` has too."""
+"""Options without a value that `lazyfs run` has under the same names."""
 _USERS = frozenset({"pilot", "wrapper"})
 
 
 class ContainerType(NamedTuple):
-    """One part of `container_type`: a runtime, and the one who starts it (`pilot` or `wrapper`)."""
+    """One part of `container_type`: a runtime, and who starts the runtime (`pilot` or `wrapper`)."""
 
     runtime: str
     user: str
@@ -43,9 +43,9 @@ def parse_container_type(text: str) -> list[ContainerType]:
 
 
 def parse_options(options: str | Sequence[str]) -> list[str]:
-    """Returns options of singularity as options of `lazyfs run`; `-B A:/a,B:/b` are two binds.
+    """Translates options of singularity into those of `lazyfs run`; `-B A:/a,B:/b` gives two binds.
 
-    Raises UsageError for an option that has no counterpart, with what to do instead.
+    Raises UsageError for an option that has no counterpart; its message says what to do instead.
     """
     try:
         words = shlex.split(options) if isinstance(options, str) else list(options)
@@ -74,7 +74,7 @@ def _translated(words: list[str]) -> Iterator[str]:
 
 
 def _binds(value: str) -> list[str]:
-    """Returns the binds of a list with commas between them; a comma also separates the modes of one bind."""
+    """Splits a comma-separated list of binds. A comma between two modes of one bind does not split it."""
     found: list[str] = []
     for part in value.split(","):
         if part in ("ro", "rw", "required") and found:

@@ -1,8 +1,9 @@
-"""A control group below this process's own, in which a start's memory and processes are limited together.
+"""A control group that limits the memory and the processes of one start.
 
-It is made below the own group, so that the batch system's limits and its end go on holding. Root may make
-one; a user may where the group was delegated. Of version 2 the kernel allows it only where the own group has
-the controllers enabled for groups below it, or is the root group.
+It is made below this process's own group, so that the batch system's limits still hold, and its end of the
+job ends the start too. Root may make one; another user may where the own group was delegated. With version 2,
+the kernel also demands that the own group has the controllers enabled for groups below it, or is the root
+group.
 """
 
 import os
@@ -20,23 +21,23 @@ _KILLS = {1: "memory.oom_control", 2: "memory.events"}
 
 
 class Place(NamedTuple):
-    """The group of this process for one controller."""
+    """This process's own group in the hierarchy of one controller."""
 
     directory: str
     version: int
 
 
 class ControlGroup(NamedTuple):
-    """The group of one start, not made yet."""
+    """The group of one start. It exists from `make` to `remove`."""
 
     name: str
     places: Mapping[str, Place]
-    """Controller -> the group below which it is made."""
+    """Controller -> this process's own group, below which the new group is made."""
     limits: Mapping[str, int]
-    """Controller -> bytes, or processes."""
+    """Controller -> limit: bytes for `memory`, a number for `pids`."""
 
     def make(self) -> None:
-        """Makes the group with its limits. Raises OSError, having removed what was made."""
+        """Makes the group with its limits. If this fails, removes what it has made and raises OSError."""
         try:
             for controller, place in self.places.items():
                 directory = os.path.join(place.directory, self.name)
@@ -58,12 +59,12 @@ class ControlGroup(NamedTuple):
             _write(os.path.join(place.directory, self.name, "cgroup.procs"), str(os.getpid()))
 
     def leave(self) -> None:
-        """Moves this process back; its children stay. Raises OSError."""
+        """Moves this process back into its own group; its children stay. Raises OSError."""
         for place in self.places.values():
             _write(os.path.join(place.directory, "cgroup.procs"), str(os.getpid()))
 
     def remove(self) -> None:
-        """Removes the group, once its processes have ended."""
+        """Removes the group if its processes have ended; otherwise does nothing."""
         for place in self.places.values():
             with suppress(OSError):
                 os.rmdir(os.path.join(place.directory, self.name))
@@ -79,7 +80,8 @@ class ControlGroup(NamedTuple):
 
 
 def places(wanted: Mapping[str, int]) -> dict[str, Place]:
-    """Returns the controllers among `memory` and `pids` that are wanted and can be had, by trying."""
+    """Returns controller -> this process's own group, for those of the `wanted` controllers (`memory`,
+    `pids`) with which a group can be made below it. Makes such a group as a trial and removes it."""
     found = {}
     for controller, limit in wanted.items():
         place = _own_group(controller)
@@ -94,7 +96,7 @@ def places(wanted: Mapping[str, int]) -> dict[str, Place]:
 
 
 def _own_group(controller: str) -> Place | None:
-    """Returns this process's group in the hierarchy that has a controller; None if there is none."""
+    """Returns this process's group in the hierarchy that has the controller; None if no hierarchy has it."""
     mounts = _mounts()
     with open("/proc/self/cgroup") as file:
         lines = [line.rstrip("\n").split(":", 2) for line in file]
@@ -110,7 +112,8 @@ def _own_group(controller: str) -> Place | None:
 
 
 def _enabled(directory: str, controller: str) -> bool:
-    """Returns True if groups below one of version 2 have the controller; enables it where that is allowed."""
+    """Returns True if groups below `directory`, a group of version 2, have the controller. Enables it for
+    them if it is not and if that is allowed."""
     file = os.path.join(directory, "cgroup.subtree_control")
     with suppress(OSError):
         if controller in _read(file).split():
@@ -122,7 +125,7 @@ def _enabled(directory: str, controller: str) -> bool:
 
 
 def _mounts() -> list[tuple[str, int, list[str]]]:
-    """Returns (mount point, version, options) of each hierarchy that is mounted whole."""
+    """Returns (mount point, version, options) of each cgroup hierarchy that is mounted from its root."""
     found = []
     # a path may have a carriage return in it, or bytes that are not UTF-8
     with open("/proc/self/mountinfo", newline="\n", errors="surrogateescape") as file:

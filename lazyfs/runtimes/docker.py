@@ -1,4 +1,5 @@
-"""docker: for root and the members of its group. A daemon owns the container, so it is removed by request."""
+"""docker: for root and the members of docker's group. The daemon owns the container, so it is asked to remove
+it."""
 
 import json
 import os
@@ -18,7 +19,7 @@ from lazyfs.system.clean_start import callers_environment
 
 _PROGRAM, _INIT = "docker", "docker-init"
 _NEVER = "0001-01-01"
-"""The day of a start that has not been."""
+"""The date in `StartedAt` of a container that was never started."""
 
 
 class Docker:
@@ -28,13 +29,14 @@ class Docker:
     knows_gpus = True
 
     def __init__(self, program: str | None = None) -> None:
-        """`program`: the path of the daemon's socket, if it is not /run/docker.sock, or of the command."""
+        """`program`: the path of the daemon's socket, if it is not /run/docker.sock; or the path of the
+        command `docker`."""
         is_socket = program is not None and _is_socket(program)
         self._api = DockerApi(program if program is not None and is_socket else SOCKET)
         self._program = None if is_socket else program
 
     def probe(self) -> RuntimeProbe:
-        """Asks the daemon first, since trials would say the same with more words."""
+        """Asks the daemon before it tries a start: the daemon's own error is shorter than that of a trial."""
         if executable_of((_INIT,)) is None:
             return RuntimeProbe(self.name, False, f"{_INIT} is not on PATH; install tini")
         if executable_of((_PROGRAM,), self._program) is None:
@@ -46,8 +48,8 @@ class Docker:
         return try_out(self, (_PROGRAM,), self._program)
 
     def plan(self, launch: Launch) -> RuntimePlan:
-        """Raises Unfit for a batch job, whose control group the daemon's containers are not in, and for what
-        docker cannot show."""
+        """Returns the plan. Raises Unfit in a batch job, because the daemon's containers are outside of the
+        job's control group, and for a launch that docker cannot make."""
         batch = own_batch_system(callers_environment())
         if batch is not None:
             raise Unfit(
@@ -78,7 +80,7 @@ class Docker:
         return supervise(plan, executable, lambda _: None, lambda _: attendant.programs())
 
     def read_end(self, ended: RuntimeExit) -> ProgramEnd:
-        """Returns what the daemon says of the container."""
+        """Returns the program's end as the daemon reports it."""
         state = json.loads(ended.status or b"{}")
         started = not state.get("StartedAt", _NEVER).startswith(_NEVER)
         if state.get("Error"):
@@ -93,7 +95,7 @@ class Docker:
 
 
 class _Container:
-    """One container and its image, both of the start's name. See Attendant."""
+    """The Attendant of one container. The container and its image both have the start's name."""
 
     def __init__(self, api: DockerApi, name: str, archive: bytes, configuration: dict[str, Any]) -> None:
         self._api = api
@@ -109,7 +111,7 @@ class _Container:
         return json.dumps(self._api.state(self._name)).encode()
 
     def programs(self) -> list[int]:
-        """Returns the child of docker-init."""
+        """Returns the ids of docker-init's children: the program; none if it is not running."""
         try:
             init = int(self._api.state(self._name)["Pid"])
         except DockerError:
@@ -121,8 +123,8 @@ class _Container:
 
 
 def container_configuration(launch: Launch, root: DockerRoot, image: str, init: str) -> dict[str, Any]:
-    """Returns the body of POST /containers/create. docker-init is process 1: the kernel would keep signals
-    from a program that is."""
+    """Returns the body of POST /containers/create. docker-init is process 1 in the container, because the
+    kernel would keep signals from a program that is process 1."""
     inner = f"/.{image}-init"
     user, group = launch.identity
     gpus = [{"Driver": "nvidia", "Count": -1, "Capabilities": [["gpu"]]}] if launch.gpus else []

@@ -1,6 +1,7 @@
 """The part of docker's HTTP interface that a start needs: an image from an archive, a container, its end.
 
-Requests, not arguments of `docker`: the kernel shows arguments to every user of the machine.
+HTTP requests are used instead of the command `docker`: every user of the machine can see a command's
+arguments.
 """
 
 import http.client
@@ -19,7 +20,7 @@ _LONGEST = 8 << 20
 
 
 class DockerError(RuntimeFailed):
-    """The daemon cannot be reached, or refuses."""
+    """The daemon cannot be reached, or refuses the request."""
 
 
 class _Connection(http.client.HTTPConnection):
@@ -36,7 +37,8 @@ class _Connection(http.client.HTTPConnection):
 
 
 class DockerApi:
-    """A daemon, by its socket. Each call is a connection of its own, and ends within a minute."""
+    """Client of the docker daemon at a socket. Each call makes a connection of its own, with a timeout of a
+    minute."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -59,7 +61,7 @@ class DockerApi:
         return found
 
     def remove(self, name: str) -> None:
-        """Ends and removes a container and the image of the same name, if they are there. Raises
+        """Ends and removes a container, and removes the image of the same name, if they exist. Raises
         DockerError."""
         for place in (f"/containers/{name}?force=1&v=1", f"/images/{name}?force=1"):
             self._ask("DELETE", place, absent_is_right=True)
@@ -98,7 +100,8 @@ class DockerApi:
 
 
 def _object(raw: bytes) -> dict[str, Any]:
-    """Returns an answer's object; the last one of a stream. Raises DockerError for a stream's error."""
+    """Returns the JSON object of an answer; the last one, if the answer is a stream of objects. Raises
+    DockerError if one of them has an `error`."""
     found: dict[str, Any] = {}
     for line in raw.splitlines():
         try:

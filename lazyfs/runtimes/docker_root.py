@@ -19,9 +19,9 @@ from lazyfs.runtimes.underlay import CoveredDirectory, covers
 _OF_DOCKER = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
 """Files that docker binds in every container."""
 _MADE = frozenset({"/proc", "/dev", "/sys"})
-"""Filesystems that docker mounts in every container."""
+"""Mount points at which docker mounts filesystems of its own in every container."""
 _MOST = 1000
-"""Binds of one container at most: each takes the daemon a millisecond or two."""
+"""The most binds of one container: each takes the daemon a millisecond or two."""
 
 
 class DockerRoot(NamedTuple):
@@ -38,8 +38,8 @@ class DockerRoot(NamedTuple):
 
 
 def docker_root(launch: Launch) -> DockerRoot:
-    """Returns the root of a launch. Raises UsageError for a bind that cannot be made, Unfit for an image or
-    bind that docker cannot show."""
+    """Returns the root filesystem for a launch. Raises UsageError for a bind that cannot be made, Unfit for
+    an image or bind that docker cannot show."""
     tree = arrange(launch.root, launch.binds, ())
     own = _places_of_docker(launch)
     points = [*tree.places, *own]
@@ -62,8 +62,9 @@ def docker_root(launch: Launch) -> DockerRoot:
 
 
 def _places_of_docker(launch: Launch) -> list[BindPlace]:
-    """Returns the places of docker's own files; such a one must be a file, or be made. Raises Unfit where
-    docker would make one on the machine or behind a link."""
+    """Returns mount points for the files that docker binds by itself, as far as the image lacks them as
+    regular files. Raises Unfit if docker would make such a file in a bound directory of the machine, or
+    behind a link."""
     etc = next((bind for bind in launch.binds if bind.target == "/etc"), None)
     if etc is not None:
         missing = [path for path in _OF_DOCKER if not os.path.isfile(etc.source + path.removeprefix("/etc"))]
@@ -90,7 +91,7 @@ def _mount(source: str, target: str, *, read_only: bool) -> dict[str, Any]:
 
 
 def _rules(source: str) -> list[str]:
-    """Returns the rules that let devices be opened: of a device, or of those in a directory."""
+    """Returns the device rules that let the program open a device, or every device in a directory."""
     paths = [source]
     if os.path.isdir(source):
         paths = [os.path.join(top, name) for top, _, names in os.walk(source) for name in names]
@@ -104,7 +105,8 @@ def _rules(source: str) -> list[str]:
 
 
 def _archive(made: list[CoveredDirectory]) -> bytes:
-    """Returns a tar archive of the covered directories and their links. docker makes the mount points."""
+    """Returns a tar archive of the covered directories and their links. docker itself makes the mount
+    points."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for cover in made:

@@ -22,7 +22,7 @@ OF_THE_MACHINE = (
     Bind("/etc/resolv.conf", "/etc/resolv.conf", True),
     Bind("/etc/hosts", "/etc/hosts", True),
 )
-"""Files of the machine that the program needs to look up names."""
+"""The machine's files that a program needs to look up host names."""
 
 
 class InnerMount(NamedTuple):
@@ -33,8 +33,8 @@ class InnerMount(NamedTuple):
     target: str
     """The path in the image, free of links; it exists."""
     options: tuple[str, ...]
-    """The options that the mount has already, `ro` or `rw` first. In a user namespace they are locked, and a
-    runtime that mounts again without one of them fails; started by root it would take them off."""
+    """The options of the source's mount, `ro` or `rw` first. The runtime has to repeat them in its own mount.
+    If one is missing, that mount fails in a user namespace, and loses the option if root makes it."""
 
 
 class Surroundings(NamedTuple):
@@ -63,7 +63,7 @@ class Surroundings(NamedTuple):
         own_group: bool = False,
         in_shell: bool = False,
     ) -> Enclosure:
-        """Returns the enclosure of a launch with the runtime's own parts."""
+        """Returns the enclosure of a launch. The keyword arguments are fields of Enclosure."""
         return Enclosure(
             launch.scratch,
             launch.root,
@@ -86,8 +86,8 @@ class Surroundings(NamedTuple):
 
 
 def surround(launch: Launch, needed: Iterable[AddedPath] = ()) -> Surroundings:
-    """Returns the surroundings of a launch. `needed`: further paths that the runtime finds or makes, and that
-    are added if the image lacks them. Raises UsageError for a bind that cannot be made."""
+    """Returns the surroundings of a launch. `needed`: further paths that the runtime uses; those that the
+    image lacks are added. Raises UsageError for a bind that cannot be made."""
     if launch.is_file:
         raise Unfit("only apptainer starts SIF files")
     tree = arrange(launch.root, launch.binds, OF_THE_MACHINE)
@@ -121,7 +121,7 @@ def _surroundings(
 
 
 def _missing(root: str, wanted: AddedPath) -> AddedPath | None:
-    """Returns the place to add a path at; None if the image has it, a link to nowhere included."""
+    """Returns `wanted`, its path resolved in the image; None if the path exists, even as a dangling link."""
     place = path_in_image.locate(root, os.path.dirname(wanted.path))
     if not place.rest and os.path.lexists(os.path.join(root + place.found, os.path.basename(wanted.path))):
         return None
@@ -140,7 +140,7 @@ def _options(source: BoundSource) -> tuple[str, ...]:
 
 
 def check_lines(launch: Launch, runtime: str) -> None:
-    """Raises Unfit for a variable whose value has several lines, for a runtime that reads lines."""
+    """Raises Unfit for a variable with a line break, because `runtime` reads variables as lines."""
     for name, value in launch.environment.items():
         if "\n" in f"{name}{value}" or "\r" in f"{name}{value}":
             raise Unfit(f"variable {name!a}: {runtime} takes no value of several lines")
@@ -160,7 +160,7 @@ def plain(path: str, runtime: str, of: str) -> str:
 
 
 def source_and_target(inner: InnerMount, runtime: str) -> str:
-    """Returns `SOURCE:TARGET` for a runtime's option. Raises Unfit."""
+    """Returns `SOURCE:TARGET`, as a runtime's option for binds takes it. Raises Unfit."""
     return f"{inner.source}:{plain(inner.target, runtime, 'bind target')}"
 
 
@@ -188,9 +188,9 @@ def plan_of(
     in_options: bool = False,
     passes_bytes: bool = False,
 ) -> RuntimePlan:
-    """Returns the plan of a start. `in_options`: the runtime finds the command in a file, not at the end of
-    its arguments. `passes_bytes`: it hands texts on that are not UTF-8; others put U+FFFD in their place,
-    or leave a variable out. Raises Unfit for such a text."""
+    """Returns the plan of a start. `in_options`: the runtime reads the command from a file, not from the end
+    of its arguments. `passes_bytes`: the runtime passes on texts that are not UTF-8; without it, such a text
+    raises Unfit, because a runtime would alter it or leave it out."""
     if not passes_bytes:
         check_utf8(launch, options[0])
     return RuntimePlan(
@@ -204,7 +204,7 @@ def plan_of(
 
 
 def check_utf8(launch: Launch, runtime: str) -> None:
-    """Raises Unfit for a text that is not UTF-8, for a runtime that changes such a text."""
+    """Raises Unfit if a text of the launch is not UTF-8, because `runtime` would change such a text."""
     texts = (*launch.command, *launch.environment, *launch.environment.values(), launch.workdir, launch.root)
     for text in (*texts, *(bind.target for bind in launch.binds)):
         try:
@@ -214,8 +214,7 @@ def check_utf8(launch: Launch, runtime: str) -> None:
 
 
 def _reachable(launch: Launch) -> tuple[str, ...]:
-    """Returns, in words for people, the parts of the machine that a program in an enclosure can reach
-    unbound."""
+    """Returns, for people, what a program in an enclosure can reach of the machine without a bind."""
     found = ["the network"] if launch.network else []
     if launch.network and not can_scope_sockets():
         found.append(
@@ -227,10 +226,11 @@ def _reachable(launch: Launch) -> tuple[str, ...]:
 
 
 def _programs_below(enclosure: Enclosure) -> Callable[[int], list[int]]:
-    """Returns a function that finds the program below the runtime's processes, for its signals.
+    """Returns a function that, given the id of the start's process, finds the program, which gets the
+    signals.
 
-    The program is in a mount namespace of the runtime's making; helpers of the runtime, such as a squashfuse
-    that is asked for its version, are not. They have ended before a signal to them would count.
+    The program is in a mount namespace of the runtime's making. Helpers of the runtime, such as a squashfuse
+    that is asked for its version, are not; they end before a signal to them would count.
     """
 
     def search(pids: Iterable[int], outside: str) -> list[int]:
@@ -256,7 +256,7 @@ def _read(path: str) -> str:
 
 
 def _namespace(pid: int) -> str:
-    """Returns the name of a process's mount namespace; its id if that cannot be read."""
+    """Returns the name of a process's mount namespace; the process id if the name cannot be read."""
     try:
         return os.readlink(f"/proc/{pid}/ns/mnt")
     except OSError:
@@ -264,9 +264,9 @@ def _namespace(pid: int) -> str:
 
 
 def program_end(ended: RuntimeExit, name: str, was_started: Callable[[EnclosedEnd], bool]) -> ProgramEnd:
-    """Returns the end of a start. An enclosure that could not be made is one line on stderr.
+    """Returns the end of a start. If the enclosure could not be made, prints the reason on stderr.
 
-    `was_started`: returns True for a report that shows that the program ran.
+    `was_started`: returns True for a report that proves that the program ran.
     """
     if ended.code < 0 and not ended.status:  # a signal that came before there was a program
         return ProgramEnd(128 - ended.code, started=False, failed="program")
@@ -284,8 +284,8 @@ def is_evident(report: EnclosedEnd) -> bool:
 
 
 def executable_of(names: Iterable[str], given: str | None = None) -> str | None:
-    """Returns the `given` file, or else the first of the names that is on PATH or in the directories for
-    administrators; None if there is none."""
+    """Returns `given` if it is an executable file. Without `given`, returns the path of the first of the
+    names that is on PATH or in /usr/sbin or /sbin. None if there is none."""
     if given is not None:
         return given if os.access(given, os.X_OK) else None
     path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
@@ -293,7 +293,7 @@ def executable_of(names: Iterable[str], given: str | None = None) -> str | None:
 
 
 def start_with(plan: RuntimePlan, names: Sequence[str], given: str | None) -> RuntimeExit:
-    """Runs the plan with the runtime's executable. Raises UsageError if it is not there any more."""
+    """Runs the plan with the runtime's executable. Raises UsageError if this file is not there any more."""
     executable = executable_of(names, given)
     if executable is None:
         raise UsageError(f"{given or names[0]} cannot be executed any more")

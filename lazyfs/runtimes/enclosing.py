@@ -1,4 +1,4 @@
-"""Makes an enclosure around a new process, and waits as its init for the process's end."""
+"""Makes an enclosure around a new process; its init waits until that process ends."""
 
 import json
 import os
@@ -31,19 +31,20 @@ _HIDDEN = ("/sys/fs/cgroup/unified",)
 
 
 class EnclosedEnd(NamedTuple):
-    """The report of the init about the runtime's end."""
+    """The init's report of how the runtime ended."""
 
     code: int
     """Exit code of the runtime's process; -N if signal N ended it."""
     name: str
-    """The process's name at its end: the program's, if the runtime became the program."""
+    """The process's name at its end. It is the program's if the runtime has executed the program in its own
+    process."""
     evident: bool
     error: str | None
-    """The reason why the runtime could not be started at all; None if it was."""
+    """The reason why the runtime could not be started; None if it was started."""
 
 
 def read_end(status: bytes) -> EnclosedEnd:
-    """Parses the status that `enter` has written."""
+    """Parses the report that the init has written to the descriptor `status` of `enter`."""
     fields = json.loads(status or b'{"error": "it was killed"}')
     return EnclosedEnd(
         fields.get("code", _NOT_STARTED),
@@ -54,10 +55,11 @@ def read_end(status: bytes) -> EnclosedEnd:
 
 
 def enter(enclosure: Enclosure, status: int) -> None:
-    """Returns in a new process inside the enclosure. The calling process, and the enclosure's init, never
-    return: they wait for the end of the new one, write a report to the descriptor `status`, and exit.
+    """Moves the start into the enclosure: returns in a new process inside it, which then executes the
+    runtime. The calling process and the enclosure's init never return. They wait for the new process; the
+    init writes a report to the descriptor `status`; then both exit.
 
-    To be called between fork and exec. Does not raise.
+    Call it between fork and exec. Does not raise.
     """
     try:
         os.set_inheritable(status, False)
@@ -92,8 +94,8 @@ def enter(enclosure: Enclosure, status: int) -> None:
 
 
 def _can_be_ended() -> None:
-    """Lets a signal end this process, and with it the start. It gets the signals that come before there is a
-    program to get them."""
+    """Lets signals end this process, and with it the start. It gets the signals that come before there is a
+    program to send them to."""
     for number in _ENDING:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
@@ -106,8 +108,8 @@ def _give_up(status: int, error: OSError) -> NoReturn:
 
 
 def _close_others(*kept: int) -> None:
-    """Closes all descriptors but the standard streams and those kept: subprocess waits until its pipe is
-    closed everywhere."""
+    """Closes all descriptors but the standard streams and `kept`: subprocess waits until every copy of its
+    pipe is closed."""
     close_descriptors(kept)
 
 
@@ -123,7 +125,7 @@ def _listen(enclosure: Enclosure) -> "socket.socket | None":
 
 
 def _wait(runtime: int, enclosure: Enclosure, status: int, notices: "socket.socket | None") -> NoReturn:
-    """Waits as the init of the namespace until the runtime ends, and reports it."""
+    """The init: waits until the runtime ends, reaps the other processes meanwhile, and writes the report."""
     while True:
         found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
         assert found is not None
@@ -140,7 +142,8 @@ def _wait(runtime: int, enclosure: Enclosure, status: int, notices: "socket.sock
 
 
 def _ready(notices: "socket.socket | None") -> bool:
-    """Returns True if one of the notices says that the program was started."""
+    """Returns True if a notice of the runtime says that the program was started. `notices`: the socket of
+    NOTIFY_SOCKET."""
     with suppress(BlockingIOError):
         while notices is not None:
             if b"READY=1" in notices.recv(1 << 16).split(b"\n"):
@@ -193,7 +196,7 @@ def _furnish(enclosure: Enclosure) -> None:
 
 
 def _freeze(top: str) -> None:
-    """Makes every filesystem that is mounted at or below a directory read-only."""
+    """Remounts, read-only, every filesystem that is mounted at or below the directory `top`."""
     # a path may have a carriage return in it, or bytes that are not UTF-8
     with open("/proc/self/mounts", newline="\n", errors="surrogateescape") as file:
         found = [line.split(" ")[1] for line in file]
@@ -213,8 +216,8 @@ def _mount_proc() -> None:
 
 
 def _cover_proc() -> None:
-    """Hides, or makes read-only, the parts of /proc that no namespace divides or that let the machine's root
-    act."""
+    """Protects the parts of /proc that no namespace divides, or through which the machine's root acts on it:
+    hides some and makes others read-only."""
     found = proc_covers(list_proc())
     for name in found.read_only:
         namespaces.bind(f"/proc/{name}", f"/proc/{name}", read_only=True, devices=False)
@@ -225,7 +228,7 @@ def _cover_proc() -> None:
 
 
 def _make_devices(new: str) -> None:
-    """Mounts a /dev over the machine's that has the devices which every program may use."""
+    """Mounts a new /dev over the machine's, with the devices that every program may use."""
     os.mkdir(new)
     namespaces.mount("tmpfs", new, "tmpfs", namespaces.NOSUID, "mode=0755")
     for name in _DEVICES:
@@ -252,8 +255,8 @@ def _write(path: str, content: bytes) -> None:
 
 
 def _join(enclosure: Enclosure) -> None:
-    """Lays a directory with the added names over the image. Directories that both have are joined by the
-    kernel; they get the image's mode."""
+    """Mounts an overlay over the image that adds the missing names. A directory that is in both has the
+    content of both and the image's mode."""
     lower = os.open(enclosure.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     top = os.path.join(enclosure.scratch, "added")
     os.mkdir(top)

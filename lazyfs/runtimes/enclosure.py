@@ -1,10 +1,11 @@
-"""Namespaces around a runtime that has too few of its own, or that would leave something behind.
+"""Namespaces around a runtime that makes too few of its own, or that would leave something behind.
 
-The runtime and all that it starts are in a mount, pid, ipc and uts namespace of ours. So the kernel ends
-everything when our init ends, whatever a runtime detaches; its files are in memory and go with it; and the
-program sees no process, message queue or shared memory of the machine, whether or not the runtime hides them.
-The init is no process of the image, so that the program is not process 1 and its signals work as elsewhere.
-Mount points that the image lacks are made in an overlay over the image, which only the runtime sees.
+The runtime and all that it starts are in a mount, pid, ipc and uts namespace of ours. So the kernel ends all
+of them when our init ends, even those that a runtime has detached. The runtime's files are in memory and go
+with the namespaces. The program sees no process, message queue or shared memory of the machine, whether or
+not the runtime hides them. The init is no process of the image, so that the program is not process 1 and its
+signals work as elsewhere. Mount points that the image lacks are made in an overlay over the image, which only
+the runtime sees.
 """
 
 from collections.abc import Mapping
@@ -13,10 +14,10 @@ from typing import NamedTuple
 from lazyfs.runtimes.records import NOTHING
 
 NOTIFY = "notify"
-"""The name of the socket for NOTIFY_SOCKET in the scratch directory."""
+"""The file name, in the scratch directory, of the socket that NOTIFY_SOCKET points to."""
 CGROUPS = "/sys/fs/cgroup"
-"""The directory of control groups. It is read-only for a runtime that would make groups there, so that the
-program stays in the batch system's, and no group is left behind."""
+"""The directory of control groups. It is made read-only for a runtime that would make groups there: then the
+program stays in the batch system's group, and no group is left behind."""
 
 
 class AddedPath(NamedTuple):
@@ -30,52 +31,57 @@ class AddedPath(NamedTuple):
 
 
 class BoundSource(NamedTuple):
-    """A path of the machine that is shown in the scratch directory under a plain name: runtimes differ in
-    how they quote colons, commas and links, and Charliecloud has no read-only binds."""
+    """A path of the machine that appears in the scratch directory under a plain name. Runtimes bind it from
+    there, because they differ in how they quote colons, commas and links, and Charliecloud has no read-only
+    binds."""
 
     source: str
     name: str
     read_only: bool
     device: bool = False
-    """True for a device, or a directory of devices, that can be opened inside."""
+    """True if devices can be opened inside: for a device, or a directory of devices."""
 
 
 class Enclosure(NamedTuple):
     """The surroundings of one start."""
 
     scratch: str
-    """A directory that does not exist yet; it is made, and is a filesystem in memory inside."""
+    """The path of the scratch directory. It does not exist before the start; inside, it is a filesystem in
+    memory."""
     root: str
     """The image's root filesystem."""
     added: tuple[AddedPath, ...] = ()
     sources: tuple[BoundSource, ...] = ()
     files: Mapping[str, bytes] = NOTHING
-    """Path below the scratch directory -> content. Directories above it are made; an empty directory is
-    written with a slash at the end."""
+    """Path below the scratch directory -> content. The directories above each path are made. A path with a
+    slash at its end makes an empty directory."""
     environment: Mapping[str, str] = NOTHING
     """The runtime's own environment, not the program's."""
     evidence: str | None = None
     """The name of a file in the scratch directory that has content only if the program was started."""
     evidence_open: bool = False
-    """True to hand the runtime that file, open for writing, in place of the descriptor of the status."""
+    """True to pass the runtime the evidence file, open for writing, in place of the descriptor of the
+    status."""
     own_names: frozenset[str] = frozenset()
-    """Names (/proc/PID/comm) of the runtime's own processes; the first other one below them is the
-    program."""
+    """Names (/proc/PID/comm) of the runtime's own processes. The first process below them with another name
+    is the program."""
     network: bool = True
     covered: tuple[str, ...] = ()
-    """Directories of the machine in place of which the runtime sees empty filesystems in memory."""
+    """Directories of the machine that are covered, for the runtime, by empty filesystems in memory."""
     frozen: str | None = None
-    """A directory of the machine whose filesystems are read-only for a runtime that root starts; a user's
-    cannot write there anyhow."""
+    """A directory of the machine below which all filesystems are made read-only if root starts the runtime. A
+    user's runtime cannot write there anyhow."""
     own_devices: bool = False
-    """True to make a new /dev, because the runtime would show the machine's."""
+    """True to make a new /dev, for a runtime that would otherwise show the machine's."""
     notified: bool = False
-    """True if the runtime reports the program's start to NOTIFY_SOCKET (sd_notify), which is `NOTIFY` in the
-    scratch directory."""
+    """True if the runtime reports the program's start by sd_notify, to the socket `NOTIFY` in the scratch
+    directory."""
     own_group: bool = False
-    """True for a control group below the caller's, which goes with the start: for a runtime that makes groups
-    below its own."""
+    """True to make a control group below the caller's and remove it after the start, for a runtime that makes
+    groups below its own."""
     in_shell: bool = False
-    """True if the program is started by a shell of the image, which gets no signals."""
+    """True if a shell of the image starts the program: signals go to the shell's children, not to the
+    shell."""
     shows_root: bool = False
-    """True to let a user be root inside, with all capabilities there, as podman needs to set up a program."""
+    """True to make a user other than root appear as root inside, with all capabilities there, as podman
+    needs."""

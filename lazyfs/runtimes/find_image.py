@@ -15,17 +15,19 @@ from lazyfs.system.mountpoint import FSTYPE, Mount, mounts
 from lazyfs.system.paths_in_mounts import resolve_among_mounts
 
 LOOK_SECONDS = 30
-"""Seconds that a mount has to say if it has a name: its catalogs may have to be fetched over a slow line."""
+"""Seconds within which a mount has to say whether it has a name: it may have to fetch catalogs over a slow
+line."""
 PATIENCE_SECONDS = 2
-"""Seconds that the other mounts have once one mount has the name: they can only make the name ambiguous."""
+"""Seconds that the other mounts still have once one mount has the name: the others can only make it
+ambiguous."""
 
 
 SITE = "lazyfs"
-"""The source of a mount that shows many repositories."""
+"""The source that the mount table shows for a mount of many repositories."""
 
 
 class NotMounted(UsageError):
-    """No mount that was asked has an image of this name; another name, or a pull, may help."""
+    """No mount that answered has an image of this name. Another name may help, or pulling the image."""
 
 
 class FoundImage(NamedTuple):
@@ -35,28 +37,29 @@ class FoundImage(NamedTuple):
     """The image's root filesystem with every link resolved, so that a running job keeps its image when a tag
     moves."""
     metadata: str | None
-    """The directory with the image's manifest.json and config.json, if it is in a mounted repository."""
+    """The directory with the image's manifest.json and config.json; None if there is none, as outside of
+    repositories."""
     path: str = ""
     """The path at which the image was found, links not followed."""
 
 
 class NodeMounts(NamedTuple):
-    """The repositories mounted on this node, the latest first."""
+    """The repositories mounted on this node, the latest mount first."""
 
     searched: Sequence[str]
     """Mount points in which names are looked up: root's and the caller's own."""
     foreign: Sequence[str] = ()
-    """Mount points of other users. They are not searched, because a name there could mean any image; the
-    caller can give a path into one."""
+    """Mount points of other users. No name is looked up in them, because their owner could give any image
+    that name; but the caller can give a path into one."""
     sources: Mapping[str, str] = NOTHING
-    """Mount point -> source: a repository may be mounted at several places."""
+    """Mount point -> source. The same source may be mounted at several places."""
     sites: frozenset[str] = frozenset()
-    """Mount points with a repository in each folder."""
+    """Mount points that have a repository in each folder."""
 
 
 def node_mounts() -> NodeMounts:
-    """Returns the mounts that exist now, divided by the user who made them. A daemon that root started makes
-    its mount in the name of the user that it becomes (`user` in its settings)."""
+    """Returns the present mounts, divided into those of trusted users and those of others. A daemon that root
+    started mounts as another user if its settings name one (`user`); its mounts count as root's."""
     trusted = {0, *_own_numbers(os.getuid())}
     return sort_mounts(mounts(), lambda mount: mount.owner in trusted or _is_served_for_root(mount))
 
@@ -68,7 +71,8 @@ def _is_served_for_root(mount: Mount) -> bool:
 
 
 def sort_mounts(found: Iterable[Mount], searched: Callable[[Mount], bool]) -> NodeMounts:
-    """Returns the mounts of lazyfs among those found. `searched` returns True for root's and the caller's."""
+    """Returns the mounts of lazyfs among those found. `searched`: returns True for a mount of root's or the
+    caller's own."""
     ours = [(mount, searched(mount)) for mount in found if mount.fstype == FSTYPE][::-1]
     return NodeMounts(
         tuple(mount.mountpoint for mount, ours_to_search in ours if ours_to_search),
@@ -80,7 +84,8 @@ def sort_mounts(found: Iterable[Mount], searched: Callable[[Mount], bool]) -> No
 
 
 def _own_numbers(user: int) -> set[int]:
-    """Returns the caller's id here, and its id in the namespace above, which owns the mounts made there."""
+    """Returns the caller's user id in this user namespace and in the one above, in which the ids own other
+    mounts."""
     numbers = {user}
     with open("/proc/self/uid_map") as file:
         for line in file:
@@ -91,11 +96,11 @@ def _own_numbers(user: int) -> set[int]:
 
 
 def find(name: str, node: NodeMounts) -> FoundImage:
-    """Finds an image by its path, if `name` begins with a slash or a dot, or else by its name in the searched
-    mounts (`core.image_names`). Waits for no mount longer than LOOK_SECONDS.
+    """Finds an image: by its path, if `name` begins with `/`, `./` or `../`; otherwise by its name in the
+    searched mounts (`core.image_names`). Waits for no mount longer than LOOK_SECONDS.
 
-    Of several mounts of one repository the latest is taken. Raises UsageError if there is no such image, if
-    the name means several images, and if a link leads out of the mount.
+    If one repository is mounted several times, the latest mount is taken. Raises UsageError if there is no
+    such image, if the name means several images, or if a link leads out of the mount.
     """
     if is_path(name):
         return _find_path(name, [*node.searched, *node.foreign])
@@ -131,23 +136,24 @@ class _Candidate(NamedTuple):
     """An image that a name may mean."""
 
     rank: int
-    """The rank of the match; 0 is the best."""
+    """How well the name matches; 0 is the best."""
     place: str
     """The image's path below the mount point."""
     path: str
     root: str
     metadata: str | None
     content: str
-    """The path of the image's tree below the mount point, which differs between images of a repository."""
+    """The path of the image's tree below the mount point; different images of a repository have different
+    ones."""
     mount: str
 
 
 def _best(name: str, images: list[_Candidate], sources: Mapping[str, str]) -> FoundImage:
-    """Returns the first image of the best rank. Raises UsageError if images of that rank differ.
+    """Returns the first image of the best rank. Raises UsageError if different images have that rank.
 
-    Images at one path of a repository that is mounted twice count as one, even in different revisions. Images
-    of two repositories always count as different: only the repositories say that they are the same, and one
-    of them may lie.
+    Images at the same path of a repository that is mounted twice count as one, even in different revisions.
+    Images of two repositories always count as different, even if they claim to be the same: a repository may
+    lie.
     """
     best = min(image.rank for image in images)
     firsts: dict[tuple[str, str], _Candidate] = {}
@@ -202,8 +208,8 @@ def _look_at_path(name: str, tops: list[str]) -> dict[str, Any]:
 
 
 def _look(mount: str, name: str, tops: Sequence[str], *, site: bool) -> dict[str, Any]:
-    """Returns {"images": fields of _Candidate, "refused": reasons, "near": paths} for one mount; of a site,
-    for the repositories that are open. Runs in a child."""
+    """Looks a name up in one mount. Returns {"images": fields of _Candidate, "refused": reasons, "near":
+    similar paths}. In a mount of many repositories, searches those that are open. Runs in a child."""
     refused: list[str] = []
     images: list[_Candidate] = []
     trees = ["", *_names(mount, tops, "")] if site else [""]
@@ -218,7 +224,8 @@ def _look(mount: str, name: str, tops: Sequence[str], *, site: bool) -> dict[str
 
 
 def _images(mount: str, tree: str, name: str, tops: Sequence[str], refused: list[str]) -> list[_Candidate]:
-    """Returns the images of one repository that the name may mean, of the best rank only. Runs in a child."""
+    """Returns the images of one repository that the name may mean; only those of the best rank. Runs in a
+    child."""
     top = os.path.join(mount, tree) if tree else mount
     for rank, places in enumerate(candidates(name, _names(mount, tops, tree))):
         images = []
@@ -249,8 +256,8 @@ def _names(mount: str, tops: Sequence[str], folder: str) -> list[str]:
 
 
 def _metadata(mount: str, path: str, root: str, tops: Sequence[str]) -> str | None:
-    """Returns the directory with an image's metadata, or None. The tree of `.metadata/` has the same names as
-    the tree of images, and an image's digest as a name too."""
+    """Returns the directory with an image's metadata, or None. It has the image's own path, or the path of
+    its tree, below `.metadata/`."""
     for place in (path, root):
         inner = os.path.relpath(place, mount)
         if inner.startswith(".."):

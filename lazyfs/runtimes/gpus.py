@@ -1,8 +1,9 @@
-"""GPUs for a program: devices, the driver's libraries and tools, and which of them a batch system has given.
+"""GPUs for a program: devices, the driver's libraries and tools, and the GPUs that a batch system has given
+it.
 
-The driver's libraries belong to the machine's kernel, so no image can have them. NVIDIA's
-`nvidia-container-cli list` says what they are. They are bound into a directory of their own, which the loader
-is told of.
+The driver's libraries have to match the machine's kernel, so no image can have them. NVIDIA's
+`nvidia-container-cli list` names them. They are bound into a directory of their own, and a variable tells the
+loader about it.
 """
 
 import os
@@ -14,7 +15,7 @@ from lazyfs.core.errors import UsageError
 from lazyfs.runtimes.launch import Bind, Launch
 
 KINDS = ("nv", "rocm")
-"""NVIDIA's and AMD's, after the options of apptainer."""
+"""NVIDIA's and AMD's GPUs, named like the options of apptainer."""
 _LIST = "nvidia-container-cli"
 _SECONDS = 30
 _TOP = "/.lazyfs-gpu"
@@ -26,11 +27,11 @@ _CHOSEN = (
     "HIP_VISIBLE_DEVICES",
     "GPU_DEVICE_ORDINAL",
 )
-"""Variables by which a batch system says which of the machine's GPUs are the job's."""
+"""Variables with which a batch system tells a job which of the machine's GPUs it may use."""
 
 
 def chosen_gpus(kinds: Sequence[str], callers: Mapping[str, str]) -> dict[str, str]:
-    """Returns the caller's variables that choose GPUs; none if no GPU is wanted."""
+    """Returns those of the caller's variables that choose GPUs; none if `kinds` is empty."""
     return {name: callers[name] for name in _CHOSEN if name in callers} if kinds else {}
 
 
@@ -41,7 +42,8 @@ def kinds_here() -> tuple[str, ...]:
 
 
 def with_gpus(launch: Launch, executable: str | None) -> Launch:
-    """Returns the launch with binds and variables for the GPUs that it wants, for a runtime that knows none.
+    """Returns the launch with binds and variables for the GPUs that it wants. For a runtime without options
+    for GPUs.
 
     `executable`: nvidia-container-cli's path; None if it is not installed. Raises UsageError if the machine
     has no such GPU.
@@ -81,8 +83,8 @@ def _listed(executable: str | None) -> list[str]:
 
 
 def _nvidia(paths: Sequence[str]) -> Iterator[Bind]:
-    """Yields the binds of what is listed: devices, sockets and firmware at their own paths, programs and
-    libraries in directories of their own."""
+    """Yields the binds for the `paths` that nvidia-container-cli lists. Devices, sockets and firmware keep
+    their paths; programs and libraries get directories of their own."""
     seen: set[str] = set()
     for path in paths:
         try:
@@ -104,7 +106,8 @@ def _nvidia(paths: Sequence[str]) -> Iterator[Bind]:
 
 
 def _names_of(library: str) -> list[str]:
-    """Returns the names under which programs ask for a library: its own, and those of the links to it."""
+    """Returns the names under which programs load a library: its own, and those of links to it in its
+    directory."""
     directory, own = os.path.split(library)
     real = os.path.realpath(library)
     stem = own.split(".so", 1)[0] + ".so"

@@ -9,9 +9,10 @@ from lazyfs.core.errors import UsageError
 from lazyfs.runtimes.grid_proxy import GridProxy
 
 DATASET = "/input"
-"""The input dataset's directory in a container of this machine or of Slurm."""
+"""The directory of the input dataset in a container that is started on this machine or by Slurm."""
 LARGEST = 10 << 20
-"""Bytes of a file of the working directory that is sent along; larger ones are named with --extFile."""
+"""The most bytes of a file in the working directory that is sent along unasked; larger files have to be named
+with --extFile."""
 
 
 class GridJob(NamedTuple):
@@ -20,31 +21,31 @@ class GridJob(NamedTuple):
     image: str
     """A directory with links resolved, a SIF file, or `docker://NAME`."""
     command: str
-    """For `/bin/sh`."""
+    """The shell command, for `/bin/sh -c`."""
     name: str
     directory: str
     """Absolute path of the directory for the job's files and results."""
     inputs: tuple[str, ...] = ()
-    """Absolute paths of files and directories that are carried into the working directory."""
+    """Absolute paths of files and directories that are copied into the job's working directory."""
     dataset: tuple[str, ...] = ()
-    """Absolute paths of the input dataset's files, which the working directory has links to; of one
-    directory."""
+    """Absolute paths of the input dataset's files, all in one directory. The working directory gets links to
+    them."""
     outputs: tuple[str, ...] = ()
-    """Names or patterns, below the working directory."""
+    """Names or patterns of the job's output files, below the working directory."""
     proxy: GridProxy | None = None
     cores: int = 1
     memory: int | None = None
-    """MB."""
+    """Memory of the job in MB."""
     minutes: int | None = None
 
     @property
     def binds(self) -> tuple[str, ...]:
-        """Binds for `lazyfs run`."""
+        """The values of --bind for `lazyfs run`."""
         data = (f"{os.path.dirname(self.dataset[0])}:{DATASET}:ro,required",) if self.dataset else ()
         return (*data, *(self.proxy.binds if self.proxy else ()))
 
     def inside(self, path: str) -> str:
-        """Returns the path of one of the dataset's files in the container."""
+        """Returns the path that a file of the dataset has in the container."""
         return f"{DATASET}/{os.path.basename(path)}"
 
     @property
@@ -53,8 +54,8 @@ class GridJob(NamedTuple):
 
 
 def dataset_files(name: str, most: int | None) -> tuple[str, ...]:
-    """Returns the files of an input dataset, sorted, `most` at most. `name`: a directory, or `SCOPE:DATASET`,
-    which `rucio download` puts into the directory DATASET. Raises UsageError."""
+    """Returns the paths of the files of an input dataset, sorted, `most` at most. `name`: a directory, or
+    `SCOPE:DATASET`, which `rucio download` puts into the directory DATASET. Raises UsageError."""
     places = (name, name.rpartition(":")[2].rstrip("/"))
     directory = next((os.path.abspath(place) for place in places if os.path.isdir(place)), None)
     if directory is None:
@@ -69,10 +70,10 @@ def dataset_files(name: str, most: int | None) -> tuple[str, ...]:
 def sandbox_files(
     directory: str, left_out: str, external: Sequence[str], *, only_named: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Returns (paths to send along, names that are too large) of a working directory.
+    """Returns (paths to send along, names of files that are too large) for a working directory.
 
-    `left_out`: the path of the output directory. `external`: names and patterns of large files that are sent
-    all the same; with `only_named` nothing else is. Hidden names stay.
+    `left_out`: the path of the output directory, which is not sent. `external`: names and patterns of files
+    that are sent even if they are large or hidden. `only_named`: True to send nothing but those.
     """
     sent, large = [], []
     for name in sorted(os.listdir(directory)):
@@ -88,7 +89,7 @@ def sandbox_files(
 
 
 def input_list(option: str) -> str:
-    """Returns the file's name of `--writeInputToTxt IN:FILE`. Raises UsageError."""
+    """Returns FILE of `--writeInputToTxt IN:FILE`. Raises UsageError."""
     stream, _, name = option.partition(":")
     if stream != "IN" or not name or "/" in name:
         raise UsageError(f"--writeInputToTxt {option}: write IN:FILE; there is one stream, and no directory")
@@ -96,5 +97,5 @@ def input_list(option: str) -> str:
 
 
 def with_inputs(command: str, files: Sequence[str]) -> str:
-    """Returns the command with the names of the dataset's files in place of %IN, with commas between."""
+    """Returns the command with %IN replaced by the names of the dataset's files, separated by commas."""
     return command.replace("%IN", ",".join(os.path.basename(path) for path in files)) if files else command

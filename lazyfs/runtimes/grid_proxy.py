@@ -1,6 +1,6 @@
 """A grid proxy: the short-lived certificate and key with which a job acts for its user.
 
-It goes into a container only when it is asked for (`--containerX509`), since whoever reads it is the user.
+A container gets it only on request (`--containerX509`), since whoever can read it can act as the user.
 """
 
 import os
@@ -26,7 +26,7 @@ class GridProxy(NamedTuple):
 
     @property
     def binds(self) -> tuple[str, ...]:
-        """Binds for `lazyfs run`."""
+        """The values of --bind for `lazyfs run`."""
         found = [f"{self.path}:{INSIDE}:ro,required"]
         if self.certificates is not None:
             found.append(f"{self.certificates}:{_CERTIFICATES}:ro")
@@ -40,7 +40,8 @@ class GridProxy(NamedTuple):
 def find_proxy(environment: Mapping[str, str], user: int, now: datetime) -> GridProxy:
     """Returns the user's proxy: the file of X509_USER_PROXY, or /tmp/x509up_uUID.
 
-    Raises UsageError if there is none, if others could read it or have put it there, and if it has expired.
+    Raises UsageError if there is no proxy, if it has expired, if others could read it, or if another user
+    owns it.
     """
     path = os.path.abspath(environment.get("X509_USER_PROXY") or f"/tmp/x509up_u{user}")  # noqa: S108 - of voms
     try:

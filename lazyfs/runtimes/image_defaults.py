@@ -1,4 +1,4 @@
-"""The settings that an image has for a start: environment, working directory, entry point, command."""
+"""The defaults that an image has for a start: environment, working directory, entry point, command."""
 
 import os
 import re
@@ -13,11 +13,11 @@ from lazyfs.runtimes.records import NOTHING
 _SINGULARITY_ENVIRONMENT = "/.singularity.d/env/10-docker2singularity.sh"
 _SINGULARITY_RUNSCRIPT = "/.singularity.d/runscript"
 _MAX_SCRIPT = 1 << 20
-"""Bytes of the environment script: eight times the size that Linux allows for one variable."""
+"""The most bytes of the environment script: eight times the size that Linux allows for one variable."""
 
 
 class ImageDefaults(NamedTuple):
-    """A root filesystem and its defaults. Defaults that the image does not have are empty."""
+    """A root filesystem and the image's defaults; empty where the image has none."""
 
     root: str
     environment: Mapping[str, str] = NOTHING
@@ -25,7 +25,7 @@ class ImageDefaults(NamedTuple):
     entrypoint: tuple[str, ...] = ()
     default_arguments: tuple[str, ...] = ()
     described_by: str | None = None
-    """The file that the defaults were read from."""
+    """Path of the file that the defaults were read from."""
 
 
 def from_config(root: str, raw: bytes, origin: str) -> ImageDefaults:
@@ -75,7 +75,8 @@ def _exports(script: str) -> list[tuple[str, str]]:
 
 
 def describe(root: str, metadata: str | None) -> ImageDefaults:
-    """Returns the image at `root`. `metadata`: the directory with the image's config.json, if it has one."""
+    """Returns the root filesystem at `root` with its defaults. `metadata`: the directory with the image's
+    config.json; None if it has none."""
     if metadata is not None:
         raw = path_in_image.read(metadata, "/config.json", MAX_CONFIG)
         if raw is not None:
@@ -85,7 +86,7 @@ def describe(root: str, metadata: str | None) -> ImageDefaults:
 
 def command_line(image: ImageDefaults, arguments: tuple[str, ...], *, entrypoint: bool) -> tuple[str, ...]:
     """Returns the command to run: the given `arguments`, after the image's entry point if `entrypoint` is
-    set. Without arguments, the image's entry point and its own arguments."""
+    set. Without arguments, returns the image's entry point and default command."""
     if arguments:
         return (*image.entrypoint, *arguments) if entrypoint else arguments
     return (*image.entrypoint, *image.default_arguments)

@@ -11,14 +11,14 @@ _OTHERS = {
     "http://": "anybody on the way could change it: give an https:// address, or the path of a SIF file",
 }
 _PULLED = ("https://", "oci:", "docker-archive:")
-"""Sources that are in no mount, and are unpacked into the store of pulled images."""
+"""Prefixes of sources that are in no mount. Their images are unpacked into the store of pulled images."""
 _MAGIC, _MAGIC_AT = b"SIF_MAGIC", 32
 
 
 def looked_up(image: str) -> str | None:
-    """Returns the name or path to look up for an image as people write it: `docker://NAME` is NAME in the
-    mounted repositories. Returns None for an image that no mount can have. Raises UsageError for a source
-    that nothing is run from."""
+    """Returns the name or path under which a mount may have the image: NAME for `docker://NAME`, else the
+    text itself. Returns None for a source that no mount can have. Raises UsageError for a source that cannot
+    be run."""
     for prefix, remedy in _OTHERS.items():
         if image.startswith(prefix):
             raise UsageError(f"image {image}: nothing is run from {prefix}; {remedy}")
@@ -26,13 +26,13 @@ def looked_up(image: str) -> str | None:
 
 
 def can_be_pulled(image: str) -> bool:
-    """Returns True for an image that says where it can be had."""
+    """Returns True if the text says where the image can be pulled from: a registry, an archive, a URL."""
     return image.startswith((_REGISTRY, *_PULLED))
 
 
 def with_remedy(image: str, error: UsageError) -> UsageError:
-    """Returns the error about an image that was not found; for one that may not be pulled, it says how to get
-    the image."""
+    """Returns the error about an image that was not found. If the image could be pulled, but may not be now,
+    the error also says how to get it."""
     if not can_be_pulled(image):
         return error
     publish = f"`lazyfs publish {image} STORE` puts it into a repository"

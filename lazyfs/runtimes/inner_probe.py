@@ -1,4 +1,5 @@
-"""Looks from inside a sandbox for things that must be hidden; run by another Python there, without lazyfs.
+"""Looks from inside a sandbox for things that must be hidden there. Another Python runs this file inside,
+without lazyfs.
 
 Argument: JSON {"files", "marker", "socket", "variable"}; prints the answers as JSON.
 """
@@ -38,7 +39,7 @@ def _can_make_files() -> bool:
 
 
 def look(given: dict[str, Any]) -> dict[str, Any]:
-    """Returns the answers. Looks into every process that it can see."""
+    """Returns the answers. Looks into every process that is visible inside."""
     status = dict(
         line.split(":\t", 1) for line in _read("/proc/self/status").decode().splitlines() if ":\t" in line
     )

@@ -9,25 +9,25 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 LEVELS: Final = ("none", "best", "wlcg", "full")
-"""`none`: any isolation is enough. `best`: the most that is to be had here; the result names the missing
-checks. `wlcg`: a runtime that passes every MUST. `full`: one that passes every check, without network."""
+"""`none`: any isolation is enough. `best`: the most that is available here; the result names the checks that
+fail. `wlcg`: a runtime that passes every MUST. `full`: one that passes every check, without network."""
 PROBED: Final = ("wlcg", "full")
-"""The levels for which a runtime is tried out from inside first."""
+"""The levels for which a runtime is first probed from inside."""
 
 
 class Check(NamedTuple):
-    """The check of one promise, made from inside a start of the runtime."""
+    """The result of checking one promise of isolation, from inside a start of the runtime."""
 
     name: str
     must: bool
     passed: bool
     seen: str
-    """The observation, for people; empty if the check passed."""
+    """What the probe has seen, for people; empty if the check passed."""
 
 
 def judge(outside: Mapping[str, Any], inside: Mapping[str, Any]) -> tuple[Check, ...]:
-    """Returns the checks for the answers of `inner_probe` from inside. `outside`: `namespaces`, the ids of
-    the caller's namespaces by kind."""
+    """Returns the checks, judged by the answers of `inner_probe` from inside. `outside`: facts of the caller;
+    its `namespaces` maps each kind to the id of the caller's namespace."""
 
     def other(kind: str) -> str:
         same = inside["namespaces"].get(kind) == outside["namespaces"].get(kind)
@@ -49,7 +49,7 @@ def judge(outside: Mapping[str, Any], inside: Mapping[str, Any]) -> tuple[Check,
 
 
 def failures(checks: tuple[Check, ...], level: str) -> list[str]:
-    """Returns, in words for people, the reasons why a runtime does not have a level."""
+    """Returns, in words for people, the reasons why a runtime does not have a level; empty if it has."""
     return [
         f"{check.name}: {check.seen}"
         for check in checks

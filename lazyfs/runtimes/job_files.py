@@ -1,4 +1,4 @@
-"""The files of a job: those that are carried into its working directory, and those that come out."""
+"""The files of a job: copies its inputs into the working directory, and its outputs out of it."""
 
 import base64
 import glob
@@ -43,8 +43,8 @@ def carry_in(what: File | Link | os.PathLike[str], directory: str) -> str:
 
 
 def image_path(image: str | File | os.PathLike[str] | IO[bytes]) -> str:
-    """Returns the image as `lazyfs run` takes it: a name as it is, the absolute path of a file that is given
-    as File, path or open file. Raises UsageError for an open file without a name."""
+    """Returns the image as an argument of `lazyfs run`: a name unchanged, the absolute path of a File, path
+    or open file. Raises UsageError for an open file without a name."""
     if isinstance(image, str):
         return image
     if isinstance(image, File | os.PathLike):
@@ -56,8 +56,8 @@ def image_path(image: str | File | os.PathLike[str] | IO[bytes]) -> str:
 
 
 def write_account(path: str, image: str, user: str, password: str) -> None:
-    """Writes a deploy token in the form of docker's and podman's files of accounts, readable for this user
-    only. It counts for the image's registry."""
+    """Writes the user and password (a deploy token) for the image's registry, in the format of docker's and
+    podman's files of accounts, readable for this user only."""
     registry = full_name(image.removeprefix("docker://")).partition("/")[0]
     secret = base64.b64encode(f"{user}:{password}".encode()).decode()
     number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -66,8 +66,8 @@ def write_account(path: str, image: str, user: str, password: str) -> None:
 
 
 def read_result(path: str, code: int) -> dict[str, Any]:
-    """Returns the document of `lazyfs run --result`. If the start was killed before it wrote one, the failure
-    is lazyfs's. `code`: as Popen.returncode."""
+    """Returns the document of `lazyfs run --result`. If the run was killed before it wrote one, returns a
+    document in which lazyfs failed, with an exit code made of `code` (as Popen.returncode)."""
     try:
         with open(path) as file:
             document: dict[str, Any] = json.load(file)
@@ -81,8 +81,9 @@ def read_result(path: str, code: int) -> dict[str, Any]:
 
 
 def carry_out(work: str, patterns: Sequence[str], results: str) -> dict[str, str]:
-    """Copies the files and directories that match; returns name -> path of the copy. Links are copied as
-    links, and none is followed: the program could have pointed it at any file of this machine."""
+    """Copies the files and directories that match the patterns; returns name -> path of the copy. Links are
+    copied as links, never followed: the program could have pointed them at any file of this machine. Raises
+    UsageError for a name that leads out of the job's directory."""
     found = {}
     top = os.path.realpath(work)
     for pattern in patterns:
@@ -103,7 +104,8 @@ def carry_out(work: str, patterns: Sequence[str], results: str) -> dict[str, str
 
 
 def _special(directory: str, names: list[str]) -> list[str]:
-    """Returns the names that are neither file, directory nor link: reading a pipe would wait for ever."""
+    """Returns the names that are not copied: neither file, directory nor link. Reading a pipe would wait for
+    ever."""
     paths = {name: os.path.join(directory, name) for name in names}
     return [
         name

@@ -1,8 +1,8 @@
 """Jobs in containers, from Python, after Ganga: `Apptainer("app:1").run(Job(File("run.sh")))`.
 
-A job has a working directory of its own. Its executable and input files, if given as File or path, are
-copied there, and its outputs are copied out. `run` may be called from any thread; `run_async` is for trio.
-Each start is a process of its own.
+A job has a working directory of its own. Its executable and input files are copied into it if they are given
+as File or path; its outputs are copied out of it. `run` may be called from any thread; `run_async` is for
+trio. Each start is a process of its own.
 """
 
 import os
@@ -33,19 +33,20 @@ class Job:
     """A program with its inputs and outputs."""
 
     executable: File | os.PathLike[str] | str
-    """A file that is carried in, or, as text, the name or path of a program in the image."""
+    """The program: a file to be copied into the working directory, or, as str, a name or path in the
+    image."""
     arguments: Sequence[str] = ()
     inputs: Sequence[File | Link | os.PathLike[str]] = ()
     outputs: Sequence[str] = ()
-    """Names or patterns (`*.root`), below the working directory."""
+    """Names or patterns (`*.root`) of output files, below the working directory."""
     output_directory: str | None = None
-    """The directory for outputs, `stdout` and `stderr`; None for a new temporary directory."""
+    """The directory that gets the outputs, `stdout` and `stderr`; None for a new temporary directory."""
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """The end of a job."""
+    """How a job ended."""
 
     exit_code: int
     failure: str | None
@@ -59,12 +60,12 @@ class JobResult:
     """Path of the file with the program's output."""
     stderr: str
     seconds: Mapping[str, float]
-    """Seconds of each part. `prepare`: the start's preparation; `run`: the program; `total`: both and the
-    copies."""
+    """Part -> its seconds. `prepare`: preparing the start; `run`: the program; `total`: both and copying the
+    files."""
 
 
 class _Start(NamedTuple):
-    """A job whose files are in place."""
+    """A job whose files have been copied, ready to be started."""
 
     command: list[str]
     environment: dict[str, str]
@@ -75,7 +76,7 @@ class _Start(NamedTuple):
     stderr: IO[bytes]
 
     def result(self, job: Job, code: int) -> JobResult:
-        """Returns the job's end. `code`: as Popen.returncode."""
+        """Copies the outputs out, and returns the job's result. `code`: as Popen.returncode."""
         document = read_result(os.path.join(self.private, "result"), code)
         outputs = carry_out(os.path.join(self.private, "work"), job.outputs, self.results)
         seconds = {**document.get("seconds", {}), "total": round(time.monotonic() - self.begun, 3)}
@@ -92,10 +93,11 @@ class _Start(NamedTuple):
 
 
 class Virtualization:
-    """A container for jobs. `Auto` takes the first runtime that works on this machine."""
+    """A container for jobs. Its subclasses name runtimes; `Auto` takes the first that works on this
+    machine."""
 
     runtimes: Sequence[str] = ()
-    """The runtimes to take, the first that works; empty for all, in the site's order."""
+    """The runtimes to try; the first that works is taken. Empty: all, in the site's order."""
 
     def __init__(
         self,
@@ -112,11 +114,11 @@ class Virtualization:
         """`image`: a name in a mounted repository, `docker://NAME`, a directory; a SIF file as File, path or
         open file.
 
-        `mounts`: path on this machine -> path inside; one that does not exist is left out with a warning in
-        the job's stderr. `options`: as for singularity, see `container_options`. `tokenuser`,
-        `tokenpassword`: of a private image; they are handed on in a file that only this user can read.
-        `before`, `after`: called on this machine, outside the container; `after` whatever the end was. Raises
-        UsageError.
+        `mounts`: path on this machine -> path inside; a mount is left out, with a warning in the job's
+        stderr, if its path on this machine does not exist. `options`: as for singularity, see
+        `container_options`. `tokenuser`, `tokenpassword`: the account for a private image; it is passed on in
+        a file that only this user can read. `before`, `after`: called on this machine, outside the container;
+        `after` whether the job succeeded or failed. Raises UsageError.
         """
         self.image = image
         self.mounts = dict(mounts)
@@ -128,7 +130,7 @@ class Virtualization:
         self._after = after
 
     def run(self, job: Job) -> JobResult:
-        """Runs the job to its end. Raises UsageError for a file of the job's that cannot be read."""
+        """Runs the job to its end. Raises UsageError for a file of the job that cannot be read."""
         with self._start(job) as start:
             done = subprocess.run(
                 start.command,
@@ -142,8 +144,8 @@ class Virtualization:
         return self._ended(job, result)
 
     async def run_async(self, job: Job) -> JobResult:
-        """Runs the job to its end, below trio. If the task is cancelled, the program gets SIGTERM, and is
-        killed after GRACE_SECONDS. Raises UsageError."""
+        """Runs the job to its end, under trio. If the task is cancelled, the job gets SIGTERM, and SIGKILL
+        after GRACE_SECONDS. Raises UsageError."""
         import trio
 
         with self._start(job) as start:
@@ -170,8 +172,9 @@ class Virtualization:
         return self._ended(job, result)
 
     def command(self, job: Job, work: str, result: str) -> list[str]:
-        """Returns the command line of a job, and copies its files into the directory `work`. `result`: the
-        file for the result. Neither values of variables nor tokens are in it."""
+        """Copies the job's files into the directory `work`, and returns the command line of the job.
+        `result`: the path for --result. The command line holds neither tokens nor values of the job's
+        variables."""
         for file in job.inputs:
             carry_in(file, work)
         program = job.executable
@@ -188,12 +191,12 @@ class Virtualization:
         return [*start, "--", program, *job.arguments]
 
     def settings(self) -> dict[str, str]:
-        """Returns variables for the runtime, which the program does not get."""
+        """Returns variables for the runtime; the program does not get them."""
         return {}
 
     @contextmanager
     def _start(self, job: Job) -> Iterator[_Start]:
-        """Puts the job's files in place for the block."""
+        """Puts the job's files in place for the block; removes the working directory after it."""
         if (self.tokenuser is None) != (self.tokenpassword is None):
             raise UsageError("a token has a user and a password: give tokenuser and tokenpassword")
         begun = time.monotonic()
@@ -246,7 +249,7 @@ class Bubblewrap(Virtualization):
 
 
 class Docker(Virtualization):
-    """docker where it is there and the user may use it, udocker otherwise."""
+    """docker if the user may use it here, otherwise udocker."""
 
     runtimes = ("docker", "udocker")
     mode: str | None = None

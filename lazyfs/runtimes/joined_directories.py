@@ -1,8 +1,9 @@
 """Makes mount points in directories of an image that have too many names for an underlay.
 
-An underlay (`underlay`) takes an argument of the runtime, and a mount, for each name. Here one overlay
-filesystem joins the image's directory with a small one that has the missing names. It is mounted over the
-image's own directory, in a mount namespace in which only the runtime is, so that the runtime finds all names.
+An underlay (`underlay`) costs an argument of the runtime, and a mount, for each name. Here one overlay
+filesystem joins the image's directory with a small one that has the missing names. The overlay is mounted
+over the image's own directory, in a mount namespace that only the runtime enters, so the runtime finds all
+names.
 """
 
 import os
@@ -23,7 +24,7 @@ class AddedName(NamedTuple):
     """A mount point that the image lacks."""
 
     path: str
-    """Its path below the directory that is joined, free of links."""
+    """The mount point's path below the joined directory, free of links."""
     is_directory: bool
 
 
@@ -45,9 +46,9 @@ class CompletedImage(NamedTuple):
 def completed(
     root: str, made: Sequence[CoveredDirectory], points: Sequence[tuple[str, str, bool]]
 ) -> CompletedImage:
-    """Returns the image with directories joined instead of covered.
+    """Returns the image, in which the directories `made` are joined by overlays instead of covered.
 
-    `points`: (path, the directory that lacks it, True if a directory is mounted there).
+    `points`: (path, the directory that lacks it, True if a directory is mounted there) for each mount point.
     """
     directories = []
     for cover in made:
@@ -61,7 +62,7 @@ def completed(
 
 
 def check(image: CompletedImage) -> None:
-    """Tries `complete` in a process of its own. Raises UsageError if this machine refuses it."""
+    """Tries `complete` in a child process. Raises UsageError if this machine refuses to make the overlays."""
     answer = ask_one(lambda: _trial(image), _TRIAL_SECONDS)
     said = answer.value if answer.came else f"no answer in {_TRIAL_SECONDS} s"
     if said:
@@ -81,7 +82,7 @@ def _trial(image: CompletedImage) -> str:
 
 
 def complete(image: CompletedImage) -> None:
-    """Moves this process into a mount namespace of its own, in which the image has the added names.
+    """Moves this process into a new mount namespace, and makes the missing names of the image there.
 
     Raises OSError.
     """
@@ -116,7 +117,7 @@ def _open(root: str, path: str) -> int:
 
 
 def _make(upper: int, added: AddedName) -> None:
-    """Makes a name and the directories above it, with a mode that lets everybody in, whatever the umask."""
+    """Makes a name and its parent directories. Everybody may enter those directories, whatever the umask."""
     *parents, last = added.path.split("/")
     directories = [*parents, last] if added.is_directory else parents
     path = ""

@@ -1,4 +1,5 @@
-"""The description of a start: a command in a root filesystem, and the parts of the host that it may see."""
+"""The description of a start: a command in a root filesystem, and the parts of the host that the command may
+see."""
 
 import os
 import resource
@@ -11,14 +12,15 @@ from lazyfs.runtimes.pinned_root import PinnedRoot
 from lazyfs.runtimes.records import NOTHING, checked
 
 LONGEST = (1 << 17) - 1
-"""Bytes of one argument, or of a variable with its name: MAX_ARG_STRLEN with pages of 4 KiB, less the NUL."""
+"""The most bytes of one argument, or of a variable with its name: MAX_ARG_STRLEN with pages of 4 KiB, less
+the NUL."""
 _MOST = 6 << 20
 _OF_A_RUNTIME = 16 << 10
 
 
 def check_argument(text: str, where: str) -> str:
-    """Returns the text. Raises UsageError, which begins with `where`, for a text that no program can be
-    given.
+    """Returns the text. Raises UsageError for a text that cannot be passed to a program; the message begins
+    with `where`.
 
     A NUL would end the text and begin another argument, which a runtime may take for one of its options.
     """
@@ -37,8 +39,8 @@ def check_argument(text: str, where: str) -> str:
 
 
 def most_bytes() -> int:
-    """Returns the bytes that a program's arguments and variables may take together: a quarter of its stack, 6
-    MiB at most (execve(2)), less the bytes that a runtime adds."""
+    """Returns the most bytes that a program's arguments and variables may have together: a quarter of its
+    stack, 6 MiB at most (execve(2)), less what a runtime adds."""
     stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
     most = _MOST if stack == resource.RLIM_INFINITY else min(max(stack // 4, LONGEST + 1), _MOST)
     return most - _OF_A_RUNTIME
@@ -50,10 +52,10 @@ class Bind(NamedTuple):
 
     source: str
     target: str
-    """The path at which the program sees it: absolute and normalised; it need not exist in the image."""
+    """The path at which the program sees the bind: absolute and normalised. The image need not have it."""
     read_only: bool = False
     required: bool = False
-    """True if the start is refused without the source; otherwise it is left out with a warning."""
+    """True to refuse the start if the source is missing; False to leave the bind out with a warning."""
 
     def check(self) -> None:
         check_argument(self.source, "bind source")
@@ -67,8 +69,8 @@ class Bind(NamedTuple):
 class Launch(NamedTuple):
     """One start. Paths are str; names that are not UTF-8 are decoded by os.fsdecode.
 
-    A runtime gets all input from the image and the caller in a Launch, so the constructor checks every field.
-    Raises UsageError.
+    A runtime learns everything about the image and from the caller through a Launch. So its constructor
+    checks every field. Raises UsageError.
     """
 
     root: str
@@ -79,19 +81,20 @@ class Launch(NamedTuple):
     workdir: str = "/"
     binds: tuple[Bind, ...] = ()
     network: bool = True
-    """True for the machine's network; False for only a loopback of its own."""
+    """True for the machine's network; False for a network namespace with only a loopback interface."""
     user: tuple[int, int] | None = None
-    """Ids of the user and group to start as, for root; None for the caller's."""
+    """Ids of the user and group that root starts the program as; None for the caller's own."""
     scratch: str = ""
-    """A directory that does not exist, for the runtime's own files; made and removed with the start."""
+    """Path of a directory for the runtime's own files. It does not exist yet; it is made and removed with the
+    start."""
     pinned: PinnedRoot | None = None
-    """The root, held open since it was found; None if nobody else can change it."""
+    """The root, held open since it was found; None if nobody else can change its path."""
     limits: Limits = Limits()
     gpus: tuple[str, ...] = ()
     """The kinds of GPU that the program uses: `nv`, `rocm`."""
     as_root: bool = False
-    """True if the program is root outside its namespaces too, where the kernel checks for root in places that
-    no namespace divides."""
+    """True if the program is root outside its namespaces too. In places that no namespace divides, the kernel
+    then treats it as root."""
 
     @property
     def is_file(self) -> bool:

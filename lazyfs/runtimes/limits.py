@@ -1,4 +1,4 @@
-"""Limits of a start: on memory, processes and time, and what keeps them on this machine."""
+"""Limits of a start on memory, processes and time, and the means of this machine that enforce them."""
 
 import os
 import resource
@@ -8,16 +8,16 @@ from lazyfs.core.errors import UsageError
 from lazyfs.runtimes.control_group import ControlGroup, places
 
 GRACE_SECONDS = 10.0
-"""Seconds between SIGTERM and SIGKILL for a program whose time is over."""
+"""Grace period in seconds: from SIGTERM to SIGKILL for a program whose time is up."""
 
 
 class Limits(NamedTuple):
     """The limits that the caller wants; None for no limit."""
 
     memory: int | None = None
-    """Bytes."""
+    """The most bytes of memory."""
     processes: int | None = None
-    """Processes and threads."""
+    """The most processes and threads."""
     seconds: float | None = None
 
     def __bool__(self) -> bool:
@@ -25,21 +25,22 @@ class Limits(NamedTuple):
 
 
 class KeptLimits(NamedTuple):
-    """Limits with the means that keep them. Made before the start; used by its watcher."""
+    """Limits together with the means that enforce them. Made before the start; used by its watcher."""
 
     wanted: Limits = Limits()
     group: ControlGroup | None = None
     rlimits: tuple[tuple[int, int], ...] = ()
-    """(RLIMIT_*, value) for each process."""
+    """(RLIMIT_*, value) of the rlimits that are set for each process."""
     by: tuple[tuple[str, str], ...] = ()
-    """(limit, what keeps it), for people."""
+    """(limit, the means that enforces it), for people."""
 
 
 def keep(wanted: Limits, name: str, *, root: bool, by_daemon: bool = False) -> KeptLimits:
-    """Finds the means on this machine. `name`: of the control group. `root`: the program is started as root.
-    `by_daemon`: the runtime's daemon limits memory and processes.
+    """Finds the means on this machine that can enforce the limits. `name`: of the control group to be made.
+    `root`: True if the program is started as root. `by_daemon`: True if the runtime's daemon limits memory
+    and processes.
 
-    Raises UsageError for a limit that nothing here can keep.
+    Raises UsageError for a limit that nothing here can enforce.
     """
     counts = {"memory": wanted.memory, "pids": wanted.processes}
     asked = {controller: limit for controller, limit in counts.items() if limit is not None}
@@ -71,7 +72,7 @@ def keep(wanted: Limits, name: str, *, root: bool, by_daemon: bool = False) -> K
 
 
 def set_rlimits(kept: KeptLimits) -> None:
-    """Sets the limits of this process and its children."""
+    """Sets the rlimits of this process, which its children inherit."""
     for number, value in kept.rlimits:
         hard = resource.getrlimit(number)[1]
         least = value if hard == resource.RLIM_INFINITY else min(value, hard)
@@ -79,7 +80,8 @@ def set_rlimits(kept: KeptLimits) -> None:
 
 
 def _threads_of(user: int) -> int:
-    """Returns how many threads the user has on this machine, as the kernel counts for RLIMIT_NPROC."""
+    """Returns the number of threads that the user has on this machine; the kernel compares it with
+    RLIMIT_NPROC."""
     count = 0
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:

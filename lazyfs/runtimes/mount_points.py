@@ -1,7 +1,8 @@
 """Makes mount points anywhere in this process's own view of the machine; no file is made on the machine.
 
-A directory that lacks a name is covered by an empty filesystem in memory, in which everything that it has is
-shown again, and the name beside. In place of `/`, such a filesystem becomes the root: a user can make /cvmfs.
+An empty filesystem in memory covers the directory that lacks a name. All names of the directory are shown in
+it again, and the new name is made beside them. For a name in `/`, the filesystem becomes the root: so a user
+can make /cvmfs.
 """
 
 import os
@@ -14,24 +15,24 @@ from lazyfs.core.errors import UsageError
 from lazyfs.system import namespaces
 
 _MOST = 4096
-"""Names of a directory that is covered, at most: each is a mount."""
+"""The most names of a directory that is covered: each name takes a mount."""
 _FLAGS = namespaces.NOSUID | namespaces.NODEV
 
 
 class MissingPoint(NamedTuple):
-    """A mount point that is not there."""
+    """A mount point that does not exist."""
 
     above: str
-    """The directory that lacks it, links followed."""
+    """The deepest directory above the mount point that exists, links followed."""
     names: tuple[str, ...]
-    """The names below that directory."""
+    """The missing names of the path, below that directory."""
 
 
 def missing_points(targets: Iterable[str]) -> list[MissingPoint]:
-    """Returns the mount points among absolute paths that have to be made.
+    """Returns those of the absolute paths `targets` that do not exist and have to be made.
 
-    Raises UsageError for a path below a file, and for one in a directory that the caller can write to: what
-    the program wrote there would be gone at its end.
+    Raises UsageError for a path below a file, and for a path in a directory that the caller can write to:
+    what the program wrote into that directory would be gone at its end.
     """
     found = []
     for target in targets:
@@ -51,9 +52,10 @@ def missing_points(targets: Iterable[str]) -> list[MissingPoint]:
 
 
 def make(points: Iterable[MissingPoint]) -> None:
-    """Makes mount points, in a mount namespace of this process's own. The working directory stays.
+    """Makes mount points. This process must be in a mount namespace of its own; its working directory stays
+    the same.
 
-    Raises OSError, UsageError for a directory of too many names.
+    Raises OSError; UsageError for a directory with too many names.
     """
     together: dict[str, list[tuple[str, ...]]] = {}
     for point in points:
@@ -82,7 +84,8 @@ def _cover(above: str, wanted: list[tuple[str, ...]]) -> None:
 
 
 def _room(entries: dict[str, int]) -> str:
-    """Returns a directory that can be covered while the new root is built: not /proc, which is in use."""
+    """Returns the path of a directory in / that can be covered while the new root is built there. /proc
+    cannot: it is in use."""
     for name, number in entries.items():
         if name not in ("proc", "dev", "sys") and stat.S_ISDIR(os.fstat(number).st_mode):
             return f"/{name}"
@@ -91,7 +94,7 @@ def _room(entries: dict[str, int]) -> str:
 
 @contextmanager
 def _opened(directory: str) -> Iterator[tuple[dict[str, int], int]]:
-    """Opens every name of a directory for the block; yields the descriptors and the directory's mode."""
+    """Opens every name of a directory for the block; yields ({name: descriptor}, the directory's mode)."""
     names = os.listdir(directory)
     if len(names) > _MOST:
         raise UsageError(f"{directory} has {len(names)} names, too many to add one; make it there first")
@@ -107,7 +110,7 @@ def _opened(directory: str) -> Iterator[tuple[dict[str, int], int]]:
 
 
 def _show(number: int, path: str) -> None:
-    """Shows what a descriptor is open on, and all that is mounted below it, at a path."""
+    """Binds the file that a descriptor is open on, with all mounts below it, at a path."""
     mode = os.fstat(number).st_mode
     if stat.S_ISLNK(mode):
         os.symlink(os.readlink("", dir_fd=number), path)

@@ -15,8 +15,8 @@ _STATE = "/run"
 _OWN_NAMES = (_PROGRAM, "(sd-stubinit)")
 _SHELL = "/bin/sh"
 _WRAPPER = 'exec 3>&2 2>/dev/null; (exec 2>&3 3>&-; exec "$@"); exit $?'
-"""Turns the signal that has ended the program into 128+N, since nspawn's init says 255 for every one. The
-shell's own words about it go nowhere."""
+"""A shell script that exits with 128+N if signal N has ended the program: nspawn's init would exit with 255
+for every signal. The shell's own message about the signal is discarded."""
 _NEEDED = (
     AddedPath("/usr", True),
     AddedPath("/sys", True),
@@ -40,8 +40,8 @@ class SystemdNspawn:
         return try_out(self, (_PROGRAM,), self._program)
 
     def plan(self, launch: Launch) -> RuntimePlan:
-        """Returns the plan. Raises Unfit for a launch that nspawn cannot make: for another user, with a path
-        with a colon, or of an image in /run."""
+        """Returns the plan. Raises Unfit for a launch that nspawn cannot make: as a user other than root,
+        with a colon in a path, or of an image in /run."""
         if not launch.as_root:
             raise Unfit(f"{_PROGRAM} starts programs of root only")
         if f"{launch.root}/".startswith(f"{_STATE}/"):
@@ -101,5 +101,5 @@ class SystemdNspawn:
 
 
 def _quoted(name: str, value: str) -> str:
-    """Returns an assignment in the quotes of systemd.syntax(7), where a backslash is kept as it is."""
+    """Returns the assignment NAME=VALUE, quoted as in systemd.syntax(7) so that backslashes are kept."""
     return "'" + f"{name}={value}".replace("'", "'\"'\"'") + "'"

@@ -1,4 +1,5 @@
-"""runc and crun: runtimes that take a root directory and a config.json (the OCI runtime specification)."""
+"""runc and crun: runtimes that take a root directory and a config.json, as the OCI runtime specification has
+it."""
 
 import json
 import os
@@ -13,16 +14,16 @@ from lazyfs.runtimes.trial import try_out
 _OWN_NAMES = ("runc", "crun", "runc:[0:PARENT]", "runc:[1:CHILD]", "runc:[2:INIT]", "libcrun")
 
 _NO_HELPERS = "/var/empty"
-"""A PATH without newuidmap, which crun would try although one user needs no help, and which complains of
-users without a name."""
+"""A PATH without newuidmap. crun would call newuidmap even to map one user, which needs no help; and
+newuidmap fails for users without a name."""
 
 
 class OciRuntime:
     """One program with the command line of runc."""
 
     def __init__(self, name: str, options: tuple[str, ...], program: str | None, *, shows_root: bool) -> None:
-        """`options`: put before `run`. `shows_root`: a user's program sees itself as root, because the
-        runtime starts nothing in a user namespace that has no user 0."""
+        """`options`: put before `run`. `shows_root`: True if a program started by a user sees itself as root,
+        because the runtime starts nothing in a user namespace without a user 0."""
         self.name = name
         self._options = options
         self._program = program
@@ -66,8 +67,8 @@ class OciRuntime:
         return enclosed.start_with(plan, (self.name,), self._program)
 
     def read_end(self, ended: RuntimeExit) -> ProgramEnd:
-        """Returns the program's end. runc and crun write the pid file only once the program has been
-        executed."""
+        """Returns the program's end. runc and crun write the pid file only after they have executed the
+        program."""
         return enclosed.program_end(ended, self.name, enclosed.is_evident)
 
 
@@ -80,9 +81,10 @@ def crun(program: str | None = None) -> OciRuntime:
 
 
 def configuration(launch: Launch, surroundings: enclosed.Surroundings, *, shows_root: bool) -> dict[str, Any]:
-    """Returns the content of config.json. Texts of the image are JSON strings and list elements only.
+    """Returns the content of config.json. Texts from the image appear in it only as JSON strings and list
+    elements.
 
-    /proc is the enclosure's, because the program belongs to the enclosure's pid namespace.
+    The enclosure's /proc is shown, because the program belongs to the enclosure's pid namespace.
     """
     user, group = launch.identity
     inner_user, inner_group = (0, 0) if shows_root else (user, group)

@@ -26,8 +26,8 @@ def resolve(root: str, path: str) -> tuple[str, str]:
 
 
 def locate(root: str, path: str, stops: Collection[str] = ()) -> Location:
-    """Follows a path as `resolve` does, and returns more about its end. Ends at `stops`, the paths of
-    mounts."""
+    """Follows a path as `resolve` does, but stops at the paths in `stops`, the mount points. Returns a
+    Location, which says more about the path's end."""
     try:
         with opened(root) as directory:
             return locate_by_descriptor(directory, path, stops)

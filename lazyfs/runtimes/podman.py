@@ -1,4 +1,4 @@
-"""podman: `--rootfs IMAGE:O`, without a store of images, with a storage that goes with the enclosure."""
+"""podman: `--rootfs IMAGE:O`, without a store of images. Its storage is in the enclosure and goes with it."""
 
 from lazyfs.runtimes import enclosed
 from lazyfs.runtimes.enclosure import AddedPath
@@ -48,8 +48,8 @@ case " $* " in
 *) exec crun --cgroup-manager disabled --root SCRATCH/state "$@" ;;
 esac
 """
-"""A script in place of crun. It makes no control group, so that the program stays in the batch system's, and
-leaves evidence of a start."""
+"""A script that podman calls in place of crun. It tells crun to make no control group, so that the program
+stays in the batch system's, and leaves evidence of a start."""
 
 
 class Podman:
@@ -131,8 +131,7 @@ class Podman:
         return enclosed.start_with(plan, (_PROGRAM,), self._program)
 
     def read_end(self, ended: RuntimeExit) -> ProgramEnd:
-        """Returns the program's end. The script in place of crun has made a file if the program was
-        started."""
+        """Returns the program's end. The script in place of crun makes a file once the program is started."""
         return enclosed.program_end(ended, self.name, enclosed.is_evident)
 
 

@@ -1,9 +1,9 @@
 """A store of images for podman whose files lie in a mount: an additional image store of containers/storage.
 
-The directory has a few small files for each image (its manifest, its config, and their names) and, as the one
-layer of the image, a link to the image's tree in the mount. So `podman run` finds the image as if it had been
-pulled, and reads from the mount what the program reads. One layer, not the image's own: the tree has them
-merged, as every other runtime here sees them.
+The directory has a few small files for each image (its manifest, its config, and their names). The image has
+one layer there, which is a link to the image's tree in the mount. So `podman run` finds the image as if it
+had been pulled, and what the program reads comes from the mount. The image's own layers are not shown,
+because the tree has them merged, as every other runtime here sees them.
 """
 
 import base64
@@ -24,7 +24,8 @@ _METADATA = "/.metadata/"
 _IMAGES, _LAYERS, _TREES = "overlay-images", "overlay-layers", "overlay"
 _NO_TIME = "1970-01-01T00:00:00Z"
 _LINK_SIZE = 26
-"""Characters of a layer's short name, which overlay's mount options have for its path."""
+"""Characters of a layer's short name. overlay's mount options name the layer by it, instead of by its
+path."""
 
 
 class StoredImage(NamedTuple):
@@ -37,8 +38,9 @@ class StoredImage(NamedTuple):
 
 
 def add_image(store: str, found: FoundImage) -> StoredImage:
-    """Puts an image into the store, which is made if it is not there; takes the name from another image that
-    has had it. Raises UsageError for an image without a name or manifest, FormatError for a damaged one."""
+    """Puts an image into the store; makes the store if it does not exist. If another image had the name, it
+    loses the name. Raises UsageError for an image without a name or manifest, FormatError for a damaged
+    one."""
     if found.metadata is None or _METADATA not in found.metadata or os.path.isfile(found.root):
         raise UsageError(f"image {found.path or found.root}: has no manifest in its tree; give its name")
     name = found.metadata.rpartition(_METADATA)[2]
@@ -83,7 +85,7 @@ def _image(name: str, manifest: bytes, config: bytes) -> dict[str, Any]:
 
 
 def _layer(image: dict[str, Any]) -> dict[str, Any]:
-    """Returns the layer's record in layers.json. podman wants a digest and a size to be stated."""
+    """Returns the layer's record in layers.json. podman demands a digest and a size."""
     return {
         "id": image["layer"],
         "created": image["created"],
@@ -105,7 +107,7 @@ def _digest(content: bytes) -> str:
 
 
 def _make_tree(store: str, layer: str, root: str) -> None:
-    """Links the layer to the image's tree."""
+    """Makes the link from the layer to the image's tree."""
     short = base64.b32encode(bytes.fromhex(layer)).decode()[:_LINK_SIZE]
     top = os.path.join(store, _TREES)
     os.makedirs(os.path.join(top, layer), exist_ok=True)
@@ -125,8 +127,8 @@ def _make_files(store: str, number: str, files: dict[str, bytes]) -> None:
 
 
 def _update(path: str, record: dict[str, Any]) -> None:
-    """Puts a record into a list, in place of the one with its id; its names leave all others, which go if
-    they have none left."""
+    """Writes a record into the list in the file `path`, in place of the record with the same id. Its names
+    are taken away from all other records; those that have no name left are removed."""
     try:
         with open(path, "rb") as file:
             known = json.load(file)
@@ -149,7 +151,8 @@ def _update(path: str, record: dict[str, Any]) -> None:
 
 @contextmanager
 def _locked(store: str) -> Iterator[None]:
-    """Makes the store's directories and lock files, and keeps other writers out for the block."""
+    """Makes the store's directories and lock files, and locks the store against other writers for the
+    block."""
     for folder, lock in ((_LAYERS, "layers.lock"), (_IMAGES, "images.lock")):
         os.makedirs(os.path.join(store, folder), exist_ok=True)
         os.close(os.open(os.path.join(store, folder, lock), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))

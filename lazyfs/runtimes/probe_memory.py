@@ -1,6 +1,6 @@
-"""Remembers which runtimes work, for this user on this machine since it was started.
+"""Remembers, for this user and until this machine is restarted, which runtimes work here.
 
-Only success is remembered: a failure may be temporary, and asking again costs less than a job that is not
+Only success is remembered: a failure may be temporary, and probing again costs less than a job that is not
 run.
 """
 
@@ -23,15 +23,16 @@ _SWITCHES = (
     "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
     "/proc/self/attr/current",
 )
-"""Files that say what an administrator allows: user namespaces, and the security label of this process."""
+"""Files that show what an administrator allows: user namespaces, and this process's security label."""
 _LIMIT = 1 << 16
 _PREFIX = "runtime-"
 MOST = 64
-"""Memories that a user keeps."""
+"""The most results that are kept for a user."""
 
 
 def remembered(runtime: str, executable: str, ask: Callable[[], RuntimeProbe]) -> RuntimeProbe:
-    """Returns the probe of an earlier process in the same circumstances, or the result of `ask`."""
+    """Returns the result of an earlier probe in the same circumstances, else that of `ask`, the probe
+    itself."""
     try:
         facts = _circumstances(executable)
         top = directory()
@@ -56,7 +57,8 @@ def remembered(runtime: str, executable: str, ask: Callable[[], RuntimeProbe]) -
 
 
 def _forget(top: str) -> None:
-    """Removes the oldest memories: each job of a batch system may have namespaces of its own."""
+    """Removes the oldest results beyond MOST: each job of a batch system may have namespaces, and so a
+    result, of its own."""
     found = [os.path.join(top, name) for name in os.listdir(top) if name.startswith(_PREFIX)]
     if len(found) > MOST:
         for path in sorted(found, key=lambda path: os.lstat(path).st_mtime_ns)[:-MOST]:
@@ -64,7 +66,7 @@ def _forget(top: str) -> None:
 
 
 def _circumstances(executable: str) -> list[str]:
-    """Returns everything that a trial's result depends on. Raises OSError."""
+    """Returns all facts that the result of a probe depends on. Raises OSError."""
     found = os.stat(executable)
     facts = [ascii(executable), str(found.st_ino), str(found.st_mtime_ns)]
     facts.append(_content("/proc/sys/kernel/random/boot_id"))
@@ -74,7 +76,7 @@ def _circumstances(executable: str) -> list[str]:
 
 
 def _content(path: str) -> str:
-    """Returns a file's content; nothing where this kernel has no such file."""
+    """Returns a file's content; an empty text if this kernel has no such file."""
     try:
         with open(path, "rb") as file:
             return file.read(_LIMIT).decode("latin-1")

@@ -1,4 +1,4 @@
-"""The parts of /proc that no namespace divides, and that a program which is root outside must not reach.
+"""Which parts of /proc to keep from a program that is root outside too, because no namespace divides them.
 
 For most of them the kernel checks for the user root, not for capabilities. So every entry that only root may
 use is covered, without a list of names, and entries that others may read are mounted read-only.
@@ -12,7 +12,7 @@ from typing import NamedTuple
 _HIDDEN = frozenset(
     {"acpi", "asound", "scsi", "interrupts", "keys", "latency_stats", "sched_debug", "timer_list"}
 )
-"""Names that everybody may read, but that runc hides from containers."""
+"""Names that everybody may read, but that are hidden, as runc hides them from containers."""
 
 
 class ProcCovers(NamedTuple):

@@ -1,4 +1,4 @@
-"""The interface of runtimes, between a start and the program that carries it out."""
+"""The interface between a start and the runtime that carries it out."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -22,7 +22,7 @@ RUNTIME_FAILED = 125
 
 
 class RuntimeFailed(LazyfsError):
-    """The runtime's daemon refuses, or does not answer any more."""
+    """The runtime's daemon refuses a request, or does not answer any more."""
 
     exit_code = RUNTIME_FAILED
 
@@ -33,20 +33,22 @@ class RuntimeProbe(NamedTuple):
     runtime: str
     usable: bool
     says: str
-    """The runtime's version, or the reason why it cannot be used, with a remedy."""
+    """The runtime's version; or the reason why it cannot be used, and the remedy."""
     abilities: frozenset[str] = frozenset()
-    """The runtime's own words for what not every version of it can do."""
+    """Names, chosen by the runtime, of the features that only some of its versions have and this one has."""
 
 
 class Attendant(Protocol):
-    """The caller of a daemon that owns the container: nothing of it ends with a process of ours."""
+    """Deals with a daemon that owns the container. It is needed because no part of the container ends with a
+    process of ours."""
 
     def make(self) -> None:
         """Makes the container, before the runtime's command is started. Raises RuntimeFailed."""
         ...
 
     def report(self) -> bytes:
-        """Returns the content of RuntimeExit.status, after the command's end. Raises RuntimeFailed."""
+        """Returns the content for RuntimeExit.status; called after the command's end. Raises
+        RuntimeFailed."""
         ...
 
     def programs(self) -> list[int]:
@@ -65,34 +67,37 @@ class _Plan(NamedTuple):
 
     options: tuple[str, ...]
     """The runtime's name and options. Every user of the machine can see them, so they hold neither
-    environment nor binds. A key of `files` stands for the number of a descriptor, and so does STATUS."""
+    environment nor binds. STATUS and the keys of `files` are placeholders in them, each replaced by the
+    number of a descriptor."""
     command: tuple[str, ...]
     """The program and its arguments, last in the command line."""
     shown: tuple[str, ...]
     """The whole command line for people, including the arguments that are passed through a descriptor."""
     files: Mapping[str, bytes] = NOTHING
-    """Placeholder in the options -> content of an unnamed file that the runtime inherits."""
+    """Placeholder in the options -> content of an unnamed file, which the runtime inherits as a
+    descriptor."""
 
     user: tuple[int, int] | None = None
     """Ids of the user and group that the runtime is started as; None for the caller's."""
     held: tuple[PinnedRoot, ...] = ()
-    """Parts of the image, open, that the runtime inherits."""
+    """Open parts of the image that the runtime inherits."""
     completed: CompletedImage | None = None
-    """The image with names that it lacks, if the runtime cannot add them itself: `complete` is called before
-    the runtime."""
+    """The image and the names that it lacks, if the runtime cannot add them itself: the watcher calls
+    `complete` before it starts the runtime."""
     reachable: tuple[str, ...] = ()
     """Parts of the machine that the program can reach without a bind, in words for people."""
     enclosure: Enclosure | None = None
     """The surroundings that are made for the runtime; None if the runtime makes all that it needs itself."""
 
     paths: Mapping[str, bytes] = NOTHING
-    """An option that ends with `=` -> content of an unnamed file, whose path is put behind it."""
+    """An option that ends with `=` -> content of an unnamed file. The path of the file is put behind the
+    `=`."""
     environment: Mapping[str, str] = NOTHING
     """The runtime's own environment, if it has no enclosure."""
     limits: KeptLimits = KeptLimits()
-    """The limits of the start, which its watcher keeps."""
+    """The limits of the start, which its watcher enforces."""
     attendant: Attendant | None = None
-    """The one who deals with the runtime's daemon; None if the runtime is no daemon."""
+    """The object that deals with the runtime's daemon; None for a runtime without a daemon."""
 
 
 @checked
@@ -105,7 +110,7 @@ class RuntimePlan(_Plan):
     """Placeholder of the descriptor that the runtime writes its status to."""
 
     def check(self) -> None:
-        """Raises UsageError for an argument that the kernel or the runtime would take for two."""
+        """Raises UsageError for an argument that the kernel or the runtime would take for two arguments."""
         nul_separated((*self.options, *self.command, *self.shown))
 
 
@@ -124,9 +129,10 @@ class RuntimeExit(NamedTuple):
     code: int
     """The process's exit code; -N if signal N ended it."""
     status: bytes
-    """The content that the runtime wrote to the descriptor of RuntimePlan.STATUS."""
+    """The bytes that the runtime wrote to the descriptor of RuntimePlan.STATUS; of a daemon, the Attendant's
+    report."""
     limit: str | None = None
-    """`memory` or `time` if the program was ended because that was used up."""
+    """`memory` or `time`, if the program was ended because it used up this limit."""
 
 
 class ProgramEnd(NamedTuple):
@@ -137,9 +143,9 @@ class ProgramEnd(NamedTuple):
     started: bool
     """False if the runtime failed before the program ran; its message is on stderr."""
     failed: str | None = None
-    """One of `result.FAILURES`, if it does not follow from the other fields."""
+    """The part that failed, one of `result.FAILURES`, if the other fields do not tell."""
     limit: str | None = None
-    """As in RuntimeExit."""
+    """The limit that ended the program, as in RuntimeExit."""
 
 
 class Runtime(Protocol):
@@ -149,12 +155,12 @@ class Runtime(Protocol):
     name: str
 
     def probe(self) -> RuntimeProbe:
-        """Tries the runtime on this machine; leaves no process behind."""
+        """Tries the runtime on this machine, and leaves no process behind."""
         ...
 
     def plan(self, launch: Launch) -> RuntimePlan:
-        """Returns the command line. Raises UsageError for a launch that is not possible, for example with a
-        bind that would cover a file of another kind; Unfit for one that this runtime cannot make."""
+        """Returns the command line. Raises UsageError for a launch that no runtime could make, for example
+        with a bind that would cover a file of another kind; Unfit for one that this runtime cannot make."""
         ...
 
     def start(self, plan: RuntimePlan) -> RuntimeExit:
@@ -165,5 +171,6 @@ class Runtime(Protocol):
         ...
 
     def read_end(self, ended: RuntimeExit) -> ProgramEnd:
-        """Returns the program's end, or the runtime's own failure, from the end of the runtime's process."""
+        """Returns the program's end, or the runtime's own failure, judged by the end of the runtime's
+        process."""
         ...

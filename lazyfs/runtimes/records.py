@@ -1,4 +1,4 @@
-"""Records that check themselves, without the 10 ms that importing dataclasses takes of every start."""
+"""Records that check themselves. They avoid dataclasses, whose import would add 10 ms to every start."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -6,12 +6,12 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 _Record = TypeVar("_Record", bound=NamedTuple)
 NOTHING: Final[Mapping[Any, Any]] = MappingProxyType({})
-"""The default of a field that is a mapping."""
+"""An empty mapping: the default of fields that are mappings."""
 
 
 def checked(kind: type[_Record]) -> type[_Record]:
-    """Makes a NamedTuple call its method `check` for each new object, those of `_replace` too. As a
-    decorator."""
+    """Decorator that makes a NamedTuple call its method `check` for each new object, also for those of
+    `_replace`."""
     make = kind.__new__
 
     def new(cls: type[_Record], *args: Any, **values: Any) -> _Record:

@@ -8,8 +8,8 @@ from lazyfs.core.errors import UsageError
 from lazyfs.runtimes.protocol import Runtime
 
 GROUP = "lazyfs.runtimes"
-"""The entry points of packages that offer a runtime: a function from the executable's path, or None, to a
-`protocol.Runtime`."""
+"""The group of entry points by which installed packages offer runtimes. Each names a function from the
+executable's path, or None, to a `protocol.Runtime`."""
 BUILT_IN: Mapping[str, str] = {
     "bubblewrap": "lazyfs.runtimes.bubblewrap:Bubblewrap",
     "apptainer": "lazyfs.runtimes.apptainer:Apptainer",
@@ -22,8 +22,8 @@ BUILT_IN: Mapping[str, str] = {
     "udocker": "lazyfs.runtimes.udocker:Udocker",
     "shifter": "lazyfs.runtimes.shifter:Shifter",
 }
-"""Name -> place of the runtime, in the order of preference. The same as in pyproject.toml, where other
-programs find them; this table is here because reading the entry points of an installation takes 30 ms."""
+"""Name -> place of the runtime, in the order of preference. pyproject.toml has the same table for other
+programs; it is repeated here because reading the entry points of an installation takes 30 ms."""
 _OTHER_NAMES = {
     "singularity": "apptainer",
     "bwrap": "bubblewrap",
@@ -33,8 +33,8 @@ _OTHER_NAMES = {
 
 
 def load(names: Iterable[str], programs: Mapping[str, str]) -> Iterator[Runtime]:
-    """Yields the runtimes of these names; imports each when it is asked for. `programs`: the executables that
-    the site has given.
+    """Yields the runtimes with these names; imports each only when it is asked for. `programs`: runtime's
+    name -> path of the executable that the site has given.
 
     Raises UsageError for a name that no runtime has, and for a package whose runtime cannot be loaded.
     """

@@ -8,13 +8,13 @@ from lazyfs.runtimes.start import NoImage, NoRuntime, PreparedRun
 
 FAILURES: Final = ("program", "request", "image", "mount", "runtime", "lazyfs")
 """The parts that can fail. `program`: it ended with another code than 0, or is not in the image. `request`: a
-bind, variable or option is impossible. `image`: it was not found, or is for another machine. `mount`: it does
-not answer any more. `runtime`: none works here, or it failed before the program. `lazyfs`: everything else.
-"""
+bind, variable or option is impossible. `image`: it was not found, or is for another machine. `mount`: the
+mount does not answer any more. `runtime`: no runtime works here, or it failed before the program was started.
+`lazyfs`: everything else."""
 
 
 def of_end(prepared: PreparedRun, ended: ProgramEnd, seconds: tuple[float, float]) -> dict[str, Any]:
-    """Returns the document of a start that has ended. `seconds`: of preparation, and of the program."""
+    """Returns the document of a start that has ended. `seconds`: (of the preparation, of the program)."""
     return {
         "image": prepared.launch.root,
         "runtime": prepared.runtime.name,

@@ -1,8 +1,9 @@
-"""The name of a start's directory for the runtime's own files."""
+"""Names the directory of a start for the runtime's own files."""
 
 import os
 
 
 def scratch_name() -> str:
-    """Returns a path for a start's scratch directory: short, since podman refuses long ones."""
+    """Returns a new path for a start's scratch directory. The path is short, since podman refuses long
+    ones."""
     return f"/tmp/lazyfs-run-{os.urandom(8).hex()}"  # noqa: S108 - made anew with mode 0700, or the start fails

@@ -31,18 +31,20 @@ class RunSettings(NamedTuple):
     """The settings, with their defaults."""
 
     runtimes: tuple[str, ...] = tuple(BUILT_IN)
-    """Names in the order of preference; others are not chosen."""
+    """Names of the runtimes that may be chosen, in the order of preference."""
     binds: tuple[Bind, ...] = ()
-    """Binds of every start; one whose source does not exist is left out without a warning."""
+    """Binds of every start. A bind is left out without a warning if its source does not exist."""
     isolation: str = "best"
     programs: Mapping[str, str] = NOTHING
-    """Runtime's name -> path of its executable, for example on a mount; of docker, path of the socket."""
+    """Runtime's name -> path of its executable, for example on a mount; for docker, path of the daemon's
+    socket."""
     image_store: str | None = None
-    """The directory with one of pulled images for each user, by number; None for the user's default."""
+    """The directory with a store of pulled images for each user, named by user id; None for each user's
+    default."""
     image_limit: str = "20G"
-    """The bytes that it may hold."""
+    """The most bytes that a store of pulled images may hold."""
     gpus: tuple[str, ...] = ()
-    """Kinds of GPU that every start gets where the machine has them."""
+    """Kinds of GPU that every start gets if the machine has them."""
 
 
 def read_settings() -> RunSettings:
@@ -96,7 +98,8 @@ def parse_settings(raw: bytes, path: str) -> RunSettings:
 
 
 def _runtimes_of_queue(found: Mapping[str, Any]) -> tuple[str, ...]:
-    """Returns the runtimes that the pilot starts, of ATLAS's container_type. Raises UsageError."""
+    """Returns the names of the runtimes in ATLAS's container_type that the pilot starts. Raises
+    UsageError."""
     from lazyfs.runtimes.container_options import parse_container_type
 
     text = found.get("container_type", "")
@@ -105,7 +108,7 @@ def _runtimes_of_queue(found: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _options_of_queue(found: Mapping[str, Any]) -> tuple[list[Bind], tuple[str, ...]]:
-    """Returns the binds and the kinds of GPU of ATLAS's container_options. Raises UsageError."""
+    """Returns the binds and the kinds of GPU in ATLAS's container_options. Raises UsageError."""
     from lazyfs.runtimes.container_options import FLAGS, parse_options
 
     words = parse_options(str(found.get("container_options", "")))

@@ -28,8 +28,8 @@ class Shifter:
         return try_out(self, (_PROGRAM,), self._program)
 
     def plan(self, launch: Launch) -> RuntimePlan:
-        """Raises Unfit for what shifter cannot do: another user, no network, SIF files, binds whose target
-        the image lacks."""
+        """Returns the plan. Raises Unfit for what shifter cannot do: another user, no network, SIF files,
+        binds whose target the image lacks."""
         if launch.is_file:
             raise Unfit("shifter starts directories only")
         if launch.user is not None or not launch.network:
@@ -68,6 +68,6 @@ class Shifter:
         return supervise(plan, executable, lambda _: None, lambda pid: [pid])
 
     def read_end(self, ended: RuntimeExit) -> ProgramEnd:
-        """shifter becomes the program and leaves no evidence of it: its own failures (code 1) count as the
-        program's."""
+        """Returns the program's end. shifter leaves no evidence that it has become the program, so its own
+        failures (code 1) count as the program's."""
         return ProgramEnd(ended.code if ended.code >= 0 else 128 - ended.code, started=True)

@@ -1,4 +1,4 @@
-"""Runs a program from an image, given the image's name, for `lazyfs run` and for callers in Python."""
+"""Runs a program from an image, given the image's name: for `lazyfs run` and for callers in Python."""
 
 import os
 import sys
@@ -27,11 +27,11 @@ from lazyfs.runtimes.settings import RunSettings, read_settings
 from lazyfs.system.bounded_look import ask_each, ask_one
 
 _RUNSCRIPT = "/.singularity.d/runscript"
-"""The program of every SIF file."""
+"""The path of the program that every SIF file has."""
 _LOOK_SECONDS = 5.0
-"""Seconds that the image's filesystem has to answer once a program has failed."""
+"""Seconds for the image's filesystem to answer, after a program has failed."""
 SOURCE_SECONDS = 10.0
-"""Seconds that the filesystem of a bind's source has to answer."""
+"""Seconds for the filesystem of a bind's source to answer."""
 _DEFAULTS = {"PATH": DEFAULT_PATH, "HOME": "/tmp"}  # noqa: S108 - the only writable directory inside
 
 
@@ -47,12 +47,12 @@ class RunOptions(NamedTuple):
     """Variables that override the image's own. Their values never appear in an argv."""
     workdir: str | None = None
     entrypoint: bool = False
-    """True to put the image's entry point before the command given."""
+    """True to put the image's entry point before the given command."""
     runtime: str | None = None
-    """A runtime's name, or several with commas, of which the first that works is taken; None for the site's
-    order."""
+    """The name of a runtime, or several separated by commas: the first that works is taken. None for the
+    site's order."""
     network: bool = True
-    """True for the machine's network; False for only a loopback of its own."""
+    """True for the machine's network; False for a network namespace with only a loopback interface."""
     user: tuple[int, int] | None = None
     """Ids of the user and group to start as; for root only."""
     isolation: str | None = None
@@ -66,7 +66,7 @@ _PLAIN = RunOptions()
 
 
 class PreparedRun(NamedTuple):
-    """A start with every decision made, before any process is started."""
+    """A start with every decision made. No process of it has been started yet."""
 
     image: ImageDefaults
     launch: Launch
@@ -102,9 +102,9 @@ def prepare(
     """Finds the image, reads its defaults, tries the runtimes and makes the command line.
 
     A bind whose source does not exist is left out with a warning, because the sites of one grid differ.
-    `thorough`: every runtime is tried, for `--explain`. `pull`: brings an image that no mount has to this
-    machine; None if nothing may be pulled. Raises UsageError (no such image, no runtime, no
-    command, a bind that cannot be made) and FormatError (a configuration that cannot be read).
+    `thorough`: True to try every runtime, for `--explain`. `pull`: brings an image that no mount has to this
+    machine; None if nothing may be pulled. Raises UsageError (no such image, no runtime, no command, a bind
+    that cannot be made) and FormatError (a configuration that cannot be read).
     """
     if options.user is not None and os.geteuid() != 0:
         raise UsageError("only root can start a program as another user; leave --user out")
@@ -144,7 +144,8 @@ def prepare(
 
 
 def _found(image: str, pull: Callable[[str], FoundImage] | None) -> FoundImage:
-    """Finds the image in a mount, or pulls it. Raises NoImage; AccountProblem."""
+    """Finds the image in a mount, or pulls it. Raises NoImage; AccountProblem if the account for pulling it
+    cannot be used."""
     try:
         name = looked_up(image)
         if name is not None:
@@ -191,7 +192,7 @@ def _check(runtime: Runtime) -> tuple[Check, ...]:
 
 
 def _present(binds: Sequence[Bind], warn: Callable[[str], None]) -> list[Bind]:
-    """Returns the binds whose source exists. Raises UsageError for a required one without source.
+    """Returns the binds whose source exists. Raises UsageError if the source of a required bind does not.
 
     A source on a filesystem that does not answer (NFS without its server) counts as missing: the start would
     wait for it without end.
@@ -210,7 +211,7 @@ def _present(binds: Sequence[Bind], warn: Callable[[str], None]) -> list[Bind]:
 
 
 def _existing(paths: Sequence[str]) -> list[bool | None]:
-    """Returns for each path True if it exists; None if its filesystem does not answer."""
+    """Returns for each path True if it exists, False if not, None if its filesystem does not answer."""
     if not paths:
         return []
     together = ask_one(lambda: [os.path.exists(path) for path in paths], SOURCE_SECONDS)
@@ -222,7 +223,7 @@ def _existing(paths: Sequence[str]) -> list[bool | None]:
 
 
 def _of_the_site(options: RunOptions, settings: RunSettings) -> list[Bind]:
-    """Returns the site's binds, without those at whose target the caller has bound something."""
+    """Returns the site's binds, except those at whose target the caller has bound something."""
     taken = {bind.target for bind in options.binds}
     return [bind for bind in settings.binds if bind.target not in taken]
 
@@ -233,8 +234,8 @@ def run(image: str, arguments: Sequence[str] = (), options: RunOptions = _PLAIN)
 
 
 def start(prepared: PreparedRun) -> ProgramEnd:
-    """Runs a prepared start to its end. A start that is seen to be impossible is not made, and only gives its
-    exit code."""
+    """Runs a prepared start to its end. If an obstacle is found first, starts nothing and returns the
+    obstacle's exit code."""
     found = obstacle(prepared.launch)
     if found is not None:
         _warn(found.reason)
@@ -254,8 +255,8 @@ def start(prepared: PreparedRun) -> ProgramEnd:
 
 
 def _answers(root: str) -> bool:
-    """Returns False if the image's filesystem is gone or silent. It is asked for its size: the kernel answers
-    everything else that it has been told once."""
+    """Returns False if the image's filesystem is gone or does not answer. Asks for the filesystem's size,
+    because the kernel could answer other questions from its caches."""
     answer = ask_one(lambda: _has_size(root), _LOOK_SECONDS)
     return bool(answer.came and answer.value)
 

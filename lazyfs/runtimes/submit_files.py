@@ -16,11 +16,11 @@ from lazyfs.runtimes.jobs import INSIDE
 SCRIPT = "exec.sh"
 _CONDOR_FILE, _SLURM_FILE = "job.sub", "job.sh"
 _UNQUOTABLE = re.compile(r"[\x00-\x1f\x7f,;\"'`\\$%#=]|^\s|\s$")
-"""Characters that a submit file would take for its own, and cannot be told otherwise in every place."""
+"""Characters that a submit file gives a meaning of its own, and that cannot be quoted everywhere in it."""
 
 
 class Written(NamedTuple):
-    """A job's directory that has been written."""
+    """The directory of a job, with its submit file, as it was written."""
 
     submit_with: str
     """The command that submits the job."""
@@ -39,8 +39,8 @@ def write_htcondor(job: GridJob, lists: Mapping[str, str]) -> Written:
 
 
 def write_slurm(job: GridJob, lists: Mapping[str, str]) -> Written:
-    """Writes the job's directory for Slurm, with the working directory in it. `lists`: name -> content of
-    further input files. Raises UsageError."""
+    """Writes the job's directory for Slurm, including the job's working directory. `lists`: name -> content
+    of further input files. Raises UsageError."""
     job, notes = _with_found_image(job)
     work = os.path.join(job.directory, "work")
     description = slurm(job, work)
@@ -54,9 +54,9 @@ def write_slurm(job: GridJob, lists: Mapping[str, str]) -> Written:
 
 
 def _with_found_image(job: GridJob) -> tuple[GridJob, tuple[str, ...]]:
-    """Returns the job with the image's place in a mounted tree, links resolved, so that a tag that moves does
-    not move a job that waits. A reference that no tree has stays as it is, and so does a path that only the
-    nodes have."""
+    """Returns the job, and warnings. The job's image is replaced by its path in a mounted tree, links
+    resolved: so a job that waits keeps its image when a tag moves. A reference that no mounted tree has stays
+    unchanged, and so does a path that exists only on the nodes."""
     name = looked_up(job.image)
     if name is None:  # https://..., which no tree has
         return job, ()
@@ -69,7 +69,7 @@ def _with_found_image(job: GridJob) -> tuple[GridJob, tuple[str, ...]]:
 
 
 def _make(directory: str, files: Mapping[str, str]) -> None:
-    """Makes a directory with these files. Raises UsageError."""
+    """Makes a directory with `files`: name -> content. Raises UsageError."""
     try:
         os.makedirs(directory, exist_ok=True)
         for name, content in files.items():
@@ -80,10 +80,11 @@ def _make(directory: str, files: Mapping[str, str]) -> None:
 
 
 def htcondor(job: GridJob) -> str:
-    """Returns a submit file. Raises UsageError for a path that cannot be written into one.
+    """Returns the text of a submit file. Raises UsageError for a path that cannot be written into one.
 
-    HTCondor 23 starts a container from a directory or SIF file of a shared filesystem, without copying it,
-    and pulls what begins with docker://. The dataset's files are sent along, since no job chooses its binds.
+    HTCondor 23 starts a container from a directory or SIF file of a shared filesystem without copying it, and
+    pulls an image that begins with docker://. The dataset's files are sent along, since a job cannot choose
+    its binds.
     """
     sent = [*job.inputs, *job.dataset]
     lines = {
@@ -131,7 +132,7 @@ def slurm(job: GridJob, work: str) -> str:
 
 
 def run_command(job: GridJob, work: str) -> list[str]:
-    """Returns the command line of the job's start on a node that has the mounts."""
+    """Returns the command line that starts the job on a node with the mounts."""
     options = ["--work", f"{work}:{INSIDE}", "--result", os.path.join(job.directory, "result.json")]
     options += [word for bind in job.binds for word in ("--bind", bind)]
     options += [word for pair in job.environment.items() for word in ("--env", "=".join(pair))]
@@ -139,8 +140,8 @@ def run_command(job: GridJob, work: str) -> list[str]:
 
 
 def _outputs(job: GridJob) -> str | None:
-    """Returns the names of the outputs; None, which means every new file, if there are patterns among
-    them."""
+    """Returns the names of the outputs, separated by commas. None makes HTCondor send back every new file: it
+    is returned if there are no outputs, or patterns among them."""
     if not job.outputs or any(re.search(r"[*?\[]", name) for name in job.outputs):
         return None
     return ",".join(_plain(name, "--outputs") for name in job.outputs)

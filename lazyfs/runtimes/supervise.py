@@ -1,4 +1,4 @@
-"""Runs a runtime's command line to its end and hands signals on to the program."""
+"""Runs a runtime's command line to its end and forwards signals to the program."""
 
 import contextlib
 import json
@@ -26,13 +26,13 @@ def supervise(
     """Runs the plan to its end with this process's stdin, stdout and stderr.
 
     The runtime has a session of its own, so that the program cannot push characters into the caller's
-    terminal. Its environment is that of the plan's enclosure. Without an enclosure it is empty, because the
-    program could read it in /proc/1/environ.
+    terminal. Its environment is that of the plan's enclosure. Without an enclosure the environment is empty,
+    because the program could read it in /proc/1/environ.
 
-    `executable`: the runtime's file. `detach`: called in the new process before it becomes the runtime, to
-    give up resources that the program must not have, with the descriptor of the status. `programs`: a
-    function from the runtime's process id to the processes that get the signals. Raises LazyfsError if the
-    process cannot be made, RuntimeFailed as an Attendant.
+    `executable`: the runtime's file. `detach`: called with the status descriptor in the new process, before
+    that becomes the runtime; it gives up resources that the program must not have. `programs`: returns the
+    ids of the processes that get the signals, given the runtime's process id. Raises LazyfsError if the
+    process cannot be made, RuntimeFailed if an Attendant does.
     """
     with contextlib.ExitStack() as stack:
         status = stack.enter_context(_unnamed_file())
@@ -73,7 +73,8 @@ def _own_group(enclosure: Enclosure | None) -> str | None:
 
 
 def _run(command: WatchedCommand) -> tuple[int, str | None]:
-    """Starts the watcher and hands signals on to it until it ends."""
+    """Starts the watcher, and forwards signals to it until it ends. Returns the runtime's exit code and the
+    limit that ended the program, or None."""
     waited = {signal.SIGCHLD, *FORWARDED}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, waited)
     answer, theirs = os.pipe()
@@ -101,8 +102,8 @@ def _run(command: WatchedCommand) -> tuple[int, str | None]:
 
 @contextlib.contextmanager
 def _unnamed_file(content: bytes = b"") -> Iterator[int]:
-    """Opens a file in memory for the block, at its beginning. The content may be secret, so it is on no disk;
-    a pipe would block at 64 KiB."""
+    """Yields a descriptor of a file in memory with this content, at its beginning; closes it after the block.
+    The content may be secret, so it is on no disk; a pipe would block at 64 KiB."""
     number = os.memfd_create("lazyfs-run")
     try:
         write_all(number, content)

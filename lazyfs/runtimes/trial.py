@@ -1,4 +1,4 @@
-"""Tries a runtime on this machine by a real start: a smaller test would pass where the start fails."""
+"""Tries a runtime on this machine by a real start: a smaller test could pass where a start fails."""
 
 import os
 import sys
@@ -17,16 +17,16 @@ from lazyfs.system.clean_start import close_descriptors
 
 _SECONDS = 20
 _CODE = 7
-"""The exit code that the trial's program ends with; no runtime uses it for itself."""
+"""The exit code of the trial's program: one that no runtime uses for its own failures."""
 _SYSTEM = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 
 
 def try_out(runtime: Runtime, programs: Sequence[str], given: str | None) -> RuntimeProbe:
     """Starts this machine's `sh` with the runtime, in a root filesystem made of this machine's /usr.
 
-    `programs`: names of the runtime's executable; `given`: its path, if the site has given one. The
-    start is made as every other one is, so each step that a real start does is tried: namespaces, mounts, an
-    added mount point, a read-only bind, the exit code.
+    `programs`: names of the runtime's executable. `given`: the path of the executable, if the site has given
+    one. The trial is made like any other start, so it tries all that a real start needs: namespaces, mounts,
+    an added mount point, a read-only bind, the exit code.
     """
     executable = executable_of(programs, given)
     if executable is None:
@@ -36,13 +36,13 @@ def try_out(runtime: Runtime, programs: Sequence[str], given: str | None) -> Run
 
 
 class TrialEnd(NamedTuple):
-    """The end of a program of this machine that was started in a runtime."""
+    """How a program of this machine, started in a runtime, has ended."""
 
     code: int | None
     """The program's exit code; -1 if the start could not be made; None if it did not end in time."""
     output: str
     said: str
-    """The trial's output on stderr."""
+    """The output of the trial on stderr."""
 
 
 def _try_out(runtime: Runtime, executable: str) -> RuntimeProbe:
@@ -72,7 +72,7 @@ def start_here(runtime: Runtime, command: tuple[str, ...], binds: tuple[Bind, ..
 
 
 def _start(runtime: Runtime, launch: Launch) -> tuple[int, str, str]:
-    """Returns the fields of TrialEnd. Runs in a child whose streams are /dev/null."""
+    """Makes the start; returns the fields of TrialEnd. Runs in a child whose streams are /dev/null."""
     files = {number: os.memfd_create("stream") for number in (1, 2)}
     for number, file in files.items():
         os.dup2(file, number)
@@ -86,8 +86,8 @@ def _start(runtime: Runtime, launch: Launch) -> tuple[int, str, str]:
 
 @contextmanager
 def trial_image() -> Iterator[tuple[str, tuple[Bind, ...]]]:
-    """Makes a root filesystem that has nothing but this machine's system directories; yields its path and the
-    binds that belong to it."""
+    """Makes a root filesystem that has nothing but this machine's system directories. Yields its path, and
+    the binds that show those directories in it."""
     import tempfile  # with shutil 8 ms, and a trial is remembered
 
     root = tempfile.mkdtemp(prefix="lazyfs-trial-")
@@ -106,7 +106,8 @@ def trial_image() -> Iterator[tuple[str, tuple[Bind, ...]]]:
 
 @contextmanager
 def _removed_after(path: str) -> Iterator[None]:
-    """Removes a directory after the block, also if this process is killed in it: a child waits for that."""
+    """Removes a directory after the block. A child waits for the end of the block and removes it, so that it
+    is removed even if this process is killed."""
     import shutil
 
     waiting, held = os.pipe()

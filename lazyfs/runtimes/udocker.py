@@ -1,7 +1,7 @@
 """udocker: PRoot and its like, for machines that allow users no namespaces. It isolates files only.
 
-It starts the image's directory itself (`--location`), not a copy in its store. Its engines come by `udocker
-install`, into UDOCKER_DIR.
+It starts the image's directory itself (`--location`), not a copy in its store. `udocker install` puts its
+engines into UDOCKER_DIR.
 """
 
 import os
@@ -32,8 +32,9 @@ class Udocker:
         return try_out(self, (_PROGRAM,), self._program)
 
     def plan(self, launch: Launch) -> RuntimePlan:
-        """The caller's choice of an execution mode is handed on. Raises Unfit for what udocker cannot do:
-        another user, no network, SIF files, binds that could be written to but must not."""
+        """Returns the plan, which passes on the caller's choice of an execution mode. Raises Unfit for what
+        udocker cannot do: another user, no network, SIF files, binds that have to be read-only but that the
+        program could write to."""
         if launch.is_file:
             raise Unfit("udocker starts directories only")
         if launch.user is not None or not launch.network:
@@ -82,5 +83,6 @@ class Udocker:
         return supervise(plan, executable, lambda _: None, lambda pid: children(pid) or [pid])
 
     def read_end(self, ended: RuntimeExit) -> ProgramEnd:
-        """udocker leaves no evidence of a start: its own failures (code 1) count as the program's."""
+        """Returns the program's end. udocker leaves no evidence of a start, so its own failures (code 1)
+        count as the program's."""
         return ProgramEnd(ended.code if ended.code >= 0 else 128 - ended.code, started=True)

@@ -14,14 +14,14 @@ from lazyfs.runtimes.bind_places import BindPlace
 
 
 class CoveredDirectory(NamedTuple):
-    """One directory to be covered, and the names that are shown in it again."""
+    """One directory to be covered, and the names of the image that are shown in it again."""
 
     path: str
     mode: int
     shown: tuple[str, ...]
-    """Names to bind from the image."""
+    """Names of the image that are bound into the new directory."""
     links: tuple[tuple[str, str], ...]
-    """(name, target) of symbolic links, made anew."""
+    """(name, target) of the image's symbolic links, which are made again in the new directory."""
 
 
 def covers(root: str, points: Iterable[BindPlace]) -> list[CoveredDirectory]:

@@ -1,9 +1,9 @@
 """The process between ours and the runtime, which ends all other processes if ours is killed.
 
-A runtime can ask the kernel to end it with its parent, but in its first milliseconds it has not asked yet,
-nor has its own child. SIGKILL to our process in that time would leave the program running. So the kernel
-tells the watcher when our process ends; the watcher adopts the processes that the runtime leaves, and kills
-them all.
+A runtime can ask the kernel to kill it when its parent ends. But in its first milliseconds it has not asked
+yet, and neither has its child: SIGKILL to our process in that time would leave the program running. So the
+kernel tells the watcher when our process ends. The watcher adopts the processes that the runtime leaves, and
+kills them all.
 """
 
 import ctypes
@@ -23,7 +23,7 @@ from lazyfs.runtimes.records import NOTHING
 from lazyfs.system.control_groups import enter_group, remove_group
 
 _TO_ALL = frozenset({signal.SIGINT, signal.SIGQUIT})
-"""Signals that a terminal sends to all processes of a job."""
+"""Signals that a terminal sends to all processes of its foreground job."""
 FORWARDED = _TO_ALL | {signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT}
 _OUR_END = signal.SIGRTMIN + 5
 """The signal that the kernel sends to the watcher when our process ends; it is not forwarded."""
@@ -39,29 +39,30 @@ class WatchedCommand(NamedTuple):
     descriptors: tuple[int, ...]
     """Descriptors that the command inherits beside the standard streams."""
     image: CompletedImage | None
-    """The image to be completed before the command is started."""
+    """The image that the watcher completes (`complete`) before it starts the command; None if nothing is
+    missing."""
     detach: Callable[[], None]
-    """Called in the new process before it becomes the command."""
+    """A function that is called in the new process before it becomes the command."""
     programs: Callable[[int], list[int]]
-    """A function from the command's process id to the processes that get the signals."""
+    """Returns the ids of the processes that get the signals, given the command's process id."""
     environment: Mapping[str, str] = NOTHING
     scratch: str | None = None
-    """A directory that is made for the command's user, and removed when every process has ended."""
+    """A directory that is made for the command's user, and removed after every process has ended."""
     attendant: Attendant | None = None
     status: int = -1
-    """The descriptor that gets the attendant's report."""
+    """The descriptor that the attendant's report is written to."""
     limits: KeptLimits = KeptLimits()
     group: str | None = None
-    """A control group that is made for the command, and removed with those below it."""
+    """A control group that is made for the command, and removed together with the groups below it."""
 
 
 def watch(command: WatchedCommand, ours: int, answer: int, mask: set[signal.Signals]) -> None:
     """Runs the command to its end and exits; to be called in a fork of the process `ours`.
 
     Writes JSON to the descriptor `answer`: {"code": N as in Popen.returncode, "limit": the limit that ended
-    it, or null}, {"error": text}, or {"failed": text} for a failure of the runtime's daemon. Signals to
-    this process are passed on to the programs; the caller has blocked all of these signals already. `mask`:
-    the signal mask of the command.
+    the program, or null}; or {"error": text}; or {"failed": text} for a failure of the runtime's daemon.
+    Signals to this process are forwarded to the programs; the caller has already blocked these signals.
+    `mask`: the signal mask that the command gets.
     """
     result: dict[str, int | str | None] = {"error": "the watcher ended early"}
     try:
@@ -111,7 +112,8 @@ def _make_scratch(command: WatchedCommand) -> None:
 
 
 def _remove_scratch(command: WatchedCommand) -> None:
-    """Removes the scratch directory. Its files were in memory, which has gone with the processes."""
+    """Removes the scratch directory and the control group. The directory is empty: its files were in memory,
+    and that has gone with the processes."""
     if command.scratch is not None:
         with suppress(OSError):
             os.rmdir(command.scratch)
@@ -120,7 +122,7 @@ def _remove_scratch(command: WatchedCommand) -> None:
 
 
 def _run(command: WatchedCommand, mask: set[signal.Signals]) -> tuple[int, str | None]:
-    """Runs the command; returns its code, and `time` if its time was over."""
+    """Runs the command. Returns its exit code, and `time` if its time was up, else None."""
 
     def enter() -> None:
         if command.group is not None:
@@ -149,15 +151,15 @@ def _run(command: WatchedCommand, mask: set[signal.Signals]) -> tuple[int, str |
 
 
 class _Deadline:
-    """The end of a program's time, and of what it is given after that."""
+    """When to act next on a program: first when its time is up, then after each further GRACE_SECONDS."""
 
     def __init__(self, seconds: float | None) -> None:
         self._at = None if seconds is None else time.monotonic() + seconds
         self.stage = 0
-        """How often the program has been told to end."""
+        """The number of signals that have been sent because the time is up."""
 
     def left(self) -> float:
-        """Returns the seconds to wait for a signal; a day where there is no limit."""
+        """Returns the seconds until the next deadline; a day if there is no limit."""
         if self._at is None:
             return 86400.0
         return max(self._at + self.stage * GRACE_SECONDS - time.monotonic(), 0.0)
@@ -167,7 +169,8 @@ class _Deadline:
 
 
 def _end_late(command: WatchedCommand, process: "subprocess.Popen[bytes]", stage: int) -> None:
-    """Tells a program whose time is over to end; then ends it; then the runtime."""
+    """Sends one signal to a command that has used up its time. Stage 0: SIGTERM to its programs; 1: SIGKILL
+    to them; 2 and later: SIGKILL to the runtime."""
     programs = (command.programs(process.pid) or [process.pid]) if stage < 2 else [process.pid]
     for pid in programs:
         with suppress(ProcessLookupError):
@@ -175,8 +178,8 @@ def _end_late(command: WatchedCommand, process: "subprocess.Popen[bytes]", stage
 
 
 def _started(command: WatchedCommand, enter: Callable[[], None]) -> "subprocess.Popen[bytes]":
-    """Starts the command in its control group: this process enters the group and leaves it again, since
-    another user's process may not enter it by itself."""
+    """Starts the command in its control group. This process enters the group for the start and leaves it
+    again, since a command that runs as another user may not enter it by itself."""
     user, group = (None, None) if command.user is None else command.user
     limited = command.limits.group
     if limited is not None:
@@ -199,7 +202,7 @@ def _started(command: WatchedCommand, enter: Callable[[], None]) -> "subprocess.
 
 
 def _end_all() -> None:
-    """Kills every descendant. Processes whose parents have died become the watcher's children meanwhile."""
+    """Kills every descendant. Orphaned descendants become the watcher's own children, so none escapes."""
     while remaining := children(os.getpid()):
         for pid in (pid for child in remaining for pid in _tree(child)):
             with suppress(ProcessLookupError):
@@ -223,7 +226,7 @@ def _tree(pid: int) -> Iterator[int]:
 
 
 def children(pid: int) -> list[int]:
-    """Returns the ids of a process's children, whichever of its threads made them; none if the process is
+    """Returns the process ids of the children that all threads of a process have made; none if the process is
     gone."""
     found = []
     with suppress(FileNotFoundError, ProcessLookupError):

@@ -1,2 +1,2 @@
-"""The service: publishes the images of wishlists, which it reads from their registries; each image fails
-alone."""
+"""The service: publishes the images that wishlists name, read from their registries. A failure of one image
+does not affect the others."""

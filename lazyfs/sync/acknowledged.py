@@ -1,4 +1,5 @@
-"""Failures that the operator has acknowledged until a date: a red run means something new. Pure."""
+"""Failures that the operator has acknowledged until a date, so that a failed run means a new failure.
+Pure."""
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import date
@@ -8,13 +9,13 @@ from lazyfs.core.wishlist.patterns import Pattern
 
 
 class Acknowledgement(NamedTuple):
-    """One of them."""
+    """One acknowledged failure."""
 
     shown: str
-    """What fails: the place of an image, a wish, or the name of a list; `*` stands for any characters."""
+    """The place of an image, a wish, or the name of a list that fails; `*` stands for any characters."""
     pattern: Pattern
     until: date
-    """The last day on which it holds, in UTC."""
+    """The last day, in UTC, on which the acknowledgement holds."""
     reason: str = ""
 
 
@@ -26,13 +27,13 @@ class Acknowledged:
         self._today = today
 
     def until(self, subject: str) -> str:
-        """Returns the date until which failures of a subject are acknowledged, as YYYY-MM-DD; an empty text
+        """Returns the date, as YYYY-MM-DD, until which failures of a subject are acknowledged; an empty text
         if they are not."""
         found = [one.until for one in self._given if one.until >= self._today() and one.pattern(subject)]
         return max(found).isoformat() if found else ""
 
     def ended(self) -> Iterator[str]:
-        """Yields one line for each acknowledgement whose date is over."""
+        """Yields one line for each acknowledgement that has expired."""
         for one in self._given:
             if one.until < self._today():
                 yield (

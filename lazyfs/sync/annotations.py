@@ -1,4 +1,4 @@
-"""Findings of wishlists as a CI shows them beside the lines of a merge request."""
+"""Findings of wishlists in forms that a CI shows beside the lines of a merge request."""
 
 from collections.abc import Iterable, Iterator
 
@@ -8,15 +8,15 @@ from lazyfs.core.digest import sha256
 from lazyfs.core.wishlist.findings import Finding
 
 STYLES = ("text", "github", "gitlab")
-"""text: `file:line: reason: mend`, as compilers write. github: commands of a workflow's log. gitlab: a report
-of code quality."""
+"""text: `file:line: reason: remedy`, as compilers write. github: commands of a workflow's log. gitlab: a code
+quality report."""
 
 _GITHUB = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A"})
 _GITHUB_FIELD = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A", ":": "%3A", ",": "%2C"})
 
 
 def annotated(found: Iterable[tuple[str, Finding]], style: str) -> Iterator[str]:
-    """Yields the lines to print for findings, each with the name of its list."""
+    """Yields the lines to print for findings. `found`: pairs of a list's name and a finding of it."""
     if style == "gitlab":
         yield msgspec.json.encode([_issue(name, finding) for name, finding in found]).decode()
         return

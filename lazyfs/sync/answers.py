@@ -1,4 +1,4 @@
-"""Tells when an image appears, by the store, the lists and the service's state."""
+"""Tells when an image appears, from the store, the lists and the service's state."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -15,11 +15,11 @@ from lazyfs.sync.conditions import ImageCondition, conditions
 from lazyfs.sync.state import State, WisherState
 
 MOST_REVISIONS = 200
-"""Most revisions that are searched for the first one that has an image."""
+"""The most revisions that are searched for the first one that has an image."""
 
 
 class Revisions(Protocol):
-    """A repository's revisions, from its store or from afar."""
+    """A repository's revisions, read from its store or over its URL."""
 
     def revisions(self) -> Iterator[PastRevision]:
         """Yields every revision, newest first. Raises the errors of reading."""
@@ -31,35 +31,35 @@ class Revisions(Protocol):
 
 
 class Publication(NamedTuple):
-    """An image as the tree has it."""
+    """An image as it is in the tree."""
 
     place: str
     target: str
-    """The target of its link; empty for a published tree."""
+    """The target of the image's link; empty if it is a published tree and not a link."""
     digests: list[str]
-    """The digests whose links in its repository lead to the same image."""
+    """The digests whose links, in the image's repository, lead to this image."""
     revision: int
-    """The first revision that has the image, among those that were looked at."""
+    """The first revision that has the image, among the revisions that were looked at."""
     time: int
-    """Moment at which that revision was made: seconds since 1970."""
+    """The time at which that revision was made: seconds since 1970."""
     certain: bool
-    """False if the image may have been there before that revision too."""
+    """False if revisions before that one may have the image too."""
 
 
 class Answer(NamedTuple):
-    """All that is known of one name."""
+    """Everything that is known of one name."""
 
     image: str
     publication: Publication | None
     condition: ImageCondition | None
-    """None if the service does not know it."""
+    """The image's condition; None if the service does not know the image."""
     wishes: list[WisherState]
-    """Wishes of the lists in force that mean it, if the service does not know it yet."""
+    """The wishes in force that mean the image; filled only if the service does not know the image yet."""
 
 
 def publication(source: Revisions, name: str) -> Publication | None:
-    """Returns the image that a name means in the tree; None if there is none. Raises UsageError for a name of
-    several images, and the errors of reading."""
+    """Returns the image that a name means in the tree; None if there is none. Raises UsageError for a name
+    that means several images, and the errors of reading."""
     looked_at = islice(source.revisions(), MOST_REVISIONS)
     newest = next(looked_at)
     tree = source.tree_at(newest.root)
@@ -87,8 +87,8 @@ def publication(source: Revisions, name: str) -> Publication | None:
 
 
 def answer(name: str, source: Revisions, state: State | None, lists: Sequence[Wishlist]) -> Answer:
-    """Returns everything known of a name. `state`: the service's state, None if it is not at hand. `lists`:
-    the lists in force. Raises as `publication`."""
+    """Returns everything that is known of a name. `state`: the service's state; None if it cannot be read
+    here. `lists`: the lists in force. Raises as `publication`."""
     found = publication(source, name)
     images = state.images if state else {}
     ranks = candidates(name, {place.partition("/")[0] for place in images})
@@ -100,7 +100,7 @@ def answer(name: str, source: Revisions, state: State | None, lists: Sequence[Wi
 
 
 def _wishing(place: str, lists: Iterable[Wishlist]) -> Iterable[WisherState]:
-    """Yields the wishes that mean an image."""
+    """Yields the wishes that mean the image at a place."""
     name, _, tag = place.rpartition("/")[2].partition(":")
     repository = f"{place.rpartition('/')[0]}/{name}"
     for one in lists:

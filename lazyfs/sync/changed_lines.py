@@ -1,4 +1,4 @@
-"""The lines of a list that a merge request changes, as Git sees them."""
+"""The lines of a list that a merge request changes, according to Git."""
 
 import os
 import re
@@ -8,12 +8,13 @@ from lazyfs.core.errors import UsageError
 from lazyfs.core.printable import printable
 
 DEADLINE = 60.0
-"""Seconds for Git, which reads one file's history."""
+"""Seconds for Git to compare one file."""
 _HUNK = re.compile(r"@@ -\S+ \+(\d+)(?:,(\d+))? @@")
 
 
 def changed_lines(path: str, since: str) -> set[int]:
-    """Returns the numbers of lines that are new or changed since a revision of Git. Raises UsageError."""
+    """Returns the numbers of the lines of a file that are new or changed since the Git revision `since`.
+    Raises UsageError."""
     if since.startswith("-"):
         raise UsageError(f"--since {since!r} is no revision of Git")
     folder, name = os.path.split(os.path.abspath(path))

@@ -1,4 +1,4 @@
-"""Puts prepared images into the tree, several to a revision, and takes out those that leave."""
+"""Puts prepared images into the tree, several in each revision, and removes images that leave."""
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
@@ -21,7 +21,7 @@ from lazyfs.sync.published import Published
 
 
 class Committer:
-    """One run's changes of a repository. Use as a context manager, from one thread."""
+    """The changes that one run makes to a repository. Use as a context manager, from one thread."""
 
     def __init__(self, store: Store, keys: Keys, now: Callable[[], datetime], *, last_update: bool) -> None:
         """`last_update`: True to write logDir/lastUpdate with each revision. Raises as Edit."""
@@ -33,7 +33,7 @@ class Committer:
         self._trial: LiveTree | None = None
         self._published: Published | None = None
         self.waiting = 0
-        """Changes that the next revision will bring."""
+        """The number of changes that wait for the next commit."""
         self._news = False
 
     def __enter__(self) -> "Committer":
@@ -53,34 +53,35 @@ class Committer:
 
     @property
     def lease(self) -> tuple[str, float]:
-        """The token and the length, in seconds, of the run's lease: other processes that work for the run
-        rely on it too."""
+        """The token of the run's lease, and its length in seconds. Other processes that work for the run rely
+        on this lease."""
         return self._lease.token, LENGTH
 
     def keep_alive(self) -> None:
-        """Renews the lease that keeps the run's objects from collections, if it is time."""
+        """Renews the run's lease, if it is time. The lease keeps garbage collection from the run's
+        objects."""
         self._lease.keep_alive()
 
     @property
     def base(self) -> Revision:
-        """The revision that the next one will follow."""
+        """The revision on which the next one is based."""
         return self._edit.base
 
     @property
     def root(self) -> ObjectRef:
-        """The root catalog of `base`."""
+        """The root catalog of the base revision."""
         return self._edit.base.root
 
     @property
     def published(self) -> Published:
-        """The links of `base`."""
+        """The links of the base revision."""
         if self._published is None:
             self._published = Published(self._edit.tree)
         return self._published
 
     def put(self, changes: Mapping[str, Inode]) -> None:
-        """Takes the changes of one image. Raises UsageError, and takes no change, if the tree cannot have
-        them."""
+        """Adds the changes for one image to the next revision. If the tree cannot have them, adds none and
+        raises UsageError."""
         if self._trial is None:
             self._trial = LiveTree(self._edit.tree, self._edit.base.params)
         for path, inode in changes.items():
@@ -91,21 +92,23 @@ class Committer:
         self._news = True
 
     def remove(self, paths: Iterable[str]) -> None:
-        """Takes links out of the tree, and the metadata, images' trees and layers that only they led to."""
+        """Removes links from the tree, and the metadata, images' trees and layers that no other link leads
+        to."""
         gone = [path for path in paths if path.split("/", 1)[0].encode() not in INTERNAL]
         self._edit.apply(lambda live: remove_images(live, gone))
         self.waiting += 1
         self._news = True
 
     def tidy(self) -> None:
-        """Takes out the trees and layers that no name leads to any more, because tags have moved."""
+        """Removes the trees and layers that no name leads to any more because tags have moved."""
         self._edit.apply(remove_untagged)
         self.waiting += 1
 
     def commit(self, paths: Iterable[str]) -> bool:
-        """Makes the changes the next revision; returns False if there were none. Raises as Edit.commit.
+        """Commits the changes as the next revision; returns False if that changed nothing. Raises as
+        Edit.commit.
 
-        `paths`: of all images that the tree will have, for the links between folders.
+        `paths`: the paths of all images that the tree will have; links between folders are made for them.
         """
         if not self.waiting:
             return False
@@ -122,8 +125,8 @@ class Committer:
         return changed
 
     def _last_update_file(self) -> tuple[str, Inode]:
-        """Returns the path and the directory of lastUpdate: `2026Nov29 13:05 | NAME | SECONDS`, as ATLAS's
-        own repositories have it."""
+        """Returns the folder that holds lastUpdate: (its path, its inode). The file says `2026Nov29 13:05 |
+        NAME | SECONDS`, as in ATLAS's own repositories."""
         now = self._now()
         line = f"{now:%Y%b%d %H:%M} | {self._edit.base.name} | {int(now.timestamp())}\n"
         folder, _, name = LAST_UPDATE.rpartition("/")
@@ -134,7 +137,7 @@ class Committer:
 
 
 class Onlooker(Committer):
-    """The repository as a dry run sees it: nothing is written, not even a lease."""
+    """Stands in for Committer in a dry run: reads the repository and writes nothing, not even a lease."""
 
     def __init__(self, store: Store) -> None:
         """Raises as `read_revision`."""

@@ -1,4 +1,4 @@
-"""The condition of an image, in the words of the status site and of `lazyfs when`. Pure."""
+"""The condition of an image, in the words that the status site and `lazyfs when` use. Pure."""
 
 from collections.abc import Iterable, Mapping
 
@@ -17,37 +17,37 @@ MEANINGS = {
 
 
 class ImageCondition(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One image, for people and for programs."""
+    """The condition of one image, for people and for programs."""
 
     image: str
-    """Its place in the tree."""
+    """The image's place in the tree."""
     condition: str
     """One of `published`, `waiting`, `failed`, `stale`, `leaving`."""
     digest: str = ""
-    """The digest that its tag named when it was published."""
+    """The digest that the image's tag named when the image was published."""
     published: int = 0
-    """The time at which it was published: seconds since 1970, as all times."""
+    """The time at which the image was published. All times are seconds since 1970."""
     revision: int = 0
     """The first revision that has this digest."""
     checked: int = 0
     size: int = 0
-    """Stored bytes of its layers at its registry."""
+    """Stored bytes of the image's layers at its registry."""
     error: str = ""
     failures: int = 0
     failing_since: int = 0
     next_try: int = 0
     wishes: tuple[WisherState, ...] = ()
     queued: int = 0
-    """Its position among the images that are waiting, from 1."""
+    """The image's position among those that wait, from 1; 0 if it does not wait."""
 
     @property
     def owners(self) -> list[str]:
-        """The owners that its wishes name, each once."""
+        """The owners that the image's wishes name, each once."""
         return list(dict.fromkeys(one.owner for one in self.wishes if one.owner))
 
 
 def condition_of(place: str, image: ImageState, queued: int = 0) -> ImageCondition:
-    """Returns the condition of an image."""
+    """Returns the condition of an image. `queued`: its position among the images that wait."""
     if image.gone and image.digest:
         condition = LEAVING
     elif image.error:
@@ -72,8 +72,8 @@ def condition_of(place: str, image: ImageState, queued: int = 0) -> ImageConditi
 
 
 def conditions(images: Mapping[str, ImageState]) -> list[ImageCondition]:
-    """Returns the conditions of all images, by place; images that wait have their position in the order of
-    wishes."""
+    """Returns the conditions of all images, sorted by place. Images that wait are numbered in the order in
+    which they were wished."""
     found = []
     queued = 0
     for place, image in images.items():

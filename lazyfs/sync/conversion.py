@@ -1,6 +1,7 @@
-"""Images that are read in another process than the one that commits: what it is told, and what it answers.
+"""Has images read in another process than the one that commits: the messages to that process, and its
+answers.
 
-The other process has the store, the registries' settings and the run's lease, and no key: it writes objects
+The other process has the store, the registries' settings and the run's lease, but no key: it writes objects
 and commits nothing.
 """
 
@@ -27,11 +28,12 @@ from lazyfs.sync.targets import Target
 
 
 class Surroundings(msgspec.Struct, frozen=True):
-    """What all conversions of one run have in common. It holds no secret: settings name files."""
+    """What all conversions of one run share. It holds no secret: the registries' settings name files of
+    secrets."""
 
     store: str
     lease: str
-    """Token of the run's lease."""
+    """The token of the run's lease."""
     lease_seconds: float
     platform: Platform
     platform_asked: bool
@@ -39,27 +41,27 @@ class Surroundings(msgspec.Struct, frozen=True):
 
 
 class ImageJob(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An image to read."""
+    """A request to read one image."""
 
     reference: Reference
     digest: str
-    """The digest that its tag names."""
+    """The digest that the image's tag names."""
     platforms: tuple[Platform, ...] = ()
     bind_points: tuple[str, ...] = ()
     osg: bool = False
 
     def target(self) -> Target:
-        """Returns the target as the tree's layout asks for it."""
+        """Returns the Target that this request was made from, as far as the tree's layout needs it."""
         return Target(self.reference, platforms=self.platforms, bind_points=self.bind_points, osg=self.osg)
 
 
 def job_of(target: Target, digest: str) -> ImageJob:
-    """Returns the job that reads a target's image."""
+    """Returns the request to read a target's image."""
     return ImageJob(target.reference, digest, target.platforms, target.bind_points, target.osg)
 
 
 class Converted(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An image that was read, or why it was not."""
+    """The answer to an ImageJob: the image, or why it could not be read."""
 
     shared: dict[str, SnapshotForm] = {}
     own: dict[str, SnapshotForm] = {}
@@ -71,10 +73,10 @@ class Converted(msgspec.Struct, frozen=True, omit_defaults=True):
     failed: str = ""
     transient: bool = False
     store_failed: bool = False
-    """Not the image: the next one would fail too."""
+    """True if the store failed, not the image: the next image would fail too."""
 
     def prepared(self) -> PreparedImage:
-        """Returns the image as it is put into the tree."""
+        """Returns the image in the form that is put into the tree."""
         return PreparedImage(
             {path: inode_of(form) for path, form in self.shared.items()},
             {path: inode_of(form) for path, form in self.own.items()},
@@ -86,7 +88,7 @@ class Converted(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def converted_of(prepared: PreparedImage, notes: list[str]) -> Converted:
-    """Returns the answer for an image that was read."""
+    """Returns the answer for an image that was read; `notes`: its warnings."""
     return Converted(
         {path: form_of(inode) for path, inode in prepared.shared.items()},
         {path: form_of(inode) for path, inode in prepared.own.items()},
@@ -99,7 +101,7 @@ def converted_of(prepared: PreparedImage, notes: list[str]) -> Converted:
 
 
 class _Tools(NamedTuple):
-    """What a process keeps open from one image to the next."""
+    """What a process keeps open between two images of a run."""
 
     surroundings: Surroundings
     objects: LeasedObjects
@@ -110,11 +112,11 @@ class _Tools(NamedTuple):
 
 _mutex = threading.Lock()
 _tools: list[_Tools] = []
-"""Those of the run that this process works for: one at most."""
+"""The tools of the run that this process works for; at most one element."""
 
 
 def open_tools(surroundings: Surroundings) -> _Tools:
-    """Returns what conversions need, made once in a process for each run."""
+    """Returns the tools for conversions; makes them at the first call for each run."""
     with _mutex:
         if _tools and _tools[0].surroundings == surroundings:
             return _tools[0]
@@ -145,8 +147,9 @@ def open_tools(surroundings: Surroundings) -> _Tools:
 
 
 def convert(surroundings: Surroundings, job: ImageJob, layers: dict[str, SnapshotForm]) -> Converted:
-    """Reads an image and writes its contents. `layers`: path -> layers of the run that are in the store and
-    not in the tree yet; those are not read again. Never raises LazyfsError."""
+    """Reads an image and writes its contents to the store. `layers`: path -> snapshot of the layers that this
+    run has stored but not yet committed to the tree; these are not read again. Returns errors in the answer;
+    never raises LazyfsError."""
     notes: list[str] = []
     try:
         tools = open_tools(surroundings)

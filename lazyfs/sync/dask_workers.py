@@ -1,4 +1,4 @@
-"""The workers of a Dask cluster, as HEP sites run them over HTCondor, Slurm or Kubernetes."""
+"""The workers of a Dask cluster, which HEP sites run over HTCondor, Slurm or Kubernetes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,13 +7,13 @@ from lazyfs.core.errors import UsageError
 from lazyfs.sync.service import Workers
 
 CONNECT_SECONDS = 10
-"""Time for the scheduler to answer."""
+"""Seconds for the scheduler to answer."""
 
 
 @contextmanager
 def dask_workers(address: str | None, store: str) -> Iterator[Workers | None]:
-    """Yields the workers of the scheduler at an address; None without an address. `store`: its location,
-    the same for all of them.
+    """Connects to the scheduler at `address` for the block and yields its workers; yields None without an
+    address. `store`: the store's location, which must be the same for all workers.
 
     Raises UsageError if Dask is not installed or the scheduler does not answer.
     """

@@ -1,4 +1,5 @@
-"""The event file: one JSON object a line, appended at each run, for programs that watch the service."""
+"""The event file: each run appends its events, one JSON object a line, for programs that watch the
+service."""
 
 import os
 from collections.abc import Iterable
@@ -12,11 +13,11 @@ FILE = "events.jsonl"
 
 
 TAIL = 1 << 20
-"""Bytes of the file's end that are read for its latest events."""
+"""Bytes at the end of the file in which the latest events are looked for."""
 
 
 def latest_events(directory: str, most: int) -> list[Event]:
-    """Returns the latest events, newest first; a line that cannot be read is passed over."""
+    """Returns the latest events, newest first, `most` at most. A line that cannot be read is skipped."""
     try:
         with open(os.path.join(directory, FILE), "rb") as file:
             size = file.seek(0, os.SEEK_END)

@@ -1,4 +1,5 @@
-"""Has images read by the workers of a concurrent.futures.Executor: processes here, or Dask's anywhere."""
+"""Has images read by the workers of a concurrent.futures.Executor: processes on this machine, or Dask workers
+anywhere."""
 
 import concurrent.futures
 import threading
@@ -14,21 +15,22 @@ from lazyfs.sync.conversion import Converted, Surroundings, convert, job_of
 from lazyfs.sync.preparation import ImagePreparer, Job, PreparedImage
 
 AT_ONCE = 64
-"""Images that are handed out at a time; more workers than that wait for the registry anyway."""
+"""The most images that are given to the executor at a time; more workers would wait for the registry
+anyway."""
 LOOK = 1.0
-"""Seconds between two looks if the run has been given up meanwhile."""
+"""Seconds between two checks whether the run has been stopped."""
 HOURS = 12.0
-"""Time for one image: as long as one registry is asked in a run by default."""
+"""The most hours for one image: the same as the default time for one registry in a run."""
 
 
 class LostWorker(LazyfsError):
-    """The worker that read the image was lost, or its executor is broken."""
+    """The worker that read an image was lost, or the executor is broken."""
 
 
 @dataclass(frozen=True)
 class ExecutorPreparer:
-    """Takes ImagePreparer's place. `local` finds out which layers an image has; what reads a layer first
-    holds it, so that no two workers read one layer."""
+    """Takes the place of ImagePreparer. `local`, an ImagePreparer, finds out which layers an image has. While
+    an image is read, its layers are claimed, so that no two workers read the same layer."""
 
     local: ImagePreparer
     executor: concurrent.futures.Executor
@@ -37,7 +39,8 @@ class ExecutorPreparer:
     """Held while an image whose worker was lost is tried again."""
 
     def prepare(self, job: Job) -> PreparedImage:
-        """As ImagePreparer.prepare. Raises LostWorker, which says nothing of other images."""
+        """Prepares an image like ImagePreparer.prepare. Raises LostWorker, which does not mean that other
+        images fail too."""
         pending, tree = self.local.pending, self.local.tree()
         diff_ids = self.local.layers(job)
         with pending.claim(tree, diff_ids, self.local.patience(job.target)):

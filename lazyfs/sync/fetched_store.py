@@ -1,4 +1,4 @@
-"""The reading half of a store behind a URL, for questions about the published images."""
+"""The reading half of a store that is served at a URL; answers questions about published images."""
 
 import time
 from collections.abc import Callable
@@ -10,9 +10,9 @@ from lazyfs.core.trust.roles import MAX_ROOT
 from lazyfs.transport.fetcher import Fetcher, Request
 
 SECONDS = 60.0
-"""Seconds that one file may take."""
+"""Timeout in seconds for fetching one file."""
 MOST = bounds.OBJECT + (1 << 16)
-"""Bytes of a frame: bytes that zstd cannot compress take a few more in it."""
+"""The most bytes of a frame: zstd adds a few to bytes that it cannot compress."""
 
 
 class FetchedStore:

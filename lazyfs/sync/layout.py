@@ -7,7 +7,7 @@
 | osg | `<namespace>/<repository>:<tag>` too |
 | several platforms | `.multiarch/<architecture>[:<variant>]/<registry>/<repository>:<tag>` for each |
 
-Links between folders stand for other spellings of a registry or an architecture.
+Other spellings of a registry or an architecture are links to its folder.
 """
 
 import posixpath
@@ -26,7 +26,7 @@ ARCHITECTURES = {
     "armel": "arm:v5",
     "armhf": "arm:v7",
 }
-"""Other names of architectures -> the folder of `.multiarch` that they lead to."""
+"""Other spelling of an architecture -> the folder of `.multiarch` that it leads to."""
 LAST_UPDATE = "logDir/lastUpdate"
 
 
@@ -37,7 +37,7 @@ def architecture_folder(platform: Platform) -> str:
 
 
 def multiarch_place(platform: Platform, place: str) -> str:
-    """Returns the path of an image for one platform."""
+    """Returns the path of an image for one platform, given the image's place."""
     return f"{MULTIARCH}/{architecture_folder(platform)}/{place}"
 
 
@@ -47,19 +47,20 @@ def digest_place(reference: Reference, digest: str) -> str:
 
 
 def osg_place(reference: Reference) -> str:
-    """Returns the path without the registry."""
+    """Returns the path of an image without its registry."""
     return f"{reference.repository}:{reference.tag or reference.digest}"
 
 
 def link_target(path: str, target: str) -> str:
-    """Returns the text of a link at `path` that leads to `target`; both are paths from the root of the
+    """Returns the content of a link at `path` that leads to `target`; both are paths from the root of the
     tree."""
     return posixpath.relpath(target, posixpath.dirname(path) or ".")
 
 
 def folder_links(paths: Iterable[str]) -> dict[str, str]:
-    """Returns the links between folders that a tree with images at these paths needs: path -> target from
-    the root of the tree. A name that is a folder of images itself gets none."""
+    """Returns the links between folders that a tree with images at these paths needs: path of the link ->
+    path of its target, both from the root of the tree. No link is made at a name that is itself a folder of
+    images."""
     links = {}
     tops = set()
     for path in paths:

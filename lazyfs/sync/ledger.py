@@ -1,4 +1,4 @@
-"""The ledger of one run: the fate of each image, in the state that the next run reads, and as events."""
+"""The ledger of one run: records what happens to each image, in the state for the next run and as events."""
 
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
@@ -10,11 +10,12 @@ from lazyfs.sync.state import ImageState, State, WisherState
 from lazyfs.sync.targets import Target, all_paths
 
 FIRST_WAIT, LONGEST_WAIT = 15 * 60, 24 * 3600
-"""Seconds after which an image that failed is tried again: doubled at each failure."""
+"""Seconds after which a failed image is tried again: the wait after the first failure, and the longest wait.
+The wait doubles at each failure."""
 
 
 class Arrival(NamedTuple):
-    """An image that the next revision brings."""
+    """An image that is put into the next revision."""
 
     target: Target
     digest: str
@@ -24,15 +25,15 @@ class Arrival(NamedTuple):
 
 
 class News(NamedTuple):
-    """An event that has not been told yet."""
+    """An event that has not been announced yet."""
 
     event: Event
     public: bool
-    """True if the tree has, or had, the image for everybody: then its name is no secret."""
+    """True if the image's name is no secret: everybody may read the image in the tree, or could before."""
 
 
 class Ledger:
-    """Notes the outcomes of a run: keeps the state, and collects events. Not safe for several threads."""
+    """Records the outcomes of a run: updates the state, and collects events. Not safe for several threads."""
 
     def __init__(
         self, state: State, now: Callable[[], datetime], acknowledged: Acknowledged = NOBODY
@@ -53,15 +54,15 @@ class Ledger:
         return int(self.now().timestamp())
 
     def image(self, place: str) -> ImageState | None:
-        """Returns the state of an image; None if it is not known."""
+        """Returns the state of the image at a place; None if it is not known."""
         return self.state.images.get(place)
 
     def wished(self, targets: Iterable[Target], silent: Callable[[WisherState], bool]) -> None:
-        """Notes the wishes that each image has now; a new image is known from here on.
+        """Notes the present wishes of each target's image; adds new images to the state.
 
-        `silent`: returns True for an earlier wish that this run cannot ask about. Such a wish stays noted
-        even if others wish the image now: otherwise it would be forgotten once the others no longer wish the
-        image.
+        `silent`: returns True for an earlier wish if this run cannot tell what it means now. Such a wish
+        stays noted beside the present ones. Otherwise it would be forgotten once the others no longer wish
+        the image.
         """
         for target in targets:
             image = self.state.images.setdefault(target.place, ImageState())
@@ -73,8 +74,9 @@ class Ledger:
     def found_unchanged(
         self, target: Target, digest: str, config: str, *, asked: bool, private: bool
     ) -> None:
-        """Notes that the tree has the image that the tag names. `private`: asking for it needed an account.
-        The image may have been published by a run that was killed before it saved its state."""
+        """Notes that the tree already has the image that the tag names. The image may be new to the state, if
+        a run has published it and was killed before it saved the state. `asked`: True if the registry was
+        asked now. `private`: True if only an account may read the image."""
         image = self._of(target)
         self.unchanged += 1
         image.digest, image.config = digest, config or image.config
@@ -85,8 +87,8 @@ class Ledger:
         _forgive(image)
 
     def paths(self, *, without: Collection[str] = ()) -> set[str]:
-        """Returns every path that the images of the next revision have, except those of the places
-        `without`."""
+        """Returns every path that belongs to an image of the next revision; images at the places `without` do
+        not count."""
         coming = {one.target.place: all_paths(one.target, one.digest) for one in self._arrivals}
         there = {place: image.paths for place, image in self.state.images.items() if image.digest}
         return {
@@ -98,7 +100,7 @@ class Ledger:
         self._arrivals.append(arrival)
 
     def committed(self, revision: int) -> None:
-        """Notes that the revision with everything that arrived was committed."""
+        """Notes that this revision was committed, with every image that arrived."""
         for target, digest, config, size, private in self._arrivals:
             image = self._of(target)
             if not private:
@@ -114,7 +116,7 @@ class Ledger:
         self._arrivals.clear()
 
     def fails(self, target: Target, reason: str, digest: str = "") -> None:
-        """Notes that an image could not be had; the version that the tree has of it stays."""
+        """Notes that an image could not be fetched. The version of it that is in the tree stays."""
         image = self._of(target)
         new = not image.error
         image.failed = image.failed or self.time
@@ -124,14 +126,14 @@ class Ledger:
         self._event(FAILED, target.place, digest=digest, reason=reason, new=new)
 
     def has_no_room(self, target: Target, reason: str, digest: str, size: int) -> None:
-        """Notes that an image which was read is too large for its owners. Unless an earlier version of it is
-        there, the next run knows that before it reads."""
+        """Notes that an image was read but is too large for its owners' quotas. If the tree has no earlier
+        version of it, keeps its size, so that the next run refuses the image before reading it."""
         self.fails(target, reason, digest)
         image = self._of(target)
         image.size = image.size if image.digest else size
 
     def waits(self, target: Target) -> bool:
-        """Returns True if the image failed lately and is not tried again yet."""
+        """Returns True, and notes the event, if the image has failed and its wait is not over."""
         image = self._of(target)
         if not image.error or self.time >= image.next_try:
             return False
@@ -139,7 +141,7 @@ class Ledger:
         return True
 
     def wish_fails(self, wish: WisherState, reason: str) -> None:
-        """Notes that the tags of a wish could not be found out."""
+        """Notes that the tags of a wish could not be listed."""
         key = f"{wish.list} {wish.wish}"
         new = key not in self.state.failing_wishes
         self._failing_wishes[key] = self.state.failing_wishes.setdefault(key, self.time)
@@ -150,17 +152,18 @@ class Ledger:
         self.events.append(event)
 
     def forget_mended_wishes(self) -> None:
-        """Drops the failures of wishes that have not failed in this run, which has looked at all."""
+        """Forgets the failures of all wishes that have not failed in this run. Call it only in a run that has
+        looked at all wishes."""
         self.state.failing_wishes = dict(self._failing_wishes)
 
     def news(self) -> list[News]:
-        """Returns the events since the last call."""
+        """Returns the events that are new since the last call."""
         fresh = self.events[self._told :]
         self._told = len(self.events)
         return [News(event, event.image in self._public) for event in fresh]
 
     def leaves(self, place: str, reason: str, revision: int) -> None:
-        """Notes that an image was taken out of the tree."""
+        """Notes that an image was removed from the tree."""
         image = self.state.images[place]
         self._event(REMOVED, place, before=image.digest, reason=reason, revision=revision)
         if image.wishes and image.error:
@@ -169,14 +172,14 @@ class Ledger:
             del self.state.images[place]
 
     def forget_unknown(self, wished: Iterable[str]) -> None:
-        """Drops images that no wish means and the tree does not have."""
+        """Drops the images that are neither in the tree nor among the `wished` places."""
         meant = set(wished)
         for place, image in list(self.state.images.items()):
             if place not in meant and not image.digest:
                 del self.state.images[place]
 
     def would(self, kind: str, place: str, reason: str = "", digest: str = "") -> None:
-        """Notes a change that a run would make, in a dry run."""
+        """Notes, in a dry run, a change that a real run would make."""
         before = self.state.images[place].digest if place in self.state.images else ""
         self._event(kind, place, digest=digest, before=before, reason=reason)
 

@@ -1,8 +1,8 @@
 """Reads wishlists from files, web addresses and working trees, and keeps the last good content of each.
 
-A list that cannot be read, is empty, or is no list at all withdraws no wish: its last good content, kept in
-the status directory, stays in force. The wishes of a list that has lost most of them stay too, until a later
-run reads the same bytes again.
+If a list cannot be read, is empty, or is no list at all, none of its wishes is withdrawn: its last good
+content, kept in the status directory, stays in force. If a list has lost most of its wishes, the lost wishes
+stay in force too, until a later run reads the same bytes again.
 """
 
 import os
@@ -37,46 +37,48 @@ _NO_LISTS = (
 )
 MOST_FILES = 10_000
 CONFIRMED_AFTER = 3600
-"""Seconds after which the same bytes confirm that a list is meant to be so short: a server that is being
-repaired or filled is seldom in that state for an hour."""
+"""Seconds after which the same bytes, read again, confirm that a list is meant to have lost wishes. A server
+that is being repaired or filled is seldom in the same state for an hour."""
 _SHOWN_QUERY = re.compile(r"#query-[0-9a-f]{8}")
 _ACCOUNT = re.compile(r"://[^/?#]*@")
 
 
 class GivenList(NamedTuple):
-    """One list of a run."""
+    """One wishlist as a run uses it."""
 
     name: str
-    """Its path or address as pages, logs and states have it: see `shown_name`."""
+    """The list's path or address as pages, logs and states show it: see `shown_name`."""
     lists: Wishlist
-    """The list in force: as read now, or its last good content."""
+    """The list in force: the content read now, or the last good content."""
     problems: tuple[Finding, ...]
     """The faults of the content read now."""
     complete: bool
-    """True if every line of the content read now was understood: only then are images that it does not name
-    unwished."""
+    """True if every line of the content read now was understood. Only then are images that the list does not
+    name taken as no longer wished."""
     kept: bool = False
-    """True if the last good content is in force."""
+    """True if the last good content is in force, not the content read now."""
     fresh: bytes | None = None
-    """The content read now, if it is good: to be kept."""
+    """The content read now, if it is good: it is kept for later runs."""
     doubted: bytes | None = None
-    """The content read now, if it lacks most of the earlier wishes: to be confirmed by a later run."""
+    """The content read now, if most of the earlier wishes are missing in it: a later run has to confirm
+    it."""
 
 
 class ListKeeper:
-    """Keeps in a directory, for each list, the last good content and the content that is still to be
+    """Keeps in a directory, for each list, the last good content and a mark of the content that is to be
     confirmed."""
 
     def __init__(
         self, directory: str | None, now: Callable[[], float] = time.time, meant: Container[str] = ()
     ) -> None:
-        """`now`: seconds since 1970. `meant`: shown names of lists that need no confirmation."""
+        """`now`: returns seconds since 1970. `meant`: shown names of lists that may lose wishes without
+        confirmation."""
         self._directory = directory
         self._now = now
         self._meant = meant
 
     def take(self, given: GivenList) -> None:
-        """Keeps the content of a list for later runs. Raises OSError."""
+        """Keeps the content of a list for later runs, as good or as to be confirmed. Raises OSError."""
         if given.fresh is not None:
             self.keep(given.name, given.fresh)
         elif given.doubted is not None:
@@ -93,13 +95,14 @@ class ListKeeper:
             return None
 
     def confirms(self, name: str, data: bytes) -> bool:
-        """Returns True if the operator or an earlier run confirms that a list is meant to be like this."""
+        """Returns True if the operator or an earlier run confirms that a list is meant to have lost
+        wishes."""
         since = self._doubted_since(name, data)
         return name in self._meant or (since is not None and self._now() - since >= CONFIRMED_AFTER)
 
     def _doubted_since(self, name: str, data: bytes) -> float | None:
-        """Returns the time at which these bytes were first doubted; None if the content doubted last was
-        another one, or if the clock was put back since."""
+        """Returns the time at which these bytes were first doubted; None if other bytes were doubted last, or
+        if that time is in the future because the clock was set back."""
         if self._directory is None:
             return None
         try:
@@ -117,7 +120,7 @@ class ListKeeper:
             write_durably(self._path(name, "doubted"), text.encode())
 
     def keep(self, name: str, data: bytes) -> None:
-        """Keeps a good content. Raises OSError."""
+        """Keeps the good content of a list. Raises OSError."""
         if self._directory is not None:
             self._drop(name, "doubted")
             if self.last_good(name) != data:
@@ -125,7 +128,7 @@ class ListKeeper:
                 write_durably(self._path(name), data)
 
     def forget(self, name: str) -> None:
-        """Drops the last good content, and the content that was to be confirmed."""
+        """Forgets the last good content of a list, and the content that was to be confirmed."""
         if self._directory is not None:
             self._drop(name, "doubted")
             self._drop(name, "list")
@@ -140,7 +143,8 @@ class ListKeeper:
 
 
 def expand(names: list[str] | tuple[str, ...]) -> list[str]:
-    """Returns files and addresses: a directory stands for the lists in it and below, in the order of paths.
+    """Returns the files and addresses of lists. A directory stands for the lists in it and below it, sorted
+    by path.
 
     Raises UsageError for a directory without lists.
     """
@@ -171,7 +175,7 @@ def _lists_below(directory: str) -> Iterator[str]:
 
 
 def fetch(name: str) -> bytes:
-    """Returns the bytes of a file, or of the answer from a web address. Raises LazyfsError of one line."""
+    """Returns the bytes of a file or web address. Raises LazyfsError with a message of one line."""
     if "://" in name:
         return _download(name)
     try:
@@ -219,11 +223,11 @@ def _download(url: str) -> bytes:
 
 
 def shown_name(name: str) -> str:
-    """Returns the name of a list as pages, logs and states have it; the shown name of a shown name is itself.
+    """Returns the name of a list as pages, logs and states show it. A shown name is returned unchanged.
 
-    An address is without its account and its query, which may be a token: eight hex digits of the query's
-    hash (`#query-1a2b3c4d`) tell lists apart that differ in it only. A byte of a path that is not UTF-8 is
-    \\xNN.
+    The account in an address is left out, and so is its query, which may be a token. Eight hex digits of the
+    query's hash (`#query-1a2b3c4d`) stand in its place, to tell apart lists that differ only in the query.
+    A byte of a path that is not UTF-8 is shown as \\xNN.
     """
     if "://" not in name:
         return escaped(name)
@@ -234,7 +238,7 @@ def shown_name(name: str) -> str:
 
 
 def load(name: str, keeper: ListKeeper, get: Callable[[str], bytes] = fetch) -> GivenList:
-    """Returns a list as it is now, or as it was when it was last good. Never raises LazyfsError."""
+    """Reads a list; if it is not good now, returns its last good content. Never raises LazyfsError."""
     given, name = name, shown_name(name)
     try:
         data = get(given)
@@ -254,8 +258,8 @@ def load(name: str, keeper: ListKeeper, get: Callable[[str], bytes] = fetch) -> 
 
 
 def _lost(read: Wishlist, last_good: bytes | None, data: bytes) -> list[Wish]:
-    """Returns the wishes that a list has lost, if they are over half of its last good ones and at least
-    two."""
+    """Returns the wishes of the last good content that are missing in `read`, if they are at least two and
+    over half of that content; otherwise an empty list."""
     if last_good is None or last_good == data:
         return []
     before = read_wishlist(last_good, read.name).wishes
@@ -265,7 +269,7 @@ def _lost(read: Wishlist, last_good: bytes | None, data: bytes) -> list[Wish]:
 
 
 def _doubted(read: Wishlist, lost: list[Wish], data: bytes) -> GivenList:
-    """Returns a list that has lost most of its wishes: the earlier ones stay in force beside the present
+    """Returns a list that has lost most of its wishes: the lost wishes stay in force beside the present
     ones."""
     doubt = Finding(
         0,

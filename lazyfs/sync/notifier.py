@@ -1,8 +1,8 @@
-"""Webhooks out: the events of a run, told to the addresses of the configuration.
+"""Outgoing webhooks: tells the addresses in the configuration about the events of a run.
 
-A run never waits for one: each address has a thread and a bounded queue of its own. At the end the last
-messages have PATIENCE seconds. A message has no owners, lists or accounts in it, and names no image that is
-not in the tree for everybody; how many it leaves out is said.
+A run never waits for an address: each has a thread and a bounded queue of its own. At the end of a run the
+last messages have PATIENCE seconds. A message holds no owners, lists or accounts, and names only images that
+everybody may read in the tree; it says how many events it leaves out.
 """
 
 import queue
@@ -20,31 +20,31 @@ from lazyfs.sync.ledger import News
 from lazyfs.sync.report import Event
 
 MOST_EVENTS = 200
-"""Events in one message."""
+"""The most events in one message."""
 MOST_WAITING = 50
-"""Messages that wait for an address; further ones are dropped, and that is said."""
+"""The most messages that wait for an address. Further ones are dropped, which is reported."""
 PAUSES = (1.0, 5.0)
-"""Seconds before the second and the third try of a message."""
+"""Seconds to wait before the second and the third try of a message."""
 PATIENCE = 30.0
-"""Seconds that the last messages have at the end of a run."""
+"""Seconds for the last messages at the end of a run."""
 SIGNATURE = "X-Lazyfs-Signature-256"
 _PASSING = (408, 425, 429)
-"""Statuses below 500 after which another try may help."""
+"""HTTP statuses below 500 after which a retry may help."""
 
 
 class Address(NamedTuple):
-    """An address that is told."""
+    """An address that is told of events."""
 
     name: str
-    """Its name in the configuration: the only one that messages to people have, since a URL may be a
+    """The address's name in the configuration. Messages to people use only this name, since a URL may be a
     secret."""
     url: str
     secret: str = ""
     secret_header: str = ""
-    """The header that holds the secret itself; empty: the secret signs the body."""
+    """The header that carries the secret itself; empty if the secret is used to sign the body."""
     events: frozenset[str] = frozenset()
     private_names: bool = False
-    """Name images too that are not in the tree for everybody."""
+    """True to name all images; False to name only those that everybody may read in the tree."""
 
 
 class ToldEvent(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -67,11 +67,12 @@ class Message(msgspec.Struct, frozen=True):
     repository: str
     events: list[ToldEvent]
     withheld: int
-    """Events of images whose names are not public."""
+    """The number of events that were left out because their images' names are not public."""
 
 
 def messages(repository: str, address: Address, news: Iterable[News]) -> list[bytes]:
-    """Returns the bodies that tell an address of the events that it wants; none if there are none."""
+    """Returns the bodies of the messages to an address about the events that it wants; empty if there are no
+    such events."""
     wanted = [one for one in news if one.event.event in address.events]
     told = [_told(one.event) for one in wanted if one.public or address.private_names]
     withheld = len(wanted) - len(told)
@@ -92,7 +93,7 @@ def _told(event: Event) -> ToldEvent:
 
 
 def head(address: Address, body: bytes) -> dict[str, str]:
-    """Returns the header fields of a message."""
+    """Returns the HTTP header fields for a message."""
     fields = {"Content-Type": "application/json", "X-Lazyfs-Event": "sync"}
     if address.secret:
         name = address.secret_header or SIGNATURE
@@ -101,7 +102,7 @@ def head(address: Address, body: bytes) -> dict[str, str]:
 
 
 class Notifier:
-    """Tells several addresses. Use as a context manager."""
+    """Sends messages to several addresses. Use as a context manager."""
 
     def __init__(
         self,
@@ -113,8 +114,8 @@ class Notifier:
         patience: float = PATIENCE,
         pauses: Sequence[float] = PAUSES,
     ) -> None:
-        """`wire`: makes the client for an address. `tell`: is told of each message that was given up, from
-        several threads."""
+        """`wire`: makes the HTTP client for an address. `tell`: called from several threads, with a line for
+        each message that was given up."""
         self._repository = repository
         self._patience = patience
         self._senders = [_Sender(address, wire(address), tell, pauses) for address in addresses]
@@ -130,14 +131,14 @@ class Notifier:
             sender.wait(max(end - time.monotonic(), 0.0))
 
     def announce(self, news: Sequence[News]) -> None:
-        """Takes events to tell. Never waits."""
+        """Queues the messages about these events. Never waits."""
         for sender in self._senders:
             for body in messages(self._repository, sender.address, news):
                 sender.offer(body)
 
 
 class _Sender:
-    """One address, its queue, and the thread that sends."""
+    """The queue of one address, and the thread that sends its messages."""
 
     def __init__(
         self, address: Address, wire: Wire, tell: Callable[[str], None], pauses: Sequence[float]
@@ -162,11 +163,11 @@ class _Sender:
             self._thread.start()
 
     def end(self) -> None:
-        """Has the thread end after the messages that wait."""
+        """Asks the thread to end once it has sent the queued messages."""
         self._waiting.put(None)
 
     def wait(self, seconds: float) -> None:
-        """Waits for that; gives up the messages that are left then."""
+        """Waits up to `seconds` for the thread to end; then gives up the messages that are left."""
         if self._thread is not None:
             self._thread.join(seconds)
             if self._thread.is_alive():
@@ -181,7 +182,7 @@ class _Sender:
         self._wire.close()
 
     def _told(self, body: bytes) -> str:
-        """Sends a message, again after pauses if that may help. Returns the reason for giving it up, or an
+        """Sends a message, with retries where they may help. Returns the reason why it was given up, or an
         empty text."""
         problem, lasting = "", False
         for pause in (0.0, *self._pauses):
@@ -193,7 +194,8 @@ class _Sender:
         return problem
 
     def _tried(self, body: bytes) -> tuple[str, bool]:
-        """Returns the fault of one try, empty if there was none, and True if another will not help."""
+        """Tries to send a message once. Returns (the fault, or an empty text; True if a retry will not
+        help)."""
         try:
             with self._wire.send(self.address.url, head(self.address, body), body) as reply:
                 status = reply.status

@@ -1,7 +1,8 @@
-"""Layers of images that are not committed yet, so that a run reads no layer twice.
+"""Layers of images that are not committed yet, kept so that a run reads no layer twice.
 
-`TreeWithPending` finds them beside the layers of its revision. If two images that are read side by side share
-a layer which the tree lacks, a claim lets one read the layer; the other waits and takes it from there.
+`TreeWithPending` finds them beside the layers of its revision. Two images that are read at the same time may
+share a layer that the tree lacks. Then a claim lets one of them read the layer; the other waits and takes the
+layer from here.
 """
 
 import threading
@@ -25,22 +26,22 @@ class PendingLayers:
         self._claimed: set[Digest] = set()
 
     def add(self, changes: Mapping[str, Inode]) -> None:
-        """Takes the layers among the changes of a prepared image."""
+        """Adds the layers that are among the changes for a prepared image."""
         with self._changed:
             for path, inode in changes.items():
                 if path.startswith(".layers/"):
                     self._snapshots[path] = inode
 
     def find(self, path: str) -> Inode | None:
-        """Returns the snapshot prepared for a path."""
+        """Returns the prepared snapshot for a path; None if there is none."""
         with self._changed:
             return self._snapshots.get(path)
 
     @contextmanager
     def claim(self, tree: StoredTree, diff_ids: Iterable[Digest], patience: float) -> Iterator[None]:
-        """Holds the layers that the tree lacks, once nobody else holds any of them. They are taken all at
-        once, so that two images never wait for each other. Raises TransportError if that takes over
-        `patience` seconds."""
+        """Claims for the block those of the layers that the tree lacks, once nobody else holds a claim on any
+        of them. All are claimed at once, so that two images never wait for each other. Raises TransportError
+        after waiting `patience` seconds."""
         with self._changed:
             wanted: set[Digest] = set()
 
@@ -69,7 +70,7 @@ class PendingLayers:
 
 
 class TreeWithPending(StoredTree):
-    """A revision's tree in which the pending layers are found too."""
+    """The tree of a revision, in which the pending layers are found too."""
 
     def __init__(self, store: Store, root: ObjectRef, pending: PendingLayers) -> None:
         super().__init__(reader(store), root)

@@ -1,7 +1,8 @@
-"""`lazyfs plan`: what wishlists ask for and the tree lacks, as a file that shards elsewhere work by.
+"""`lazyfs plan`: the images that wishlists ask for and the tree lacks, in a file for shards on other
+machines.
 
-The plan names no account and no secret. It takes a lease, so that no collection deletes what its shards find
-in the store or put there before it is committed.
+The plan names no account and no secret. It takes a lease in the store: until the plan is committed, garbage
+collection deletes nothing that its shards find or put there.
 """
 
 from collections.abc import Sequence
@@ -30,7 +31,8 @@ from lazyfs.sync.targets import Target, alias_paths, targets
 
 VERSION = 1
 LEASE_HOURS = 24.0
-"""Time for which the plan's lease lives after its last renewal: jobs wait in a batch system's queue."""
+"""Hours for which the plan's lease lasts after its last renewal: jobs may wait that long in a batch system's
+queue."""
 MOST_SHARDS = 10_000
 
 
@@ -39,11 +41,11 @@ class PlannedImage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     job: ImageJob
     layers: dict[str, int]
-    """diff_id in hex -> stored bytes, of the layers that the tree lacks."""
+    """diff_id in hex -> stored bytes, for the layers that the tree lacks."""
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole file."""
+    """The content of a plan's file."""
 
     version: int
     repository: str
@@ -53,11 +55,11 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     platform_asked: bool
     images: list[PlannedImage]
     failed: dict[str, str]
-    """Place or wish -> why its image is not planned."""
+    """Place or wish -> the reason why it is not planned."""
     unchanged: int
 
     def surroundings(self, store: str, registries: Registries) -> Surroundings:
-        """Returns what conversions are told."""
+        """Returns what all conversions of the plan share."""
         return Surroundings(
             store,
             self.lease,
@@ -69,7 +71,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_plan(path: str) -> Plan:
-    """Reads a plan. Raises UsageError for a file that cannot be read, FormatError for another file."""
+    """Reads a plan. Raises UsageError if the file cannot be read, FormatError if it is no plan."""
     try:
         with open(path, "rb") as file:
             plan = msgspec.json.decode(file.read(), type=Plan)
@@ -83,7 +85,7 @@ def read_plan(path: str) -> Plan:
 
 
 class Planner(NamedTuple):
-    """Finds out what there is to convert; registries are only asked."""
+    """Finds out which images have to be converted. Asks registries, and reads no layers."""
 
     store: Store
     registries: Registries
@@ -93,7 +95,8 @@ class Planner(NamedTuple):
     now: datetime
 
     def plan(self, lists: Sequence[GivenList], lease: PublisherLease, lease_seconds: float) -> Plan:
-        """Returns the plan of the lists. An image that fails is named in it. Raises as the store."""
+        """Returns the plan for the lists. An image that cannot be planned is in `Plan.failed`. Raises as the
+        store."""
         base = read_revision(self.store)
         tree = StoredTree(reader(self.store), base.root)
         published = Published(tree)
@@ -128,7 +131,7 @@ class Planner(NamedTuple):
         )
 
     def _layers(self, tree: StoredTree, target: Target, digest: str) -> dict[str, int]:
-        """Returns the layers of an image that the tree lacks."""
+        """Returns diff_id in hex -> stored bytes, for the layers of an image that the tree lacks."""
         client = self.registries.client(target.reference)
         found: dict[Digest, int] = {}
         for platform in target.platforms or (self.platform,):
@@ -142,7 +145,7 @@ class Planner(NamedTuple):
 
 
 def _stands(published: Published, target: Target, digest: str) -> bool:
-    """Returns True if the tree has at all paths of the target what the digest names."""
+    """Returns True if the tree has the image of this digest at all paths of the target."""
     config = published.target(target.place)
     links = [published.target(path) for path in alias_paths(target, digest)]
     platforms = [published.target(multiarch_place(one, target.place)) for one in target.platforms]
@@ -151,8 +154,9 @@ def _stands(published: Published, target: Target, digest: str) -> bool:
 
 
 def shard_of(plan: Plan, shards: int) -> tuple[list[int], dict[str, int]]:
-    """Returns the shard of each image, and of each layer: the same on every machine. Shards get about the
-    same bytes; a layer belongs to the shard of the first image that has it."""
+    """Returns the shard of each image (by its number), and diff_id -> shard of each layer. Every machine gets
+    the same result. Shards get about the same number of bytes; a layer belongs to the shard of the first
+    image that has it."""
     loads = [0] * shards
     image_shards = [0] * len(plan.images)
     layer_shards: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""`lazyfs commit`: takes what the shards of a plan have converted into one revision."""
+"""`lazyfs commit`: makes one revision of the images that the shards of a plan have converted."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -20,9 +20,9 @@ class CommitReport(NamedTuple):
     revision: int
     changed: bool
     committed: list[str]
-    """Places of the images."""
+    """Places of the images that the revision has."""
     missing: dict[str, str]
-    """Place -> why the revision lacks the image."""
+    """Place -> the reason why the revision lacks the image."""
 
 
 def commit_plan(
@@ -34,9 +34,11 @@ def commit_plan(
     finish: bool = False,
     last_update: bool = True,
 ) -> CommitReport:
-    """Commits the images that are converted. If none is missing, or with `finish`, the plan is over.
+    """Commits the images that are converted. The plan then ends if no image that it names is missing, or if
+    `finish` is set: its files are deleted and its lease is given up.
 
-    Raises LeaseLost if the plan's lease is over, UsageError for another repository's plan, as Edit.commit.
+    Raises LeaseLost if the plan's lease has expired, UsageError for another repository's plan, and as
+    Edit.commit.
     """
     lease = PublisherLease(store, now, length=plan.lease_seconds, token=plan.lease)
     files = LeftFiles(store, plan)

@@ -1,4 +1,4 @@
-"""Reads one image from its registry: the unit that fails alone."""
+"""Reads one image from its registry. A failure here is a failure of this image only."""
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
@@ -28,33 +28,35 @@ from lazyfs.sync.targets import Target, alias_paths
 
 FLAT_FOLDER = FLAT.decode()
 SHARED = (f"{FLAT_FOLDER}/", ".layers/")
-"""The folders with the parts that images share, and that stay when one image goes."""
+"""The folders of the parts that several images may share; these parts stay when one image is removed."""
 
 
 class Job(NamedTuple):
-    """The image of a target, to be read. Other targets of the repository may share it."""
+    """A request to read the image of a target. Other targets in the same registry repository may get the same
+    image."""
 
     target: Target
     digest: str
-    """The digest that its tag names."""
+    """The digest that the target's tag names."""
 
 
 class PreparedImage(NamedTuple):
     """An image that can be put into the tree."""
 
     shared: dict[str, Inode]
-    """Trees and layers."""
+    """Path -> inode of the trees and layers."""
     own: dict[str, Inode]
-    """Links and metadata at the places of the target that it was read for."""
+    """Path -> inode of the links and metadata for the target that the image was read for."""
     place: str
-    """The place of the target that it was read for."""
+    """The place of that target."""
     config: str
-    """Digest of the config, in hex."""
+    """Digest of the image's config, in hex."""
     size: int
     private: bool
 
     def of(self, target: Target, digest: str) -> dict[str, Inode]:
-        """Returns the links and metadata that a target of the same repository and digest gets."""
+        """Returns path -> inode of the links and metadata for another target with the same registry
+        repository and digest."""
         created = self.own[self.place].mtime
         found = {
             path.removesuffix(self.place) + target.place if path.endswith(self.place) else path: inode
@@ -67,7 +69,7 @@ class PreparedImage(NamedTuple):
 
 
 class Notes(PublishObserver):
-    """Keeps the first warnings of an image."""
+    """Keeps the first warnings about an image."""
 
     MOST = 20
 
@@ -81,26 +83,27 @@ class Notes(PublishObserver):
 
 @dataclass(frozen=True)
 class ImagePreparer:
-    """Reads images for one repository, from several threads."""
+    """Reads images for one run's repository. Safe to use from several threads."""
 
     store: Store
     objects: ObjectSink
-    """The sink for contents: objects found there are kept from collections."""
+    """The sink for the contents of images. Objects that it finds in the store are protected from garbage
+    collection."""
     params: Params
     registries: Registries
     pending: PendingLayers
     root: Callable[[], ObjectRef]
-    """The root catalog of the revision that is the base now."""
+    """Returns the root catalog of the revision on which the next one is based."""
     platform: Platform
     """The platform of wishes that name none."""
     platform_asked: bool
     tell: Callable[[str], None]
     """Called with each warning."""
     profiles: NewImageProfiles | None = None
-    """None: new images get no profile."""
+    """Makes the profiles of new images; None if new images get none."""
 
     def prepare(self, job: Job) -> PreparedImage:
-        """Reads the image of a job and writes its contents. Raises LazyfsError of one line."""
+        """Reads the image of a job and writes its contents. Raises LazyfsError with a message of one line."""
         first = job.target
         client = self.registries.client(first.reference)
         shared: dict[str, Inode] = {}
@@ -121,12 +124,12 @@ class ImagePreparer:
         return PreparedImage(shared, own, first.place, config, size, client.privacy is Privacy.PRIVATE)
 
     def telling(self, tell: Callable[[str], None]) -> "ImagePreparer":
-        """Returns a preparer that tells somebody else of its warnings."""
+        """Returns an equal preparer that passes its warnings to `tell`."""
         return replace(self, tell=tell)
 
     def prepare_layers(self, job: Job, wanted: Collection[Digest]) -> dict[str, Inode]:
-        """Reads some layers of the image of a job, as far as the tree lacks them, and writes their contents;
-        returns their snapshots by path. Raises as `prepare`."""
+        """Reads the `wanted` layers of a job's image, except those that the tree has, and writes their
+        contents. Returns path -> snapshot of the layers. Raises as `prepare`."""
         changes: dict[str, Inode] = {}
         for image in self.images(job):
             notes = Notes()
@@ -142,7 +145,7 @@ class ImagePreparer:
         return changes
 
     def patience(self, target: Target) -> float:
-        """Returns the seconds that an image may wait for the layers that others read."""
+        """Returns the seconds that an image may wait for layers that are being read for other images."""
         return self.registries.settings(target.reference.registry).minutes_per_run * 60
 
     def _check_public(self, image: RegistryImage, target: Target) -> None:
@@ -150,11 +153,11 @@ class ImagePreparer:
             image.check_public()
 
     def layers(self, job: Job) -> set[Digest]:
-        """Returns the diff_ids of the image of a job, of all its platforms. Raises as `prepare`."""
+        """Returns the diff_ids of the layers of a job's image, for all its platforms. Raises as `prepare`."""
         return {diff_id for image in self.images(job) for diff_id in image.config.diff_ids}
 
     def images(self, job: Job) -> Iterator[RegistryImage]:
-        """Yields the image of a job for each of its platforms; reads no layer. Raises as `prepare`."""
+        """Yields a job's image for each of its platforms, without reading layers. Raises as `prepare`."""
         target = job.target
         client = self.registries.client(target.reference)
         asked = bool(target.platforms) or self.platform_asked
@@ -191,5 +194,5 @@ class ImagePreparer:
         return prepared.changes
 
     def tree(self) -> TreeWithPending:
-        """Returns the tree of the base, with the layers prepared since."""
+        """Returns the tree of the base revision, with the layers that were prepared since."""
         return TreeWithPending(self.store, self.root(), self.pending)

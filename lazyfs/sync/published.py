@@ -1,4 +1,4 @@
-"""The content of one revision's folders: the targets of links, each folder read once."""
+"""The links in one revision's folders. Each folder is read once."""
 
 from lazyfs.core.catalog.entry import Entry
 from lazyfs.repository.stored_tree import StoredTree, TreeNode
@@ -13,12 +13,13 @@ class Published:
         self._names: dict[str, dict[bytes, Entry]] = {}
 
     def entry(self, path: str) -> Entry | None:
-        """Returns the entry at a path, no link followed; None if there is none."""
+        """Returns the entry at a path, without following links; None if there is none."""
         folder, _, name = path.rpartition("/")
         return self._children(folder).get(name.encode(errors="surrogateescape"))
 
     def target(self, path: str) -> str | None:
-        """Returns the name of the tree that the link at a path leads to; None if there is no link."""
+        """Returns the name of the tree that the link at a path leads to; None if there is no link at the
+        path."""
         entry = self.entry(path)
         if entry is None or not entry.is_link:
             return None

@@ -1,6 +1,8 @@
-"""The middle of a run: asks for tags, reads images whose tag has moved side by side, and commits them.
+"""The middle of a run: asks which digests tags name, reads the images whose tags have moved, and commits
+them.
 
-One thread decides and commits; others ask registries and read images, and put their findings into one queue.
+One thread decides and commits. Other threads ask registries and read images, several at a time; they put
+their results into one queue.
 """
 
 import queue
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
     from lazyfs.sync.service import Service
 
 TRIES = 3
-"""Tries of a question or an image in one run, if another try may help. In each of them the client makes
-six."""
+"""The most tries of a question or an image in one run, if a retry may help. Within each try, the client makes
+six of its own."""
 
 
 class _Key(NamedTuple):
@@ -55,7 +57,7 @@ class _Read(NamedTuple):
 
 
 class Publishing:
-    """Brings the targets of a run into the tree."""
+    """Brings the images of a run's targets into the tree."""
 
     def __init__(
         self,
@@ -84,7 +86,7 @@ class Publishing:
 
     @cached_property
     def _preparer(self) -> ImagePreparer | ExecutorPreparer:
-        """The preparer that reads images; a dry run makes none."""
+        """The preparer that reads images; not made in a dry run."""
         service, committer = self._service, self._committer
         local = ImagePreparer(
             service.store,
@@ -112,8 +114,8 @@ class Publishing:
         return ExecutorPreparer(local, service.workers.executor, surroundings)
 
     def run(self) -> dict[str, str]:
-        """Returns place -> reason of the images that their registries do not know any more. Raises
-        StoreError, and an unforeseen error of a thread."""
+        """Publishes the images. Returns place -> reason, for the images that their registries no longer know.
+        Raises StoreError, and any unforeseen error of a thread."""
         try:
             self._work()
         except BaseException:
@@ -148,7 +150,8 @@ class Publishing:
         return pool
 
     def _ask(self, target: Target, tries: int = 0) -> None:
-        """Has the target's tag asked for, unless the answer is known."""
+        """Has a thread ask which digest the target's tag names. Does not ask if the digest is known and its
+        image is in the tree."""
         image = self._ledger.image(target.place)
         known = target.reference.digest
         fresh = image and image.checked + self._service.max_age > self._ledger.time
@@ -166,7 +169,7 @@ class Publishing:
         asker.submit(self._hand_over, lambda: _Asked(target, self._resolver.digest(target.reference), tries))
 
     def _hand_over(self, work: Callable[[], "_Asked | _Read"]) -> None:
-        """Does a thread's work, and puts its result or its error into the queue."""
+        """Runs in a thread: does the work, and puts its result or its error into the queue."""
         try:
             self._results.put(work())
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that decides
@@ -236,8 +239,8 @@ class Publishing:
             self._put(target, key)
 
     def _put(self, target: Target, key: _Key) -> None:
-        """Puts an image that was read into the next revision, and takes out the paths that it had before and
-        has no more."""
+        """Puts an image that was read into the next revision, and removes the paths that its earlier version
+        had but it has not."""
         prepared = self._done[key]
         if no_room := self._room.refusal(target.place, prepared.size):
             self._ledger.has_no_room(target, no_room, key.digest, prepared.size)
@@ -253,7 +256,8 @@ class Publishing:
         self._service.tell(f"read {target.place} ({key.digest[:19]})")
 
     def _drop_stale(self, target: Target, digest: str) -> None:
-        """Takes out the paths that an image had and has no more, unless another one has them too."""
+        """Removes the paths that the image's earlier version had but it has not, unless another image has
+        them too."""
         image = self._ledger.image(target.place)
         stale = set(image.paths if image else ()) - set(all_paths(target, digest))
         if stale and not self._service.dry_run:

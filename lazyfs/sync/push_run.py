@@ -1,4 +1,5 @@
-"""A run for pushes: only the wished images among them are asked for. Nothing leaves the tree in it."""
+"""A run for pushes: only those wished images are asked for that were pushed. It removes nothing from the
+tree."""
 
 from collections.abc import Iterable, Sequence
 
@@ -19,8 +20,9 @@ from lazyfs.sync.targets import Resolved, Target, Targets, targets
 def run_pushes(service: Service, lists: Sequence[GivenList], state: State, pushes: Sequence[Push]) -> Report:
     """Publishes the pushed images that are wished, if their tags have moved. Raises as Service.run.
 
-    The bodies of webhooks prove nothing: a registry is asked what each tag names, as in every run, so that a
-    push that is told twice, late or falsely changes nothing. Nothing is asked for pushes that no list wishes.
+    The bodies of webhooks prove nothing. As in every run, a registry is asked which digest each tag names, so
+    a push that is reported twice, late or falsely changes nothing. For pushes that no list wishes, nothing is
+    asked.
     """
     ledger = Ledger(state, service.now, service.acknowledged)
     dates = dict(state.dates)
@@ -56,8 +58,9 @@ def run_pushes(service: Service, lists: Sequence[GivenList], state: State, pushe
 
 
 def _meant(lists: Iterable[GivenList], pushed: PushedImages) -> tuple[list[Resolved], list[GivenList]]:
-    """Returns the wishes that the pushes alone resolve, and those whose registries have to list tags: where
-    all tags are pushed, or where which tags are kept depends on the others."""
+    """Divides the wishes that mean pushed images. Returns the wishes that can be resolved from the pushes
+    alone, resolved; and the lists with the other wishes. For those, registries have to list tags: a push
+    named no tag, or the wish's choice depends on tags that were not pushed."""
     direct: list[Resolved] = []
     asked: list[GivenList] = []
     for given in lists:
@@ -78,7 +81,7 @@ def _meant(lists: Iterable[GivenList], pushed: PushedImages) -> tuple[list[Resol
 
 
 def _depends(wish: Wish) -> bool:
-    """Returns True if which tags a wish keeps depends on the other tags, or on their dates."""
+    """Returns True if a wish's choice of tags depends on the other tags, or on the tags' dates."""
     retention = wish.choice.retention if wish.choice else None
     return bool(retention and (retention.last or retention.needs_dates))
 
@@ -89,7 +92,8 @@ def _pushed(target: Target, pushed: PushedImages) -> bool:
 
 
 def _room(service: Service, state: State, wished: Targets) -> OwnersRoom:
-    """Returns the room of owners: images of the tree have it before those that are new."""
+    """Returns the room that the owners' quotas leave. Images that are in the tree get room before new
+    images."""
     there = [
         (place, [one.owner for one in image.wishes]) for place, image in state.images.items() if image.digest
     ]
@@ -100,7 +104,7 @@ def _room(service: Service, state: State, wished: Targets) -> OwnersRoom:
 
 
 def _leave_taken_paths(wished: Iterable[Target], ledger: Ledger) -> None:
-    """Lets images hang at their place with the registry only if another image has the path without it: which
-    of them has it is decided by runs that see all wishes."""
+    """Takes the path without registry away from targets if another image has that path already. Only runs
+    that see all wishes may decide which of two images gets it."""
     for target in wished:
         target.osg = target.osg and not ledger.paths(without=[target.place]) & {target.grid_place}

@@ -1,4 +1,4 @@
-"""The bounds of owners: whose images are over them is not published, or leaves the tree. Pure."""
+"""Quotas of owners: an image beyond all its owners' quotas is not published, or leaves the tree. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
@@ -9,27 +9,29 @@ EVERYBODY = "*"
 
 
 class Quota(NamedTuple):
-    """The bounds of one owner."""
+    """The quota of one owner."""
 
     images: int | None = None
-    """Images that the owner's wishes may have; None: any number."""
+    """The most images that the owner's wishes may have; None for any number."""
     size: int | None = None
-    """Bytes of their layers at their registries, each image counted by itself."""
+    """The most bytes of the layers of these images at their registries. Layers that images share count for
+    each image."""
 
 
 Owned = tuple[str, list[str]]
-"""The place of an image, and the owners that its wishes name: an empty one for each wish without owner."""
+"""(place of an image, the owners that its wishes name). A wish without an owner counts as one with an empty
+name."""
 
 
 def over_quota(
     images: Iterable[Owned], sizes: Mapping[str, int], quotas: Mapping[str, Quota]
 ) -> dict[str, str]:
-    """Returns place -> reason of the images for which their owners have no room.
+    """Returns place -> reason, for the images that have no room in the quotas of any of their owners.
 
-    Room is given in the order of the images, so that equal lists give equal trees: what stands first stays.
-    An image that somebody wishes who has room for it, or without an owner, is had, and counts for each owner
-    who wishes it and has room. `sizes`: place -> bytes, of the images that have been read; others count as
-    empty until they have.
+    Room is given in the order of `images`, so that equal lists give equal trees and earlier images stay. An
+    image has room if one of its owners has room for it, or if a wish for it has no owner. It then counts for
+    each of its owners who has room. `sizes`: place -> bytes of the image. An image that has not been read yet
+    is not in `sizes`, and counts as empty.
     """
     used: dict[str, list[int]] = {}
     refused: dict[str, str] = {}
@@ -49,7 +51,7 @@ def over_quota(
 
 
 class OwnersRoom:
-    """The room that owners have in one run."""
+    """The room that the owners' quotas leave during one run."""
 
     def __init__(
         self, images: Iterable[Owned], sizes: Mapping[str, int], quotas: Mapping[str, Quota]
@@ -60,17 +62,18 @@ class OwnersRoom:
 
     @property
     def refused(self) -> dict[str, str]:
-        """Place -> reason of the images that have no room."""
+        """Place -> reason, for the images that have no room."""
         return over_quota(self._images, self._sizes, self._quotas)
 
     def refusal(self, place: str, size: int) -> str:
-        """Returns why an image that was read, and has this size, has no room; an empty text if it has."""
+        """Notes the size of an image that was read. Returns the reason why it has no room, or an empty text
+        if it has."""
         self._sizes[place] = size
         return self.refused.get(place, "") if self._quotas else ""
 
 
 def _no_room(owner: str, size: int, used: Mapping[str, list[int]], quotas: Mapping[str, Quota]) -> str:
-    """Returns why an owner has no room for an image of this size; an empty text if there is room."""
+    """Returns the reason why an owner has no room for an image of this size, or an empty text."""
     quota = quotas.get(owner) or quotas.get(EVERYBODY)
     if not owner or quota is None:
         return ""

@@ -1,4 +1,5 @@
-"""The registries of a run: one connection pool and pace each, one conversation for each repository."""
+"""The registries of a run. Each registry has one connection pool and one pace; each of its repositories has
+one client."""
 
 import logging
 import os
@@ -20,11 +21,12 @@ from lazyfs.sync.settings import RegistrySettings
 log = logging.getLogger(__name__)
 
 ACCOUNT = "the service's account"
-"""The name that stands for any account in messages, which appear on the public status site."""
+"""Stands for the name of any account in messages, because the status site is public."""
 
 
 class Registries:
-    """Gives clients for repositories. Safe to use from several threads. Use as a context manager."""
+    """Makes clients for repositories of registries. Safe to use from several threads. Use as a context
+    manager."""
 
     def __init__(
         self,
@@ -33,8 +35,8 @@ class Registries:
         pause: Callable[[float], None] | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`settings`: registry's name, as references have it -> its settings. `pause`: waits for so many
-        seconds; by default so that `stop` ends it."""
+        """`settings`: registry's name, as in references -> its settings. `pause`: waits for a number of
+        seconds; the default waits until `stop` is called at the latest."""
         self._now = now
         self._stopped = threading.Event()
         self._settings = settings
@@ -60,16 +62,16 @@ class Registries:
             self._clients.clear()
 
     def stop(self) -> None:
-        """Ends every pause, now and later, with an error: the run is given up."""
+        """Stops the run: every present and later pause ends at once with an error."""
         self._stopped.set()
 
     @property
     def stopped(self) -> bool:
-        """True once the run is given up."""
+        """True once the run has been stopped."""
         return self._stopped.is_set()
 
     def _pause(self, seconds: float) -> None:
-        """Waits for so many seconds, unless the run is given up. Raises TransportError once it is."""
+        """Waits for a number of seconds. Raises TransportError as soon as the run is stopped."""
         if self._sleep is None:
             self._stopped.wait(seconds)
         else:
@@ -79,7 +81,7 @@ class Registries:
 
     @property
     def all_settings(self) -> Mapping[str, RegistrySettings]:
-        """The settings of all registries that have some."""
+        """Registry's name -> its settings, for the registries that the operator has configured."""
         return self._settings
 
     def settings(self, registry: str) -> RegistrySettings:
@@ -87,8 +89,8 @@ class Registries:
         return self._settings.get(registry, RegistrySettings())
 
     def client(self, reference: Reference) -> RegistryClient:
-        """Returns the client for the repository of a reference, the same one each time: its tokens, and its
-        findings about privacy, hold for all images of the repository."""
+        """Returns the client for the repository of a reference. It is the same client each time, because its
+        tokens, and what it has learned about privacy, hold for all images of the repository."""
         key = reference.registry, reference.repository
         with self._lock:
             found = self._clients.get(key)
@@ -114,8 +116,8 @@ class Registries:
         return RegistryClient(reference._replace(tag=None, digest=None), conversation, pause=self._pause)
 
     def _account(self, reference: Reference, asked: Asked) -> Callable[[], Credentials | None]:
-        """Returns a function that searches for an account. The operator's own choice is looked at here.
-        Raises UsageError."""
+        """Returns a function that finds the account for a repository. Checks at once what the operator has
+        configured. Both raise UsageError."""
         with self._without_details(reference.registry):
             account = LazyAccount(reference, asked, self._environment)
 
@@ -127,8 +129,8 @@ class Registries:
 
     @contextmanager
     def _without_details(self, registry: str) -> Iterator[None]:
-        """Keeps the names of the operator's files and programs out of errors, which everybody may read; logs
-        them."""
+        """Replaces a UsageError in the block by one without the names of the operator's files and programs,
+        because everybody may read it. Logs the original."""
         try:
             yield
         except UsageError as error:

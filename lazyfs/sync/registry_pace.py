@@ -1,9 +1,9 @@
-"""The pace at which one registry is asked, by all images of a run together.
+"""The pace at which the images of a run, taken together, send requests to one registry.
 
-At most `parallel` requests at a time wait for an answer's head. A 429 holds up every request to that server
-until its Retry-After is over, not only the one that met it. A server that failed FAILURES requests in a row,
-with none answered between them, is left alone for the rest of the run, and so is a registry whose time in the
-run is over: its images fail at once and keep their last version.
+At most `parallel` requests at a time wait for the head of an answer. After a 429, all requests to that server
+wait until its Retry-After is over. Two things end the requests for the rest of the run: FAILURES failed
+requests to a server in a row, without an answered one between them; and the end of the registry's time in the
+run. Images of that registry then fail at once and keep their last version.
 """
 
 import math
@@ -19,22 +19,23 @@ from lazyfs.images.registry.replies import retry_after
 from lazyfs.images.registry.wire import Origin
 
 FAILURES = 12
-"""Requests in a row without an answer, or answered with 429 or 5xx, after which a server counts as down: the
-tries of two images. Requests that met a 429 together count as one."""
+"""After so many requests in a row without an answer, or answered with 429 or 5xx, a server counts as down:
+this is two images with all their retries. Requests that were answered with 429 at the same time count as
+one."""
 
 
 @dataclass
 class _Server:
     open_at: float = 0.0
-    """Monotonic seconds before which it is not asked."""
+    """Time (monotonic seconds) before which the server is not asked."""
     refusals: int = 0
-    """Answers of 429 in a row."""
+    """Number of 429 answers in a row."""
     failures: int = 0
     down: str = ""
 
 
 class RegistryPace:
-    """The pace for one registry and the servers it leads to. Safe to use from several threads."""
+    """The pace for one registry and the servers that it redirects to. Safe to use from several threads."""
 
     def __init__(
         self,
@@ -45,7 +46,7 @@ class RegistryPace:
         wall: Callable[[], float] = time.time,
         longest: float = math.inf,
     ) -> None:
-        """`longest`: seconds from the first request to the last."""
+        """`longest`: the most seconds from the first request to the last."""
         self._slots = threading.BoundedSemaphore(parallel)
         self._pause = pause
         self._now = now
@@ -57,8 +58,8 @@ class RegistryPace:
 
     @contextmanager
     def turn(self, origin: Origin) -> Iterator[None]:
-        """Holds one of the slots. Raises Failed if the server is down, or asked for a pause that is too
-        long, or if the registry's time is over."""
+        """Waits for one of the `parallel` slots, and holds it for the block. Raises Failed if the server is
+        down or asks for too long a pause, or if the registry's time in the run is over."""
         with self._slots:
             while True:
                 self.check(origin)
@@ -99,7 +100,7 @@ class RegistryPace:
             self._fails(server, problem.text)
 
     def check(self, origin: Origin) -> None:
-        """Raises Failed if the registry's time is over, which begins with the first look at it."""
+        """Raises Failed if the registry's time in the run is over. The first call starts that time."""
         with self._lock:
             now = self._now()
             self._end = min(self._end, now + self._longest)

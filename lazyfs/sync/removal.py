@@ -1,5 +1,5 @@
-"""Decides which images leave the tree. No image leaves only because it is absent somewhere: a reason must be
-known. Pure."""
+"""Decides which images leave the tree. An image never leaves only because it is missing in a list or answer:
+there has to be a known reason. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -17,27 +17,30 @@ class Leaving(NamedTuple):
     place: str
     reason: str
     ask: bool
-    """True if it has to be unknown to its registry too: a list of tags alone proves nothing."""
+    """True if the registry also has to be asked and say that the image is gone; a list of tags without the
+    image's tag proves nothing."""
 
 
 class Lists(NamedTuple):
-    """The statements of a run's lists."""
+    """What the wishlists of one run prove about images that no wish names: which lists were read whole, which
+    the operator gave up, and which wishes hold or failed."""
 
     complete: frozenset[str]
-    """Names of lists that were read whole and without an error; if several lists have a name, all of them
-    were."""
+    """Names of lists that were read whole and without an error. If several lists have the same name, this
+    holds for all of them."""
     forgotten: frozenset[str]
-    """Names of lists that the operator gives up: images that only they wished leave."""
+    """Names of lists that the operator has given up. An image leaves if only such lists wished it."""
     wishes: frozenset[tuple[str, str]]
-    """(list, wish) in force."""
+    """(list, wish) of each wish in force."""
     failed: frozenset[tuple[str, str]]
-    """(list, wish) of wishes whose tags could not be found out."""
+    """(list, wish) of each wish whose tags could not be listed."""
 
     @classmethod
     def of(
         cls, given: Sequence[GivenList], failed: Iterable[tuple[str, str]], forgotten: Iterable[str]
     ) -> "Lists":
-        """Returns the statements of these lists."""
+        """Returns what these lists prove. `failed`: (list, wish) of failed wishes. `forgotten`: names of
+        lists given up."""
         return cls(
             frozenset(one.name for one in given) - {one.name for one in given if not one.complete},
             frozenset(forgotten),
@@ -46,7 +49,7 @@ class Lists(NamedTuple):
         )
 
     def says(self, name: str) -> bool:
-        """Returns True if a list certainly does not wish the images that it does not name."""
+        """Returns True if it is certain that a list does not wish an image that it does not name."""
         return name in self.forgotten or name in self.complete
 
     def silent(self, wish: WisherState) -> bool:
@@ -60,11 +63,11 @@ def leaving(
     lists: Lists,
     listed: Callable[[str], bool | None],
 ) -> list[Leaving]:
-    """Returns the images that are published and that no wish means now, if every list that wished them
-    confirms this.
+    """Returns the published images that no wish means now, if it is certain of every list that wished them.
 
-    `wished`: the places of the targets. `listed`: place -> True if its tag is in its registry's list of tags
-    of this run, False if it is not, None if the tags were not asked for or did not come whole.
+    `wished`: the places of the targets. `listed`: place -> True if the registry's list of tags, as read in
+    this run, has the image's tag, False if it has not; None if the tags were not asked for or the list is
+    incomplete.
     """
     meant = set(wished)
     found = []
@@ -90,14 +93,15 @@ class Due(NamedTuple):
 
     now: list[str]
     too_many: int
-    """The number of images that are due, if it is over the limit, so that none leaves; otherwise 0."""
+    """The number of images that are due, if that is over the limit: then none leaves. Otherwise 0."""
 
 
 def due(images: Mapping[str, ImageState], gone: Iterable[str], now: int, grace: float, most: int) -> Due:
-    """Returns the images whose time of grace is over; none if they are more than `most`.
+    """Returns the images that have had a reason to leave for at least `grace` seconds; if there are more than
+    `most`, only their number.
 
-    `gone`: places that may leave. Images that are newly gone are marked with the time; marked ones that are
-    no longer gone lose their mark.
+    `gone`: the places of all images that have a reason to leave now. Keeps `ImageState.gone` up to date: sets
+    it to `now` for an image that is newly in `gone`, and to 0 for an image that is not in it.
     """
     gone = set(gone)
     over = []

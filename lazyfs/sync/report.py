@@ -1,4 +1,5 @@
-"""The events of a run, image by image: for the command line, the status site and the event file."""
+"""The events of a run, one for each image, wish or list concerned: for the command line, the status site and
+the event file."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,17 +18,18 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     event: str
     """`published`, `moved`, `removed`, `failed`, `waiting`."""
     image: str
-    """Its place, or the wish or list that failed."""
+    """The image's place; or the wish or the list that failed."""
     digest: str = ""
     before: str = ""
-    """The digest that it had."""
+    """The digest that the image had before."""
     revision: int = 0
     reason: str = ""
     new: bool = True
-    """False for a failure that the last run had too."""
+    """False for a failure that was there in the last run too."""
     owners: tuple[str, ...] = ()
     acknowledged: str = ""
-    """The date until which the operator has acknowledged the failure; empty if that is not so."""
+    """The date until which the operator has acknowledged the failure; empty if there is no
+    acknowledgement."""
 
     @property
     def is_trouble(self) -> bool:
@@ -42,11 +44,11 @@ class Report(NamedTuple):
     unchanged: int
     revision: int
     notices: list[str]
-    """Findings of the lists, collisions, warnings of images; one line each."""
+    """One line for each finding in a list, each collision, and each warning about an image."""
     bad_lists: int
-    """Lists that could not be read, or have lines that could not, and are not acknowledged."""
+    """The number of lists that could not be read, wholly or in some lines, without the acknowledged ones."""
     refused: str = ""
-    """The reason why nothing was removed though something was due."""
+    """The reason why nothing was removed although images were due."""
 
     def count(self, *kinds: str) -> int:
         """Returns the number of events of these kinds."""
@@ -54,7 +56,7 @@ class Report(NamedTuple):
 
     @property
     def exit_code(self) -> int:
-        """0: all is as wished, or acknowledged. 1: some of it failed. 2: nothing could be done."""
+        """0: all is as wished, or acknowledged. 1: something failed. 2: nothing could be done."""
         unknown = sum(event.is_trouble and not event.acknowledged for event in self.events)
         bad = unknown + self.bad_lists + bool(self.refused)
         if not bad:

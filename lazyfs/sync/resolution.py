@@ -1,4 +1,4 @@
-"""Finds the present meaning of wishes: the tags of patterns, and the digests that tags name. Only asks
+"""Finds out what wishes mean now: the tags that match a pattern, and the digests that tags name. Only asks
 registries."""
 
 import threading
@@ -21,41 +21,43 @@ from lazyfs.sync.registries import Registries
 from lazyfs.sync.targets import Resolved
 
 LOOK = 5.0
-"""Seconds without an answer after which the other work that has to go on is done."""
+"""Seconds without an answer after which `meanwhile` is called, for work that must not wait."""
 MOST_CHOSEN = 10_000
-"""Most images that one wish may mean. A run can look at so many in seconds, and a registry may invent
+"""The most images that one wish may mean. A run can check this many in seconds, and a registry may invent
 more."""
 THREADS = 32
-"""Questions on their way in all; each registry takes as many of them as its settings say."""
+"""Threads for questions, for all registries together. A registry's settings limit how many ask it at a
+time."""
 
 
 class Gone(NamedTuple):
-    """The registry itself said that it has no such tag."""
+    """The answer of a registry that it does not have the tag."""
 
     reason: str
 
 
 class Failure(NamedTuple):
-    """A question without an answer: the published image stays."""
+    """The reason why a question has no answer. The published image stays."""
 
     reason: str
     transient: bool
 
 
 def failure_of(error: LazyfsError) -> Failure:
-    """Returns the failure behind an error. A failure on the way may pass; one of the image itself stays."""
+    """Returns the Failure for an error. Only a failure in transport counts as transient; a fault of the image
+    does not."""
     lasting = isinstance(error, BadData | UsageError) or not isinstance(error, TransportError)
     return Failure(str(error), transient=not lasting)
 
 
 class FailedWish(NamedTuple):
-    """A wish whose tags could not be found out."""
+    """A wish whose tags could not be listed."""
 
     list: str
     wish: Wish
     failure: Failure
     holds: bool = True
-    """False if the registry said that it has no such repository: then its images may go."""
+    """False if the registry said that it does not have the repository: then the wish's images may leave."""
 
 
 class _Chosen(NamedTuple):
@@ -63,26 +65,27 @@ class _Chosen(NamedTuple):
 
     references: list[Reference]
     undated: Failure | None = None
-    """The reason why the date of a tag could not be learned, if the wish goes by dates. Without that date,
-    `references` may lack images that the wish means."""
+    """The reason why a tag's date is unknown, if the wish goes by dates. Then `references` may lack images
+    that the wish means."""
 
 
 class Resolution(NamedTuple):
-    """All wishes of a run, resolved as far as the registries answered."""
+    """All wishes of a run, resolved as far as the registries have answered."""
 
     resolved: list[Resolved]
     failed: list[FailedWish]
-    """A wish that lacks the date of a tag is here and in `resolved`: the images that it chooses come, and
-    none leaves because of it."""
+    """The failed wishes. A wish for which only a tag's date is unknown is in `resolved` too: the images that
+    it chooses are published, but none leaves because of it."""
     listed: dict[tuple[str, str], frozenset[str]]
-    """(registry, repository) -> its tags, where they were asked for and came whole."""
+    """(registry, repository) -> its tags; only for lists of tags that were asked for and are complete."""
     dates: dict[str, int]
-    """Digest of a manifest -> when its image was made; those known before included."""
+    """Digest of a manifest -> the time at which its image was made, including times known from earlier
+    runs."""
 
 
 @dataclass
 class Resolver:
-    """Asks registries for the images that wishes mean. Use once for a run."""
+    """Asks registries which images the wishes mean. Use one for each run."""
 
     registries: Registries
     platform: Platform
@@ -92,12 +95,12 @@ class Resolver:
     def __post_init__(self) -> None:
         self._digests: dict[Reference, str] = {}
         self._dated: set[str] = set()
-        """Digests whose dates this run has needed."""
+        """Digests of the images whose dates were needed in this run."""
         self._lock = threading.Lock()
 
     def resolve(self, lists: Sequence[GivenList]) -> Resolution:
-        """Returns the images that every wish means. Never raises LazyfsError: a wish that fails is in the
-        answer. Dates that no wish needed are dropped."""
+        """Finds the images that each wish means. Never raises LazyfsError: a failed wish is in the result.
+        Dates that no wish has needed are dropped."""
         wishes = [(given.name, wish) for given in lists for wish in given.lists.wishes]
         repositories = list(dict.fromkeys(_repository(wish) for _, wish in wishes if wish.choice))
         listed: dict[Reference, list[str] | Failure | Gone] = {}
@@ -124,7 +127,7 @@ class Resolver:
         return Resolution(resolved, failed, whole, self.dates)
 
     def digest(self, reference: Reference) -> str | Gone | Failure:
-        """Returns the digest that a tag names now; asks once in a run."""
+        """Returns the digest that a tag names now; asks the registry once in a run."""
         if reference.digest:
             return reference.digest
         with self._lock:
@@ -142,18 +145,18 @@ class Resolver:
         return found
 
     def told_account(self, reference: Reference) -> bool:
-        """Returns True if the registry has answered a request made with the account."""
+        """Returns True if the registry has answered a request that was made with the account."""
         return self.registries.client(reference).account_answered
 
     def needed_account(self, reference: Reference) -> bool:
-        """Returns True if the requests of this run have shown that only an account may read the image."""
+        """Returns True if this run has learned that the image can be read only with an account."""
         return self.registries.client(reference).privacy is Privacy.PRIVATE
 
     def digests(
         self, references: Iterable[Reference], meanwhile: Callable[[], None]
     ) -> list[str | Gone | Failure]:
-        """Returns the digest that each tag names now, in the order given, asked side by side. `meanwhile` is
-        called after each answer, and every few seconds without one."""
+        """Returns the digest that each tag names now, in the order of `references`; asks for several at a
+        time. `meanwhile`: called after each answer, and every few seconds without one."""
         with self._threads("head") as pool:
             answers = [pool.submit(self.digest, reference) for reference in references]
             left = set(answers)
@@ -164,7 +167,8 @@ class Resolver:
 
     @contextmanager
     def _threads(self, name: str) -> Iterator[ThreadPoolExecutor]:
-        """Makes threads for questions. An exception, such as an interrupt, ends their pauses."""
+        """Yields threads for questions. If an exception leaves the block, such as an interrupt, stops the
+        registries' pauses."""
         with ThreadPoolExecutor(THREADS, name) as pool:
             try:
                 yield pool
@@ -210,9 +214,9 @@ class Resolver:
         return _Chosen([wish.reference._replace(tag=tag) for tag in left], undated)
 
     def _created(self, reference: Reference) -> int | Failure | Gone | None:
-        """Returns the time at which an image was made; None if its registry says that the tag is gone; Gone
-        if it says that the image is gone that the tag names. A 404 of another form is a failure, because a
-        proxy's page knows no dates."""
+        """Returns the time at which a tag's image was made. Returns None if the registry says that the tag is
+        gone; Gone if it says that the tag's digest is gone; a Failure otherwise, also for a 404 in another
+        form than a registry's: that may come from a proxy."""
         digest = self.digest(reference)
         if isinstance(digest, Gone):
             return None

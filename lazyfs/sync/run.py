@@ -41,9 +41,10 @@ def sync(
 ) -> Report:
     """Makes the repository at `store` what the wishlists ask for, as `lazyfs sync` does.
 
-    `executor`: reads the images, in processes that reach the store at the same location and the files that
-    the settings name; threads would do, but Python computes in one of them at a time. `settings`: in place of
-    the file `configuration`. `tell` is told of progress, one line each. Raises LazyfsError as the command.
+    `executor`: reads the images. Its processes have to reach the store at the same location, and the files
+    that the settings name. An executor of threads works, but only one thread computes at a time. `settings`:
+    used in place of the file `configuration`. `tell`: called with each line of progress. Raises LazyfsError
+    as the command.
     """
     chosen = settings or read_settings(configuration)
     opened = open_store(store)

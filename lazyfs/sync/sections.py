@@ -41,7 +41,7 @@ EVENTS = (PUBLISHED, MOVED, REMOVED, FAILED, WAITING)
 _FIELD = re.compile(r"[A-Za-z0-9-]{1,64}")
 LEAST_MEMORY = 256 << 20
 LEAST_SECRET, MOST_SECRET = 16, 4096
-"""Characters of a secret: fewer than 16 can be tried out."""
+"""The least and the most characters of a secret: one of fewer than 16 can be guessed by trying."""
 
 
 class ListenSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
@@ -68,7 +68,7 @@ class ListenSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown
 
 
 class NotifySettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
-    """One address that is told of the events of runs."""
+    """One address that gets the events of runs."""
 
     url: str
     secret_file: str = ""
@@ -78,7 +78,7 @@ class NotifySettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown
     plain_http: bool = False
 
     def check(self) -> None:
-        """Raises UsageError that names the field, and shows no URL: it may be a secret."""
+        """Raises UsageError that names the field. The message holds no URL, because a URL may be a secret."""
         try:
             parts = urlsplit(self.url)
             _ = parts.port
@@ -108,7 +108,7 @@ class NotifySettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown
 
 
 class AcknowledgedSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
-    """A failure that is known."""
+    """One failure that the operator acknowledges."""
 
     failure: str
     until: date
@@ -119,7 +119,7 @@ class AcknowledgedSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_u
         self.acknowledgement()
 
     def acknowledgement(self) -> Acknowledgement:
-        """Returns it with its pattern compiled. Raises UsageError."""
+        """Returns the acknowledgement with its pattern compiled. Raises UsageError."""
         if not self.failure.strip("*"):
             raise UsageError("failure is empty, or * alone: name what fails")
         try:
@@ -129,7 +129,7 @@ class AcknowledgedSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_u
 
 
 class OwnerSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
-    """The bounds of one owner."""
+    """The quota of one owner."""
 
     images: int | None = None
     size: str | None = None
@@ -139,23 +139,24 @@ class OwnerSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_
         self.quota()
 
     def quota(self) -> Quota:
-        """Returns the bounds as numbers. Raises UsageError."""
+        """Returns the quota with its size as a number. Raises UsageError."""
         if self.images is not None and self.images < 0:
             raise UsageError(f"images = {self.images} is below 0")
         return Quota(self.images, None if self.size is None else parse_size(self.size, "size"))
 
 
 class ProfileSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
-    """The permission and the bounds for starting the commands of wishes."""
+    """Whether, and within which limits, the commands in wishes are started to record profiles."""
 
     allowed: bool = False
     seconds: float = 120.0
     memory: str = "4G"
     images_per_run: int = 20
     inherit: bool = True
-    """True to give a new image the profile of its repository's last one. No command is started for it."""
+    """True to give a new image the profile of the last image in the same repository; for this no command is
+    started."""
     guess: bool = False
-    """True to guess a profile for a new image that inherits none. No command is started for it."""
+    """True to guess a profile for a new image that inherits none; for this no command is started."""
 
     def check(self) -> None:
         """Raises UsageError that names the field."""
@@ -172,8 +173,8 @@ class ProfileSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknow
 
 
 def read_secret(path: str) -> str:
-    """Returns the secret in a file, without the newline at its end. Raises UsageError if it cannot be read,
-    is readable by everybody, or is no line of 16 to 4,096 printable ASCII characters."""
+    """Returns the secret in a file, without the newline at its end. Raises UsageError if the file cannot be
+    read, if everybody may read it, or if it is not one line of 16 to 4,096 printable ASCII characters."""
     try:
         with open(path, "rb") as file:
             mode = os.fstat(file.fileno()).st_mode

@@ -1,4 +1,5 @@
-"""One run of the service: lists, registries, tree. Each image fails alone and keeps its last good version."""
+"""One run of the service: reads lists, asks registries, changes the tree. A failed image affects no other and
+keeps its last good version."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,16 +28,16 @@ from lazyfs.sync.targets import Targets, place_reference, targets
 
 
 class Workers(NamedTuple):
-    """Other processes that read images."""
+    """An executor whose processes read images."""
 
     executor: Executor
     store: str
-    """The store's location as they open it."""
+    """The store's location as the processes open it."""
 
 
 @dataclass(frozen=True)
 class Service:
-    """Everything that a run works with."""
+    """The parts and settings that a run works with."""
 
     store: Store
     keys: Keys
@@ -45,29 +46,29 @@ class Service:
     platform: Platform
     now: Callable[[], datetime]
     save: Callable[[State], None]
-    """Keeps the state; called after each revision and at the end."""
+    """Saves the state; called after each revision and at the end."""
     tell: Callable[[str], None]
     """Called with each line of progress."""
     platform_asked: bool = False
     max_age: float = 0.0
-    """Seconds for which an image that was asked for is not asked for again."""
+    """Seconds for which an answer about an image holds: before they are over, its registry is not asked
+    again."""
     max_delete: int = 20
     dry_run: bool = False
     forgotten: tuple[str, ...] = ()
-    """Names of lists that the operator gives up."""
+    """Names of lists that the operator has given up."""
     acknowledged: Acknowledged = NOBODY
     quotas: Mapping[str, Quota] = field(default_factory=dict)
-    """The bounds of owners, by name."""
+    """Owner -> quota."""
     starts: StartSettings = NOT_ALLOWED
     announce: Callable[[Sequence[News]], None] = lambda _news: None
-    """Is told of the events, after each time that the state is kept."""
+    """Called with the new events each time that the state has been saved."""
     monotonic: Callable[[], float] = time.monotonic
     workers: Workers | None = None
-    """Who reads images; None: threads of this process."""
+    """The processes that read images; None for threads of this process."""
 
     def run(self, lists: Sequence[GivenList], state: State) -> Report:
-        """Brings the tree to the state that the lists wish. Raises LazyfsError if the store or its keys
-        fail."""
+        """Makes the tree what the lists wish. Raises LazyfsError if the store or its keys fail."""
         began = int(self.now().timestamp())
         ledger = Ledger(state, self.now, self.acknowledged)
         resolver = Resolver(self.registries, self.platform, state.dates, lambda: self.now().timestamp())
@@ -109,7 +110,7 @@ class Service:
         resolver: Resolver,
         resolution: Resolution,
     ) -> dict[str, str]:
-        """Brings what is wished into the tree; returns place -> reason of the images that may leave."""
+        """Publishes the wished images; returns place -> reason, for the images that may leave."""
         images = ledger.state.images
         owned = [(one.place, one.owners) for one in wished.by_place.values()]
         room = OwnersRoom(owned, {place: image.size for place, image in images.items()}, self.quotas)
@@ -123,26 +124,27 @@ class Service:
         return reasons | {place: reason for place, reason in full.items() if images[place].digest}
 
     def record_starts(self, wished: Targets, ledger: Ledger) -> list[str]:
-        """Records the starts that are due, once the images are in the tree; returns what is to be said."""
+        """Records the starts that are due; call it after the images are in the tree. Returns notices for the
+        operator."""
         if self.dry_run:
             return []
         return record_starts(wished.by_place.values(), self.starts, self.store, self.keys, ledger)
 
     def keep(self, ledger: Ledger) -> None:
-        """Keeps the state, and announces what has happened since it was kept."""
+        """Saves the state, then announces the events since it was last saved."""
         self.save(ledger.state)
         if news := ledger.news():
             self.announce(news)
 
     def committer(self) -> Committer:
-        """Returns the one who changes the tree in this run; in a dry run, who only looks."""
+        """Returns the Committer of this run; in a dry run, an Onlooker, which changes nothing."""
         if self.dry_run:
             return Onlooker(self.store)
         return Committer(self.store, self.keys, self.now, last_update=self.settings.last_update)
 
     def _remove(self, reasons: dict[str, str], committer: Committer, ledger: Ledger) -> str:
-        """Takes the images that are due out of the tree. Returns the reason if some are due and none is
-        taken; otherwise an empty text."""
+        """Removes the images that are due. If they are too many, removes none and returns the reason;
+        otherwise returns an empty text."""
         images = ledger.state.images
         grace = self.settings.grace_hours * 3600
         found = due(images, reasons, ledger.time, grace, self.max_delete)
@@ -167,7 +169,7 @@ class Service:
 
 
 def tell_failed(ledger: Ledger, wishes: Iterable[FailedWish]) -> None:
-    """Enters the wishes whose tags could not be found out."""
+    """Notes the failed wishes in the ledger."""
     for failed in wishes:
         wish = failed.wish
         who = WisherState(failed.list, wish.line, wish.shown, wish.extras.owner)
@@ -187,9 +189,9 @@ def _reasons(
     state: State,
     meanwhile: Callable[[], None],
 ) -> dict[str, str]:
-    """Returns place -> the reason why it may leave. Asks the registries about images that are only missing in
-    a list of tags. A private image counts as gone only if its account was told so. `meanwhile` is called
-    during the questions."""
+    """Returns place -> reason, for the images that may leave. Asks the registries about candidates that are
+    only missing in a list of tags. A private image may leave as gone only if the registry has answered its
+    account. `meanwhile`: called while registries are asked."""
     ask = [one for one in candidates if one.ask]
     answers = resolver.digests((place_reference(one.place) for one in ask), meanwhile)
     reasons = {one.place: one.reason for one in candidates if not one.ask}

@@ -1,4 +1,4 @@
-"""The service's configuration: a TOML file of the operator's. Nothing else can switch a protection off.
+"""The service's configuration: a TOML file of the operator's. Only this file can switch a protection off.
 
 [service]
 layout = "cern"
@@ -39,19 +39,19 @@ class RegistrySettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unkno
     """The operator's settings for one registry."""
 
     address: str = ""
-    """host[:port] of its API, if it is another than its name says."""
+    """host[:port] of the registry's API, if it differs from the registry's name."""
     plain_http: bool = False
     publish_private: bool = False
-    """True to publish images that only an account may read: everybody who reaches the store can then read
-    them."""
+    """True to publish images that can be read only with an account: everybody who reaches the store can then
+    read them."""
     username: str | None = None
     password_file: str | None = None
     authfile: str | None = None
     parallel: int = 4
-    """Requests at a time that wait for an answer."""
+    """The most requests that wait for an answer at a time."""
     minutes_per_run: float = 720.0
-    """Minutes for which one run asks it, from the first request on. After that its other images fail and keep
-    their last version."""
+    """The most minutes for which one run asks the registry, from the first request on. After that the
+    registry's other images fail and keep their last version."""
 
 
 class ServiceSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
@@ -59,22 +59,23 @@ class ServiceSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknow
 
     layout: str = CERN
     platforms: list[str] = []
-    """The images' own names lead to the first one; the others hang below .multiarch. Empty: this
-    machine's."""
+    """Platforms to publish. An image's own place gets the first one; the others are below .multiarch. Empty:
+    this machine's platform."""
     images_at_once: int = 2
-    """Images that are read side by side: each holds the records of its layers in memory."""
+    """Images that are read at the same time. Each needs memory for the records of its layers."""
     images_per_revision: int = 20
     minutes_per_revision: float = 10.0
     max_delete: int = 20
-    """Images that one run may take out of the tree; if there are more it takes none."""
+    """The most images that one run may remove from the tree; if more are due, it removes none."""
     grace_hours: float = 0.0
-    """Time for which an image stays after it is no longer wished, or no longer there."""
+    """Grace period: hours for which an image stays after it is no longer wished, or is gone from its
+    registry."""
     site: str = ""
     """Directory of the status site; empty: `site` in the status directory."""
     site_in_store: bool = False
-    """Write a site of the public images into the store too, without owners and lists."""
+    """True to write a site of the public images, without owners and lists, into the store too."""
     last_update: bool = True
-    """True to write logDir/lastUpdate with each revision, which ATLAS's pilot looks for."""
+    """True to write logDir/lastUpdate with each revision; ATLAS's pilot looks for this file."""
 
     @property
     def chosen_platforms(self) -> tuple[Platform, ...]:
@@ -82,7 +83,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknow
 
 
 class Settings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
-    """The whole file."""
+    """The content of the configuration file."""
 
     service: ServiceSettings = ServiceSettings()
     registries: dict[str, RegistrySettings] = {}
@@ -90,7 +91,7 @@ class Settings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_field
     notify: dict[str, NotifySettings] = {}
     acknowledged: tuple[AcknowledgedSettings, ...] = ()
     owners: dict[str, OwnerSettings] = {}
-    """By name; `*` is for each owner that has no section."""
+    """Owner's name -> section; `*` is for every owner without a section."""
     profiles: ProfileSettings = ProfileSettings()
 
     @property
@@ -103,7 +104,8 @@ class Settings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_field
 
 
 def read_settings(path: str | None) -> Settings:
-    """Reads the file; without one, the defaults. Raises UsageError that names the file and the field."""
+    """Reads the configuration file; returns the defaults if `path` is None. Raises UsageError that names the
+    file and the field."""
     if path is None:
         return Settings()
     try:

@@ -1,8 +1,8 @@
-"""`lazyfs convert`: one shard of a plan. Shards know each other by what they leave in the store only.
+"""`lazyfs convert`: one shard of a plan. Shards communicate only by files that they leave in the store.
 
-A layer that images of several shards have is read by one of them. An image that needs another shard's layer
-before it is there is put off, with a file that says so; whichever shard ends last finds all layers and makes
-what was put off. So shards may run side by side, one after the other, or again.
+A layer that images of several shards share is read by one of these shards. If an image needs another shard's
+layer that is not there yet, the image is deferred, and a file says so. The shard that ends last finds all
+layers, and converts the deferred images. So shards may run side by side, one after the other, or again.
 """
 
 from collections.abc import Callable, Iterable
@@ -28,17 +28,17 @@ _image = msgspec.json.Decoder(Converted)
 
 
 class ShardReport(NamedTuple):
-    """The outcome of a shard."""
+    """The outcome of one shard."""
 
     converted: list[str]
-    """Places of the images that it made."""
+    """Places of the images that this shard has converted."""
     failed: dict[str, str]
     waiting: list[str]
-    """Places of its images that need layers of other shards."""
+    """Places of this shard's images that still need layers of other shards."""
 
 
 class LeftFiles:
-    """What the shards of a plan have left in the store."""
+    """The files that the shards of a plan have left in the store."""
 
     def __init__(self, store: Store, plan: Plan) -> None:
         self._store = store
@@ -46,26 +46,28 @@ class LeftFiles:
         self._token = plan.lease
 
     def names(self) -> set[str]:
-        """Returns the names of the files that are there."""
+        """Returns the names of the files."""
         return {name for name in self._store.metadata_names() if lease_of(name) == self._token}
 
     def image(self, number: int) -> Converted | None:
-        """Returns what has become of an image, None if nothing has. Raises FormatError."""
+        """Returns the result of converting an image; None if it is not converted. Raises FormatError."""
         data = self._store.read_metadata(conversion_file(self._token, number, "image"))
         return None if data is None else self._decoded(_image, number, data)
 
     def failure(self, number: int) -> str | None:
-        """Returns why an image failed the last time, None if it did not."""
+        """Returns the reason why an image failed the last time; None if it did not fail."""
         data = self._store.read_metadata(conversion_file(self._token, number, "failed"))
         return None if data is None else self._decoded(_image, number, data).failed
 
     def layers(self, number: int) -> dict[str, SnapshotForm] | None:
-        """Returns the layers of an image that was put off, None if it was not."""
+        """Returns path -> snapshot, for the layers that were read for a deferred image; None if the image is
+        not deferred."""
         data = self._store.read_metadata(conversion_file(self._token, number, "layers"))
         return None if data is None else self._decoded(_layers, number, data)
 
     def leave(self, number: int, kind: str, content: Converted | dict[str, SnapshotForm]) -> None:
-        """Writes a file; one that another shard has written says the same. A failure is written anew."""
+        """Writes a file about an image. If another shard has written it already, keeps that one, which says
+        the same; a file about a failure is replaced."""
         name = conversion_file(self._token, number, kind)
         if kind == "failed":
             self._store.delete_metadata(name)
@@ -88,7 +90,7 @@ class LeftFiles:
 
 
 class Shard:
-    """One shard's work."""
+    """The work of one shard."""
 
     def __init__(
         self,
@@ -100,8 +102,8 @@ class Shard:
         at_once: int,
         tell: Callable[[str], None],
     ) -> None:
-        """`number`: from 0. `at_once`: images that are read side by side. Raises LeaseLost if the plan's
-        lease is over, as the store."""
+        """`number`: of this shard, from 0. `at_once`: images that are read at the same time. Raises LeaseLost
+        if the plan's lease has expired; otherwise as the store."""
         self._plan = plan
         self._surroundings = surroundings
         self._tools = open_tools(surroundings)
@@ -114,7 +116,8 @@ class Shard:
         self._report = ShardReport([], {}, [])
 
     def run(self) -> ShardReport:
-        """Converts this shard's images, and what other shards have put off. Raises StoreError."""
+        """Converts this shard's images, and then those deferred images of all shards whose layers are there.
+        Raises StoreError."""
         self._take()
         mine = [number for number, shard in enumerate(self._image_shards) if shard == self._number]
         self._each(self._convert, mine)
@@ -154,7 +157,7 @@ class Shard:
         self._tell(f"converted {self._place(number)}")
 
     def _convert_layers(self, number: int) -> None:
-        """Reads those layers of an image that are this shard's, and puts the image off."""
+        """Reads the missing layers of an image that belong to this shard, and defers the image."""
         job = self._plan.images[number].job
         wanted = [diff_id for diff_id in self._missing(number) if self._layer_shards[diff_id] == self._number]
         try:
@@ -176,7 +179,8 @@ class Shard:
         self._tell(f"failed {self._place(number)}: {answer.failed}")
 
     def _take(self) -> None:
-        """Takes note of what all shards have left."""
+        """Reads the files that all shards have left since the last call, and makes their layers known to this
+        shard."""
         there = self._files.names()
         for number in range(len(self._plan.images)):
             for kind in ("image", "layers"):
@@ -200,7 +204,8 @@ class Shard:
         return conversion_file(self._plan.lease, number, kind) in self._taken
 
     def _missing(self, number: int, *, others: bool = False) -> list[str]:
-        """Returns the layers of an image that are not there yet; with `others`, of other shards only."""
+        """Returns the diff_ids, in hex, of the layers of an image that are not there yet; with `others`, only
+        those that belong to other shards."""
         wanted = [
             diff_id
             for diff_id in self._plan.images[number].layers

@@ -1,5 +1,6 @@
-"""Starts of programs that wishes ask for: recorded when an image is new, so that workers fetch the objects of
-a start in a few requests. An image is published before, and stays if its start cannot be recorded."""
+"""Starts of programs that wishes ask for. When an image is new, its starts are recorded as a profile, so that
+workers fetch the objects of a start in a few requests. The image is published first, and stays even if its
+start cannot be recorded."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
@@ -22,20 +23,20 @@ class Recorder(Protocol):
     """Starts programs from images, and records the objects that they read."""
 
     def record(self, place: str, commands: Sequence[Sequence[str]]) -> list[str]:
-        """Returns the paths of the traces of these commands, each started in the image at a place of the
-        newest revision. Raises NoRecorder; LazyfsError if a command fails or takes more than it may."""
+        """Starts each command in the image at a place of the newest revision; returns the paths of the
+        traces. Raises NoRecorder; LazyfsError if a command fails or exceeds its limits."""
         ...
 
 
 class StartSettings(NamedTuple):
-    """What a run does of starts."""
+    """What a run does about starts and profiles."""
 
     recorder: Recorder | None
-    """None: the configuration does not allow it."""
+    """The recorder; None if the configuration does not allow starts."""
     images: int
-    """Images whose starts one run records; the next run goes on."""
+    """The most images whose starts one run records; the next run records more."""
     inherit: bool = True
-    """True to give a new image the profile of its repository's last one, as far as it applies."""
+    """True to give a new image the profile of the last image in the same repository, as far as it applies."""
     guess: bool = False
     """True to guess a profile for a new image that inherits none."""
 
@@ -48,8 +49,8 @@ def record_starts(
 ) -> list[str]:
     """Records the starts that are due and publishes them as profiles; returns notices for the operator.
 
-    A start is due once for each digest of an image and set of commands, also if it fails. Raises StoreError
-    or StoreConflict.
+    A start is due once for each combination of an image's digest and set of commands, and not again if it
+    fails. Raises StoreError or StoreConflict.
     """
     due = [(one, key) for one in targets if (key := _due(one, ledger))]
     if due and settings.recorder is None:
@@ -79,8 +80,8 @@ def record_starts(
 
 
 def _due(target: Target, ledger: Ledger) -> str:
-    """Returns a text for the image's digest and commands, if their start is to be recorded; else an empty
-    one."""
+    """Returns a key made of the image's digest and commands, if their start has to be recorded; otherwise an
+    empty text."""
     image = ledger.image(target.place)
     if not target.profiles or image is None or not image.digest:
         return ""

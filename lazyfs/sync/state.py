@@ -1,8 +1,9 @@
-"""The memory of a service between its runs: one JSON file in the status directory, and a lock beside it.
+"""The state that a service keeps between its runs: a JSON file in the status directory, with a lock beside
+it.
 
-It holds facts that the store does not have: the wishes for each image, the failures and the times of the next
-tries, the last question for each tag. Without it a run asks for each tag once, and finds the images that are
-published already in the tree.
+It holds what the store does not have: the wishes for each image, failures and the times of the next tries,
+and when each tag was last asked for. Without the file, a run asks for each tag once, and finds in the tree
+the images that are published already.
 """
 
 import fcntl
@@ -21,11 +22,11 @@ FILE = "state.json"
 LOCK = ".lock"
 MOST_BYTES = 1 << 30
 LOOK = 0.2
-"""Seconds after which a lock that is held is tried again."""
+"""Seconds between two tries to take a lock that another process holds."""
 
 
 class WisherState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One wish that wanted an image when it was last looked at."""
+    """One wish that meant an image when the wish was last looked at."""
 
     list: str
     line: int
@@ -34,38 +35,40 @@ class WisherState(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ImageState(msgspec.Struct, omit_defaults=True):
-    """One image of the tree, or one that is to come into it."""
+    """One image that is in the tree, or is to be published."""
 
     digest: str = ""
-    """The digest that its tag named when it was published; empty before that."""
+    """The digest that the image's tag named when the image was published; empty before that."""
     config: str = ""
-    """Digest of the config, in hex: the name of its tree."""
+    """Digest of the image's config, in hex; the image's tree has this name."""
     options: str = ""
-    """Target.options when it was published."""
+    """The value of Target.options when the image was published."""
     published: int = 0
-    """The time at which it was published: seconds since 1970, as are all times here."""
+    """The time at which the image was published. All times here are seconds since 1970."""
     revision: int = 0
     """The first revision that has this digest."""
     checked: int = 0
-    """Moment of the last successful question to its registry."""
+    """The time at which the image's registry last answered a question about it."""
     size: int = 0
-    """Stored bytes of its layers at the registry."""
+    """Stored bytes of the image's layers at its registry."""
     paths: list[str] = []
-    """Its links and folders of metadata in the tree."""
+    """The paths in the tree of the image's links and folders of metadata."""
     wishes: list[WisherState] = []
     profiled: str = ""
-    """The digest and commands, as one hash, whose start was recorded last."""
+    """A hash of the digest and the commands whose start was recorded last."""
     private: bool = False
-    """True if only an account may read it: then only an answer to the account proves that it is gone."""
+    """True if the image can be read only with an account. Then only an answer to the account proves that it
+    is gone."""
     error: str = ""
     """The reason why the last try failed; empty after a success."""
     failed: int = 0
-    """Moment at which the present failures began."""
+    """The time at which the present failures began."""
     failures: int = 0
     failed_digest: str = ""
     next_try: int = 0
     gone: int = 0
-    """The time at which it was first found to be wished no longer, or unknown to its registry."""
+    """The time at which the image was first found to have a reason to leave: no longer wished, or gone from
+    its registry. 0 if it has none."""
 
 
 class ListState(msgspec.Struct, omit_defaults=True):
@@ -75,12 +78,12 @@ class ListState(msgspec.Struct, omit_defaults=True):
     wishes: int = 0
     read: int = 0
     good: int = 0
-    """The time at which it was last a valid list."""
+    """The time at which the list was last valid."""
     problems: list[str] = []
 
 
 class RunState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The last run."""
+    """The last run of the service."""
 
     began: int = 0
     ended: int = 0
@@ -100,16 +103,16 @@ class State(msgspec.Struct, omit_defaults=True):
     """Place -> image."""
     lists: dict[str, ListState] = {}
     failing_wishes: dict[str, int] = {}
-    """Wish whose tags could not be found out in the last run -> when that began."""
+    """Wish whose tags could not be listed in the last run -> the time at which that failure began."""
     dates: dict[str, int] = {}
-    """Digest of a manifest -> when its image was made; for wishes that go by dates."""
+    """Digest of a manifest -> the time at which its image was made; for wishes that go by dates."""
     run: RunState = RunState()
 
 
 def read_state(directory: str | None, repository: str) -> State:
-    """Returns the state of a repository's service; an empty one if there is none.
+    """Returns the state of a repository's service; an empty state if there is no file.
 
-    Raises UsageError for a file that is damaged, of a newer version, or of another repository.
+    Raises UsageError if the file is damaged, of a newer version, or of another repository.
     """
     if directory is None:
         return State(repository=repository)
@@ -141,7 +144,7 @@ def read_state(directory: str | None, repository: str) -> State:
 
 
 def write_state(directory: str | None, state: State) -> None:
-    """Writes the state in one step. Raises UsageError if the directory cannot be written."""
+    """Replaces the state file atomically. Raises UsageError if the directory cannot be written."""
     if directory is None:
         return
     try:
@@ -151,13 +154,13 @@ def write_state(directory: str | None, state: State) -> None:
 
 
 class Busy(UsageError):
-    """Another run is at work with the status directory."""
+    """Another run holds the lock of the status directory."""
 
 
 @contextmanager
 def held(directory: str | None, wait: float = 0.0) -> Iterator[None]:
-    """Makes the directory and keeps other runs out of it. Raises UsageError; Busy if one is still at work
-    after `wait` seconds."""
+    """Makes the status directory if needed, and locks it against other runs for the block. Raises UsageError;
+    Busy if another run still holds the lock after `wait` seconds."""
     if directory is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""Turns wishes into targets: one for each image of the tree, with all the wishes that want it. Pure."""
+"""Turns wishes into targets: one for each image that the tree is to have, with all wishes for it. Pure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -13,32 +13,32 @@ from lazyfs.core.wishlist.wish import CERN, OSG, Extras, Wish
 from lazyfs.sync.layout import digest_place, multiarch_place, osg_place
 
 MOST_PROFILES = 4
-"""Commands of one image whose starts are recorded; those of further wishes are not."""
+"""The most commands of one image whose starts are recorded; the commands of further wishes are ignored."""
 
 
 class WishedBy(NamedTuple):
-    """The line of a list that wishes an image."""
+    """A wish for an image: the list and its line."""
 
     list: str
     line: int
     shown: str
-    """The wish as the list has it."""
+    """The wish as it is written in the list."""
     owner: str = ""
 
 
 @dataclass
 class Target:
-    """One image to have in the tree."""
+    """One image that the tree is to have."""
 
     reference: Reference
     wished_by: list[WishedBy] = field(default_factory=list)
     platforms: tuple[Platform, ...] = ()
-    """The platforms that the wishes name, in their order; empty if none names any."""
+    """The platforms that the wishes name, in the wishes' order; empty if none names any."""
     bind_points: tuple[str, ...] = ()
     profiles: tuple[tuple[str, ...], ...] = ()
     """Commands whose starts are to be recorded."""
     osg: bool = False
-    """True if it hangs at its path without registry too."""
+    """True if the tree has the image at its path without registry too."""
 
     @property
     def place(self) -> str:
@@ -46,23 +46,24 @@ class Target:
 
     @property
     def owners(self) -> list[str]:
-        """The owners that its wishes name; an empty one for each wish without owner."""
+        """The owners that the image's wishes name; an empty name for each wish without owner."""
         return [one.owner for one in self.wished_by]
 
     @property
     def grid_place(self) -> str:
-        """Its path without the registry."""
+        """The image's path without the registry."""
         return osg_place(self.reference)
 
     @property
     def options(self) -> str:
-        """A text that changes if the image has to be made anew although its tag has not moved."""
+        """A text of the options that an image is made with. If it changes, the image is made anew, even if
+        its tag has not moved."""
         parts = [*map(str, self.platforms), "", *self.bind_points]
         return sha256("\0".join(parts).encode()).hex()[:16] if len(parts) > 1 else ""
 
 
 class Resolved(NamedTuple):
-    """A wish with the tags that it means now."""
+    """A wish and the tags that it means now."""
 
     list: str
     wish: Wish
@@ -74,14 +75,14 @@ class Targets(NamedTuple):
 
     by_place: dict[str, Target]
     collisions: list[str]
-    """Wishes that get less than they ask for because of others, one line each."""
+    """One line for each wish that gets less than it asks for because of another wish."""
 
 
 def targets(resolved: Iterable[Resolved], layout: str) -> Targets:
-    """Returns one target for each image. If several wishes want it, their options are joined, in the order of
-    the lists.
+    """Returns one target for each image. If several wishes mean the same image, their options are joined, in
+    the order of the lists.
 
-    `layout`: the layout of wishes that name none.
+    `layout`: the layout for wishes that name none.
     """
     found: dict[str, Target] = {}
     collisions = []
@@ -99,10 +100,11 @@ def targets(resolved: Iterable[Resolved], layout: str) -> Targets:
 
 
 def _without_registry(found: dict[str, Target]) -> list[str]:
-    """Decides which images hang at their path without registry too; returns a line with the reason for each
-    that may not.
+    """Decides which images are at their path without registry too. Returns one line, with the reason, for
+    each image that may not be there.
 
-    Docker Hub's come first, as in every tool that leaves the registry out; then the order of the lists.
+    Images of Docker Hub get the path first, because every tool that leaves the registry out means Docker Hub;
+    then the order of the lists decides.
     """
     collisions = []
     taken: dict[str, Target] = {}
@@ -133,7 +135,7 @@ def _join(target: Target, source: str, wish: Wish, layout: str) -> None:
 
 
 def place_reference(place: str) -> Reference:
-    """Returns the reference whose image hangs at this place: the reverse of Target.place."""
+    """Returns the reference of the image at this place: the reverse of Target.place."""
     name, colon, digest = place.partition(":sha256:")
     if not colon:
         return parse(place)
@@ -141,7 +143,7 @@ def place_reference(place: str) -> Reference:
 
 
 def alias_paths(target: Target, digest: str) -> list[str]:
-    """Returns the paths beside its place at which links lead to the image of this digest."""
+    """Returns the paths other than the target's place at which links lead to the image of this digest."""
     paths = [digest_place(target.reference, digest)] if target.reference.tag else []
     if target.osg:
         paths.append(osg_place(target.reference))
@@ -149,7 +151,7 @@ def alias_paths(target: Target, digest: str) -> list[str]:
 
 
 def all_paths(target: Target, digest: str) -> list[str]:
-    """Returns every path that is the target's own in the tree: its links, and the folders that hold its
+    """Returns every path in the tree that belongs to the target alone: its links, and the folders of its
     manifests and configs."""
     place = target.place
     paths = [place, metadata_path(place), *alias_paths(target, digest)]

@@ -1,1 +1,2 @@
-"""Webhooks in: registries tell of pushes, and pushed images that are wished are published at once."""
+"""Incoming webhooks: registries report pushes, and the pushed images that are wished are published at
+once."""

@@ -1,4 +1,4 @@
-"""The pushes that wait for the next run: each once, and never more than a bound."""
+"""A bounded queue of the pushes that wait for the next run, each once."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable
 from lazyfs.core.webhooks.pushes import Push
 
 MOST_WAITING = 10_000
-"""Pushes that wait: a few megabytes."""
+"""The most pushes that wait: a few megabytes of memory."""
 
 
 class PushQueue:
-    """Takes pushes from many threads and gives them to one. A push that waits already is not taken again."""
+    """Takes pushes from many threads and gives them to one. A push that is already in the queue is not added
+    again."""
 
     def __init__(self, most: int = MOST_WAITING) -> None:
         self._most = most
@@ -18,7 +19,7 @@ class PushQueue:
         self._changed = threading.Condition()
 
     def offer(self, pushes: Iterable[Push]) -> bool:
-        """Takes these pushes; returns False, and takes none, if there is no room for all of them."""
+        """Adds these pushes; returns False, and adds none, if there is no room for all of them."""
         with self._changed:
             fresh = [one for one in dict.fromkeys(pushes) if one not in self._waiting]
             if len(self._waiting) + len(fresh) > self._most:
@@ -28,8 +29,9 @@ class PushQueue:
             return True
 
     def take(self, patience: float, settle: Callable[[], None]) -> list[Push]:
-        """Returns all that wait, in the order in which they came; none if none comes within `patience`
-        seconds. `settle` is called once there are some, so that those which come with them are taken too."""
+        """Waits up to `patience` seconds for pushes, and returns all that are queued, in the order in which
+        they came; an empty list if none came. `settle`: called when the first is there; may wait, so that
+        pushes of the same moment are returned too."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._waiting, patience):
                 return []

@@ -1,8 +1,8 @@
 """The HTTP server that webhooks are sent to: `POST /hooks/NAME`, and nothing else.
 
-A request is answered in one thread, at most MOST_CONNECTIONS at a time, each to its end within a deadline
-that counts from its connection. Nothing of a body is logged or answered: names of repositories may be
-private.
+Each connection has a thread, and there are at most MOST_CONNECTIONS. A connection has to end within a
+deadline that counts from its beginning. No part of a request's body is logged or sent back: names of
+repositories may be private.
 """
 
 import socket
@@ -23,9 +23,9 @@ from lazyfs.sync.listening.push_queue import PushQueue
 PATH = "/hooks/"
 MOST_CONNECTIONS = 32
 SECONDS = 20.0
-"""Seconds for one connection, from its start to the end of the answer."""
+"""Deadline of one connection in seconds, from its beginning to the end of the answer."""
 RETRY = "60"
-"""Seconds after which a sender is to try again if the queue is full."""
+"""Seconds after which a sender should try again if the queue is full."""
 
 
 class PushSource(NamedTuple):
@@ -33,7 +33,7 @@ class PushSource(NamedTuple):
 
     kind: str
     registry: str
-    """The registry whose pushes it tells of, as wishes name it."""
+    """The registry whose pushes the sender reports, named as in wishes."""
     secret: str
 
 
@@ -53,9 +53,9 @@ class PushServer(ThreadingHTTPServer):
         told: Callable[[str, int], None] = lambda _name, _status: None,
         seconds: float = SECONDS,
     ) -> None:
-        """Listens at once (port 0: any free port). `sources`: by the name in the path. `told`: is called with
-        a sender's name and the status of each answer, from many threads. Raises UsageError if the address is
-        not available."""
+        """Listens at once (port 0: any free port). `sources`: name in the path -> sender. `told`: called from
+        many threads, with the sender's name and the status of each answer. Raises UsageError if the address
+        is not available."""
         self.sources = sources
         self.queue = queue
         self.wall = wall
@@ -70,20 +70,20 @@ class PushServer(ThreadingHTTPServer):
             raise UsageError(f"cannot listen on {host} port {port}: {error}") from None
 
     def server_bind(self) -> None:
-        """Binds as TCPServer does: HTTPServer would look the host's name up, which may take seconds."""
+        """Binds like TCPServer. HTTPServer would look up the host's name, which may take seconds."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
 
     @property
     def url(self) -> str:
-        """The address below which senders have their paths."""
+        """The URL of the server; the senders' paths begin below it."""
         host, port = self.server_address[:2]
         return f"http://[{host!s}]:{port}" if ":" in str(host) else f"http://{host!s}:{port}"
 
     @contextmanager
     def running(self) -> Iterator["PushServer"]:
-        """Answers from a thread until the block ends."""
+        """Answers requests in a thread until the block ends."""
         thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:
@@ -94,14 +94,14 @@ class PushServer(ThreadingHTTPServer):
             self.server_close()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Gives a connection a thread and a deadline; closes one that is too many."""
+        """Gives a connection a thread and a deadline; closes a connection beyond MOST_CONNECTIONS."""
         if not self._free.acquire(blocking=False):
             self.shutdown_request(request)
             return
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answers within the deadline."""
+        """Answers a connection within its deadline."""
         end = threading.Timer(self.seconds, _shut, [request])
         end.daemon = True
         end.start()
@@ -112,7 +112,7 @@ class PushServer(ThreadingHTTPServer):
             self._free.release()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Ignores clients that go away: they are no error of the server."""
+        """Ignores the error if a client goes away: that is no error of the server."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
@@ -148,8 +148,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(name, self._take(source, body))
 
     def _take(self, source: PushSource, body: bytes) -> HTTPStatus:
-        """Puts the pushes of a body into the queue; returns the answer's status. It is the same if nothing of
-        them is wished: who may send need not learn what is."""
+        """Puts the pushes in a body into the queue; returns the status of the answer. The status does not
+        tell whether an image is wished: senders need not learn that."""
         server = self.server
         if not proven(source.kind, source.secret, self._field, body, server.wall()):
             return HTTPStatus.UNAUTHORIZED
@@ -168,7 +168,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _refuse  # noqa: N815
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Does nothing: `told` is called with the sender and the status."""
+        """Does nothing: `told` gets the sender's name and the status."""
 
     def _answer(self, name: str, status: HTTPStatus) -> None:
         self.close_connection = True

@@ -1,1 +1,1 @@
-"""The status site: static pages, feeds and JSON of a service, made anew at each run."""
+"""The status site: static pages, feeds and JSON about a service, rewritten at each run."""

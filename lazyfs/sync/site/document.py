@@ -10,27 +10,27 @@ FORMAT = 1
 
 
 class ListStatus(msgspec.Struct, frozen=True):
-    """One wishlist."""
+    """The status of one wishlist."""
 
     name: str
     format: str
     wishes: int
     read: int
-    """The time at which it was last looked at: seconds since 1970, as all times."""
+    """The time at which the list was last read. All times are seconds since 1970."""
     good: int
-    """The time at which it was last a valid list: that content is in force."""
+    """The time at which the list was last valid. The content of that time is in force."""
     problems: list[str]
 
 
 class StatusDocument(msgspec.Struct, frozen=True):
-    """status.json."""
+    """The content of status.json."""
 
     format: int
     repository: str
     made: int
     run: RunState
     counts: dict[str, int]
-    """Condition -> number of images."""
+    """Condition -> number of images in it."""
     images: list[ImageCondition]
     lists: list[ListStatus]
     events: list[Event]
@@ -38,15 +38,15 @@ class StatusDocument(msgspec.Struct, frozen=True):
 
 
 def document(state: State, events: list[Event], now: int) -> StatusDocument:
-    """Returns the status; `events`: the latest, newest first."""
+    """Returns the status. `events`: the latest events, newest first."""
     images = conditions(state.images)
     lists = [_list_status(name, one) for name, one in sorted(state.lists.items())]
     return StatusDocument(FORMAT, state.repository, now, state.run, counts(images), images, lists, events)
 
 
 def public_document(whole: StatusDocument, state: State) -> StatusDocument:
-    """Returns the part of the status that everybody may read who reaches the store: images of the tree that
-    need no account, without wishes, owners and lists."""
+    """Returns the part of the status that everybody who reaches the store may read: the images of the tree
+    that need no account, without wishes, owners and lists."""
     images = [
         msgspec.structs.replace(one, wishes=())
         for one in whole.images

@@ -1,4 +1,4 @@
-"""The pages of the status site: HTML that needs no script but for search and sorting, Atom, JSON."""
+"""The pages of the status site: HTML, Atom and JSON. Scripts are needed only for search and sorting."""
 
 from datetime import UTC, datetime
 from importlib import resources
@@ -17,14 +17,14 @@ from lazyfs.sync.site.document import StatusDocument, schema
 
 FEED_EVENTS = 100
 LONGEST_NAME = 240
-"""Bytes of a file's name, before its ending: a repository and a tag together may have more than 255."""
+"""The most bytes of a file's name, before its suffix: repository and tag together may have more than 255."""
 SHORT = 12
-"""Hex digits of a digest that a page shows."""
+"""Hex digits of a digest that a page shows, from its beginning."""
 
 
 def pages(status: StatusDocument, *, public: bool = False) -> dict[str, bytes]:
-    """Returns the files of the site: path -> content. `public`: without the pages and columns that a public
-    status has nothing for."""
+    """Returns the files of the site: path -> content. `public`: True to leave out the pages and columns for
+    which a public status has no data."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("lazyfs.sync.site"),
         autoescape=True,
@@ -61,7 +61,7 @@ def pages(status: StatusDocument, *, public: bool = False) -> dict[str, bytes]:
 
 
 def _feeds(environment: jinja2.Environment, status: StatusDocument, owners: list[str]) -> dict[str, str]:
-    """Returns the feeds: of all events, of each owner's, of each image's."""
+    """Returns path -> text of the feeds: of all events, of each owner's events, of each image's events."""
     by_image: dict[str, list[Event]] = {image.image: [] for image in status.images}
     for event in status.events:
         by_image.get(event.image, []).append(event)
@@ -80,7 +80,7 @@ def _feeds(environment: jinja2.Environment, status: StatusDocument, owners: list
 
 
 def feed_of(place: str) -> str:
-    """Returns the path of an image's feed: like its place, with a hash for a name that no file can have."""
+    """Returns the path of an image's feed: its place, with a hash where a file cannot have that name."""
     folder, _, name = place.rpartition("/")
     if len(name) > LONGEST_NAME:
         name = sha256(name.encode()).hex()
@@ -88,7 +88,8 @@ def feed_of(place: str) -> str:
 
 
 def _finalized(value: object) -> object:
-    """Returns a value as a page shows it: in names from strangers, unprintable characters are escaped."""
+    """Returns a value in the form for a page: unprintable characters are escaped, because strangers choose
+    names."""
     return escaped(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 

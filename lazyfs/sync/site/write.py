@@ -1,5 +1,5 @@
-"""Writes the status site into a directory: each file in one step, the pages after the files that they
-need."""
+"""Writes the status site into a directory. Each file is replaced atomically; pages are written after the
+files that they refer to."""
 
 import os
 import re
@@ -9,13 +9,14 @@ from lazyfs.system.durable_file import write_durably, write_unnamed
 
 _FEEDS = ("owners/", "feeds/")
 _OURS = re.compile(r".*\.atom|tmp\w{8}")
-"""Feeds, and what a run that was killed has left of one; other files in these folders are somebody else's."""
+"""Feeds, and temporary files of runs that were killed. Other files in these folders belong to somebody
+else."""
 _LAST = ("index.html", "status.json")
 
 
 def write_site(directory: str, files: dict[str, bytes]) -> None:
-    """Writes the files that have changed, and deletes the feeds of owners and images that are gone. Raises
-    UsageError."""
+    """Writes the files that have changed, and deletes the feeds of owners and images that no longer exist.
+    Raises UsageError."""
     try:
         for path in sorted(files, key=lambda name: name in _LAST):
             full = os.path.join(directory, path)
@@ -29,8 +30,8 @@ def write_site(directory: str, files: dict[str, bytes]) -> None:
 
 
 def _write(path: str, data: bytes, *, flushed: bool) -> None:
-    """Writes a file in one step. Feeds are not flushed: a service of 10,000 images has as many, and one that
-    a power failure leaves empty is made anew by the next run."""
+    """Replaces a file atomically. `flushed`: True to flush it to the disk. Feeds are not flushed, because
+    there may be 10,000 of them; if a power failure leaves one empty, the next run writes it again."""
     if flushed:
         write_durably(path, data, mode=0o644)
     else:
@@ -38,7 +39,7 @@ def _write(path: str, data: bytes, *, flushed: bool) -> None:
 
 
 def _clear(directory: str, folder: str, files: dict[str, bytes]) -> None:
-    """Deletes the feeds of a folder that are not among the files, and the folders left empty by that."""
+    """Deletes the feeds in a folder that are not among `files`, and then the folders that are empty."""
     for above, _, names in os.walk(os.path.join(directory, folder), topdown=False):
         for name in names:
             path = os.path.relpath(os.path.join(above, name), directory)
