@@ -95,7 +95,7 @@ class Metadata:
             self._proven = True
 
     def _find_form(self) -> None:
-        """Finds out if the bucket wants ETags in conditions with or without quotes: Ceph before version 18
+        """Finds out if the bucket wants ETags in conditions with or without quotes: Ceph until version 18
         compares the text without quotes."""
         for _ in range(_TRIES):  # others may write it too, and where it is encrypted each write has a new tag
             found = self._client.get(PROBE)
