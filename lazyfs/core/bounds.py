@@ -17,8 +17,8 @@ PACKS = 1 << 16
 CHUNKS = 1 << 18
 """Chunks of a file: 256 GiB at the usual 1 MiB, 4 TiB at 16 MiB. Their list takes 8 MiB."""
 INLINE_CHUNKS = 32
-"""Most chunks of a file whose entry holds their digests itself: 32 MiB at the usual 1 MiB, nearly every
-library. A chunk list costs a request, and a wait before the first chunk."""
+"""Files of at most this many chunks have the chunks' digests in their entry: 32 MiB at the usual 1 MiB,
+nearly every library. A chunk list costs a request, and a wait before the first chunk."""
 INLINE_BYTES = 1 << 18
 """Most bytes of chunk digests in the entries of one catalog. If there would be more, every chunked file of
 the catalog has a chunk list."""

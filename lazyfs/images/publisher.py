@@ -1,7 +1,7 @@
 """Publishing: sources are prepared one by one, put into the tree, and committed as the next revision.
 
 Write order: objects, catalogs, everything flushed, then the signed metadata. A publish that fails or is
-killed leaves the old revision; the next one finds the objects that it has written.
+killed leaves the old revision; the next publish finds the objects that the failed one has written.
 """
 
 from collections.abc import Callable, Iterable

@@ -21,8 +21,8 @@ _PIECE = 1024
 
 
 class MostlyDead(msgspec.Struct):
-    """The packs of which kept revisions use less than half. Packs are never rewritten: a pack is deleted once
-    no image needs any of its files."""
+    """Packs in which kept revisions use less than half of the bytes. Packs are never rewritten: a pack is
+    deleted once no image needs any of its files."""
 
     packs: int = 0
     bytes: int = 0
@@ -75,7 +75,7 @@ class Marked:
                 pool.shutdown(cancel_futures=True)
 
     def mostly_dead(self) -> "MostlyDead":
-        """Returns the packs of which less than half is used."""
+        """Returns the totals of the packs in which less than half of the bytes is used."""
         dead = MostlyDead()
         for ref, used in self._packs.items():
             live = used.bit_count() * _PIECE

@@ -86,7 +86,7 @@ class Store(ObjectSink, ReadableStore, Protocol):
     def objects(self) -> Iterator[StoredObject]:
         """Lists every object that was there from the call to the end of the listing, each once, in any order.
 
-        Objects that are put or deleted meanwhile may be listed or not, and those not synced yet too.
+        Objects that are put or deleted meanwhile, and objects that are not synced yet, may be listed or not.
         Garbage collection needs the listing to find the objects that no revision leads to. A listing does not
         prove that an object is missing: ask `has`.
         """
@@ -130,7 +130,7 @@ class Store(ObjectSink, ReadableStore, Protocol):
         ...
 
     def delete_metadata(self, name: str) -> None:
-        """Deletes a file under metadata/, which nothing names any more; a no-op if there is none. Raises
+        """Deletes a file under metadata/ that nothing names any more; a no-op if there is none. Raises
         ValueError for a name outside metadata/."""
         ...
 

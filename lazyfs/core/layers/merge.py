@@ -150,7 +150,8 @@ class Merge:
             )
 
     def _link_target(self, record: Record) -> Inode:
-        """The inode that a hard link shares; a symbolic link in its last name is not followed."""
+        """Returns the inode that a hard link shares. If the last name of its target is a symbolic link, that
+        is not followed."""
         *parents, name = record.content.split(b"/")
         _, trail = self._resolve(parents, record)
         holder = trail[-1]

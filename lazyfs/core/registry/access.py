@@ -54,7 +54,8 @@ class Access:
     """Kinds for which the anonymous rate limit is used up for now."""
     headers: dict[Identity, str] = field(default_factory=dict)
     account_answered: bool = False
-    """True once a request made with the account was served, or was answered that the thing does not exist."""
+    """True once the registry accepted the account: it served a request made with the account, or answered
+    such a request with 404."""
     served_privately: bool = False
     served_beyond_limit: bool = False
     served_publicly: bool = False

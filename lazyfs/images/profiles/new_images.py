@@ -47,7 +47,7 @@ class NewImageProfiles:
         """Adds a profile to the snapshot `made` and returns it. Returns it unchanged if it hangs in the tree
         already, or if there is no profile for it.
 
-        If the older image's profile is damaged, warns and adds none: an image works without. Raises
+        If the older image's profile is damaged, warns and adds none: an image works without a profile. Raises
         StoreError.
         """
         place, at, run = new

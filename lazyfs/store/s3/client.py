@@ -124,10 +124,11 @@ class Client:
         return True
 
     def put(self, key: str, data: bytes, condition: Condition, headers: dict[str, str]) -> bool | None:
-        """Writes a name. Returns True if it was written, False if the condition did not hold, None if that is
-        unknown: an answer was lost, and the same request was then refused, perhaps for its own success.
+        """Writes a name. Returns True if it was written, False if the condition did not hold. Returns None if
+        neither is known: the answer to one attempt was lost and the retry was refused, perhaps because the
+        first had succeeded.
 
-        Raises StoreError; then it is unknown too.
+        Raises StoreError; then too it is not known if the name was written.
         """
         unsure = False
 
