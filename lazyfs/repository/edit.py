@@ -35,8 +35,8 @@ class EditResult(NamedTuple):
 class Edit:
     """Collects changes of the tree and commits them together. Use as a context manager.
 
-    Before the commit, write the objects that a change leads to through `ingest`, or into `objects`. Objects
-    that are in the store already are protected from collections by a lease until the edit ends. Changes are
+    Before the commit, write the objects that a change leads to through `ingest`, or into `objects`. If these
+    find an object in the store already, a lease protects it from collections until the edit ends. Changes are
     kept as operations on paths: when another publisher commits first, they are applied to its revision. After
     a commit the edit goes on from the new revision. An exception that leaves the block drops the objects that
     have no name in the store yet; the committed revision is unchanged. If the lease is over, a NotFound is
