@@ -10,22 +10,23 @@ MAX_SHIFT = 24
 OBJECT = 1 << MAX_SHIFT
 """Plaintext bytes of any object: a file in one piece, a chunk, a chunk list, a catalog."""
 PACK = 4 << 20
-"""Plaintext bytes of a pack. A reader of 4 KB fetches and keeps all of it, so this is far below OBJECT."""
+"""Plaintext bytes of a pack. A reader that wants 4 KB fetches and keeps the whole pack, so this bound is far
+below OBJECT."""
 PACKS = 1 << 16
-"""Packs that the entries of one catalog lie in: a table of 2.4 MB in its header."""
+"""Most packs that one catalog names: a table of 2.4 MB in its header."""
 CHUNKS = 1 << 18
 """Chunks of a file: 256 GiB at the usual 1 MiB, 4 TiB at 16 MiB. Their list takes 8 MiB."""
 INLINE_CHUNKS = 32
-"""Most chunks of a file whose entry holds their digests itself: 32 MiB at the usual 1 MiB, nearly every
-library. A chunk list costs a request, and a wait before the first chunk."""
+"""Files of at most this many chunks have the chunks' digests in their entry: 32 MiB at the usual 1 MiB,
+nearly every library. A chunk list costs a request, and a wait before the first chunk."""
 INLINE_BYTES = 1 << 18
-"""Bytes of chunk digests in the entries of one catalog. Where there would be more, every chunked file of the
-catalog has a chunk list."""
+"""Most bytes of chunk digests in the entries of one catalog. If there would be more, every chunked file of
+the catalog has a chunk list."""
 
 ENTRIES = 1 << 17
 """Names of one catalog, and so of one directory: 50 to 80 MiB decoded."""
 DEPTH = 2048
-"""Directories of one catalog that lie in one another."""
+"""Most levels of directories, one inside another, in one catalog."""
 CATALOG_HEADER = 4 << 20
 """Bytes of a catalog's header: 130,000 nested catalogs with their totals."""
 SHARED = 1 << 16
@@ -46,7 +47,7 @@ XATTR = 1 << 16
 NOBODY = (1 << 32) - 1
 """No user or group: the kernel's (uid_t)-1."""
 MAJOR, MINOR = (1 << 12) - 1, (1 << 20) - 1
-"""Largest numbers of a device: Linux keeps them in 12 and 20 bits."""
+"""Largest major and minor number of a device: Linux keeps them in 12 and 20 bits."""
 NLINK = (1 << 31) - 1
 COUNT = 1 << 48
 """Entries, or files, in the totals of a subtree."""
@@ -56,7 +57,7 @@ BYTES = 1 << 60
 BUNDLES = 300
 """Bundles of a profile: 512 MiB in bundles of 2 MiB, and the small ones at the beginning."""
 BUNDLE = 8 << 20
-"""Stored bytes of a bundle: four are under way at a time."""
+"""Most stored bytes of a bundle; a reader fetches four bundles at a time."""
 MEMBERS = 1 << 16
 """Members of a bundle, and of all bundles of a profile together."""
 PROFILE = 4 << 20

@@ -1,9 +1,9 @@
 """Bundles: many small objects in one request.
 
-Layout: magic `LZFB`, member count (u32, little-endian), then per member its digest (32 bytes), plaintext
-size (u64), frame length (u32), and the zstd frame itself. A bundle's name is the SHA-256 of its member
-digests one after another, so it does not depend on how well they were compressed; every member is verified
-by its own digest and can be used as soon as it has arrived.
+Layout: magic `LZFB`, member count (u32, little-endian), then per member its digest (32 bytes), plaintext size
+(u64), frame length (u32), and the zstd frame itself. A bundle's name is the SHA-256 of its member digests one
+after another, so the name does not depend on the members' compression. Every member is verified by its own
+digest and can be used as soon as it has arrived.
 """
 
 import struct
@@ -44,7 +44,7 @@ class Reader:
         members: Sequence[ObjectRef] | None = None,
         check_left: codec.Check = codec.unhurried,
     ) -> None:
-        """`members`: the objects that must be in it, in this order, and nothing else; None: any objects.
+        """`members`: the objects that the bundle must hold, in this order, and no others; None: any objects.
         `check_left` is called between blocks of a member; its exceptions are passed on."""
         self._expected = expected
         self._members = members

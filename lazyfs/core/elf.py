@@ -1,8 +1,8 @@
 """The dynamic section of an ELF file: the libraries that it needs, and the directories to look for them in.
 Pure.
 
-The bytes are a stranger's and may be at hand in part. All that is read is bounded, and nothing in the bytes
-raises an exception other than NotAtHand: a file that is no ELF file, or a broken one, needs nothing.
+The bytes come from a stranger, and perhaps not all of them are at hand. All that is read is bounded. No bytes
+raise an exception other than NotAtHand: a file that is no ELF file, or a broken one, needs nothing.
 """
 
 import struct

@@ -83,8 +83,8 @@ def _near(path: str, listing: Listing) -> list[str]:
 
 
 def _matches(part: str, names: list[str]) -> list[str]:
-    """Returns the names of the repository that `part` names, or of similar ones if it is not there; those
-    with the tag of `part` first."""
+    """Returns the names that have the repository of `part`, or a similar one if there is none; those with the
+    tag of `part` come first."""
     wanted, _, tag = part.partition(":")
     repositories: dict[str, list[str]] = {}
     for name in names:
@@ -112,8 +112,8 @@ def _tagged(name: str) -> str:
 
 
 def _on_hub(path: str) -> list[str]:
-    """The places of one of Docker Hub's images: under the registry's own name first, then under the others,
-    which earlier publishers of the field have used."""
+    """Returns the places of an image of Docker Hub: under the registry's own name first, then under its other
+    names, which earlier publishers in the field have used."""
     whole = path if "/" in path else f"{LIBRARY}/{path}"
     return [f"{host}/{whole}" for host in HUB_HOSTS]
 

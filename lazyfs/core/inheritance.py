@@ -1,8 +1,9 @@
-"""The objects of a new image that correspond to those which starts of an older one touched. Pure.
+"""Finds the objects of a new image that correspond to objects which starts of an older image touched. Pure.
 
-An object stands for the parts of files that lie in it. Each such file is found again in the new image: at its
-path; else where its content is now; else at the one path that differs from its own in version numbers only
-(`libfoo.so.1.2`, `foo-1.2.dist-info`). What is not found is left out.
+A touched object stands for the parts of files that lie in it. Each of these files is looked for in the new
+image: at the same path; else at the path that has the same content now; else at the one path that differs
+from the old one in version numbers only (`libfoo.so.1.2`, `foo-1.2.dist-info`). Files that are not found are
+left out.
 """
 
 import re
@@ -12,8 +13,9 @@ from typing import Final, NamedTuple
 from lazyfs.core.digest import Digest, ObjectRef
 
 LEAST_SHARE: Final = 0.25
-"""Share of a pack's files, by bytes, that must stand for touched ones. Packs are cut anew where a file has
-changed: without a bound, each one with a file of a touched pack would come, and bring its other files."""
+"""A pack of the new image is taken if at least this share of its bytes corresponds to touched ones. Where a
+file has changed, packs are cut anew: without this bound, every new pack with a file of a touched pack would
+be taken, with all its other files."""
 
 _NUMBERS = re.compile(rb"[0-9a-f]{8,}|[0-9]+(?:\.[0-9]+)*")
 """Versions, and digests in names, as in `libopenblas-0cf96a72.so`."""
@@ -49,7 +51,7 @@ class ImageContent(NamedTuple):
 
 
 class _Use(NamedTuple):
-    """A part of a file that an object holds."""
+    """The range of a file's bytes that one object holds."""
 
     file: FileInImage
     start: int
@@ -57,8 +59,8 @@ class _Use(NamedTuple):
 
 
 def inherited(touched: Iterable[Digest], old: ImageContent, new: ImageContent) -> list[Digest]:
-    """Returns the objects of the new image that stand for touched ones of the old image, in the order of
-    these."""
+    """Returns the objects of the new image that correspond to touched objects of the old image, in the order
+    of the touched ones."""
     order = list(dict.fromkeys(touched))
     uses = _uses(set(order), old.files)
     places = {ref.digest: path for path, ref in old.catalogs.items()}
@@ -115,8 +117,8 @@ def _uses(wanted: set[Digest], files: Iterable[FileInImage]) -> dict[Digest, lis
 
 
 def _parts_at(file: FileInImage, use: _Use) -> Iterator[tuple[Part, int]]:
-    """Yields the parts of a file at a place of its predecessor, with the bytes of them that lie there. The
-    end of the one stands for the end of the other."""
+    """Yields the parts of the new `file` that lie in the range `use` of the old one, each with the number of
+    its bytes in that range. The end of the new file corresponds to the end of the old one."""
     start = min(use.start, max(file.size - 1, 0))
     end = file.size if use.end == use.file.size else use.end
     at = 0
@@ -128,7 +130,7 @@ def _parts_at(file: FileInImage, use: _Use) -> Iterator[tuple[Part, int]]:
 
 
 def _held(files: Iterable[FileInImage]) -> dict[Digest, int]:
-    """Returns the bytes of files that each pack holds, those of equal files as often as there are files."""
+    """Returns how many bytes of files each pack holds. Equal files count separately."""
     held: dict[Digest, int] = {}
     for file in files:
         for part in file.parts:

@@ -14,16 +14,16 @@ from lazyfs.core.errors import FormatError
 
 _ROW = struct.Struct("<32sI")
 _DIGEST_BITS = 64
-"""Leading bits of a file's digest that choose cuts."""
+"""Number of leading bits of a file's digest that decide if a pack may be cut after the file."""
 
 
 class Cutter:
     """Says where the packs of one layer are cut. Each layer begins with a new Cutter.
 
-    A cut follows a file that its content chooses, so an inserted or changed file moves only the cuts nearby.
-    Sizes and digests of the files decide, and nothing else: not the compressor, not the time, not the other
-    layers. A file is chosen with a probability in proportion to its size, which makes the mean size of packs
-    the target whether files are small or large.
+    Packs are cut after files that are chosen by their content, so an inserted or changed file moves only the
+    cuts nearby. Sizes and digests of the files decide, and nothing else: not the compressor, not the time,
+    not the other layers. A file is chosen with a probability in proportion to its size, so the mean size of
+    packs is the target whether files are small or large.
     """
 
     def __init__(self, least: int, target: int, most: int) -> None:
@@ -43,7 +43,7 @@ class Cutter:
         return False
 
     def ends(self, size: int, digest: Digest) -> bool:
-        """Takes the next file. Returns True if the pack ends behind it."""
+        """Takes the next file. Returns True if the pack ends after this file."""
         self._size += size
         chosen = int.from_bytes(digest[: _DIGEST_BITS >> 3]) * self._range < size << _DIGEST_BITS
         if self._size >= self._most or (chosen and self._size >= self._least):

@@ -1,4 +1,5 @@
-"""A repository's format parameters: set at `repo init`, signed, stronger than a publisher's defaults."""
+"""A repository's format parameters. They are set at `repo init` and signed; a publisher's own defaults do not
+change them."""
 
 import msgspec
 
@@ -27,18 +28,19 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     (benchmarks/chunks): smaller chunks cost many requests, larger ones hardly save any."""
     catalog_entries: int = 2048
     """A directory whose subtree holds at least this many entries becomes a catalog of its own; a nested
-    catalog counts as one entry of its parent. 2048 by measurement (benchmarks/chunks): it fetches less than
-    8192 in as many requests; smaller ones add requests."""
+    catalog counts as one entry of its parent. By measurement (benchmarks/chunks), 2048 fetches fewer bytes
+    than 8192 in as many requests; smaller limits add requests."""
     pack_files: int = 1 << 20
-    """Bytes of the largest file that is packed, unless it has several chunks; 0: no file is packed. 1 MiB by
-    measurement, as the limits below (benchmarks/packs): every file of one object then saves its request."""
+    """Files of at most this many bytes are packed, unless they have several chunks; 0: no file is packed. 1
+    MiB, and the limits below, by measurement (benchmarks/packs): every file that is one object then saves its
+    request."""
     pack_least: int = 512 << 10
     """Least plaintext bytes of a pack; the last pack of a layer may have fewer."""
     pack_target: int = 1 << 20
     """Mean plaintext bytes of a pack, roughly."""
     pack_most: int = 1280 << 10
-    """Plaintext bytes that no pack exceeds. With 2 MiB small caches fetched 1.38 times what single files cost
-    them: who wants a file of a large pack keeps all of it."""
+    """Most plaintext bytes of a pack. A client that wants one file of a pack keeps all of it: with packs of 2
+    MiB, small caches fetched 1.38 times as much as with single files."""
     keep_days: int = 30
     """Days that a replaced revision stays readable."""
 

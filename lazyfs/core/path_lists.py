@@ -1,8 +1,8 @@
 """Lists of the paths that a program opens: one path a line, or the JSON of a CVMFS file bundle. Pure.
 
-CVMFS keeps `.cvmfsbundle-FILE` beside the FILE whose opening it belongs to: an object of `name`
-(`CVMFS_BUNDLE`), `version`, `encoding` and `dependencies`. Dependencies with a leading / are paths from the
-repository's root; others are relative to the list's directory.
+The file bundle `.cvmfsbundle-FILE` lies beside FILE, and lists what is needed when FILE is opened. It is a
+JSON object with `name` (`CVMFS_BUNDLE`), `version`, `encoding` and `dependencies`. Dependencies with a
+leading / are paths from the repository's root; others are relative to the list's directory.
 """
 
 from typing import Final
@@ -34,7 +34,7 @@ _decoder = msgspec.json.Decoder(_FileBundle)
 def parse_list(text: bytes, directory: bytes = b"") -> list[bytes]:
     """Returns the paths of a list, absolute but without the leading /, each once.
 
-    `directory`: the list's own, for relative paths. Raises FormatError.
+    `directory`: the directory of the list, for relative paths. Raises FormatError.
     """
     lines = _dependencies(text) if text.lstrip().startswith(b"{") else text.split(b"\n")
     paths = dict.fromkeys(_absolute(line.rstrip(b"\r"), directory) for line in lines if line.strip())

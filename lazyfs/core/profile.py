@@ -1,10 +1,10 @@
 """Profiles: the objects that a real start touched, and the bundles that carry them.
 
-A profile is an object: a msgpack array of a version, of its bundles in the order in which a start wants them,
-each with its stored size and its members (digest, plaintext size) one after another, and, unless a start was
-recorded, of its origin. A bundle's name follows from its members. An attribute of the image's entry in its
-live folder leads to the profile, so a signature covers it, and finding it costs no request. Clients that do
-not know the attribute ignore it.
+A profile is an object: a msgpack array of its version, its bundles and, unless a start was recorded, its
+origin. Bundles come in the order in which a start wants them; each has its stored size and its members
+(digest, plaintext size) one after another. A bundle's name follows from its members. The profile is found
+through an attribute of the image's entry in its live folder, so a signature covers it, and finding it costs
+no request. Clients that do not know the attribute ignore it.
 """
 
 import enum
@@ -42,7 +42,8 @@ class Origin(enum.StrEnum):
     INHERITED = "inherited"
     """The paths are those of an earlier image of the repository."""
     GUESSED = "guessed"
-    """Nobody traced a start: the image's command and the libraries that it needs."""
+    """Nobody traced a start: the objects are those of the image's command and of the libraries that it
+    needs."""
 
 
 class _Stored(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
@@ -112,12 +113,14 @@ def _bundle(stored: int, packed: bytes) -> Bundle:
 
 
 def hint(profile: ObjectRef) -> tuple[bytes, bytes]:
-    """The attribute that leads to a profile."""
+    """The attribute that leads to a profile. Its value: the profile's digest and size (u64,
+    little-endian)."""
     return HINT, _HINT.pack(profile.digest, profile.size)
 
 
 def hinted(entry: Entry) -> ObjectRef | None:
-    """The profile that an image's entry leads to; None if there is none or its attribute is invalid."""
+    """Returns the profile that the attribute HINT of an image's entry names; None if the entry has no such
+    attribute or an invalid one."""
     if not entry.xattrs or not entry.nested or entry.flags & LIVE:
         return None
     value = dict(entry.xattrs).get(HINT, b"")
@@ -128,5 +131,5 @@ def hinted(entry: Entry) -> ObjectRef | None:
 
 
 def without_hint(xattrs: Xattrs) -> Xattrs:
-    """The attributes that are the image's own."""
+    """Returns the attributes without HINT: those of the image itself."""
     return tuple(pair for pair in xattrs if pair[0] != HINT) if xattrs else xattrs

@@ -1,10 +1,10 @@
 """The one walk from a catalog to every object that it leads to.
 
-Check, profiles, pinning, the listing of a cache by image and garbage collection go this way. The walk is pure
-and iterative: the caller supplies the bytes, and may skip some objects. Each object is given once, so that a
-repository in which everything is named twice at each of 40 levels is walked in the time that its few objects
-take. `walk` asks for one object after the other; a caller that reads many side by side uses `leads_to` and
-`Seen` with a queue of its own.
+It is used by checks, profiles, pinning, garbage collection and the listing of a cache by image. The walk is
+pure and iterative: the caller supplies the bytes, and may skip some objects. Each object is given once, so
+that a repository in which everything is named twice at each of 40 levels is walked in the time that its few
+objects take. `walk` asks for one object after the other; a caller that reads many side by side uses
+`leads_to` and `Seen` with a queue of its own.
 """
 
 import enum
@@ -34,7 +34,8 @@ class ObjectKind(enum.StrEnum):
     FILE = "file content"
     """The content of a file that is one object."""
     PACK = "pack"
-    """The contents of several small files. It is given once for each file in it, with the file's slice."""
+    """The contents of several small files. The walk gives a pack once for each file in it, with the file's
+    slice."""
     PROFILE = "profile"
     BUNDLE = "bundle"
     """Copies of objects that a profile names. A bundle has no stored form of its own: `ref.size` counts
@@ -190,8 +191,8 @@ def _below(
 
 
 def _entries(catalog: Catalog, start: int, at: _Path | None) -> Iterator[tuple[Entry, _Path]]:
-    """The entries below one directory of a catalog, each with its path, except directories whose entries the
-    same catalog has."""
+    """Yields the entries below one directory of a catalog, each with its path. A directory in the same
+    catalog is not yielded itself, only the entries below it."""
     # A directory's number is higher than its parent's, so one pass meets them all.
     paths = {start: at}
     for number in range(start, catalog.directories):
@@ -279,7 +280,7 @@ def images(root: ObjectRef, read: Read) -> Iterator[Reached]:
 
 
 def _hanging(folder: Reached, catalog: Catalog) -> tuple[list[Reached], list[Reached]]:
-    """The folders and the images that hang in a folder."""
+    """Returns the folders that hang in a folder, and the images that hang there."""
     folders: list[Reached] = []
     images: list[Reached] = []
     for entry, path in _entries(catalog, 0, folder.at):

@@ -5,7 +5,7 @@ from lazyfs.core.params import FLAT
 
 LAYERS, METADATA = b".layers", b".metadata"
 INTERNAL = frozenset((FLAT, LAYERS, METADATA))
-"""Folders of the parts of images. People know an image by the links that lead to it."""
+"""Folders that hold the parts of images. People do not use these paths, but the links that lead there."""
 
 
 def flat_path(config: Digest) -> str:

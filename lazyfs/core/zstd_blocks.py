@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import zstandard
 
 STEP = 1 << 16
-"""Bytes of a long block, or of many empty ones, that are handed on at a time."""
+"""Most bytes of a long block, or of many empty ones, that are handed on at a time."""
 
 MOST_HEADER = 18
 """Most bytes of a frame header; this many always show the header's own length."""

@@ -1,9 +1,10 @@
-"""Gives packs to images of format version 1, from the objects in the store: no source is read.
+"""Converts images of format version 1, whose small files lie in no packs, from the objects in the store. No
+source is read.
 
-The kept records of a layer name its files in the order of its archive, and the store has their contents. So a
-layer gets the very packs that it would get if it were published again, and an image is merged from its layers
-as when it was published. The result is compared with the published image; an image that would differ stays as
-it is. A published tree (`tar:`, `dir:`) has no records and is published again.
+The kept records of a layer name its files in the order of its archive, and the store has the files' contents.
+So a layer gets the same packs as if it were published again, and an image is merged from its layers as in a
+publish. The result is compared with the published image; if it differs, the image is not converted. A
+published tree (`tar:`, `dir:`) has no records and must be published again.
 """
 
 import stat
@@ -39,9 +40,9 @@ Warn = Callable[[str], None]
 
 def convert(store: Store, keys: Keys, now: Callable[[], datetime], warn: Warn) -> Iterator[tuple[str, bool]]:
     """Converts the images of the committed revision that have an older format, and commits them together once
-    all have been yielded. Yields each name, and True if it is converted.
+    all have been yielded. Yields each name, and True if the image is converted.
 
-    A run that is killed leaves the revision unchanged; the next one finds the packs that it has written.
+    A killed run leaves the revision unchanged; the next run finds the packs that the killed one has written.
     Raises as Edit.
     """
     with Edit(store, keys, now) as edit:
@@ -64,7 +65,8 @@ class Conversion:
         """Path of an image's tree that was met -> True if it has been converted."""
 
     def convert(self, place: str) -> bool:
-        """Converts the image published at a place. Returns False if it has no records or would differ."""
+        """Converts the image published at a place. Returns False if the image has no records, or if the
+        result would differ."""
         try:
             found = resolve(self._tree, place)
             if found.path not in self._flat:
@@ -106,7 +108,8 @@ class Conversion:
         self._edit.put(where, made)
 
     def _records(self, diff_id: Digest) -> list[Record] | None:
-        """The records of a layer with places in packs; None if the repository has no records of it."""
+        """Returns the records of a layer, with places in packs; None if the repository has no records of the
+        layer."""
         if diff_id in self._layers:
             kept = self._resolved(self._layers[diff_id]).node
             entry = kept.catalog.directory(0).find(b"records")
@@ -123,7 +126,7 @@ class Conversion:
         return records
 
     def _packed(self, records: list[Record]) -> list[Record]:
-        """The same records, with the small files in packs."""
+        """Puts the small files of these records into packs; returns the records with the new places."""
         files = self._edit.ingest.layer()
         for one in records:
             if one.kind == Kind.INODE and stat.S_ISREG(one.mode) and one.size:
@@ -135,7 +138,7 @@ class Conversion:
         return records
 
     def _resolved(self, made: Inode) -> ResolvedPath:
-        """A snapshot as a resolved path: it is in the store, but not in the tree yet."""
+        """Returns a snapshot as a resolved path. The snapshot is in the store, but not in the tree yet."""
         assert made.nested is not None
         catalog = self._tree.catalog(made.nested.ref)
         entry = msgspec.structs.replace(

@@ -40,7 +40,8 @@ def image_changes(
     plain: bool,
     bind_points: tuple[str, ...] = (),
 ) -> dict[str, Inode]:
-    """Writes an image's contents and catalogs; returns the links and snapshots to put at paths of the tree.
+    """Writes an image's contents and catalogs; returns paths of the tree -> the link or snapshot to put
+    there.
 
     With `plain` only the image's own files are in the tree; otherwise start-up files and `bind_points` are
     added. Raises BadData for a layer that is damaged or cannot be merged, and the errors of the source.
@@ -71,7 +72,8 @@ def image_changes(
 
 
 def merged(layers: Iterable[tuple[str, list[Record]]], warn: Callable[[str], None]) -> Inode:
-    """Returns the tree of named layers, the lowest first. Raises BadData for one that cannot be merged."""
+    """Merges layers, given as (name, records) from the lowest up; returns the root of the merged tree. Raises
+    BadData for a layer that cannot be merged."""
     merge = Merge(warn)
     for name, records in layers:
         merge.start_layer()
@@ -92,7 +94,8 @@ def metadata(manifest: bytes, config: bytes, created: int, params: Params, inges
 def _layers(
     image: Image, tree: StoredTree, ingest: Ingest, observer: PublishObserver
 ) -> tuple[dict[Digest, list[Record]], list[Digest]]:
-    """Returns the records of every layer by diff_id, and the diff_ids of those that the tree lacked."""
+    """Returns the records of every layer by diff_id, and the diff_ids of the layers that are not in the tree
+    yet."""
     found: dict[Digest, list[Record]] = {}
     fresh: list[Digest] = []
     wanted = []
@@ -128,8 +131,8 @@ def _read(
 def layer_changes(
     image: Image, wanted: Collection[Digest], params: Params, ingest: Ingest, observer: PublishObserver
 ) -> dict[str, Inode]:
-    """Writes the contents of some layers of an image; returns the snapshots to put at their paths. Raises as
-    `image_changes`."""
+    """Writes the contents of the `wanted` layers of an image; returns paths of the tree -> the snapshot to
+    put there. Raises as `image_changes`."""
     numbers = {layer.diff_id: number for number, layer in enumerate(image.layers) if layer.diff_id in wanted}
     read = _read(image, list(numbers.values()), ingest, observer)
     return {layer_path(diff_id): keep(records, params, ingest) for diff_id, records in read.items()}

@@ -40,7 +40,7 @@ class ImageFacts(msgspec.Struct):
     labels: dict[str, str]
     layers: list[LayerFacts]
     platforms: list[str]
-    """The platforms of the index that it was chosen from."""
+    """The platforms in the index from which the image was chosen."""
     entries: int | None = None
     """As published: names in its tree, nested catalogs included."""
     bytes: int | None = None

@@ -18,8 +18,8 @@ class LayerLimits(NamedTuple):
     bytes: int = 1 << 40
     """Expanded bytes, holes of sparse files included."""
     ratio: int = 1100
-    """Expanded bytes per byte of the whole archive, once they exceed `free`. Deflate reaches 1032 on zeros,
-    zstd 15,000, holes any number; real layers stay far below."""
+    """Most expanded bytes per byte of the whole archive; checked once the expanded bytes exceed `free`.
+    Deflate reaches 1032 on zeros, zstd 15,000, holes any number; real layers stay far below."""
     free: int = 4 << 30
 
 
@@ -37,14 +37,15 @@ class Blob(NamedTuple):
 
 
 class Files(Protocol):
-    """Takes the contents of one archive's files, in its order: `store.LayerFiles`, or a directory."""
+    """Takes the contents of one archive's files, in the order of the archive: `store.LayerFiles`, or a
+    directory."""
 
     def add(self, record: Record, read: Read) -> None:
-        """Takes `record.size` bytes from `read`, and sees to the record's content."""
+        """Takes `record.size` bytes from `read`, and sets the record's content now or later."""
         ...
 
     def end(self) -> None:
-        """Is told that the archive has ended."""
+        """Called when the archive has ended."""
         ...
 
 
@@ -60,9 +61,9 @@ def read_layer(
 ) -> list[Record]:
     """Reads an archive to its end and returns its records; the ingest's `finish` sets their contents.
 
-    Digest, size and diff_id are compared as far as they are known. `note` gets one line about the values that
-    records cannot keep of their entries. Raises DigestMismatch or FormatError with the blob's name; the
-    objects stored until then are garbage that no catalog names.
+    Verifies digest, size and diff_id, as far as `blob` has them. Calls `note` with one line if entries have
+    values that records cannot keep. Raises DigestMismatch or FormatError with the blob's name; the objects
+    stored until then are garbage that no catalog names.
     """
     raw = Hashed(parts, advance)
     plain = Hashed(decompressed(_bounded(raw, blob)))
@@ -101,7 +102,7 @@ def read_layer(
 
 
 class Clamps:
-    """Counts the entries with values that a record cannot keep, and shows the first."""
+    """Counts the entries that have values which a record cannot keep, and remembers the first such entry."""
 
     def __init__(self) -> None:
         self._count = 0

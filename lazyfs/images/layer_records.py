@@ -17,7 +17,7 @@ from lazyfs.store.ingest import Ingest
 
 
 def load(tree: StoredTree, diff_id: Digest) -> list[Record] | None:
-    """Returns the records of a layer, or None if this repository does not have it, or has it without
+    """Returns the records of a layer; None if the repository does not have the layer, or only without
     packs."""
     found = tree.find(f"{layer_path(diff_id)}/records")
     if found is None:

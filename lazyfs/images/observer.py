@@ -11,9 +11,10 @@ class PublishObserver:
         """Takes a message for the operator, one line."""
 
     def image(self, name: str, layers: int, size: int) -> None:
-        """Takes note of an image of so many layers, of `size` stored bytes together, which are read next."""
+        """Called before the layers of an image are read: `layers` is their number, `size` their stored bytes
+        together."""
 
     def layer(self, name: str, size: int, *, kept: bool) -> Callable[[int], None]:  # noqa: ARG002
-        """Takes a layer of `size` stored bytes, which is in the store already (`kept`) or about to be read.
-        Returns the function to call with the byte count of each part read."""
+        """Called for a layer of `size` stored bytes that is in the store already (`kept`) or is about to be
+        read. Returns the function to call with the byte count of each part read."""
         return lambda _count: None

@@ -1,7 +1,7 @@
 """Publishing: sources are prepared one by one, put into the tree, and committed as the next revision.
 
 Write order: objects, catalogs, everything flushed, then the signed metadata. A publish that fails or is
-killed leaves the old revision; the next one finds the objects that it has written.
+killed leaves the old revision; the next publish finds the objects that the failed one has written.
 """
 
 from collections.abc import Callable, Iterable
@@ -34,7 +34,7 @@ class PublishOptions:
     bind_points: tuple[str, ...] = ()
     """Directories to add to images beyond the fixed ones, relative to the image's root."""
     inherit_profiles: bool = True
-    """True to give a new image the profile of its repository's last one, as far as it applies."""
+    """True to give a new image the profile of the last image of its repository, as far as it applies."""
     guess_profiles: bool = False
     """True to guess a profile for a new image that inherits none."""
     observer: PublishObserver = field(default_factory=PublishObserver)

@@ -42,8 +42,8 @@ def compare(
 ) -> list[str]:
     """Returns the differences between the image and the one published at `place`, one line each.
 
-    `bind_points`: those that it was published with, beyond the fixed ones. Layers are verified against
-    digest and diff_id as they pass. Catalogs are deterministic, so equal digests mean equal trees. Raises
+    `bind_points`: those beyond the fixed ones with which the image was published. Layers are verified against
+    digest and diff_id as they are read. Catalogs are deterministic, so equal digests mean equal trees. Raises
     the errors of the source.
     """
     problems = []
@@ -90,7 +90,8 @@ def _merged(
     ingest: Ingest,
     bind_points: tuple[str, ...] | None,
 ) -> ObjectRef:
-    """Returns the catalog of the merged image: with start-up files and bind points, or plain (None)."""
+    """Returns the catalog of the merged image. `bind_points`: those to add with the start-up files; None for
+    a plain image, which has neither."""
     merge = Merge()
     for layer in image.layers:
         merge.start_layer()

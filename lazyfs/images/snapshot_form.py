@@ -1,4 +1,5 @@
-"""Snapshots and links as another process is told of them: what hangs in the tree, without its contents."""
+"""Snapshots and links in a form that can be sent to another process: what hangs in the tree, without its
+contents."""
 
 import msgspec
 

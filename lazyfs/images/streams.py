@@ -52,10 +52,11 @@ class Hashed:
 
 
 def decompressed(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """Plain bytes of a gzip (several members), zstd (several frames) or plain stream, told apart by magic.
+    """Yields the plain bytes of a gzip (several members), zstd (several frames) or plain stream, told apart
+    by magic.
 
-    A part of at most PART bytes expands to 1 GiB of gzip at worst, so gzip output is taken in steps. Raises
-    FormatError for a stream that is cut off or damaged.
+    Gzip output is taken in steps, because a part of PART bytes may expand to 1 GiB. Raises FormatError for a
+    stream that is cut off or damaged.
     """
     source = iter(parts)
     head = b""
@@ -77,8 +78,8 @@ def decompressed(parts: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _cut(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """Yields the bytes in pieces of _PIECE at most. At the end of each member or frame the rest of its piece
-    is copied, and a part of 1 MiB may hold 50,000 empty members."""
+    """Yields the bytes in pieces of _PIECE at most. Small pieces keep copying cheap: the end of each member
+    or frame copies the rest of its piece, and a part of 1 MiB may hold 50,000 empty members."""
     for part in parts:
         for start in range(0, len(part), _PIECE):
             yield part[start : start + _PIECE]
@@ -180,7 +181,7 @@ class ExactReader:
         self._position = 0
 
     def read(self, count: int) -> bytes:
-        """`count` bytes, fewer only at the end."""
+        """Returns `count` bytes, fewer only at the end."""
         end = self._position + count
         if end <= len(self._buffer):
             data = self._buffer[self._position : end]

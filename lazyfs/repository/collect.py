@@ -4,9 +4,9 @@ Steps, each of which a killed collector can leave to the next one:
 
 1. Mark the objects that the kept revisions lead to. An object that is missing or cannot be read ends the
    collection here: the objects that it led to are unknown, and a folder that was moved away may come back.
-   Only an operator who knows that it is lost may let the collection go on.
-2. Condemn: list the other objects, as far as they are older than every publisher under way, and commit the
-   list by a conditional write. Publishers that start from now on know it.
+   Only an operator who knows that the object is lost may let the collection go on.
+2. Condemn: list those of the other objects that are older than every publisher under way, and commit the
+   list by a conditional write. Publishers that start from now on know the list.
 3. Wait for the publishers under way at that moment, whose commits may lead to condemned objects.
 4. Mark the revisions that came meanwhile, and commit the rest of the list as the list of deletions. Until
    then a publisher that needs a condemned object takes the list back; from then on it waits for step 5.
@@ -42,16 +42,17 @@ from lazyfs.repository.old_metadata import delete_old_metadata
 from lazyfs.store import Store, StoreError
 
 ROUNDS = 5
-"""Most lists of one collection: a publisher that needs a condemned object takes the list back, and a store
-that is full has room for a short list only."""
+"""Most lists that one collection works through. More than one is needed if a publisher takes a list back, or
+if a full store has room only for a short list."""
 MOST_LISTED = 1 << 20
 FEW_LISTED = 1 << 14
-"""Most objects of a list (32 MiB), and of the list that is written if that one finds no room (0.5 MiB)."""
+"""MOST_LISTED: most objects in a list (32 MiB). FEW_LISTED: most objects in the shorter list (0.5 MiB) that
+is written if the store has no room for the long one."""
 MARGIN = 2.0
 """Seconds by which the times of a listing may be inexact."""
 LEFT = 600.0
-"""Seconds by which a file without a name must be older than every publisher under way to count as left
-behind."""
+"""A file without a name counts as left behind if it is this many seconds older than every publisher under
+way."""
 POLL = 2.0
 
 
@@ -60,7 +61,7 @@ class _Incomplete(Exception):
 
 
 class _TakenBack(Exception):
-    """Ends a change of the state, because the list was changed by another process."""
+    """Abandons a change of the collection's state, because another process has changed the list."""
 
 
 class Collector:
@@ -78,8 +79,8 @@ class Collector:
         monotonic: Callable[[], float] = time.monotonic,
         pause: Callable[[float], object] = time.sleep,
     ) -> None:
-        """`keys`: must have the timestamp's key, which keeps a publisher that is no longer heard of from a
-        late commit. `now`: this machine's clock. `wait`: seconds to wait for publishers under way.
+        """`keys`: must have the timestamp's key: a new timestamp keeps publishers whose leases have expired
+        from committing late. `now`: this machine's clock. `wait`: seconds to wait for publishers under way.
         `despite_missing`: go on although objects are missing, and give up the objects that they led to."""
         self._store = store
         self._keys = keys
@@ -93,7 +94,7 @@ class Collector:
         self._lease: CollectorLease | None = None
         self._marked = Marked(store, self._advance)
         self._kept: set[int] = set()
-        """Numbers of the revisions that were marked, by any of the marks."""
+        """Numbers of all revisions that this run has marked."""
 
     def dry_run(self) -> CollectReport:
         """Returns the report of a collection that would run now; writes nothing. Raises as `run`."""
@@ -107,9 +108,10 @@ class Collector:
         return self._finished()
 
     def run(self) -> CollectReport:
-        """Collects. Raises StoreConflict if another collection is under way, UsageError if the clocks differ
-        or the timestamp's key is missing, StoreError, BadData; no object was deleted unless all of the
-        marking went well. If something is missing, nothing is deleted either: the report says so."""
+        """Collects garbage and returns the report. Deletes only after all kept revisions have been marked. If
+        an object that they lead to is missing and `despite_missing` is not set, deletes nothing; the report
+        says so. Raises StoreConflict if another collection is under way, UsageError if the clocks differ or
+        the timestamp's key is missing, StoreError, BadData."""
         check_clock(self._store, self._now().timestamp(), APART)
         with self._store.spare():
             self._lease = CollectorLease(self._store, monotonic=self._monotonic, pause=self._pause)
@@ -152,7 +154,8 @@ class Collector:
         return not whole
 
     def _mark(self) -> None:
-        """Marks from the revision that is committed now. Raises _Incomplete."""
+        """Marks all objects that the revisions kept now lead to. Raises _Incomplete if one is missing, unless
+        `despite_missing` is set."""
         newest = read_committed(self._store).revision
         while True:
             living = self._living(read_state(self._store))
@@ -176,7 +179,8 @@ class Collector:
             raise _Incomplete
 
     def _list(self) -> list[Digest]:
-        """Lists the objects to condemn."""
+        """Returns the unmarked objects to condemn, MOST_LISTED at most, and counts all of them in the
+        report."""
         horizon = self._horizon(read_state(self._store))
         found: list[Digest] = []
         self._report.garbage = self._report.garbage_bytes = 0
@@ -190,7 +194,7 @@ class Collector:
         return found
 
     def _horizon(self, state: CollectionState) -> float:
-        """Returns the time on the store's clock before which no publisher under way has written an object."""
+        """Returns a time on the store's clock; no publisher under way has written an object before it."""
         now = self._store.now()
         return min([now, *(lease.since for lease in self._living(state))]) - MARGIN
 
@@ -217,8 +221,8 @@ class Collector:
         return change_state(self._store, condemn, self._pause).listed
 
     def _wait_for(self, condemned: ObjectList) -> bool:
-        """Waits until every publisher that may rely on condemned objects has ended. Returns False if one has
-        not ended in time."""
+        """Waits until every publisher that may rely on condemned objects has ended or lost its lease. Returns
+        False if `wait` seconds pass before."""
         end = self._monotonic() + self._wait
         while True:
             state = read_state(self._store)
@@ -237,9 +241,10 @@ class Collector:
         return True
 
     def _keep_out(self, dead: list[str]) -> None:
-        """Makes sure that publishers that were not heard of for too long commit nothing when they wake up. A
-        commit replaces only the timestamp that it has read before, so another timestamp is signed. The
-        publishers' leases go last, so that a collector that is killed here leaves them to the next one."""
+        """Makes sure that publishers whose leases have expired commit nothing when they wake up. `dead`: the
+        tokens of these leases. Signs a new timestamp, because a commit replaces only the timestamp that it
+        has read. Then removes the leases; if this collector is killed before, the next one still finds
+        them."""
         now = self._now()
         left = (read_committed(self._store).proven.timestamp.expires - now) / timedelta(days=1)
         resign(self._store, self._keys, now, left)
@@ -252,8 +257,9 @@ class Collector:
         change_state(self._store, without, self._pause)
 
     def _decide(self, condemned: ObjectList, digests: list[Digest]) -> ObjectList | None:
-        """Commits the list of deletions; None if a publisher has taken the condemned list back, or nothing of
-        it is left."""
+        """Marks again, then commits and returns the final list: the condemned objects that no kept revision
+        leads to. Returns None if a publisher has taken the condemned list back, or if nothing is left to
+        delete."""
         self._mark()
         left = [digest for digest in digests if digest not in self._marked.reached]
         if not left:

@@ -15,15 +15,15 @@ class CollectReport(msgspec.Struct):
     reachable: int = 0
     """Objects that the kept revisions lead to."""
     garbage: int = 0
-    """Objects that are condemned, or with a dry run would be."""
+    """Number of objects that are condemned, or in a dry run would be."""
     garbage_bytes: int = 0
     deleted: int = 0
     waiting_for: int = 0
     """Publishers under way that must end before more can be deleted."""
     left_bytes: int = 0
-    """Bytes deleted of files that killed publishers had left."""
+    """Total size of the deleted files that killed publishers had left."""
     old_metadata: int = 0
-    """Signed files deleted of revisions that are no longer kept."""
+    """Number of signed files that were deleted because their revisions are no longer kept."""
     mostly_dead: MostlyDead = msgspec.field(default_factory=MostlyDead)
     missing: int = 0
     stopped: bool = False

@@ -17,40 +17,43 @@ from lazyfs.store import Store, StoreConflict
 FILE = "collection.json"
 MOST_LEASES = 4096
 RETRIES = 30
-"""Attempts at a conditional write. An attempt fails only if another process has got its own change in."""
+"""Attempts at a conditional write. An attempt fails only if another process has changed the state
+meanwhile."""
 
 
 class Lease(msgspec.Struct, frozen=True):
-    """The statement of a process that it is under way. All times are the store's."""
+    """States that a process is under way. All times are on the store's clock."""
 
     token: str
     since: float
     until: float
-    """The moment from which it counts as dead, unless it is renewed before."""
+    """The time at which the lease expires, unless it is renewed before."""
     revision: int = 0
-    """For a publisher: the newest revision when it began. The publisher may start from this one or a newer
-    one."""
+    """For a publisher: number of the newest revision when the lease began. The publisher starts from this
+    revision or from a newer one."""
 
 
 class ObjectList(msgspec.Struct, frozen=True):
     """The objects that a collection is about to delete."""
 
     collection: str
-    """A random name of the collection. It stays the same when deletion begins with another file."""
+    """A random name of the collection. The name stays the same when the list of deletions replaces the
+    condemned list."""
     name: str
-    """The file under metadata/ that lists them."""
+    """Name of the file under metadata/ that lists the objects."""
     digest: str
     """SHA-256 of that file, in hex."""
     objects: int
     waits_for: tuple[str, ...]
-    """The leases that began before the list was known: nothing is deleted before they are over."""
+    """Tokens of the leases that began before the list was known. Nothing is deleted until these leases are
+    over."""
     deleting: bool = False
-    """False while the objects are condemned: all are there, and a publisher that needs one takes the list
-    back. True once they may be gone."""
+    """False while the objects are only condemned: none is deleted yet, and a publisher that needs one takes
+    the list back. True once some may be deleted."""
 
 
 class CollectionState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The content of the file."""
+    """The content of the state's file."""
 
     leases: tuple[Lease, ...] = ()
     collector: Lease | None = None
@@ -65,7 +68,7 @@ class CollectionState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.listed is not None and self.listed.collection == listed.collection
 
     def with_lease(self, lease: Lease) -> "CollectionState":
-        """Returns the state with this lease, in place of an older one of its token."""
+        """Returns the state with this lease added; it replaces an older lease of the same token."""
         others = self.without_lease(lease.token).leases
         return msgspec.structs.replace(self, leases=(*others, lease))
 
@@ -92,9 +95,9 @@ def change_state(
     change: Callable[[CollectionState], CollectionState],
     pause: Callable[[float], object] = time.sleep,
 ) -> CollectionState:
-    """Replaces the state by the result of `change`, which is called again if another process was faster;
-    returns the new state. Raises StoreConflict if that happens too often, FormatError, StoreError, and the
-    exceptions of `change`."""
+    """Replaces the state by the result of `change` and returns the new state. Calls `change` again, on the
+    newer state, if another process has changed the state meanwhile. Raises StoreConflict if that happens too
+    often, FormatError, StoreError, and the exceptions of `change`."""
     for attempt in range(RETRIES):
         with store.exclusive():
             encoded = store.read_metadata(FILE)
@@ -113,8 +116,9 @@ def change_state(
 
 
 def check_clock(store: Store, machine: float, most: float) -> float:
-    """Returns the store's time. Raises UsageError if this machine's clock is further from it than `most`
-    seconds: one of the two is wrong, and revisions would be kept too long or not long enough."""
+    """Returns the store's time. Raises UsageError if it differs from `machine`, this machine's time, by more
+    than `most` seconds: one of the clocks is wrong, and revisions would be kept too long or not long
+    enough."""
     now = store.now()
     if abs(machine - now) > most:
         raise UsageError(

@@ -14,7 +14,7 @@ from lazyfs.store import Store, StoreConflict
 log = logging.getLogger(__name__)
 
 LENGTH = 600.0
-"""Seconds that the lease lives without being renewed: no request to a store takes nearly as long."""
+"""Seconds after which the lease expires unless it is renewed. No request to a store takes nearly as long."""
 
 
 class CollectorLost(StoreConflict):
@@ -22,7 +22,7 @@ class CollectorLost(StoreConflict):
 
 
 class CollectorLease:
-    """The right to delete. Belongs to one thread."""
+    """The right to delete objects of a store; one process at a time has it. To be used by one thread."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class CollectorLease:
         monotonic: Callable[[], float] = time.monotonic,
         pause: Callable[[float], object] = time.sleep,
     ) -> None:
-        """Raises StoreConflict if another collector is under way, StoreError."""
+        """Takes the lease. Raises StoreConflict if another collector is under way, StoreError."""
         self._store = store
         self._monotonic = monotonic
         self._pause = pause
@@ -58,7 +58,7 @@ class CollectorLease:
         self._renewed = self._monotonic()
 
     def keep_alive(self) -> None:
-        """Renews the lease if a third of its length has passed. Raises CollectorLost if it is over."""
+        """Renews the lease if a third of its length has passed. Raises CollectorLost if it has expired."""
         if self._monotonic() - self._renewed > LENGTH / 3:
             self._set(first=False)
 

@@ -29,14 +29,15 @@ from lazyfs.repository.stored_history import emitter, read_history, write_histor
 from lazyfs.store import Store, StoreConflict
 
 TIMESTAMP_DAYS = 7
-"""Days that clients advance without a renewed timestamp, and so the longest time that an attacker between
-them and the origin can hide new revisions. `lazyfs repo resign` renews it, once a day, from cron or CI."""
+"""Days until the timestamp expires. An attacker between clients and the origin can hide new revisions for
+this long at most. `lazyfs repo resign` renews the timestamp; run it once a day, from cron or CI."""
 
 PUBLISHER_DAYS = 365
 """Days until targets and snapshot expire. Every publish renews them, and resign does once half has passed."""
 
 RETRIES = 5
-"""Attempts at a commit: a renewal of the expiry, or a name that is given, may be faster each time."""
+"""Attempts at a commit. Each fails if another process commits first, even if that only renews the expiry or
+names a revision."""
 
 _S = TypeVar("_S", Root, Snapshot, Targets, Timestamp)
 
@@ -54,14 +55,14 @@ def commit_revision(
     lease: PublisherLease | None = None,
     params: Params | None = None,
 ) -> Revision:
-    """Makes `root` the next revision, after everything put into the store is on stable storage.
+    """Commits `root` as the next revision, after everything put into the store is on stable storage.
 
-    `changes`, `restored`: fields of its entry in the history. `lease`: the lease of the publisher who put the
-    objects. `params`: new format parameters; by default those of the revision before.
+    `changes`, `restored`: fields of the new revision's entry in the history. `lease`: the lease of the
+    publisher who put the objects. `params`: new format parameters; by default those of the revision before.
 
-    Raises StoreConflict if the committed revision is no longer `expected_revision` or another publisher holds
-    the store (nothing was changed), LeaseLost, UsageError if a key is missing or the root catalog is not in
-    the store.
+    Raises StoreConflict if the committed revision is no longer `expected_revision`, or if another publisher
+    holds the store (nothing was changed). Raises LeaseLost, and UsageError if a key is missing or the root
+    catalog is not in the store.
     """
 
     def next_revision(old: Revision) -> Revision:
@@ -90,8 +91,8 @@ def replace_revision(
     timestamp_days: float = TIMESTAMP_DAYS,
     lease: PublisherLease | None = None,
 ) -> Revision:
-    """Signs and commits the revision that `change` makes of the committed one; `change` is called again if
-    another publisher was faster. Raises the exceptions of `change`, and as `commit_revision`."""
+    """Passes the committed revision to `change`; signs, commits and returns the result. Calls `change` again
+    if another publisher commits first. Raises the exceptions of `change`, and as `commit_revision`."""
     for _ in range(RETRIES):
         committed = read_committed(store)
         revision = change(committed.revision)
@@ -157,7 +158,8 @@ def write_timestamp(
     now: datetime,
     days: float,
 ) -> datetime:
-    """Signs and writes the timestamp that names this snapshot; returns the moment it expires."""
+    """Signs and writes the timestamp that names this snapshot; returns the time at which the timestamp
+    expires."""
     expires = _in_days(now, days)
     own = before.timestamp.version + 1 if before else 1
     meta = MetaFile.from_data(version, snapshot, ["sha256"])

@@ -1,5 +1,6 @@
-"""The names under metadata/ at which the shards of a plan leave what they have converted, until it is
-committed. They hold the plan's lease in their name: a collection deletes those of leases that are over."""
+"""Names of the files under metadata/ in which the shards of a plan leave their converted images until the
+plan is committed. Each name holds the token of the plan's lease: once the lease is over, a collection deletes
+the files."""
 
 import re
 
@@ -8,11 +9,12 @@ _NAME = re.compile(rf"{PREFIX}([0-9a-f]{{32}})-(\d{{1,6}})\.(image|layers|failed
 
 
 def conversion_file(token: str, number: int, kind: str) -> str:
-    """Returns the name for an image of the plan with this lease. `kind`: image, layers or failed."""
+    """Returns the name of the file for image `number` of the plan with lease `token`. `kind`: image, layers
+    or failed."""
     return f"{PREFIX}{token}-{number}.{kind}.json"
 
 
 def lease_of(name: str) -> str | None:
-    """Returns the lease of a file of this kind, None for another file."""
+    """Returns the token of the lease in the name of such a file; None for any other name."""
     found = _NAME.fullmatch(name)
     return found[1] if found else None

@@ -21,9 +21,11 @@ class Difference(NamedTuple):
     """`added`, `removed` or `changed`."""
     path: bytes
     fields: tuple[str, ...]
-    """The changed ones of type, mode, uid, gid, mtime, size, content, target, device and xattrs."""
+    """The attributes that changed, out of type, mode, uid, gid, mtime, size, content, target, device and
+    xattrs."""
     same_below: bytes | None = None
-    """A path below which are the same differences as below this one; they are not given again."""
+    """Another path, already reported, below which the differences are the same. They are not repeated for
+    this path."""
 
 
 class ResolvedPath(NamedTuple):
@@ -36,8 +38,8 @@ class ResolvedPath(NamedTuple):
 
 
 def resolve(tree: StoredTree, path: str) -> ResolvedPath:
-    """Follows the links at a path of the repository, such as an image's name. Raises UsageError if the path
-    leads nowhere."""
+    """Returns the node that a path of the repository, such as an image's name, leads to; links are followed.
+    Raises UsageError if the path leads nowhere."""
     for _ in range(MAX_LINKS):
         found = tree.find(path)
         if found is None:
@@ -55,11 +57,12 @@ def resolve(tree: StoredTree, path: str) -> ResolvedPath:
 
 
 def diff(old: ResolvedPath, new: ResolvedPath) -> Iterator[Difference]:
-    """Yields the differences between `old` and `new`, directory by directory, in each sorted by name.
+    """Yields the differences between `old` and `new`, directory by directory, sorted by name in each
+    directory.
 
-    Everything below a directory that was added or removed is a difference of its own. Two catalogs that were
-    compared before, at another path, are not compared again: one difference says below which path the same
-    ones were found. So a tree that names everything twice at each of 40 levels has a short answer.
+    Everything below a directory that was added or removed is a difference of its own. If two catalogs were
+    compared before, at another path, they are not compared again: a single difference names the other path in
+    `same_below`. So the answer is short even for a tree that names everything twice at each of 40 levels.
     """
     fields = _fields(old.node.entry, new.node.entry)
     if fields:
@@ -77,24 +80,26 @@ class _Side(NamedTuple):
 
 
 class _Pair(NamedTuple):
-    """Two directories at one path; None where there is none."""
+    """The directories at one path in the old and the new tree; None for a tree that has no directory
+    there."""
 
     old: _Side | None
     new: _Side | None
 
     @property
     def key(self) -> tuple[object, ...]:
-        """A key that is equal for the same two directories of the same catalogs."""
+        """The identity of the pair: which two directories of which catalogs it compares."""
         return tuple(side and (side.catalog, side.node.number) for side in self)
 
     @property
     def crosses(self) -> bool:
-        """True if one of them is the top of a nested catalog: only those can be met again."""
+        """True if one of the directories is the top of a nested catalog: only such a pair can recur at
+        another path."""
         return any(side and side.node.entry.nested for side in self)
 
     @property
     def same(self) -> bool:
-        """True if both are one catalog."""
+        """True if both directories are the top of the same nested catalog."""
         return bool(self.old and self.new and self.old.node.entry.nested and self.key[0] == self.key[1])
 
 
@@ -109,12 +114,12 @@ class _Level(NamedTuple):
 
 
 class _Comparison:
-    """One walk over two trees, without recursion: catalogs may lie in one another thousands deep."""
+    """One walk over two trees, without recursion: catalogs may be nested thousands deep."""
 
     def __init__(self) -> None:
         self._found = 0
         self._compared: dict[tuple[object, ...], tuple[bytes, bool]] = {}
-        """Two directories -> the path at which they were compared first, and True if they differed."""
+        """Key of a pair -> the path at which the pair was compared, and True if the directories differed."""
 
     def walk(self, pair: _Pair, path: bytes) -> Iterator[Difference]:
         if pair.same:
@@ -187,6 +192,7 @@ def _fields(old: Entry, new: Entry) -> tuple[str, ...]:
 
 
 def _content(entry: Entry) -> tuple[bytes, int]:
-    """The identity of an entry's content. It does not depend on the pack that holds a small file."""
+    """Returns the identity of an entry's content, which does not depend on the pack that holds a small
+    file."""
     packed = entry.pack_number >= 0
     return entry.content_id if entry.is_file else entry.content, 0 if packed else entry.detail

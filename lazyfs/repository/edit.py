@@ -19,7 +19,8 @@ from lazyfs.store import Store, StoreConflict, reader
 from lazyfs.store.ingest import Ingest
 
 REBASES = 5
-"""Most times that an overtaken commit is made again, on the newer revision of the other publisher."""
+"""Most times that a commit is repeated because another publisher was first; it then starts from the newer
+revision."""
 
 
 class EditResult(NamedTuple):
@@ -28,18 +29,18 @@ class EditResult(NamedTuple):
     revision: Revision
     """The revision that has the changes."""
     changed: bool
-    """False if the tree had them already and no revision was made."""
+    """False if the tree had the changes already, so that no revision was made."""
 
 
 class Edit:
     """Collects changes of the tree and commits them together. Use as a context manager.
 
-    The objects that a change leads to are written through `ingest`, or into `objects`, before the commit. A
-    lease protects the objects that are found there from collections until the edit ends. Changes are kept as
-    operations on paths: when another publisher commits first, they are applied to its revision. After a
-    commit the edit goes on from the new revision. An exception that leaves the block drops the objects that
-    have no name in the store yet; the committed revision is unchanged. LeaseLost takes the place of NotFound
-    if the edit has outlived its lease.
+    Before the commit, write the objects that a change leads to through `ingest`, or into `objects`. If these
+    find an object in the store already, a lease protects it from collections until the edit ends. Changes are
+    kept as operations on paths: when another publisher commits first, they are applied to its revision. After
+    a commit the edit goes on from the new revision. An exception that leaves the block drops the objects that
+    have no name in the store yet; the committed revision is unchanged. If the lease is over, a NotFound is
+    replaced by LeaseLost.
     """
 
     def __init__(
@@ -52,9 +53,10 @@ class Edit:
         workers: int | None = None,
         lease: PublisherLease | None = None,
     ) -> None:
-        """`now`: this machine's clock. `level`: of zstd's compression. `workers`: threads that hash and
-        compress. `lease`: a lease that the caller has taken and ends, in place of the edit's own. Raises as
-        `read_revision`, and as PublisherLease, and UsageError for a repository of an older format version."""
+        """`now`: this machine's clock. `level`: of zstd's compression. `workers`: number of threads that hash
+        and compress. `lease`: a lease to use in place of the edit's own; the caller has taken it and ends it.
+        Raises as `read_revision`, and as PublisherLease, and UsageError for a repository of an older format
+        version."""
         self._store = store
         self._keys = keys
         self._now = now
@@ -103,15 +105,16 @@ class Edit:
         self._changes.append(lambda live: live.remove(path))
 
     def apply(self, change: Callable[[LiveTree], object]) -> None:
-        """Takes a change of the caller's own, such as `removal.remove_images`. `commit` makes it, and makes
-        it again after each other publisher who was faster."""
+        """Adds a function that changes the tree, such as `removal.remove_images`. `commit` calls it, and
+        calls it again each time another publisher commits first."""
         self._changes.append(change)
 
     def commit(self) -> EditResult:
-        """Makes the changes the next revision, or none if the tree has them already.
+        """Commits the changes as the next revision, or makes none if the tree has them already.
 
-        Raises StoreConflict if other publishers were first too often or one holds the store, UsageError for a
-        change that the tree cannot take, StoreError. The committed revision is then unchanged.
+        Raises StoreConflict if other publishers were first too often or one of them holds the store,
+        UsageError for a change that the tree cannot take, StoreError. After an error the committed revision
+        is unchanged.
         """
         self.ingest.finish()
         rebases = 0

@@ -24,7 +24,7 @@ from lazyfs.store import Store
 def upgrade(store: Store, keys: Keys, now: datetime, days: float = TIMESTAMP_DAYS) -> Revision | None:
     """Commits a revision with the newest format version; returns None if the repository has it already.
 
-    Clients that do not know the version keep the revision before and say why. Raises as `commit_revision`.
+    Clients that do not know the version stay at the revision before and say why. Raises as `commit_revision`.
     """
     old = read_revision(store)
     if not old.params.is_older:
@@ -53,7 +53,8 @@ def older_images(tree: StoredTree) -> Iterator[str]:
 
 
 def _shown(tree: StoredTree, path: str, node: TreeNode) -> Iterator[tuple[str, TreeNode]]:
-    """Yields the names in a folder at which people publish: those without a dot in front."""
+    """Yields the path and node of each name in a folder, except names that begin with a dot: nobody publishes
+    at these."""
     for entry in tree.entries(node):
         if not entry.name.startswith(b"."):
             name = entry.name.decode(errors="surrogateescape")
@@ -61,7 +62,7 @@ def _shown(tree: StoredTree, path: str, node: TreeNode) -> Iterator[tuple[str, T
 
 
 def _version(tree: StoredTree, path: str, node: TreeNode) -> int:
-    """The version of the catalogs of an image, whose name may be a link, or of a published tree."""
+    """Returns the catalog version of an image or of a published tree. The image's name may be a link."""
     if stat.S_ISLNK(node.entry.mode):
         try:
             node = resolve(tree, path).node

@@ -38,10 +38,11 @@ def find_past(store: Store, newest: Revision, text: str) -> PastRevision:
 def keep(
     store: Store, keys: Keys, name: str, wanted: str | None, now: Callable[[], datetime]
 ) -> PastRevision:
-    """Gives a revision a name, which keeps it until it is released. `wanted`: its number, date or name; None
-    for the newest. A name that is there already moves. The tree and the revision's number stay as they are.
+    """Gives a revision a name; the revision is then kept until the name is released. `wanted`: the revision's
+    number, date or present name; None for the newest. If the name is in use, it moves to this revision. The
+    tree and number of the newest revision do not change.
 
-    Raises UsageError if the revision is not whole in the store any more, or there are too many names.
+    Raises UsageError if objects of the revision are missing from the store, or if there are too many names.
     """
     check_name(name)
     lease = PublisherLease(store, now)
@@ -64,7 +65,7 @@ def keep(
 
 
 def release(store: Store, keys: Keys, name: str, now: Callable[[], datetime]) -> None:
-    """Takes a name away: its revision is kept only as long as any other. Raises UsageError if there is no
+    """Removes a name: its revision is then kept only as long as any other. Raises UsageError if there is no
     such name."""
     lease = PublisherLease(store, now)
 
@@ -97,9 +98,9 @@ def _amend(
 
 
 def check_whole(store: Store, lease: PublisherLease, past: PastRevision, newest: Revision) -> None:
-    """Makes sure that everything that an older revision leads to is in the store, and stays there as long as
-    the lease. Objects that the newest revision leads to as well are passed over. Raises UsageError if
-    something is missing."""
+    """Makes sure that the store has every object that an older revision leads to, and keeps it until the
+    lease ends. Skips objects that the newest revision leads to as well. Raises UsageError if an object is
+    missing."""
     objects, read, seen = LeasedObjects(store, lease), reader(store), Seen()
     waiting = [catalog_at(newest.root)]
     seen.first(waiting[0])

@@ -1,4 +1,4 @@
-"""An image of a stored tree, found by any name that the name rule knows."""
+"""Finds the image that a name means in a stored tree."""
 
 from lazyfs.core.errors import UsageError
 from lazyfs.core.image_names import candidates, full_name, similar
@@ -6,9 +6,10 @@ from lazyfs.repository.stored_tree import StoredTree
 
 
 def find_place(tree: StoredTree, name: str) -> str:
-    """Returns the path of the tree that a name means; the empty name means the tree's root.
+    """Returns the path in `tree` of the image that a name means; the empty name means the tree's root.
 
-    Raises UsageError if there is no such image, with similar names, and if the name means several images.
+    Raises UsageError if there is no such image (the message lists similar names), or if the name means
+    several images.
     """
     name = name.strip("/")
     if not name:

@@ -18,18 +18,19 @@ class KeptRevision(NamedTuple):
 
     past: PastRevision
     history: ObjectRef | None
-    """The head of the history that it was signed with."""
+    """The head of the history as it was when this revision was signed."""
     until: float | None
-    """Seconds since 1970 until which it is kept at least, counted from its replacement; None: without end,
-    because it is the newest or has a name."""
+    """The revision is kept at least until this time (seconds since 1970), which is counted from its
+    replacement. None: it is kept without end, because it is the newest or has a name."""
     names: tuple[str, ...]
 
 
 def kept_revisions(
     store: Store, newest: Revision, now: float, under_way: int | None = None
 ) -> list[KeptRevision]:
-    """Returns the newest revision, those replaced at most `keep_days` ago, those that publishers under way
-    may have started from (number `under_way` and newer), and those with names; newest first.
+    """Returns the revisions to keep, newest first: the newest one, those replaced at most `keep_days` ago,
+    those with names, and `under_way` and all after it, because publishers under way may have started from
+    these.
 
     Raises UsageError if the history does not go back to all of them, and the errors of reading it.
     """
@@ -64,7 +65,8 @@ def _named(history: History, number: int, names: tuple[str, ...], read: Read) ->
 
 
 def _check_whole(first: PastRevision | None, newest: Revision, now: float) -> None:
-    """Raises UsageError if there were revisions before the first one of the history that must be kept."""
+    """Raises UsageError if a revision that must be kept is older than `first`, the oldest one in the
+    history."""
     if first is None or first.number == 1:
         return
     until = first.time + newest.params.keep_days * DAY

@@ -35,8 +35,8 @@ class Keys:
         return [self._signers[keyid] for keyid in root.roles[role].keyids if keyid in self._signers]
 
     def require(self, root: Root, role: str, where: str) -> list[CryptoSigner]:
-        """As `signers`. Raises UsageError if they are fewer than the role demands; `where` is the option that
-        names their directory."""
+        """As `signers`, but raises UsageError if there are fewer keys than the role demands. `where`: the
+        option that names the keys' directory, for the message."""
         found, threshold = self.signers(root, role), root.roles[role].threshold
         if len(found) < threshold:
             raise UsageError(

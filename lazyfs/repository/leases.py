@@ -1,10 +1,10 @@
 """The lease of a publisher: while it lives, no collection deletes the objects that the publisher has found in
 the store.
 
-A publisher passes over objects that are there already, and so relies on them before a revision leads to them.
-A collection therefore waits for every lease that was taken before its list was known. A publisher that takes
-its lease later knows the list. If it needs one of the objects, it takes the list back; once deletion has
-begun, it waits for its end and stores the object again.
+A publisher does not store objects again that are there already, and so relies on them before a revision leads
+to them. A collection therefore waits for every lease that was taken before its list was known. A publisher
+that takes its lease later knows the list. If it needs a listed object, it takes the list back. If deletion
+has begun, it waits until the deletion is over and stores the object again.
 """
 
 import logging
@@ -36,10 +36,10 @@ from lazyfs.store import ObjectSink, Store, StoreConflict
 log = logging.getLogger(__name__)
 
 LENGTH = 3600.0
-"""Seconds that a lease lives without being renewed. A publisher renews it as it goes; a registry that makes
-it wait does so for half an hour at most."""
+"""Seconds after which a lease expires unless it is renewed. A publisher renews its lease as it goes; a
+registry holds a publisher up for half an hour at most."""
 APART = 300.0
-"""Seconds by which the clocks of machine and store may differ."""
+"""Most seconds by which the clocks of machine and store may differ."""
 PATIENCE = 600.0
 """Seconds that a publisher waits for the end of a deletion: a million objects take a few minutes."""
 
@@ -89,7 +89,8 @@ class PublisherLease:
         return state.with_lease(lease)
 
     def _read_listed(self, state: CollectionState) -> tuple[ObjectList | None, frozenset[Digest]]:
-        """The list that is known when the lease begins."""
+        """Returns the list that is known when the lease begins, and its objects; None and no objects if there
+        is none."""
         known = state.listed
         while known is not None and state.listed is not None and state.lists(known):
             digests = read_list(self._store, state.listed)
@@ -104,7 +105,8 @@ class PublisherLease:
         return None, frozenset()
 
     def renew(self) -> CollectionState:
-        """Makes the lease last its full length from now on. Raises LeaseLost if it is over."""
+        """Renews the lease for its full length from now on and returns the new state. Raises LeaseLost if the
+        lease is over."""
 
         def renewed(state: CollectionState) -> CollectionState:
             lease, now = self._living(state), self._store.now()
@@ -148,10 +150,10 @@ class PublisherLease:
             log.warning("the store keeps the lease of this publisher for %.0f s: %s", self._length, error)
 
     def rely_on(self, digest: Digest) -> None:
-        """Makes sure that the publisher may rely on this object: if the store has it now, it stays as long as
-        the lease.
+        """Makes sure that the publisher may rely on this object: if the store has it when this returns, it
+        stays until the lease ends.
 
-        Raises StoreConflict if a collection that is deleting it does not end in time, and as `renew`.
+        Raises StoreConflict if a collection that is deleting the object does not end in time, and as `renew`.
         """
         self.keep_alive()
         if digest in self._digests:
@@ -160,7 +162,9 @@ class PublisherLease:
                     self._take_back()
 
     def _take_back(self) -> None:
-        """Takes the known list back, or waits until it has been deleted."""
+        """Withdraws the list of condemned objects that was read when this lease began. If its deletion has
+        begun, waits until the collection ends, or finishes it if its collector has died. Raises StoreConflict
+        after PATIENCE seconds, and as `renew`."""
         assert self._listed is not None
         mine = self._listed
         end = self._monotonic() + PATIENCE
@@ -182,7 +186,7 @@ class PublisherLease:
             self._pause(0.5)
 
     def _finish(self, listed: ObjectList) -> None:
-        """Deletes the rest of the list of a collection that was killed."""
+        """Deletes the remaining objects of a list whose collector has died."""
         try:
             collector = CollectorLease(self._store, monotonic=self._monotonic, pause=self._pause)
         except StoreConflict:
@@ -194,14 +198,14 @@ class PublisherLease:
 
 
 def _without(state: CollectionState, listed: ObjectList) -> CollectionState:
-    """The state without this list, unless deletion has begun."""
+    """Returns the state without this list, or unchanged if deletion has begun."""
     if state.listed is None or not state.lists(listed) or state.listed.deleting:
         return state
     return msgspec.structs.replace(state, listed=None)
 
 
 class LeasedObjects:
-    """A store's objects for the publisher of a lease: an object that `has` finds stays until the lease
+    """The objects of a store, for a publisher with a lease: an object that `has` finds stays until the lease
     ends."""
 
     def __init__(self, store: ObjectSink, lease: PublisherLease) -> None:

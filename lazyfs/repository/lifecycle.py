@@ -34,8 +34,8 @@ from lazyfs.repository.stored_history import first_entry, write_history
 from lazyfs.store import Store, create_store, find_store
 
 ROOT_DAYS = 3650
-"""Days until the root expires. Its keys lie in a safe and have no other use: a yearly date would stop a site
-in the year in which the safe is forgotten."""
+"""Days until the root expires. The root keys lie in a safe and are rarely used: if the root expired each
+year, a site would stop in the year in which nobody thought of the safe."""
 
 
 _NO_CATALOG = ObjectRef(EMPTY, 0)
@@ -59,7 +59,8 @@ class RenewedExpiry:
     expires: datetime
     """The timestamp's expiry."""
     publisher_expires: datetime
-    """The earlier expiry of targets and snapshot: only a machine with the publisher's key renews these."""
+    """The expiry of targets or of snapshot, whichever is earlier. Only a machine with the publisher's key
+    renews them."""
 
 
 def init(
@@ -74,9 +75,11 @@ def init(
     params: Params | None = None,
     timestamp_days: float = TIMESTAMP_DAYS,
 ) -> NewRepository:
-    """Makes keys and a first, empty revision in the store at `location`, which may exist and be empty.
+    """Makes keys and a first, empty revision in the store at `location`; the store is made if it is missing,
+    and must not hold a repository.
 
-    Raises UsageError for an invalid name, keys under the store, and existing keys or repositories.
+    Raises UsageError for an invalid name, a root threshold outside 1 to `root_count`, keys under the store,
+    and existing keys or repositories.
     """
     directory = keys or key_files.default_directory(key_files.check_repository_name(name))
     root_directory = root_keys or directory
@@ -104,8 +107,8 @@ def begin(
     now: datetime,
     timestamp_days: float = TIMESTAMP_DAYS,
 ) -> tuple[bytes, Revision]:
-    """Writes the first root and an empty first revision into an empty store; returns both. Only the name,
-    number, time and parameters of `new` count."""
+    """Writes the first root and an empty first revision into an empty store; returns the root's file and the
+    revision. Uses only the name, number, time and parameters of `new`."""
     root = Root(
         1,
         expires=(now + timedelta(days=ROOT_DAYS)).replace(microsecond=0),
@@ -132,8 +135,8 @@ def begin(
 
 
 def resign(store: Store, keys: Keys, now: datetime, days: float = TIMESTAMP_DAYS) -> RenewedExpiry:
-    """Renews the timestamp's expiry. Renews that of targets and snapshot too once half of it has passed, if
-    `keys` has their key. Raises UsageError if `keys` lacks the timestamp's key."""
+    """Renews the expiry of the timestamp. If `keys` has the publisher's key, renews the expiry of targets and
+    snapshot too once half of their time has passed. Raises UsageError if `keys` lacks the timestamp's key."""
     with store.exclusive():
         committed = read_committed(store)
         root, proven = committed.state.root, committed.proven
@@ -162,12 +165,13 @@ def rotate(
     now: datetime,
     days: float = TIMESTAMP_DAYS,
 ) -> list[str]:
-    """Replaces all keys of ROOT, TARGETS (and SNAPSHOT with it) or TIMESTAMP through a new root.
+    """Replaces all keys of `role` by means of a new root. `role`: ROOT, TIMESTAMP, or TARGETS, which includes
+    SNAPSHOT.
 
-    `make` returns the new keys, on disk already; it is called after all other checks. `keys` holds the
-    present root keys and the keys of the roles that stay. The committed revision is signed again at once, so
-    that clients find the new root without its metadata for a moment only. Returns the ids of the keys that no
-    role uses any more. Raises UsageError.
+    `make` writes the new keys to disk and returns them; it is called after the old keys have been checked.
+    `keys` holds the present root keys and the keys of the roles that stay. The committed revision is signed
+    again at once, so clients see the new root with the old signatures only for a moment. Returns the ids of
+    the keys that no role uses any more. Raises UsageError.
     """
     with store.exclusive():
         committed = read_committed(store)

@@ -38,13 +38,14 @@ class LiveTree:
         """Hangs a link, or a snapshot (an inode with `nested`), at a path; missing folders on the way are
         made.
 
-        A snapshot that hangs there already keeps its profile unless the new one has another. Raises
-        UsageError if the path leads through a link or snapshot, or is a folder.
+        If a snapshot with a profile hangs there already, the new one gets this profile unless it has its own.
+        Raises UsageError if the path leads through a link or snapshot, or if a folder is there.
         """
         self._hang(path, inode, _with_profile)
 
     def _hang(self, path: str, inode: Inode, merged: Callable[[Inode, Inode], Inode]) -> None:
-        """Hangs an inode at a path; `merged` makes it of what hangs there and the new one."""
+        """Hangs an inode at a path. If an inode hangs there already, hangs `merged(old, new)` in its
+        place."""
         *parents, name = _parts(path)
         folder, above = self._root, [self._root]
         for position, part in enumerate(parents):
@@ -69,7 +70,8 @@ class LiveTree:
             changed.changed = True
 
     def hint(self, path: str, catalog: ObjectRef, profile: tuple[bytes, bytes]) -> None:
-        """Adds the attribute `profile` to the snapshot at a path; `catalog` is the catalog it was made for.
+        """Adds the attribute `profile` to the snapshot at a path. `catalog`: the catalog that the profile was
+        made for.
 
         Raises UsageError if no snapshot hangs there, or if the snapshot has another catalog.
         """
@@ -85,7 +87,8 @@ class LiveTree:
         self.put(path, profiled)
 
     def drop_hint(self, path: str) -> None:
-        """Takes the profile of the snapshot at a path away, if one hangs there and has a profile."""
+        """Removes the profile of the snapshot at a path. Does nothing if no snapshot hangs there or it has no
+        profile."""
         hanging = self.get(path)
         if hanging is not None and hanging.nested:
             bare = _copy(hanging)
@@ -120,7 +123,7 @@ class LiveTree:
         return here if isinstance(here, Inode) else None
 
     def hanging(self, passed_over: Collection[bytes] = ()) -> Iterator[tuple[str, Inode]]:
-        """Yields every link and snapshot with its path; `passed_over`: folders of the top."""
+        """Yields every link and snapshot with its path. `passed_over`: names of top folders to skip."""
         stack = [("", self._root)]
         while stack:
             path, folder = stack.pop()
@@ -147,7 +150,8 @@ class LiveTree:
             return None
 
     def write(self, ingest: Ingest) -> ObjectRef:
-        """Writes the catalogs of changed folders, inner ones first, and returns the root catalog's name."""
+        """Writes the catalogs of changed folders, inner ones first, and returns the reference of the root
+        catalog."""
         if not self._root.changed:
             return self._ref
         order = [self._root]
@@ -170,7 +174,7 @@ class LiveTree:
         return self._ref
 
     def _child(self, folder: _Folder, name: bytes) -> "Inode | _Folder | None":
-        """Returns the child, opened if it is a folder, or None."""
+        """Returns the child of this name, opened if it is a folder; None if there is none."""
         child = folder.inner.get(name)
         if isinstance(child, Inode) and child.nested and child.nested.live:
             child = folder.inner[name] = self._open(child, child.nested.ref)

@@ -17,12 +17,12 @@ WORKERS = 8
 AHEAD = 64
 MOST_PROBLEMS = 100
 _PIECE = 1024
-"""Bytes by which the use of a pack is counted."""
+"""The use of a pack is counted in pieces of this many bytes."""
 
 
 class MostlyDead(msgspec.Struct):
-    """The packs that are kept for a small part of their content. They are never packed again: a pack goes
-    with the last image that needs one of its files."""
+    """Packs in which kept revisions use less than half of the bytes. Packs are never rewritten: a pack is
+    deleted once no image needs any of its files."""
 
     packs: int = 0
     bytes: int = 0
@@ -34,12 +34,12 @@ class MostlyDead(msgspec.Struct):
 class Marked:
     """The objects reached so far. A second call of `mark` adds those of newer revisions.
 
-    An object that is certainly not there leads nowhere, and is a problem to be reported: the objects that it
-    led to are not marked. Any other failure of a read is raised.
+    An object that is certainly missing is recorded as a problem; the objects that only it led to are not
+    marked. Any other failure of a read is raised.
     """
 
     def __init__(self, store: Store, advance: Callable[[int], object] = lambda _objects: None) -> None:
-        """`advance` is called with the number of objects so far."""
+        """`advance` is called with the number of objects marked so far."""
         self._read_object = reader(store)
         self._advance = advance
         self._seen = Seen()
@@ -48,8 +48,8 @@ class Marked:
         """Catalogs, chunk lists, profiles and parts of histories that are not in the store."""
         self.problems: list[str] = []
         self._packs: dict[ObjectRef, int] = {}
-        """Pack -> its used pieces, one bit each. This takes some 256 bytes a pack; sets of members would not
-        fit the memory for a large site."""
+        """Pack -> its used pieces, as an integer with one bit for each. This takes some 256 bytes a pack;
+        sets of the used files would not fit into memory for a large site."""
 
     def mark(self, kept: Iterable[KeptRevision]) -> None:
         """Marks the objects that these revisions lead to. Raises StoreError, BadData."""
@@ -75,7 +75,7 @@ class Marked:
                 pool.shutdown(cancel_futures=True)
 
     def mostly_dead(self) -> "MostlyDead":
-        """Returns the packs of which less than half is used."""
+        """Returns the totals of the packs in which less than half of the bytes is used."""
         dead = MostlyDead()
         for ref, used in self._packs.items():
             live = used.bit_count() * _PIECE

@@ -1,12 +1,12 @@
 """Copies a repository into another store, and keeps the copy at the newest revision.
 
 Order. An object is put after everything that it leads to, and the signed files after all objects, the
-timestamp last. So a catalog that the copy has is whole below, which is why a run that was killed goes on
-where it was, and why a run reads only catalogs that changed: what the old catalog at the same path names is
-there already. Objects are deleted the other way round, catalogs first.
+timestamp last. So if the copy has a catalog, it has everything below that catalog. A run can therefore
+continue where a killed run stopped. It reads only the catalogs that changed, because the copy has everything
+that the old catalog at the same path names. Objects are deleted in the opposite order, catalogs first.
 
-Nothing is believed that is not verified: signed files against the copy's own first root, objects against
-their digests. The copy is signed by the same keys as the repository; nobody publishes into it.
+Everything is verified before it is stored: signed files against the copy's own first root, objects against
+their digests. The copy has the repository's signatures; nobody publishes into it.
 """
 
 import threading
@@ -26,12 +26,12 @@ from lazyfs.store import ReadableStore, Store, reader
 from lazyfs.store.check import verify_stored
 
 WORKERS = 16
-"""Objects that are copied side by side."""
+"""Number of objects that are copied at the same time."""
 
 
 @dataclass
 class _Open:
-    """An object on the way down: it is put when everything below it is there."""
+    """An object whose descendants are being copied; it is put once the copy has all of them."""
 
     found: Reached
     stored: bytes
@@ -39,11 +39,11 @@ class _Open:
     old: dict[bytes, Reached]
     """Path -> the catalog that the copy's last revision has there."""
     before: set[ObjectRef]
-    """What the copy's last revision names here: it is there."""
+    """The objects that the copy's last revision names at this place: the copy has them already."""
 
 
 class Mirror:
-    """One run."""
+    """One run that updates a copy."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Mirror:
         pause: Callable[[float], object] = time.sleep,
         advance: Callable[[MirrorReport], None] = lambda _report: None,
     ) -> None:
-        """`bytes_per_second`: most bytes of objects on average; None: no limit."""
+        """`bytes_per_second`: limit for the average rate at which objects are copied; None: no limit."""
         self._source = source
         self._target = target
         self._limit = bytes_per_second
@@ -70,9 +70,10 @@ class Mirror:
         self.report = MirrorReport()
 
     def run(self) -> MirrorReport:
-        """Brings the copy to the newest revision and deletes what left it. Raises TrustError for another
-        repository or an older revision, BadData, NotFound, TransportError, StoreError; the copy then has the
-        revision that it had."""
+        """Brings the copy to the newest revision, deletes the objects that no kept revision needs, and
+        returns the report. Raises TrustError if the source is another repository or has an older revision
+        than the copy; BadData, NotFound, TransportError, StoreError. After an error the copy keeps its
+        revision."""
         newest = read_committed(self._source)
         last = self._last(newest)
         revision = newest.revision
@@ -91,7 +92,8 @@ class Mirror:
         return self.report
 
     def _last(self, newest: CommittedRevision) -> CommittedRevision | None:
-        """Returns the copy's revision. Raises TrustError if `newest` cannot follow it."""
+        """Returns the copy's committed revision, None if it has none. Raises TrustError if `newest` cannot
+        follow it."""
         if self._target.read_metadata(file_name(ROOT, 1)) is None:
             return None
         if self._target.read_metadata(file_name(TIMESTAMP, 0)) is None:
@@ -123,7 +125,8 @@ class Mirror:
                 self._copy(history_at(revision.history), past, pool)
 
     def _copy(self, start: Reached, old: Reached | None, pool: ThreadPoolExecutor) -> None:
-        """Copies an object and all below it. `old`: what the copy's last revision has in its place."""
+        """Copies an object and everything below it. `old`: the object that the copy's last revision has in
+        its place."""
         if old is not None and start.ref == old.ref:
             return
         waiting: list[Future[None]] = []
@@ -199,7 +202,7 @@ class Mirror:
 
 
 def settle(waiting: "list[Future[None]]") -> None:
-    """Returns when all of them are done, and empties the list. Raises what they raised."""
+    """Waits for all futures and empties the list. Raises the first exception that a future has raised."""
     for future in waiting:
         future.result()
     waiting.clear()

@@ -1,4 +1,4 @@
-"""What leaves a copy of a repository: the objects that only revisions need which are no longer kept."""
+"""Deletes from a copy of a repository the objects that no kept revision needs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,9 +12,10 @@ from lazyfs.repository.stored_history import read_history
 from lazyfs.store import Store, StoreError, reader
 
 LEFT = 86_400.0
-"""Seconds for which an object stays that nothing leads to: a run that was killed goes on from it."""
+"""Seconds for which an object stays that no revision leads to: a killed run may have copied it for the next
+run."""
 _DELETED = 500
-"""Objects that are deleted together."""
+"""Number of objects that are deleted by one call."""
 
 
 @dataclass
@@ -28,12 +29,12 @@ class MirrorReport:
     """Stored bytes of the objects copied."""
     deleted: int = 0
     problems: list[str] = field(default_factory=list)
-    """What could not be deleted or marked; the copy is whole nevertheless."""
+    """Errors of deleting and marking; the copy is whole nevertheless."""
 
 
 def delete_unkept(target: Store, revision: Revision, report: MirrorReport) -> None:
-    """Deletes what no kept revision of the copy leads to. What fails is said and tried again by the next
-    run: it does not stop the rest."""
+    """Deletes the objects that no kept revision of the copy leads to. Notes failed deletions in the report
+    and goes on; the next run tries them again."""
     now = target.now()
     read = reader(target)
     kept = {one.past.number: one for one in kept_revisions(target, revision, now)}
@@ -65,7 +66,8 @@ def delete_unkept(target: Store, revision: Revision, report: MirrorReport) -> No
 def _marked(
     target: Store, report: MirrorReport, roots: list[ObjectRef], heads: list[ObjectRef | None]
 ) -> set[Digest] | None:
-    """Returns what these revisions lead to, as far as the copy has them; None if that is unknown."""
+    """Returns the digests of the objects that these revisions lead to, as far as the copy has the revisions.
+    Returns None, with a note in the report, if an object cannot be read."""
     read = reader(target)
     starts = [catalog_at(root) for root in roots if target.has(root.digest)]
     starts += [history_at(head) for head in heads if head and target.has(head.digest)]
@@ -77,7 +79,8 @@ def _marked(
 
 
 def _led_to(target: Store, root: ObjectRef) -> Iterator[Digest]:
-    """Yields what a revision that is no longer kept leads to, as far as it is there: catalogs first."""
+    """Yields the objects that the root catalog of a revision no longer kept leads to, catalogs first. Skips
+    everything below an object that is missing."""
 
     def read(ref: ObjectRef) -> bytes | None:
         try:

@@ -13,7 +13,8 @@ from lazyfs.store import Store
 
 PREFIX = "collection-"
 BATCH = 500
-"""Objects deleted between two looks at the state: one lock of a directory, one request of a bucket."""
+"""Objects deleted between two reads of the state: under one lock of a directory, or by one request to a
+bucket."""
 
 
 def write_list(store: Store, digests: Collection[Digest]) -> ObjectList:
@@ -23,7 +24,8 @@ def write_list(store: Store, digests: Collection[Digest]) -> ObjectList:
 
 
 def write_final(store: Store, condemned: ObjectList, digests: Collection[Digest]) -> ObjectList:
-    """Writes the list of the condemned objects that are now to be deleted."""
+    """Writes the list of deletions: the condemned objects that are now to be deleted. Returns its
+    description, which replaces `condemned` in the state."""
     return _write(store, msgspec.structs.replace(condemned, waits_for=(), deleting=True), digests)
 
 
@@ -36,9 +38,10 @@ def _write(store: Store, listed: ObjectList, digests: Collection[Digest]) -> Obj
 
 
 def read_list(store: Store, listed: ObjectList) -> list[Digest] | None:
-    """Returns the objects of a list; None if its file is gone: the collection has gone on, or is over.
+    """Returns the objects of a list. Returns None if its file is gone, because the collection has gone on or
+    is over.
 
-    Raises FormatError for a file that is not the one the state names.
+    Raises FormatError if the file does not have the digest that the state names.
     """
     encoded = store.read_metadata(listed.name)
     if encoded is None:
@@ -58,9 +61,10 @@ def delete_listed(
     lease: CollectorLease,
     deleted: Callable[[int], None] = lambda _count: None,
 ) -> bool:
-    """Deletes these objects of a list that is being deleted, a batch at a time, and forgets the list.
+    """Deletes `digests`, in batches, then forgets the list that they are from. Deletion must have begun in
+    the state.
 
-    Returns False if it could not go on to the end because the lease was over. Raises CollectorLost,
+    Returns False if it stopped early because another process has taken over. Raises CollectorLost,
     StoreError.
     """
     for at in range(0, len(digests), BATCH):
@@ -76,7 +80,7 @@ def delete_listed(
 
 
 def forget_list(store: Store, listed: ObjectList) -> CollectionState:
-    """Takes the list out of the state, if it is still there, then its file; returns the state."""
+    """Removes the list from the state, if it is still there, then deletes its file. Returns the state."""
 
     def without(state: CollectionState) -> CollectionState:
         return msgspec.structs.replace(state, listed=None) if state.lists(listed) else state

@@ -1,4 +1,5 @@
-"""Deletes the signed files of revisions that are no longer kept, and what collections and plans have left."""
+"""Deletes the signed files of revisions that are no longer kept, and the files left by collections and plans
+that are over."""
 
 import re
 from collections.abc import Collection
@@ -16,13 +17,15 @@ from lazyfs.repository.object_lists import PREFIX
 from lazyfs.store import Store
 
 NEWEST = 16
-"""Versions that stay in any case: a proxy may have a timestamp that is half a minute old."""
+"""Number of newest versions that are never deleted: a proxy may serve a timestamp that is half a minute
+old."""
 _NAME = re.compile(rf"(\d{{1,19}})\.({TARGETS}|{SNAPSHOT})\.json")
 
 
 def delete_old_metadata(store: Store, kept: Collection[int], state: CollectionState) -> int:
-    """Deletes these files and returns the number of signed ones. `kept`: numbers of the kept revisions, the
-    newest at that time among them; later revisions are kept too. Called only by the collector under way."""
+    """Deletes the files and returns the number of signed ones among them. `kept`: numbers of the kept
+    revisions, with the newest at the time of marking; revisions after that one are kept too. Only the
+    collector under way may call this."""
     newest = read_committed(store).proven.snapshot.version
     versions = set()
     for name in list(store.metadata_names()):
@@ -45,7 +48,8 @@ def delete_old_metadata(store: Store, kept: Collection[int], state: CollectionSt
 
 
 def _is_left(name: str, state: CollectionState) -> bool:
-    """Returns True for a list of a collection that is over, and for a shard's file of a plan that is."""
+    """Returns True if the file is the list of a collection that is over, or a shard's file of a plan that is
+    over."""
     if name.startswith(PREFIX):
         return state.listed is None or name != state.listed.name
     lease = lease_of(name)
@@ -53,7 +57,7 @@ def _is_left(name: str, state: CollectionState) -> bool:
 
 
 def _revision(store: Store, version: int) -> int:
-    """Returns the revision of a version of the targets, 0 if it states none."""
+    """Returns the number of the revision in a version of the targets; 0 if the file states none."""
     data = store.read_metadata(file_name(TARGETS, version))
     try:
         return from_targets(Metadata[Targets].from_bytes(data or b"").signed).number

@@ -1,4 +1,5 @@
-"""Brings some images of a repository into a store, for mounts that find the rest elsewhere or do without."""
+"""Copies some images of a repository into a store. Mounts of the store read the other images elsewhere, or go
+without."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,12 +18,12 @@ from lazyfs.store.check import verify_stored
 
 
 class Preload(Mirror):
-    """One run. A catalog in the target says nothing of what is below it: no mirror may go on from there."""
+    """One run. The target may have a catalog without everything below it, so a mirror must not continue from
+    such a store."""
 
     def take(self, images: Sequence[str]) -> MirrorReport:
-        """Brings these images of the newest revision into the target, and what leads to them, for mounts that
-        find the rest elsewhere or do without. Deletes nothing. Raises as `run`, and UsageError for a name
-        that the repository has not."""
+        """Copies these images of the newest revision, and the catalogs that lead to them, into the target.
+        Deletes nothing. Raises as `run`, and UsageError for a name that the repository does not have."""
         newest = read_committed(self._source)
         last = self._last(newest)
         root = newest.revision.root
@@ -48,7 +49,8 @@ class Preload(Mirror):
         return self.report
 
     def _kept_reader(self) -> Callable[[ObjectRef], bytes]:
-        """Returns a function that reads objects from the target, and brings those there that it lacks."""
+        """Returns a function that reads a catalog from the target, and copies it there first if it is
+        missing."""
 
         def read(ref: ObjectRef) -> bytes:
             found = Reached(ref, ObjectKind.CATALOG)

@@ -23,8 +23,8 @@ CONFIG = "config.json"
 
 def remove_images(tree: LiveTree, places: Iterable[str]) -> list[str]:
     """Removes the links or trees at these places, and the trees and layers that only they led to; returns the
-    paths that are gone. A place that is not there is passed over. All places of one change belong into one
-    call: each reads the configs of all images that stay.
+    paths that are gone. Skips a place where nothing is. Give all places of one change in one call: each call
+    reads the configs of all images that stay.
 
     Raises UsageError for an image's own tree and for a layer, and the errors of the tree.
     """
@@ -53,8 +53,8 @@ def remove_untagged(tree: LiveTree, keep: Collection[str] = ()) -> list[str]:
     """Removes the images' trees that no name leads to, such as those of tags that have moved, and the layers
     that no named image has; returns the paths that are gone. `keep`: paths in `.flat` to leave there.
 
-    Layers of a kept tree stay only if a named image has them too: without its name an image's config is not
-    in the tree.
+    A layer of a tree in `keep` stays only if a named image has the layer too: the config of an image without
+    a name is not in the tree.
     """
     named = {target for _, target in links(tree)} | set(keep)
     others = INTERNAL - {FLAT}
@@ -93,7 +93,7 @@ def layers_of(tree: LiveTree, place: str) -> list[Digest] | None:
 
 
 def _remove_layers(tree: LiveTree, candidates: Iterable[Digest]) -> list[str]:
-    """Removes those of these layers that no image of the tree names."""
+    """Removes the layers among `candidates` that no image of the tree names; returns the removed paths."""
     unused = {diff_id for diff_id in candidates if tree.get(layer_path(diff_id)) is not None}
     if not unused:
         return []

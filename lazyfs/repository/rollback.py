@@ -20,20 +20,22 @@ class Rollback(NamedTuple):
     """A rollback's outcome."""
 
     restored: int
-    """The revision whose content is shown again."""
+    """Number of the revision whose content is shown again."""
     revision: Revision
     """The newest revision now."""
     changes: list[Change]
-    """The changes against the revision before; none if the content is the same, and no revision was made."""
+    """The changes from the revision before. If the content is the same, there are none, and no revision was
+    made."""
 
 
 def roll_back(
     store: Store, keys: Keys, wanted: str, now: Callable[[], datetime], *, dry_run: bool = False
 ) -> Rollback:
-    """Makes the content of an older revision the newest one again.
+    """Commits a new revision with the content of an older one, unless the newest has the same content.
 
-    `wanted`: its number, a date, or its name. Raises UsageError if it is not whole in the store any more, or
-    has another format version; StoreConflict if another publisher was first.
+    `wanted`: the older revision's number, date or name. `dry_run`: only find out what would change. Raises
+    UsageError if objects of the older revision are missing or it has another format version; StoreConflict if
+    another publisher commits first.
     """
     lease = PublisherLease(store, now)
     try:

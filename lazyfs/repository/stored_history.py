@@ -10,7 +10,8 @@ from lazyfs.store import ObjectSink, ReadableStore, Store, reader
 
 
 def emitter(store: Store, lease: PublisherLease | None) -> Emit:
-    """Returns a function that stores objects of a history."""
+    """Returns a function that stores objects of a history. If there is a lease, objects already stored stay
+    until the lease ends."""
     sink: ObjectSink = LeasedObjects(store, lease) if lease else store
 
     def emit(ref: ObjectRef, plain: bytes) -> None:
@@ -21,15 +22,15 @@ def emitter(store: Store, lease: PublisherLease | None) -> Emit:
 
 
 def read_history(store: ReadableStore, revision: Revision) -> History:
-    """Returns the history that a revision leads to. A revision from before there were histories gets one that
-    begins with it. Raises as `reader`."""
+    """Returns the history that a revision leads to. If the revision is from before there were histories,
+    returns a new history that begins with it. Raises as `reader`."""
     if revision.history is None:
         return History((first_entry(revision),))
     return decode(reader(store)(revision.history))
 
 
 def write_history(store: Store, history: History, lease: PublisherLease | None) -> ObjectRef:
-    """Stores the head of a history and returns its name."""
+    """Stores the head of a history and returns its reference."""
     plain = history.encode()
     ref = ref_of(plain)
     emitter(store, lease)(ref, plain)
@@ -37,7 +38,7 @@ def write_history(store: Store, history: History, lease: PublisherLease | None) 
 
 
 def first_entry(revision: Revision) -> PastRevision:
-    """Returns the entry of a revision before which there is no history."""
+    """Returns a history's first entry: that of a revision that was made before there were histories."""
     return entry(
         revision.number,
         revision.time,

@@ -14,7 +14,7 @@ from lazyfs.core.errors import FormatError, NotFound
 from lazyfs.core.pack import PackTable
 
 MOST = 16 << 20
-"""Bytes of a file that is read whole: a manifest or a config has 4 MiB at most in any registry."""
+"""Most bytes of a file that is read whole: a manifest or a config has 4 MiB at most in any registry."""
 
 
 class TreeNode(NamedTuple):
@@ -72,7 +72,7 @@ class StoredTree:
         return node
 
     def inode_at(self, path: str) -> Inode | None:
-        """Returns the link or snapshot that hangs in a folder as a publisher's inode, or None."""
+        """Returns the link or snapshot at a path as a publisher's inode; None if nothing is there."""
         folder, _, name = path.rpartition("/")
         node = self.find(folder)
         if node is None or not node.entry.is_dir:
@@ -117,7 +117,8 @@ class StoredTree:
         return b"".join(self.content(node))
 
     def inode(self, entry: Entry, catalog: Catalog, index: int) -> Inode:
-        """Returns the entry as a publisher's inode, with the totals of a nested catalog."""
+        """Returns an entry as a publisher's inode; for a nested catalog, with the catalog's totals. `index`:
+        the entry's number in `catalog`."""
         totals = None
         if entry.nested:
             nested = catalog.header.nested  # sorted; a dictionary for each of 10,000 images takes minutes

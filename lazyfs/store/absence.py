@@ -1,7 +1,8 @@
-"""Tells a file that a store directory does not have from one that cannot be reached now.
+"""Tells a file that a store directory does not have from a file that cannot be reached now.
 
-Both fail with ENOENT: a link that leads nowhere for the moment, a directory that was moved away, a filesystem
-that is not mounted. A caller that takes these for "not there" gives up files that are still needed.
+Opening either one fails with ENOENT. A file cannot be reached if a link leads nowhere for the moment, if a
+directory was moved away, or if a filesystem is not mounted. A caller that takes such a file for missing gives
+up files that are still needed.
 """
 
 import errno
@@ -34,8 +35,8 @@ def check_no_metadata(path: str) -> None:
 
 
 def _check_no_link(path: str) -> None:
-    """Raises OSError if `path` is a link. Any other file at the path has come since it was looked for, and is
-    no error."""
+    """Raises OSError if `path` is a link. If any other file is there, it was made after the caller had
+    looked, and is no error."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:

@@ -45,10 +45,10 @@ class _ReadObject(NamedTuple):
     """A verified object."""
 
     plain: bytes
-    """Plaintext; of a bundle the stored bytes."""
+    """The object's plaintext; for a bundle, its stored bytes."""
     stored: int
     wrong: list[tuple[Reached, str]]
-    """The files of a pack that have another digest than their entries say."""
+    """The files of a pack whose content does not have the digest in their entries, each with a message."""
 
 
 def check(
@@ -59,8 +59,8 @@ def check(
     workers: int = 2,
     advance: Callable[[CheckFindings], None] = lambda _findings: None,
 ) -> CheckFindings:
-    """Reads each object that the root catalog leads to, and that `history` (the head of one) leads to, once.
-    Compares sizes and digests, and in packs also the digest of each file.
+    """Reads once each object that the root catalog or `history` (the head of a history) leads to. Compares
+    sizes and digests; in packs, also the digest of each file.
 
     A missing or wrong object is a finding, not an exception, and the objects that only it leads to are not
     looked at. Packs are read last, when all files in them are known. `advance` is called with the findings so
@@ -87,7 +87,7 @@ class _Check:
         self.packs: dict[ObjectRef, _Slices] = {}
 
     def follow(self, waiting: list[Reached], pool: ThreadPoolExecutor) -> None:
-        """Reads these objects and those that they lead to, packs excepted unless they are given."""
+        """Reads the `waiting` objects and all that they lead to. Reads a pack only if it is in `waiting`."""
         running: deque[tuple[Reached, Future[_ReadObject]]] = deque()
         while waiting or running:
             while waiting and len(running) < _AHEAD:
@@ -123,7 +123,7 @@ class _Check:
 
 
 def _read(store: Store, found: Reached, slices: _Slices) -> _ReadObject:
-    """Reads and verifies an object, and in a pack the files at these slices."""
+    """Reads and verifies an object; if it is a pack, also verifies the files at these slices."""
     stored = store.get(found.ref.digest)
     plain = verify_stored(stored, found)
     view = memoryview(plain)
@@ -139,7 +139,7 @@ def _read(store: Store, found: Reached, slices: _Slices) -> _ReadObject:
 
 
 def verify_stored(stored: bytes, found: Reached) -> bytes:
-    """Verifies an object as it is stored; returns its plaintext, of a bundle the stored bytes. Raises
+    """Verifies an object's stored bytes. Returns its plaintext, or for a bundle the stored bytes. Raises
     BadData."""
     if found.kind == ObjectKind.BUNDLE:
         _verify_bundle(stored, found.ref)

@@ -27,8 +27,8 @@ BATCH_BYTES = 256 << 20
 """A batch is flushed and named when it reaches either limit: a killed publisher repeats at most one batch."""
 
 SYNCFS_FROM = 32
-"""Files in a batch from which one syncfs(2) replaces one fsync(2) each: 1000 files of 4 KiB on ext4
-took 0.25 s with fsync and 0.016 s with syncfs."""
+"""A batch of this many files or more is flushed by one syncfs(2), a smaller one by an fsync(2) for each file:
+1000 files of 4 KiB on ext4 took 0.25 s with fsync and 0.016 s with syncfs."""
 
 LOCK_WAIT = 10.0
 """Seconds a committing publisher waits for another: a commit takes milliseconds."""
@@ -55,8 +55,8 @@ class DirectoryStore:
         self._pending_bytes = 0
         self._mutex = threading.RLock()
         self._opened_with_batch = -1
-        """A descriptor as old as the batch: syncfs(2) reports write errors since the descriptor was
-        opened."""
+        """A descriptor opened when the batch began: syncfs(2) reports only write errors since the descriptor
+        was opened."""
 
     @classmethod
     def create(cls, path: str) -> "DirectoryStore":
@@ -179,8 +179,8 @@ class DirectoryStore:
                 return None
 
     def write_metadata(self, name: str, data: bytes, *, expected: bytes | None) -> None:
-        """As Store.write_metadata. Creation is atomic by itself; replacement relies on `exclusive`, which
-        publishers hold."""
+        """As Store.write_metadata. Creation is atomic by itself; for a replacement the caller must hold
+        `exclusive`."""
         final = self._metadata(name)
         if expected is not None and self.read_metadata(name) != expected:
             raise self._overtaken(name)
@@ -215,7 +215,8 @@ class DirectoryStore:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Holds flock(2) on `.lock`, which the kernel releases when the process ends, even by a kill."""
+        """Holds flock(2) on `.lock`. The kernel releases the lock when the process ends, even if it is
+        killed."""
         with _reported(self.path):
             descriptor = os.open(
                 os.path.join(self.path, ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE

@@ -21,7 +21,7 @@ class Pack:
         self.ref: ObjectRef | None = None
         """The pack's name, once it is stored."""
         self.files: list[tuple[Record, int]] = []
-        """Each record of a file in it, with the file's offset."""
+        """The record of each file in the pack, with the file's offset."""
 
     def settle(self) -> None:
         """Tells the records where their files lie, once the pack is stored."""

@@ -94,7 +94,7 @@ class Origin(ThreadingHTTPServer):
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """HOST:PORT, [HOST]:PORT or PORT. Raises UsageError."""
+    """Parses HOST:PORT, [HOST]:PORT or PORT; returns host and port. Raises UsageError."""
     host, _, port = text.rpartition(":")
     number = natural(port)
     if number is None or number > 65535:
@@ -143,7 +143,8 @@ class _Handler(BaseHTTPRequestHandler):
         """Does nothing: Origin.log does the logging."""
 
     def _open(self, path: str) -> BinaryIO | None:
-        """The regular file of that name; no link is followed, because it could lead out of the store."""
+        """Opens the regular file of that name; returns None if that fails. Follows no link, because a link
+        could lead out of the store."""
         try:
             return open(open_file(self.server.store, path), "rb", buffering=0)
         except OSError:
@@ -187,8 +188,8 @@ class _Handler(BaseHTTPRequestHandler):
         return False
 
     def _range(self, etag: str, modified: str, size: int) -> tuple[int, int] | None:
-        """Returns the one range asked for as [start, end); an empty one if the file does not have it; None
-        for the whole file."""
+        """Returns (start, end) of the requested range, `end` excluded; an empty range if the file does not
+        have it. Returns None if the whole file is to be sent."""
         match = _RANGE.fullmatch(self.headers.get("Range", "").strip())
         if not match or match[0] == "bytes=-" or self.headers.get("If-Range", etag) not in (etag, modified):
             return None

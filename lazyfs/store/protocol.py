@@ -7,18 +7,18 @@ signed metadata therefore finds every object it is led to.
 
 Objects. An object's name is the digest of its plaintext and never changes its meaning, so `put` of a name
 that exists is a no-op and any number of publishers may put side by side. A publisher can read its own objects
-at once, those of others from their `sync` on.
+at once, and another publisher's objects after that publisher's `sync`.
 
 Metadata. A write is all or nothing and conditional on the name's present content: of two publishers that
 start from the same state one gets StoreConflict. `exclusive` lets a publisher wait for its turn instead of
 losing its work to this condition. If an implementation's conditional write is atomic between machines, as a
-bucket's is, its `exclusive` may do nothing. Any other relies on `exclusive`, and its callers replace metadata
-only inside it.
+bucket's is, its `exclusive` may do nothing. Any other implementation relies on `exclusive`: its callers
+replace metadata only inside it.
 
-Collection. A collector lists objects and deletes those that no revision leads to; repository/collect.py keeps
-it apart from publishers by conditional writes of one metadata file. So a store promises only this: `now` and
-the times of a listing are of one clock, which all who use the store share; a deletion is done when `delete`
-returns; an object that is put afterwards is stored again.
+Collection. A collector lists objects and deletes those that no revision leads to. It is kept apart from
+publishers by repository/collect.py, through conditional writes of one metadata file. So a store promises only
+this: `now` and the times of a listing are of one clock, which all users of the store share; a deletion is
+done when `delete` returns; an object that is put afterwards is stored again.
 
 Errors. Each method raises StoreError when the disk or bucket fails; then nothing was committed.
 """
@@ -46,7 +46,8 @@ class StoredObject(NamedTuple):
     size: int
     """Stored bytes."""
     modified: float
-    """The time at which its bytes were written, on the store's clock; never after it got its name."""
+    """The time at which the object's bytes were written, on the store's clock; not later than it got its
+    name."""
 
 
 class ReadableStore(Protocol):
@@ -66,8 +67,8 @@ class ObjectSink(Protocol):
 
     @property
     def writers(self) -> int:
-        """Threads that ask and put side by side at best: as many as hash and compress, or more where each
-        waits for an answer."""
+        """The best number of threads to call `has` and `put`: as many as hash and compress, or more if each
+        call waits for a server."""
         ...
 
     def has(self, digest: Digest) -> bool:
@@ -85,7 +86,7 @@ class Store(ObjectSink, ReadableStore, Protocol):
     def objects(self) -> Iterator[StoredObject]:
         """Lists every object that was there from the call to the end of the listing, each once, in any order.
 
-        Objects that are put or deleted meanwhile may be listed or not, and those not synced yet too.
+        Objects that are put or deleted meanwhile, and objects that are not synced yet, may be listed or not.
         Garbage collection needs the listing to find the objects that no revision leads to. A listing does not
         prove that an object is missing: ask `has`.
         """
@@ -105,9 +106,8 @@ class Store(ObjectSink, ReadableStore, Protocol):
         ...
 
     def spare(self) -> AbstractContextManager[None]:
-        """Gives up the space that the store has set aside, for the time of a collection: lists must be
-        written before the first deletion, even if the disk is full. A store without such a limit does
-        nothing."""
+        """During a collection, frees the space that the store has set aside: lists must be written before the
+        first deletion, even if the disk is full. Does nothing in a store without such a limit."""
         ...
 
     def sync(self) -> None:
@@ -130,7 +130,7 @@ class Store(ObjectSink, ReadableStore, Protocol):
         ...
 
     def delete_metadata(self, name: str) -> None:
-        """Deletes a file under metadata/, which nothing names any more; a no-op if there is none. Raises
+        """Deletes a file under metadata/ that nothing names any more; a no-op if there is none. Raises
         ValueError for a name outside metadata/."""
         ...
 

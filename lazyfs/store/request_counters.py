@@ -39,12 +39,13 @@ class Counters:
                 self._paths[served.path] += 1
 
     def lost(self, path: str, count: int) -> None:
-        """Takes back body bytes that were counted and could not be sent."""
+        """Subtracts body bytes that were counted but could not be sent."""
         with self._mutex:
             self._bytes[_kind(path)] -= count
 
     def requests(self, kind: str | None = None, status: int | None = None) -> int:
-        """The number of requests, all or for `data` or `metadata`, with any or one status."""
+        """Returns the number of requests. `kind`: count only those for `data` or for `metadata`. `status`:
+        count only those with this status."""
         with self._mutex:
             return sum(
                 count
@@ -53,7 +54,7 @@ class Counters:
             )
 
     def bytes(self, kind: str | None = None) -> int:
-        """Body bytes sent, all or of `data` or `metadata`."""
+        """Returns the number of body bytes sent. `kind`: count only those of `data` or of `metadata`."""
         with self._mutex:
             return sum(count for own, count in self._bytes.items() if kind in (None, own))
 

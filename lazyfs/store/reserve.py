@@ -7,11 +7,11 @@ from lazyfs.system import durable_file
 
 NAME = ".reserve"
 SIZE = 4 << 20
-"""Bytes: a list of 32,768 objects takes 1 MiB, and is written anew once; the signed files take some KB."""
+"""Bytes set aside. A list of 32,768 objects takes 1 MiB and is written twice; signed files take some KB."""
 
 
 def give_up(store: str) -> None:
-    """Frees the space for the collection's lists."""
+    """Frees the reserved space, for the collection's lists."""
     try:
         os.unlink(os.path.join(store, NAME))
     except FileNotFoundError:
@@ -20,7 +20,7 @@ def give_up(store: str) -> None:
 
 
 def set_aside(store: str) -> None:
-    """Takes the space, unless it is taken already or the disk has too little."""
+    """Sets the space aside, unless that was done before or the disk has too little."""
     path = os.path.join(store, NAME)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

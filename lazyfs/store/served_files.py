@@ -45,8 +45,8 @@ def _is_private_key(path: str) -> bool:
 
 
 def open_file(store: str, path: str) -> int:
-    """A descriptor of the regular file at `path` in the store. Follows no link below the store, since it
-    could lead out of it, and waits for no pipe. Raises OSError."""
+    """Returns a descriptor of the regular file at `path` in the store. Follows no link below the store, since
+    a link could lead out of the store, and does not block on a pipe. Raises OSError."""
     *above, name = path.split("/")
     here = os.open(store, _DIRECTORY)
     try:

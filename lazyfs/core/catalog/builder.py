@@ -22,12 +22,12 @@ from lazyfs.core.errors import FormatError
 from lazyfs.core.pack import PackTable
 
 Emit = Callable[[ObjectRef, bytes], None]
-"""Takes the name and plaintext of each catalog and chunk list, before the catalogs that name it."""
+"""Stores a catalog or chunk list, given its reference and plaintext. Called before the catalogs that name it
+are made."""
 
 
 def build(root: Inode, limit: int, emit: Emit, *, live: bool = False) -> Nested:
-    """Writes the catalogs of the tree below `root` and returns the entry by which a parent names the topmost
-    one.
+    """Writes the catalogs of the tree below `root` and returns the top one, as its parent names it.
 
     A directory whose subtree holds at least `limit` entries (nested catalogs counting as one) becomes a
     catalog of its own, so the split depends on the directory's own subtree only. Where one catalog would hold
@@ -140,7 +140,8 @@ def _encode(
     live: bool,
     emit: Emit,
 ) -> Nested:
-    """Writes the catalog that hangs at `top`; `made` has the catalogs nested in it."""
+    """Writes the catalog that hangs at `top`. `made`: the catalogs made so far, among them those nested in
+    this one."""
     inner = [top]
     owns, parents, depths = [0], [0], [0]
     blobs: list[list[Entry]] = []
@@ -204,7 +205,8 @@ def _with_list(entry: Entry, emit: Emit) -> Entry:
 def _entry(
     name: bytes, inode: Inode, nested: Nested | None, number: int, link: int, packs: dict[ObjectRef, int]
 ) -> Entry:
-    """The entry of an inode. A pack that is new to the catalog gets the next number."""
+    """Returns the entry of an inode. `packs`: pack -> number in the catalog; a pack that is new to the
+    catalog gets the next number."""
     flags = inode.flags
     content, detail, size = inode.content, inode.detail, inode.size
     if inode.is_dir:

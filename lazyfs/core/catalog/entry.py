@@ -18,8 +18,8 @@ NESTED = 2
 """Marks a directory whose content is a catalog of its own: `content` is the catalog's digest, `detail` its
 plaintext size."""
 LIVE = 4
-"""Marks a nested directory above images. A new revision changes it in place; a snapshot stays as it was
-opened."""
+"""Marks a nested directory that holds images. A mount shows the changes of a new revision in it; an image or
+published tree stays as it was opened."""
 _FLAGS = ADDED | NESTED | LIVE
 
 NAME_MAX = bounds.NAME
@@ -74,14 +74,16 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unkno
 
     @property
     def nested(self) -> ObjectRef | None:
-        """The catalog that holds this directory's content, if it is not in this one."""
+        """The nested catalog that holds this directory's content; None if the content is in the entry's own
+        catalog."""
         if self.flags & NESTED:
             return ObjectRef(Digest(self.content), self.detail)
         return None
 
     @property
     def pack_number(self) -> int:
-        """The number of the pack that a small file lies in, in its catalog's table; -1 if it lies in none."""
+        """The number, in the catalog's table, of the pack that holds a small file; -1 for a file that lies in
+        no pack."""
         return (self.detail >> 32) - 1 if self.detail > 0xFFFF_FFFF and self.is_file else -1
 
     def place(self, packs: PackTable) -> ObjectSlice | None:

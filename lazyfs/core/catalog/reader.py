@@ -18,14 +18,15 @@ _encoded_entries = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _entry = msgspec.msgpack.Decoder(Entry)
 
 _AT_ONCE = 1024
-"""Entries of a directory that are decoded in one call, at most: no other thread of the interpreter runs
-meanwhile, and 131,072 take 30 ms. Larger directories are cut into their entries first (8 ms for 131,072)."""
+"""Most entries of a directory that are decoded in one call. No other thread of the interpreter runs during a
+call, and 131,072 entries would take 30 ms. Larger directories are first cut into encoded entries (8 ms for
+131,072)."""
 
 ENTRY_MEMORY = 260
 """Bytes that a decoded entry takes without its values, by measurement."""
 _VALUES = 360
-"""Most bytes that the values of an entry take beyond their encoded bytes; values of few encoded bytes take
-four times those at most."""
+"""Most bytes of memory that the values of an entry take beyond their encoded bytes. If the encoded bytes are
+few, the values take four times as many at most."""
 _ROW_MEMORY = 300
 """Bytes that a decoded row of the header's tables takes without its values, by measurement."""
 
@@ -97,7 +98,8 @@ class Catalog:
         self._directories: dict[int, Directory] = {}
         self._shared = dict(self.header.shared)
         self.memory: int = len(encoded) + _ROW_MEMORY * (len(self.header.nested) + len(self._shared))
-        """Estimate, rather high, of the catalog's bytes of memory, with the directories decoded so far."""
+        """High estimate of the memory in bytes that the catalog takes, with the directories decoded so
+        far."""
 
     def _check_table(self) -> None:
         """Raises FormatError unless the directories lie one behind the other and form a tree, each below one
@@ -227,7 +229,8 @@ class Catalog:
 
 
 def _array_length(blob: memoryview) -> int:
-    """The count of elements that a msgpack array says it has; -1 if the bytes begin with none."""
+    """Returns the number of elements that a msgpack array states; -1 if the bytes do not begin with an
+    array."""
     kind = blob[0] if blob else 0
     if kind >> 4 == 9:
         return kind & 15

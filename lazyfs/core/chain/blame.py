@@ -1,9 +1,9 @@
 """The member to blame for the failures of one round: a proxy, an origin, or none yet.
 
-A single failure says little: the proxy or the origin may have caused it. When a path works, the member that
-only the failed path had is to blame. If none works, an origin is to blame if it failed over two proxies, or
-if a proxy itself reports it; otherwise proxy and origin both are. docs/chain.md states the rules for
-operators.
+A single failure says little: the proxy or the origin may have caused it. When a path works that shares one
+member with a failed path, the other member of the failed path is to blame. If no path works, an origin is to
+blame if it failed over two proxies, or if a proxy itself reports that the origin does not work; otherwise
+both proxy and origin are. docs/chain.md states the rules for operators.
 """
 
 from typing import NamedTuple
@@ -63,8 +63,9 @@ class RoundFailures:
                 self.blame(member, failure, now)
 
     def settle(self, route: Route, now: float) -> None:
-        """Blames the round's failures on the members that only the failed paths had, because a path has
-        worked."""
+        """Notes that `route` has worked. Blames the other member of each failed path that shares one member
+        with `route`. If the same path served wrong bytes before, blames its proxy, or the origin if there is
+        none."""
         if any(failure.fault in CONTENT for failure in self.items):
             self._chain.healed += 1
         guilty: dict[Member, Failure] = {}

@@ -54,7 +54,7 @@ class Chain:
         self.probing: set[tuple[Member, Member]] = set()
         """Paths that are being tried out of turn."""
         self._outage: float | None = None
-        """The time at which the last path was lost."""
+        """The time at which the present outage began; None while there is none."""
         self._outage_seen = 0.0
         self._sweep_at = 0.0
         self._sweeps = 0

@@ -1,4 +1,4 @@
-"""The faults of one attempt, and the members of the chain (proxy, origin) that each is evidence against."""
+"""The faults of one attempt, and the member of the chain (proxy, origin) to which each fault points."""
 
 import enum
 

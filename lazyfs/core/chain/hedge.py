@@ -1,4 +1,4 @@
-"""The rule by which a slow attempt gets a rival, and the budget of rivals."""
+"""Hedges: when a slow attempt gets a second attempt beside it, and how many of these the budget allows."""
 
 from collections import deque
 

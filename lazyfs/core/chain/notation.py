@@ -67,8 +67,8 @@ def without_secrets(chain: str) -> str:
 
 
 def _hidden(text: str) -> str:
-    """Hides the same parts in a text that is not a valid URL; in `user:pass/word@host` the end of the
-    password is unclear."""
+    """Hides user name, password and query in a text that is not a valid URL; in `user:pass/word@host` the end
+    of the password is unclear."""
     account, at, rest = text.replace(REPOSITORY, _MARK).rpartition("@")
     shown = f"...@{rest}" if at and ":" in account else account + at + rest
     return redact(shown.replace(_MARK, REPOSITORY))

@@ -7,8 +7,9 @@ docs/chain.md states for operators:
   origin. After a failure the next origin is asked through the same proxy; a proxy that fails with two
   origins, or that cannot be connected to, is left for the next.
 - Wrong bytes and 404 make all further attempts of the request go past caches.
-- When a path works, the members that only the failed paths had are blamed. If none works, an origin is blamed
-  if it failed over two proxies, or if a proxy itself reports it; otherwise proxy and origin both are.
+- When a path works that shares one member with a failed path, the other member of the failed path is blamed.
+  If none works, an origin is blamed if it failed over two proxies, or if a proxy itself reports that the
+  origin does not work; otherwise proxy and origin both are.
 - When every usable path has been tried, the paths of members put aside are tried too; then comes a pause, and
   the next round.
 - When no path has worked for longer than the grace, requests fail at once; one of them, at intervals, sweeps
@@ -47,9 +48,9 @@ class GiveUp(NamedTuple):
 
 
 class Plan:
-    """The state of one request. Every Route that `next` or `hedge` gave is ended by exactly one of
-    `succeeded`, `failed` and `abandoned`; a request that ends neither by bytes nor by GiveUp is ended by
-    `left`."""
+    """The state of one request. The caller ends every Route that `next` or `hedge` gave by exactly one of
+    `succeeded`, `failed` and `abandoned`. If the request ends with neither bytes nor GiveUp, the caller ends
+    it by `left`."""
 
     def __init__(
         self, chain: Chain, path: str, now: float, deadline: float, *, no_cache: bool, may_be_missing: bool

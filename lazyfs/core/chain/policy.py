@@ -14,8 +14,8 @@ class Policy(msgspec.Struct, frozen=True):
     """Each of these times is multiplied by a random number in [1 - jitter, 1], so that a site's nodes do not
     return to a restarted proxy at one moment."""
     rest: float = 0.5
-    """The least time after a failure before a path is tried again, which happens earlier than planned only if
-    no other path is left."""
+    """The least time after a failure of a path before it is tried out of turn, that is, although a member is
+    put aside."""
     outage_grace: float = 5.0
     """The time for which requests go on trying after the last path died (a squid restarts in 1 to 3 s). After
     that they fail at once; only one request sweeps all paths, at intervals of `probe_first` to `probe_max`.
@@ -27,7 +27,8 @@ class Policy(msgspec.Struct, frozen=True):
     trial_silence: float = 2.0
     """The time for which a member on trial may be silent while another path exists."""
     least_silence: float = 0.5
-    """The least time for which each path may be silent, for any number of paths left before the deadline."""
+    """Each path may be silent for at least this time, however many paths are left to try before the
+    deadline."""
     pause: float = 0.2
     """The pause between rounds over all paths; doubles up to `pause_max`."""
     pause_max: float = 2.0
@@ -38,15 +39,16 @@ class Policy(msgspec.Struct, frozen=True):
     lie_window: float = 600.0
     liar_aside: float = 300.0
     explore_every: int = 10
-    """One request in so many goes to an origin whose latency is unknown or old, while there is one."""
+    """One in this many requests goes to an origin whose latency is unknown or old, if there is such an
+    origin."""
     latency_age: float = 600.0
     """A measured latency is old after this."""
     latency_margin: float = 0.25
-    """An origin overtakes one before it if it is faster by this share, and by 5 ms."""
+    """An origin moves up in the order if it is faster than the one before it by this share, and by 5 ms."""
     hedge_percentile: float = 0.95
     hedge_factor: float = 1.5
-    """A second attempt starts when the first has taken this factor times the percentile of recent
-    durations."""
+    """A second attempt starts when the first has taken this factor times the duration that `hedge_percentile`
+    gives for recent attempts."""
     hedge_floor: float = 0.1
     hedge_default: float = 2.0
     """Seconds until a second attempt while fewer than 20 durations are known."""

@@ -43,6 +43,6 @@ class ChainReport(msgspec.Struct, frozen=True):
     hedges: int
     hedges_won: int
     healed: int
-    """Objects that came right after a wrong copy had been refused."""
+    """Objects that were fetched correctly after a wrong copy had been refused."""
     faults: dict[str, int]
     """Faults by kind, over all attempts."""

@@ -23,7 +23,8 @@ class RevisionChoice(NamedTuple):
     """The choice as it was written."""
     number: int | None = None
     time: int | None = None
-    """The last second of the moment that was asked for: the newest revision at this second is meant."""
+    """The last second of the date that was asked for; it means the revision that was the newest at this
+    second."""
 
 
 def parse_choice(text: str) -> RevisionChoice:
@@ -53,8 +54,8 @@ def check_name(name: str) -> str:
 
 
 def as_revision(past: PastRevision, newest: Revision) -> Revision:
-    """Returns an older revision with the name, parameters and history of the newest one, which proves it.
-    Raises UnsupportedFormat."""
+    """Returns an older revision in full. Name, parameters and history are those of the newest revision, whose
+    history proves the older one. Raises UnsupportedFormat."""
     if past.version not in READABLE:
         raise UnsupportedFormat(
             f"revision {past.number} has format version {past.version}; this lazyfs reads versions "

@@ -49,11 +49,12 @@ class BlockAt(NamedTuple):
     block: Block
     level: int
     below: int
-    """A revision above all revisions of this block: the first one that comes after it."""
+    """Number of the first revision after this block."""
 
 
 def _placed(blocks: Sequence[Block], level: int, below: int) -> list[BlockAt]:
-    """Returns the blocks of one object, `below` being the revision that comes after the last of them."""
+    """Returns the blocks that one object names, with their places. `below`: number of the first revision
+    after them."""
     after = [*(block.first for block in blocks[1:]), below]
     return [BlockAt(block, level, next_first) for block, next_first in zip(blocks, after, strict=True)]
 
@@ -85,7 +86,7 @@ class History:
         return self.entries[0].number if self.entries else 0
 
     def append(self, entry: PastRevision, emit: Emit) -> "History":
-        """Returns the history with one more revision; `emit` gets each block that this fills."""
+        """Returns the history with one more revision. `emit` is called with each block that becomes full."""
         entries = (*self.entries, entry)
         if len(entries) <= FANOUT:
             return History(entries, self.blocks, self.names)
@@ -141,7 +142,8 @@ class History:
         return self._last(lambda _first, first_time: first_time, time, read)
 
     def _last(self, key: Callable[[int, int], int], wanted: int, read: Read) -> PastRevision | None:
-        """The last revision whose number, or time, is at most the wanted one."""
+        """Returns the last revision whose number, or time, is at most `wanted`; None if there is none. `key`
+        chooses between number and time."""
         at = bisect_right(self.entries, wanted, key=lambda one: key(one.number, one.time))
         if at:
             return self.entries[at - 1]
@@ -187,8 +189,8 @@ def decode(plain: bytes) -> History:
 
 
 def leads_to(plain: bytes, block: BlockAt | None) -> Iterator[tuple[ObjectRef, BlockAt | None]]:
-    """Yields the objects that a head, or a block of it, leads to: blocks, and None for objects of changes.
-    Catalogs are left out: not every revision is kept. Raises FormatError."""
+    """Yields the objects that a head, or a `block` of it, leads to: each block with its place, each object of
+    changes with None. Leaves catalogs out: not every revision is kept. Raises FormatError."""
     entries: Iterable[PastRevision] = ()
     blocks: list[BlockAt] = []
     if block is None:

@@ -10,7 +10,8 @@ from lazyfs.core.errors import FormatError
 
 VERSION = 1
 FANOUT = 64
-"""Revisions of a block, and blocks of a block: a head takes 10 KB or so, and 10,000 revisions three reads."""
+"""Number of revisions in a block of level 0, and of blocks in a higher one. A head takes some 10 KB; finding
+one of 10,000 revisions takes three reads."""
 LEVELS = 6
 """Levels of blocks: 64 ** 7 revisions."""
 INLINE = 1024
@@ -168,7 +169,8 @@ def entry(
     *,
     restored: int = 0,
 ) -> PastRevision:
-    """Returns the entry of a new revision; `emit` gets its changes if they are too many to stand in it."""
+    """Returns the entry of a new revision. If its changes are too many for the entry itself, `emit` stores
+    them."""
     changes = changes[:MAX_CHANGES]
     while len(plain := encode_changes(changes)) > bounds.OBJECT:
         changes = changes[: len(changes) // 2]
@@ -195,9 +197,8 @@ def _optional(digest: bytes, size: int) -> ObjectRef | None:
 
 
 def _check_below(last: int, below: int) -> None:
-    """Raises FormatError unless the revision `last` is lower than `below`. Numbers that descend make every
-    block count once: otherwise blocks that share their blocks would give 64 ** 6 revisions for a few hundred
-    objects."""
+    """Raises FormatError unless the revision `last` is lower than `below`. Without this check, blocks that
+    name the same blocks repeatedly would give 64 ** 6 revisions for a few hundred objects."""
     if last >= below:
         raise FormatError(f"the block of a history has revision {last}, and the next one begins with {below}")
 

@@ -1,9 +1,9 @@
 """Merges layers of records into one tree, the tree that an unpacker would leave on a disk.
 
-Follows umoci's unpacker (oci/layer/tar_extract.go): parents are found through links, jailed in the image; a
-whiteout spares the entries of its own layer, in either order; a record replaces an earlier entry of its name,
-except a directory by a directory. Where umoci uses the clock (parents that no layer has), Merge uses the
-epoch.
+Follows umoci's unpacker (oci/layer/tar_extract.go). Parents are found through links, jailed in the image. A
+whiteout spares the entries of its own layer, in either order. A record replaces an earlier entry of its name,
+except that a directory keeps the content of an earlier directory. For parents that no layer has, umoci uses
+the clock and Merge uses the epoch.
 """
 
 import stat
@@ -31,8 +31,8 @@ class Merge:
         self.root = Inode(stat.S_IFDIR | 0o755)
         self._warn = warn
         self._upper: dict[Inode, set[bytes]] = {}
-        """Directory -> the names in it that the current layer has put there, or that lead to something it has
-        put."""
+        """Directory -> the names in it that the current layer has put there, and those that lead to an entry
+        of the current layer."""
 
     def start_layer(self) -> None:
         """Begins a layer: the entries so far lie below the records that follow."""
@@ -71,9 +71,9 @@ class Merge:
         upper.add(name)
 
     def _resolve(self, names: list[bytes], record: Record) -> tuple[list[bytes], list[Inode | None]]:
-        """Returns the path with every link followed, and the inodes on it from the root on: one more than
-        there are names, None for each that does not exist. `..` in a link that leads above the root is
-        refused."""
+        """Returns the path with every link followed, and the inodes on it, from the root on: one more than
+        the path has names, and None for each that does not exist. Refuses a `..` in a link that leads above
+        the root."""
         path: list[bytes] = []
         trail: list[Inode | None] = [self.root]
         rest = names[::-1]
@@ -150,7 +150,8 @@ class Merge:
             )
 
     def _link_target(self, record: Record) -> Inode:
-        """The inode that a hard link shares; a symbolic link in its last name is not followed."""
+        """Returns the inode that a hard link shares. If the last name of its target is a symbolic link, that
+        is not followed."""
         *parents, name = record.content.split(b"/")
         _, trail = self._resolve(parents, record)
         holder = trail[-1]

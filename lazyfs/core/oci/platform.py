@@ -39,7 +39,8 @@ _ARM = {
     "v6": ("v6", "v5", ""),
     "v5": ("v5", ""),
 }
-"""32-bit Arm. An entry without a variant is v7 for containerd."""
+"""32-bit Arm: wanted variant -> the variants that run on it, best first. containerd takes an entry without a
+variant for v7."""
 
 
 def parse_platform(text: str) -> Platform:
@@ -54,7 +55,8 @@ def parse_platform(text: str) -> Platform:
 
 
 def normalized(platform: Platform) -> Platform:
-    """The platform in Go's names: Python's and uname's for the architecture, `7` for `v7`, amd64/v1 plain."""
+    """Returns the platform in Go's names, given those of Python or uname for the architecture, or `7` for
+    `v7`. The variant v1 of amd64 is dropped."""
     architecture = platform.architecture.lower()
     architecture, implied = _ALIASES.get(architecture, (architecture, ""))
     variant = platform.variant.lower()

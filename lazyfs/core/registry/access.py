@@ -32,7 +32,8 @@ ATTEMPTS = 6
 MAX_PAUSE = 300.0
 """Seconds: a longer Retry-After ends the request at once."""
 RENEWALS = 8
-"""Headers asked for in one request: two identities with two challenges each, and a token that expires."""
+"""Most Authorization headers asked for in one request: two identities with two challenges each, and a token
+that expires."""
 
 _SCHEMES = ("bearer", "basic")
 """The schemes that can be answered, in docker's and skopeo's order of preference."""
@@ -40,7 +41,7 @@ _SCHEMES = ("bearer", "basic")
 
 @dataclass
 class Access:
-    """Knowledge of one repository, shared by its requests. Needs a lock around it."""
+    """What the requests to one repository have found out. Needs a lock around it."""
 
     account: bool | None = None
     """True if there is an account; None before the first look."""
@@ -53,7 +54,8 @@ class Access:
     """Kinds for which the anonymous rate limit is used up for now."""
     headers: dict[Identity, str] = field(default_factory=dict)
     account_answered: bool = False
-    """True once a request made with the account was served, or was answered that the thing does not exist."""
+    """True once the registry accepted the account: it served a request made with the account, or answered
+    such a request with 404."""
     served_privately: bool = False
     served_beyond_limit: bool = False
     served_publicly: bool = False
@@ -93,8 +95,8 @@ class Exchange:
         self._used_up: set[str] = set()
         """Schemes by which this identity was refused."""
         self._vain: list[str] = []
-        """Schemes whose headers, made for this request, were refused. A token gets a second chance: parallel
-        requests may have used it up."""
+        """Schemes whose headers were refused although they were made for this request. A token gets a second
+        chance: parallel requests may have used it up."""
         self._renewals = 0
         self._failures = 0
         self._why = Answer(0)
@@ -102,7 +104,7 @@ class Exchange:
         self._after_pause: Step | None = None
 
     def start(self) -> Step:
-        """Returns the first step; called again, the step after a pause."""
+        """Returns the first step; when called after a pause, the next step."""
         if self._after_pause is not None:
             step, self._after_pause = self._after_pause, None
             return step
@@ -137,7 +139,8 @@ class Exchange:
         return Stop(Outcome.FAILED, self._identity, status, answer.reason)
 
     def broke(self, problem: str, hopeless: bool, *, asked: Ask | None = None) -> Step:
-        """The connection failed: `hopeless` if it will fail again, `asked` if it was the token server's."""
+        """The connection failed. `hopeless`: a retry will fail too. `asked`: the step that failed, if the
+        connection was to the token server."""
         self._failures += 1
         if hopeless or self._failures >= ATTEMPTS:
             outcome = Outcome.HOPELESS if hopeless else Outcome.BROKEN
@@ -152,7 +155,8 @@ class Exchange:
         return Pause(2.0 ** (self._failures - 1))
 
     def granted(self, header: str, *, fresh: bool = True) -> Step:
-        """A field that answers the challenge was got; not `fresh` if another request got it."""
+        """An Authorization field that answers the challenge was obtained. `fresh`: False if another request
+        obtained it."""
         self._access.headers[self._identity] = header
         self._sent, self._fresh = header, fresh
         return Send(header)

@@ -22,7 +22,7 @@ class Identity(Enum):
 
 
 class Privacy(Enum):
-    """The knowledge so far of the repository being public or private."""
+    """The privacy of a repository, as far as requests have shown it."""
 
     PUBLIC = auto()
     PRIVATE = auto()
@@ -83,7 +83,7 @@ class Stop(NamedTuple):
     status: int = 0
     reason: str = ""
     wait: float = 0.0
-    """Seconds that a busy server asks for, if a request may not wait so long."""
+    """Seconds for which a busy server asks the client to wait, if that is longer than a request may wait."""
     at_token_server: bool = False
     attempts: int = 1
     unknown: bool = False

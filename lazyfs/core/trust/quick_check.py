@@ -1,6 +1,6 @@
 """Checks a saved state as `state.restore` does, without python-tuf, whose import takes a quarter of a mount.
 
-A mount that has a trusted revision answers with it before it imports anything it can do without; after that
+A mount with a trusted revision serves it after this check, before it imports anything it can do without; then
 `restore` checks the same bytes again. This check knows less: it returns None for everything wrong, and for
 everything that it does not know, such as keys other than Ed25519.
 """
@@ -39,7 +39,8 @@ class _Refused(Exception):
 
 
 def proven(data: bytes, anchor: bytes | None) -> ProvenTarget | None:
-    """Returns the revision of a saved state. None if the state holds none, or is to be judged by `restore`.
+    """Returns the revision of a saved state. Returns None if the state holds none, or if only `restore` can
+    judge it.
 
     `anchor`: the bytes of the operator's root, or a Digest, its fingerprint; None trusts the saved root.
     """
@@ -66,8 +67,8 @@ def _proven(saved: Saved, anchor: bytes | None) -> ProvenTarget:
 
 
 def _prover(saved: Saved, anchor: bytes | None) -> _Fields:
-    """Returns the root that proved the saved revision: each root from the anchor's on is signed by the one
-    before and by itself, and none is left out."""
+    """Returns the root that proved the saved revision. Raises _Refused unless each root after the anchor's is
+    signed by itself and by the root before, and none is left out."""
     start = saved.start(anchor)
     if start is None:
         raise _Refused

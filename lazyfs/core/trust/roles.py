@@ -9,11 +9,13 @@ TARGETS: Final = "targets"
 
 MAX_ROOT = 512_000
 MAX_TIMESTAMP = 16_384
-"""Bytes. No signed file states the sizes of root and timestamp, so they have python-tuf's fixed limits."""
+"""Most bytes of the root, and of the timestamp. No signed file states their sizes, so python-tuf's limits are
+used."""
 
 MAX_SNAPSHOT = 65_536
 MAX_TARGETS = 65_536
-"""Bytes, if the signed length is missing or not known yet. With one target both files have about 600."""
+"""Most bytes of the snapshot, and of the targets, if their signed length is missing or not known yet. With
+one target both files have about 600."""
 
 TIMESTAMP_KEPT = 30
 """Seconds that a cache may keep the timestamp, as the shipped servers and documents set it: a new revision is

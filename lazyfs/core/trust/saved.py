@@ -20,9 +20,10 @@ class Saved(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     targets: str = ""
 
     def start(self, anchor: bytes | None) -> int | None:
-        """Returns the place of the anchor's root in `roots`: of the root itself (its bytes) or of the one
-        with this fingerprint (a Digest, 32 bytes). None trusts the first root. Returns None if it is not
-        there."""
+        """Returns the index in `roots` of the root that the anchor names; None if that root is not there.
+
+        `anchor`: a root's bytes, or its fingerprint (a Digest, 32 bytes); None trusts the first root.
+        """
         if anchor is None:
             return 0 if self.roots else None
         for place, text in enumerate(map(str.encode, self.roots)):

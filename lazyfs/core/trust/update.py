@@ -1,5 +1,5 @@
-"""One attempt to advance the trusted revision: takes the server's files as root, timestamp, snapshot,
-targets."""
+"""One attempt to advance the trusted revision: takes the server's files in the order root, timestamp,
+snapshot, targets."""
 
 from datetime import datetime
 from typing import NamedTuple

@@ -1,1 +1,1 @@
-"""Webhooks of registries: the pushes that they tell of, and the proof of their sender."""
+"""Webhooks of registries: the pushes that they report, and the proof of their sender."""

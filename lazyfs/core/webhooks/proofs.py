@@ -16,7 +16,7 @@ from hashlib import sha256
 DOCKER, HARBOR, GITLAB, GITHUB = "docker", "harbor", "gitlab", "github"
 KINDS = (DOCKER, HARBOR, GITLAB, GITHUB)
 CLOCKS = 300
-"""Seconds that the time of a signed webhook may be from this machine's."""
+"""Most seconds between the time in a signed webhook and this machine's time."""
 _PREFIX = "whsec_"
 MOST_SIGNATURES = 8
 """Signatures of one webhook: senders that change their key give two."""

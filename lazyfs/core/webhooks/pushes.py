@@ -1,6 +1,7 @@
-"""The pushes that the bodies of webhooks tell of: repositories and tags only.
+"""The pushes that the bodies of webhooks report: repositories and tags only.
 
-The registry is the one that the operator has given to the sender, and what a tag names is asked there.
+The operator states for each sender which registry it speaks for. What a pushed tag names is then asked of
+that registry.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,7 +16,7 @@ from lazyfs.core.webhooks.proofs import DOCKER, GITHUB, GITLAB, HARBOR
 MOST_BODY = 1 << 20
 """Bytes of a body: a registry sends an event of 1 kB for each manifest, a few at a time."""
 MOST_PUSHES = 1000
-"""Pushes that one body may tell of."""
+"""Most pushes that one body may report."""
 
 
 class Push(NamedTuple):
@@ -30,7 +31,7 @@ class Push(NamedTuple):
 
 
 class PushedImages:
-    """Pushes by the repository that they were made into."""
+    """Pushes, ordered by the repository that they went into."""
 
     def __init__(self, pushes: Iterable[Push]) -> None:
         self._by_name: dict[tuple[str, str], list[Push]] = {}
@@ -38,7 +39,7 @@ class PushedImages:
             self._by_name.setdefault((push.registry, push.repository), []).append(push)
 
     def into(self, registry: str, repository: str) -> list[Push]:
-        """Returns the pushes into a repository, and those into projects that it lies below."""
+        """Returns the pushes into a repository, and those into the projects above it."""
         found = list(self._by_name.get((registry, repository), ()))
         above = repository
         while "/" in above:
@@ -47,7 +48,7 @@ class PushedImages:
         return found
 
     def has(self, registry: str, repository: str, tag: str | None) -> bool:
-        """Returns True if this tag was pushed, or may have been."""
+        """Returns True if this tag was pushed, or may have been: some pushes state no tag."""
         return any(push.tag in ("", tag) for push in self.into(registry, repository))
 
 
@@ -84,7 +85,7 @@ class _HarborBody(msgspec.Struct, frozen=True):
     type: str
     event_data: _HarborData | None = None
     data: _HarborData | None = None
-    """In place of event_data, where Harbor is set to send CloudEvents."""
+    """Replaces event_data if Harbor is set to send CloudEvents."""
 
 
 class _Project(msgspec.Struct, frozen=True):
@@ -129,10 +130,10 @@ class _GitHubBody(msgspec.Struct, frozen=True):
 
 
 def pushes_of(kind: str, registry: str, body: bytes) -> list[Push]:
-    """Returns the pushes that a body tells of, each once; none for one of something else.
+    """Returns the pushes that a body reports, each once; an empty list if it reports something else.
 
-    `registry`: that of the sender. Raises FormatError for a body that is not of this kind, or tells of over
-    MOST_PUSHES.
+    `registry`: the sender's registry. Raises FormatError for a body that is not of this kind, or that reports
+    more than MOST_PUSHES.
     """
     try:
         named = list(_READERS[kind](body))
@@ -144,7 +145,7 @@ def pushes_of(kind: str, registry: str, body: bytes) -> list[Push]:
 
 
 def _known(registry: str, named: Iterable[Push]) -> Iterator[Push]:
-    """Yields the pushes whose names a reference can have: no list can wish another."""
+    """Yields the pushes whose names are valid in a reference; no wishlist can ask for others."""
     for push in named:
         try:
             found = parse(f"{registry}/{push.repository}:{push.tag or 'any'}")
@@ -176,7 +177,7 @@ def _harbor(body: bytes) -> Iterator[Push]:
 
 
 def _gitlab(body: bytes) -> Iterator[Push]:
-    """GitLab's registry tells of pushes as Docker's does; a pipeline that has succeeded may have pushed
+    """GitLab's registry reports pushes as Docker's does. A pipeline that has succeeded may have pushed
     anything into the project's repositories."""
     found = msgspec.json.decode(body, type=_GitLabBody)
     yield from _tagged(found.events or ())

@@ -44,7 +44,8 @@ def mapping(node: Node, what: str) -> Mapping:
 
 
 def know(node: Mapping, known: Iterable[str], idle: Iterable[str], findings: Findings) -> None:
-    """Adds an error for each unknown key, and one notice for each of the `idle` keys: it has no effect."""
+    """Adds an error for each key that is neither in `known` nor in `idle`, and a notice for each key in
+    `idle`, because such keys have no effect."""
     known = [*known]
     idle = [*idle]
     for key, line in node.lines.items():

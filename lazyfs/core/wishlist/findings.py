@@ -1,4 +1,4 @@
-"""The faults of a wishlist, line by line: each finding names the line, the reason and the mend."""
+"""The faults of a wishlist, line by line: each finding names the line, the reason and the remedy."""
 
 from typing import NamedTuple
 

@@ -40,7 +40,7 @@ def _compile(expression: str) -> "re2._Regexp[str]":
 
 def stars(text: str) -> Pattern:
     """Returns the pattern in which `*` stands for any characters, and all others for themselves. Raises
-    ValueError, as all of these do."""
+    ValueError, as do the other functions that return a pattern."""
     return whole(".*".join(re2.escape(part) for part in text.split("*")))
 
 

@@ -26,7 +26,8 @@ class Wishlist(NamedTuple):
     wishes: tuple[Wish, ...]
     findings: tuple[Finding, ...]
     whole: bool
-    """False if it is no wishlist, or was cut: then an image that it does not name may still be wished."""
+    """False if the text is no wishlist, or was cut. Then an image that the list does not name may still be
+    wished."""
 
     @property
     def errors(self) -> list[Finding]:
@@ -87,7 +88,7 @@ def _read(text: str, findings: Findings) -> tuple[str, list[Wish]]:
 
 
 def _doubt(text: str, kind: str, wishes: list[Wish], findings: Findings) -> None:
-    """Adds an error for a list that looks like a part of one, or like a server's answer of one word."""
+    """Adds an error for a text that may be only the beginning of a list, or a server's answer of one word."""
     last = text.rstrip()
     if not text.endswith("\n") and (kind == "osg" or last[-1:] not in ("}", "]")):
         reason = (
@@ -101,7 +102,8 @@ def _doubt(text: str, kind: str, wishes: list[Wish], findings: Findings) -> None
 
 
 def _is_yaml(lines: list[str]) -> bool:
-    """Returns True if most of the lines at the left edge are keys or items: an image is neither."""
+    """Returns True if the text is YAML: most of the lines at the left edge are keys or items, and no image's
+    name is."""
     edge = [line for line in lines if line.strip() and line[:1] not in ("#", " ", "\t")]
     marks = sum(bool(_KEY_LINE.match(line) or _YAML_MARK.match(line)) for line in edge)
     return 2 * marks > len(edge) or bool(edge and edge[0].startswith(("{", "[")))

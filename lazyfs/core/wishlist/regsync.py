@@ -73,7 +73,7 @@ def _wish(entry: Mapping) -> Wish:
 
 
 def _repository(line: int, source: str) -> tuple[str, str]:
-    """Returns registry and repository of a source without tag, by the rule of all tools."""
+    """Returns registry and repository of a source without tag, told apart as in every image reference."""
     first, slash, rest = source.partition("/")
     if not slash:
         return HUB, f"library/{source}"

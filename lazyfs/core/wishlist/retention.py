@@ -1,11 +1,11 @@
-"""Keep-last-N and newer-than: the rules that choose the tags of a pattern that stay wished. Every run on
-every machine chooses the same.
+"""Keep-last-N and newer-than: the rules that choose which of the tags that match a pattern stay wished. Every
+run on every machine chooses the same.
 
-By version, the newest is the highest version in the tag (numbers compared as numbers; a tag that states no
-version comes after all that do), ties broken by the tag's text. By date, the newest has the latest date in
-its image's config, even if that lies in the future. Ties, and images without a date (none stated, 1970 or
-before), are ordered by version. An image without a date is not too old for `newer_than`: its age is not
-known.
+By version, the newest tag is the one that states the highest version. Numbers are compared as numbers, a tag
+without a version counts as older than all others, and ties are broken by the tag's text. By date, the newest
+tag has the latest date in its image's config, even if that lies in the future. Ties, and images without a
+date (none stated, 1970 or before), are ordered by version. An image without a date is not too old for
+`newer_than`: its age is not known.
 """
 
 import re
@@ -22,7 +22,7 @@ _NOTHING = Version(-1, 0, 0)
 
 
 def kept(tags: Iterable[str], retention: Retention, created: Mapping[str, int], now: float) -> list[str]:
-    """Returns the tags that stay wished, newest first where `retention` keeps the last.
+    """Returns the tags that stay wished; newest first if `retention.last` is set, else in the given order.
 
     `created`: tag -> the time at which its image was made, in seconds since 1970, if that is known. `now`:
     seconds since 1970.
@@ -40,7 +40,7 @@ def kept(tags: Iterable[str], retention: Retention, created: Mapping[str, int], 
 
 
 def version_order(tag: str) -> Any:
-    """Returns the key by which tags are ordered, the newest last: versions, then runs of digits, then
+    """Returns the key by which tags are sorted, the newest last: by version, then by runs of digits, then by
     text."""
     return _order(tag)
 

@@ -53,7 +53,7 @@ class TagChoice(NamedTuple):
     shown: str
     """The choice as messages and the state write it."""
     allow: tuple[Pattern, ...] = ()
-    """A tag needs one of these; none at all allows every tag."""
+    """A tag must match one of these patterns; without patterns, every tag is allowed."""
     deny: tuple[Pattern, ...] = ()
     retention: Retention = Retention()
 
@@ -84,7 +84,8 @@ class Wish(NamedTuple):
 
 
 def reference_of(line: int, registry: str, repository: str, tag: str = "", digest: str = "") -> Reference:
-    """Returns the reference of these parts; without tag and digest that of a repository. Raises Refused."""
+    """Returns the reference made of these parts; without tag and digest it means the whole repository. Raises
+    Refused."""
     if not ("." in registry or ":" in registry or registry == "localhost"):
         mend = f"write REGISTRY/{registry}/{repository}, or {HUB}/{registry}/{repository} for Docker Hub's"
         raise Refused(line, f"{quoted(registry)} is no registry's host", mend)

@@ -81,8 +81,8 @@ def _line_of(error: yaml.MarkedYAMLError) -> int:
 
 
 def _faulty_item(lines: list[str], error: yaml.MarkedYAMLError) -> int | None:
-    """Returns the number, from 0, of the line that is to blame for an error: an item of a list, without which
-    the parser gets further. None if there is none."""
+    """Returns the index of the line that is to blame for an error: the line is an item of a list, and without
+    it the parser gets further. Returns None if there is none."""
     stopped = _line_of(error) - 1
     marks = [mark.line for mark in (error.context_mark, error.problem_mark) if mark]
     for at in dict.fromkeys(line for mark in marks for line in (mark, mark - 1)):
@@ -112,7 +112,7 @@ def _is_one_item(lines: list[str], at: int) -> bool:
 
 
 class _Builder:
-    """Makes the tree of the parser's events, without recursion."""
+    """Makes the tree from the parser's events, without recursion."""
 
     def __init__(self, findings: Findings) -> None:
         self._findings = findings

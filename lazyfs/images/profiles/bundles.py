@@ -15,7 +15,8 @@ Mbit/s."""
 MOST = 512 << 20
 """Most plaintext bytes in a profile; the rest is left out. A program that touches more is past its start."""
 LEAST_KEPT = FIRST // 2
-"""Stored bytes of the smallest bundle that a profile keeps of another: each bundle is a request."""
+"""A profile reuses a bundle of an older profile only if the bundle has this many stored bytes: each bundle
+costs a request."""
 
 
 def within_bounds(members: Iterable[ObjectRef]) -> Iterator[ObjectRef]:
@@ -55,9 +56,9 @@ class BundleWriter:
         """Writes bundles of the objects in this order and returns their descriptions. Raises DigestMismatch
         or FormatError for a damaged object.
 
-        `kin`: the bundles of the profile that this one is made after. Those whose objects are all wanted
-        still are named again. Objects that were in others, and new ones, come in bundles of their own: a
-        worker that has the old image's objects fetches the new ones and nothing else.
+        `kin`: the bundles of the older profile that this one is made from. A bundle is reused if all its
+        objects are still wanted. The other objects of `kin` and the new objects go into separate bundles. So
+        a worker that has the old image's objects fetches only the new ones.
         """
         found = list(self._write(members, kin))
         if len(found) > bounds.BUNDLES or sum(len(one.members) for one in found) > bounds.MEMBERS:
@@ -94,7 +95,7 @@ class BundleWriter:
                 yield self._put(pile.take())
 
     def _kept(self, members: Sequence[ObjectRef], kin: Sequence[profile.Bundle]) -> dict[int, profile.Bundle]:
-        """Returns the bundles of `kin` that can be named again, by number."""
+        """Returns the bundles of `kin` that can be reused, by their number in `kin`."""
         wanted = set(members)
         return {
             number: one

@@ -1,7 +1,7 @@
-"""Guesses what a start of an image reads that nobody has traced.
+"""Guesses what a start of an image reads, if nobody has traced one.
 
-It is what its command names: the program and the scripts among its words, the interpreters of these, their
-libraries and the libraries that those need, as ld.so would find them, and the modules that every start of
+The guess follows the image's command: the program and the scripts that it names, the interpreters of these
+scripts, the libraries that all of these need, as ld.so would find them, and the modules that every start of
 Python imports.
 """
 
@@ -20,10 +20,10 @@ from lazyfs.core.oci.run_config import DEFAULT_PATH
 from lazyfs.images.profiles.image_files import ImageFile, ImageFiles
 
 FILES = 1024
-"""Files of one guess: programs of 300 libraries are known."""
+"""Most files of one guess: programs of 300 libraries are known."""
 WHOLE = 2 << 20
-"""Bytes of the largest file that is taken whole. Of larger ones the parts are taken that the dynamic linker
-reads itself: of their code a program uses a part that nobody knows."""
+"""Bytes of the largest file that is taken whole. Of a larger file, only the parts that the dynamic linker
+itself reads are taken: which part of its code a program uses is not known."""
 FIRST_SEGMENT = 2 << 20
 """Bytes taken of a large file's first segment, which may hold its code too."""
 LINE = 256
@@ -74,7 +74,8 @@ class StartGuess:
             self._waiting.append(file)
 
     def _named(self) -> Iterator[ImageFile | None]:
-        """Yields the files that the command's words name; those of a shell's `-c SCRIPT` too."""
+        """Yields the files that the words of the command name, also the words of the script in a shell's `-c
+        SCRIPT`."""
         words = self._words
         if len(words) >= 3 and words[1] == "-c":
             yield self._program(words[0])

@@ -12,7 +12,7 @@ from lazyfs.core.pack import PackTable
 from lazyfs.repository.stored_tree import StoredTree, TreeNode
 
 AT_HAND = 8
-"""Objects whose bytes are kept: a file is looked at in many small reads."""
+"""Number of objects whose bytes are cached: a file is looked at in many small reads."""
 LINKS = 40
 """Links followed on the way to one file, as the kernel does."""
 
@@ -86,8 +86,8 @@ class ImageFiles:
         return [entry.name for entry in self._tree.entries(node)]
 
     def walk(self) -> Iterator[ImageFile]:
-        """Yields all files, and the directories that are catalogs of their own, the top included. A catalog
-        that hangs at several paths is given at the first one."""
+        """Yields all files, and the directories that are catalogs of their own, the top included. If a
+        catalog hangs at several paths, it is yielded at the first one only."""
         yield ImageFile(b"", self._root.entry, self._root.catalog.packs)
         seen: set[ObjectRef] = set()
         stack = [(b"", self._root)]
@@ -106,7 +106,7 @@ class ImageFiles:
             stack += reversed(inner)
 
     def catalog_of(self, directory: ImageFile) -> ObjectRef:
-        """Returns the catalog that a directory of `walk` is."""
+        """Returns the catalog of a directory that `walk` has yielded."""
         return directory.entry.nested or self._tree.root_ref
 
     def parts(self, file: ImageFile) -> list[ObjectPart]:
@@ -150,7 +150,8 @@ class ImageFiles:
 
 
 def touched_by(files: ImageFiles, found: ImageFile) -> list[Digest]:
-    """Returns the objects that a reader of a whole file, or of a directory, needs beside those above it."""
+    """Returns the objects that hold a file's bytes, or the catalog of a directory if the directory has its
+    own. The catalogs above are left out."""
     if found.entry.is_dir:
         return [found.entry.nested.digest] if found.entry.nested else []
     return [part.ref.digest for part in files.parts(found)]

@@ -1,4 +1,5 @@
-"""Finds the profile that a new image inherits, and the new image's objects that correspond to its own."""
+"""Finds the profile that a new image inherits, and the objects of the new image that correspond to the
+profile's."""
 
 import re
 from collections.abc import Iterator
@@ -14,14 +15,15 @@ from lazyfs.repository.diff import resolve
 from lazyfs.repository.stored_tree import StoredTree
 
 CANDIDATES = 16
-"""Tags of the repository that are looked at for a profile, the newest first."""
+"""Number of other tags in which a profile is looked for, the newest first."""
 
 
 def predecessor(tree: StoredTree, place: str, at: str) -> PublishedProfile | None:
     """Returns the profile that an image published at `place` inherits; None if there is none.
 
-    It is the profile of the tree that hangs `at` its own path, of the image that has the name now, or of the
-    newest other tag of the repository that has one. Guessed ones are not inherited, but guessed anew.
+    Looks for a profile at the path `at` of the image's own tree, then at the image that has the name now,
+    then at the other tags of its repository, the newest first. Passes over guessed profiles: these are
+    guessed anew.
     """
     for path in dict.fromkeys([at, place, *_tags(tree, place)]):
         try:
@@ -52,8 +54,8 @@ def _age(entry: Entry) -> tuple[int, bytes]:
 
 
 def inherited_objects(tree: StoredTree, old: PublishedProfile, top: ObjectRef) -> list[Digest]:
-    """Returns the objects of the image with this top catalog that stand for those of an older image's
-    profile, in its order."""
+    """Returns the objects of the image with this top catalog that correspond to objects of the `old` profile,
+    in the profile's order."""
     touched = [ref.digest for ref in old.members]
     return inherited(touched, content_of(ImageFiles(tree, old.top)), content_of(ImageFiles(tree, top)))
 

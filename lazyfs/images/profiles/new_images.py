@@ -1,4 +1,5 @@
-"""Gives new images profiles as they are published: that of the repository's last image, or a guessed one."""
+"""Gives new images profiles as they are published: the profile of the repository's last image, or a guessed
+one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,11 +24,11 @@ class NewImage(NamedTuple):
     """An image that is about to be published."""
 
     place: str
-    """Its name."""
+    """Path of the image's name in the tree."""
     at: str
     """The path at which its tree will hang."""
     run: RunConfig | None
-    """Its command; None for a published tree, which has none."""
+    """The image's start parameters, with its command; None for a published tree."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,11 @@ class NewImageProfiles:
     def hinted(
         self, tree: StoredTree, new: NewImage, made: Inode, ingest: Ingest, warn: Callable[[str], None]
     ) -> Inode:
-        """Returns a snapshot with a profile, or as it is if it hangs in the tree already or no profile is to
-        be had.
+        """Adds a profile to the snapshot `made` and returns it. Returns it unchanged if it hangs in the tree
+        already, or if there is no profile for it.
 
-        A profile is a hint: what is damaged in the older image's is warned of, and this one does without.
-        Raises StoreError.
+        If the older image's profile is damaged, warns and adds none: an image works without a profile. Raises
+        StoreError.
         """
         place, at, run = new
         top = made.nested.ref if made.nested else None

@@ -1,4 +1,4 @@
-"""Makes profiles of lists of paths, and lists of paths of profiles."""
+"""Makes profiles from lists of paths, and lists of paths from profiles."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -20,9 +20,9 @@ class ListedFiles(NamedTuple):
 
     touched: Touched
     paths: int
-    """Paths that the image has."""
+    """Number of the listed paths that the image has."""
     missing: list[bytes]
-    """Paths that it has not."""
+    """The listed paths that the image does not have."""
 
 
 def read_list(path: str, directory: str) -> list[bytes]:
@@ -42,8 +42,8 @@ def read_list(path: str, directory: str) -> list[bytes]:
 
 
 def lists_inside(tree: StoredTree, image: str) -> list[bytes]:
-    """Returns the paths that the file bundles inside an image name, and the files that they belong to. Raises
-    UsageError for one that cannot be read."""
+    """Reads all CVMFS file bundles inside an image. Returns the paths that they list, and the path of the
+    file to which each bundle belongs. Raises UsageError for a bundle that cannot be read."""
     _, top = profiled_tree(tree, image)
     files = ImageFiles(tree, top)
     paths: list[bytes] = []
@@ -63,8 +63,8 @@ def lists_inside(tree: StoredTree, image: str) -> list[bytes]:
 
 
 def find_listed(tree: StoredTree, image: str, paths: Iterable[bytes]) -> ListedFiles:
-    """Finds the files of an image at paths of it, or of the repository that lead into it. Raises UsageError
-    as `profiled_tree`."""
+    """Finds the files of an image at these paths, which may start at the image's root or at the repository's.
+    Raises UsageError as `profiled_tree`."""
     found, top = profiled_tree(tree, image)
     files = ImageFiles(tree, top)
     above = [place.strip("/").encode(errors="surrogateescape") + b"/" for place in (image, found.path)]
@@ -81,7 +81,8 @@ def find_listed(tree: StoredTree, image: str, paths: Iterable[bytes]) -> ListedF
 
 
 def _find(files: ImageFiles, path: bytes, above: list[bytes]) -> ImageFile | None:
-    """Returns the file at a path from the image's root; else at a path from the repository's root."""
+    """Returns the file at a path from the image's root, or else from the repository's root; None if there is
+    none. `above`: the paths of the image in the repository."""
     for prefix in (b"", *above):
         file = files.find(path.removeprefix(prefix)) if path.startswith(prefix) else None
         if file is not None:
@@ -90,7 +91,7 @@ def _find(files: ImageFiles, path: bytes, above: list[bytes]) -> ImageFile | Non
 
 
 def paths_of(files: ImageFiles, digests: Iterable[Digest]) -> Iterator[bytes]:
-    """Yields the paths of the files that lie in objects, in the objects' order, each once."""
+    """Yields the paths of the files that lie in these objects, in the objects' order, each once."""
     wanted = dict.fromkeys(digests)
     holding: dict[Digest, list[bytes]] = {}
     for file in files.walk():

@@ -1,4 +1,4 @@
-"""Gives images profiles, and takes them away.
+"""Gives images profiles, and removes them.
 
 The bundles of a profile hold copies of stored objects. They are written before the signed metadata that leads
 to them, so a run that is killed leaves the revision unchanged.
@@ -39,7 +39,7 @@ class ProfileReport:
     bundles: int
     stored_bytes: int
     left_out: int
-    """Objects that were too many or too large for a profile."""
+    """Number of objects that were left out, because they are too many or too large for a profile."""
 
 
 def publish_profile(
@@ -51,11 +51,11 @@ def publish_profile(
     lease: PublisherLease | None = None,
     origin: Origin = Origin.RECORDED,
 ) -> ProfileReport:
-    """Gives the image at this path of the tree (its name, or its own path) a profile of these objects.
+    """Gives an image a profile of the objects in `touched`, except those of other images. `image`: path in
+    the tree of the image's name or of its own tree.
 
-    Objects of other images among them are passed over. `lease`: as for Edit. Raises UsageError if there is no
-    such image, if the trace touched none of its objects, or if another tree was published at its place
-    meanwhile; also raises as Edit.commit.
+    `lease`: as for Edit. Raises UsageError if there is no such image, if `touched` has none of its objects,
+    or if another tree was published at its place meanwhile; also raises as Edit.commit.
     """
     with Edit(store, keys, now, lease=lease) as edit:
         found, top = profiled_tree(edit.tree, image)
@@ -78,7 +78,7 @@ def publish_profile(
 
 
 def drop_profile(store: Store, keys: Keys, image: str, now: Callable[[], datetime]) -> EditResult:
-    """Takes the image's profile away, if it has one. Raises as `publish_profile`."""
+    """Removes the image's profile, if it has one. Raises as `publish_profile`."""
     with Edit(store, keys, now) as edit:
         found, _ = profiled_tree(edit.tree, image)
         edit.apply(lambda live: live.drop_hint(found.path))
@@ -86,8 +86,8 @@ def drop_profile(store: Store, keys: Keys, image: str, now: Callable[[], datetim
 
 
 def profiled_tree(tree: StoredTree, image: str) -> tuple[ResolvedPath, ObjectRef]:
-    """Returns the tree that an image's name leads to, and its top catalog. Raises UsageError if there is none
-    that could have a profile."""
+    """Returns the tree that an image's name leads to, and its top catalog. Raises UsageError if the name
+    leads to no tree, or to one that cannot have a profile."""
     found = resolve(tree, find_place(tree, image))
     top = found.node.entry.nested
     if top is None or found.node.entry.flags & LIVE:
@@ -96,8 +96,8 @@ def profiled_tree(tree: StoredTree, image: str) -> tuple[ResolvedPath, ObjectRef
 
 
 def profile_members(tree: StoredTree, top: ObjectRef, touched: Touched) -> list[ObjectRef]:
-    """Returns the image's objects that were touched and those that lead to them: catalogs and chunk lists
-    first, from the top down, then contents in the order of the trace."""
+    """Returns the image's objects that were touched, and the objects that lead to them: catalogs and chunk
+    lists first, from the top down, then contents in the order of `touched`."""
     known: dict[Digest, Reached] = {}
     for reached in walk([catalog_at(top)], tree.read):
         if reached.ref.digest in touched:

@@ -124,7 +124,7 @@ def _host(key: str) -> str | None:
 
 
 def _helper_names(reference: Reference, key: str | None) -> tuple[str, ...]:
-    """The server names to ask the helper for, in turn."""
+    """Returns the server names for which to ask the helper, one after another."""
     if reference.registry == HUB:
         return HUB_KEY, HUB, f"index.{HUB}"
     return tuple(dict.fromkeys(filter(None, (reference.registry, key))))

@@ -35,7 +35,7 @@ from lazyfs.images.registry.wire import Reply, shown
 MAX_TAGS = 100_000
 MAX_TAG_PAGE = 16 << 20
 MAX_TAG_PAGES = 2000
-"""Most pages of a list of tags. Registries that give fewer tags a page than they are asked for give 50 or
+"""Most pages of a list of tags. If a registry gives fewer tags a page than it is asked for, it gives 50 or
 100."""
 TAGS_TIME = 1800.0
 """Seconds for all pages together."""
@@ -45,7 +45,7 @@ it."""
 BLOB_TIME, BLOB_RATE = 600.0, LEAST
 """A blob may take BLOB_TIME seconds, and one more for each BLOB_RATE bytes."""
 PROGRESS = 64 << 10
-"""An answer that breaks off counts as progress if it brought so many bytes."""
+"""An answer that breaks off counts as progress if it brought this many bytes."""
 
 _ACCEPT = ", ".join((OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST, f"{SCHEMA1}+prettyjws"))
 
@@ -76,8 +76,8 @@ class RegistryClient:
         self._now = now
 
     def manifest(self, wanted: str) -> bytes:
-        """A manifest or index by tag or digest, compared with the digest that was asked for or that the
-        answer states.
+        """Returns a manifest or index by tag or digest. Compares it with that digest, or with the one that
+        the answer states.
 
         Raises NotFound, DigestMismatch, FormatError, UsageError or TransportError.
         """
@@ -98,8 +98,9 @@ class RegistryClient:
             raise DigestMismatch(f"{self._reference}: the manifest does not match its digest {expected}")
 
     def digest(self, wanted: str) -> str:
-        """The digest of a manifest or index by tag, asked for with HEAD; then with GET, if the registry knows
-        no HEAD, or the answer to HEAD states no digest or is 404: only a body has the reason.
+        """Returns the digest of a manifest or index by tag, asked for with HEAD. Asks again with GET if the
+        registry does not know HEAD, or if the answer to HEAD states no digest or is 404: only a body has the
+        reason.
 
         Raises as `manifest`; Unknown if the registry itself says that there is none.
         """
@@ -125,8 +126,8 @@ class RegistryClient:
 
     @property
     def account_answered(self) -> bool:
-        """True if the registry served a request made with the account, or answered it that the thing does not
-        exist."""
+        """True if the registry accepted the account: it served a request made with the account, or answered
+        such a request that the thing does not exist."""
         return self._conversation.account_answered
 
     def small_blob(self, descriptor: Descriptor, limit: int) -> bytes:
@@ -218,8 +219,9 @@ class RegistryClient:
         raise FormatError(f"{self._reference}: the list of tags does not end ({len(seen)} pages)")
 
     def _tag_page(self, url: str, *, begun: bool) -> tuple[list[str], re.Match[str] | None]:
-        """Returns the tags of one page, and the place of the next one. Raises as `tags`; of a repository that
-        is unknown after its list has begun, TransportError: that proves nothing."""
+        """Returns the tags of one page, and the place of the next one. Raises as `tags`. If the registry
+        calls the repository unknown after the list has `begun`, raises TransportError, because that proves
+        nothing."""
         try:
             with self._conversation.request(url, Kind.TAGS) as reply:
                 page = self._tags_of(self._small(reply, MAX_TAG_PAGE))
@@ -249,8 +251,8 @@ class RegistryClient:
             raise FormatError(f"{self._reference}: the list of tags is not one") from None
 
     def _resumed(self, reply: Reply, got: int) -> int:
-        """Checks that an answer goes on at byte `got`. Returns 0: no bytes of it have to be passed over.
-        Raises TransportError if it starts at another byte."""
+        """Checks that an answer goes on at byte `got`. Returns 0, the number of its bytes to skip. Raises
+        TransportError if it starts at another byte."""
         if reply.status != 206 or resumed_at(reply.headers) != got:
             raise TransportError(f"{self._reference}: the registry resumes a blob at the wrong byte")
         return 0

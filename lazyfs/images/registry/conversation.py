@@ -44,11 +44,11 @@ class Conversation:
         pause: Callable[[float], None] = time.sleep,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """`find_account` is called at most once, when an anonymous request is refused. `allow_private`:
-        images that only an account may read are allowed. `permission`: the option that messages name for
-        this. `account_shown`: the account's name in messages that strangers read, in place of its user name.
-        `address`: the host[:port] of the registry's API, if it is another than its name says. `wall`: seconds
-        since 1970."""
+        """`find_account`: called at most once, when an anonymous request is refused. `allow_private`: True to
+        allow images that only an account may read. `permission`: the option for this, as messages name it.
+        `account_shown`: the account's name in messages that strangers read, in place of its user name.
+        `address`: the host[:port] of the registry's API, if it is not the one in the registry's name. `wall`:
+        seconds since 1970."""
         self._reference = reference
         self._wire = wire
         self._find_account = find_account
@@ -71,13 +71,13 @@ class Conversation:
 
     @property
     def privacy(self) -> steps.Privacy:
-        """The knowledge from all requests so far."""
+        """The privacy of the repository, as all requests so far have shown it."""
         return self._access.privacy
 
     @property
     def account_answered(self) -> bool:
-        """True if the registry served a request made with the account, or answered it that the thing does not
-        exist."""
+        """True if the registry accepted the account: it served a request made with the account, or answered
+        such a request that the thing does not exist."""
         return self._access.account_answered
 
     def request(
@@ -89,8 +89,9 @@ class Conversation:
         hashed: bool = False,
         method: str = "GET",
     ) -> Reply:
-        """A successful answer, its body unread. `hashed`: the body will be compared with a digest. `method`:
-        GET or HEAD; of a registry that answers 405 or 501 to HEAD it is the answer to a GET, with its body.
+        """Returns a successful answer, its body unread. `hashed`: the body will be compared with a digest.
+        `method`: GET or HEAD. If the registry answers 405 or 501 to HEAD, returns the answer to a GET, with
+        its body.
 
         Raises UsageError if every identity is refused, or if only an account may read and `allow_private` is
         not set; NotFound; TransportError.
@@ -123,7 +124,7 @@ class Conversation:
                     raise self._failure(step, path)
 
     def _now(self, transition: Callable[[], steps.Step]) -> steps.Step:
-        """Returns the next step. The shared state is changed by one thread at a time."""
+        """Makes a transition of the shared state, one thread at a time, and returns the next step."""
         with self._lock:
             return transition()
 
@@ -160,7 +161,7 @@ class Conversation:
         return reply, self._now(lambda: exchange.answered(answer))
 
     def _spoken(self, method: str) -> str:
-        """Returns the method to use: GET in place of HEAD once the registry has refused that."""
+        """Returns the method to use: GET in place of HEAD once the registry has refused HEAD."""
         return "GET" if self._no_head else method
 
     def _ask(self, exchange: Exchange, step: steps.Ask) -> steps.Step:
@@ -194,7 +195,7 @@ class Conversation:
         return self._now(lambda: exchange.pinged(challenges))
 
     def _answer(self, reply: Reply) -> steps.Answer:
-        """The facts of an unsuccessful answer; its body is read and closed."""
+        """Returns the facts of an unsuccessful answer, after reading and closing its body."""
         challenges = parse_challenges(", ".join(reply.headers.getlist("WWW-Authenticate")))
         try:
             with reply:

@@ -92,11 +92,12 @@ class LazyAccount:
 
     @property
     def found(self) -> Credentials | None:
-        """The account, if it has been needed and there is one."""
+        """The account that `find` has found; None if `find` has not been called, or has found none."""
         return self._found
 
     def find(self) -> Credentials | None:
-        """The account, if there is one. Raises UsageError as the module's `find` does."""
+        """Returns the account, or None; looks for it only the first time. Raises UsageError as the module's
+        `find` does."""
         if not self._looked:
             self._found = find(*self._arguments)
             self._looked = True

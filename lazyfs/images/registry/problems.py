@@ -1,6 +1,6 @@
-"""Explains why a connection failed, with a remedy, and says if another try can help.
+"""Explains why a connection failed, with a remedy, and says if a retry can help.
 
-A wrong certificate, scheme or name will still be wrong in half a minute: these fail at once.
+A wrong certificate, scheme or name will still be wrong in half a minute, so these fail at once.
 """
 
 import re
@@ -50,7 +50,7 @@ class Problem(NamedTuple):
 
 
 class Failed(TransportError):
-    """A request failed, at the registry or where it redirects to."""
+    """A request failed at the registry, or at a server to which the registry redirects."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.text)

@@ -58,7 +58,8 @@ class Authorizer:
         self._wall = wall
 
     def field(self, ask: Ask, account: Credentials | None) -> str:
-        """The field that answers the challenge. Raises Denied, Busy, or the connection's exceptions."""
+        """Returns the Authorization field that answers the challenge. Raises Denied, Busy, or the
+        connection's exceptions."""
         credentials = account if ask.identity is Identity.ACCOUNT else None
         if ask.challenge.scheme == "basic":
             if credentials is None or not (credentials.username or credentials.password):
@@ -121,7 +122,7 @@ class Authorizer:
 
 
 def wiped(text: str, credentials: Credentials | None) -> str:
-    """The text without the account's secrets and its name, should a server repeat them."""
+    """Returns the text without the account's secrets and name, in case a server repeats them."""
     for secret in credentials.secrets if credentials else ():
         if len(secret) > 3:
             text = text.replace(secret, "***")

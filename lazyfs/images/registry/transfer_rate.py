@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from lazyfs.core.errors import TransportError
 
 WINDOW, LEAST = 300.0, 16 << 10
-"""Seconds of waiting for parts over which the rate is taken, and the bytes a second that it must reach:
-slower than any line on which publishing makes sense."""
+"""WINDOW: seconds of waiting for parts over which the rate is measured. LEAST: the bytes a second that the
+rate must reach, slower than any line on which publishing makes sense."""
 
 
 class TransferRate:

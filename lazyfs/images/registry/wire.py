@@ -73,7 +73,8 @@ class Reply:
         now: Callable[[], float],
         check: Callable[[Origin], None],
     ) -> None:
-        """`check`: raises Failed if the server is not to be listened to any longer."""
+        """`check`: called for each part of the body; raises Failed if the server must not be read from any
+        longer."""
         self._check = check
         self._response = response
         self._now = now
@@ -92,8 +93,8 @@ class Reply:
         self._response.close()
 
     def parts(self) -> Iterator[bytes]:
-        """The body as it is sent, in parts as they come, so that a body that trickles is noticed. Raises
-        Failed if the time for the server is over, or the exceptions in BROKEN."""
+        """Yields the body as it is sent, in parts as they come, so that a body that trickles is noticed.
+        Raises Failed if the time for the server is over, or the exceptions in BROKEN."""
         while part := self._response.read1(PART, decode_content=False):
             yield part
             self._check(self.origin)
@@ -169,9 +170,9 @@ class Wire:
         pace: Pace = NO_PACE,
         connections: int = 4,
     ) -> None:
-        """`plain_http`: http is allowed. `proxies`: a function from an address to its proxy's address; by
-        default from the environment (https_proxy, http_proxy, all_proxy, no_proxy). `connections`: those kept
-        open to one server."""
+        """`plain_http`: http is allowed. `proxies`: returns the proxy's address for an address; by default
+        from the environment (https_proxy, http_proxy, all_proxy, no_proxy). `connections`: number of
+        connections kept open to each server."""
         self._pace = pace
         self._connections = connections
         self._certificates = certificates
@@ -190,8 +191,8 @@ class Wire:
     def get(
         self, url: str, headers: Mapping[str, str], *, hashed: bool = False, method: str = "GET"
     ) -> Reply:
-        """The answer to a GET (or HEAD), redirects followed. With `hashed` (the bytes are compared with a
-        digest) a redirect may lead from https to http, as in docker and podman.
+        """Returns the answer to a GET (or HEAD), following redirects. With `hashed` (the bytes are compared
+        with a digest) a redirect may lead from https to http, as in docker and podman.
 
         Raises Failed, or UsageError for certificates and proxies that cannot be used.
         """
@@ -213,13 +214,13 @@ class Wire:
         raise refused(f"{first}: more than {REDIRECTS} redirects")
 
     def post(self, url: str, form: Mapping[str, str]) -> Reply:
-        """The answer to a form, which is sent to this address only: redirects are not followed."""
+        """Posts a form to this address only, without following redirects; returns the answer."""
         kind = {"Content-Type": "application/x-www-form-urlencoded"}
         return self._once("POST", url, origin_of(url), kind, urlencode(form))
 
     def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
-        """The answer to a body, which is sent to this address only: redirects are not followed. Raises
-        Failed, also for http where that is not allowed."""
+        """Posts a body to this address only, without following redirects; returns the answer. Raises Failed,
+        also for http where that is not allowed."""
         origin = origin_of(url)
         if origin.scheme == "http" and not self._plain_http:
             raise refused(f"{origin}: without TLS: refused")

@@ -132,7 +132,7 @@ class DockerArchive:
             raise type(error)(f"{self.name}: {error}") from None
 
     def _choose(self, images: list[ArchivedImage], which: Which) -> tuple[ArchivedImage, str | None]:
-        """The image, and the tag by which it was asked for, or else its first tag."""
+        """Returns the chosen image, and the tag by which it was asked for; if none was, its first tag."""
         if which.digest is not None:
             raise UsageError(
                 f"{self.name}: an archive names its images by reference or number, not by digest"

@@ -69,9 +69,10 @@ class Input:
 
 
 def open_file(path: str, name: str) -> BinaryIO:
-    """Opens a file in a directory that others may have made, without waiting for a pipe there.
+    """Opens a regular file. The directory may be a stranger's, so this does not wait for a pipe that lies
+    there.
 
-    Errors call it `name`. Raises UsageError if it cannot be opened or is not a regular file.
+    Errors call the file `name`. Raises UsageError if it cannot be opened or is not a regular file.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -36,11 +36,11 @@ class ImageOptions:
 
 @contextmanager
 def open_image(source: str, options: ImageOptions, known: KnownConfig = none_known) -> Iterator[Image]:
-    """The image of `docker://REFERENCE`, `oci:DIR[:NAME]` or `docker-archive:FILE[:REFERENCE]`.
+    """Yields the image of `docker://REFERENCE`, `oci:DIR[:NAME]` or `docker-archive:FILE[:REFERENCE]`.
 
     Raises UsageError for any other text, and the source's exceptions. Leaving the context raises UsageError
     if the image may not be made public (unless `allow_public`). Only then have all requests for the image
-    been made, so a commit belongs after the context.
+    been made, so commit after leaving the context.
     """
     kind, colon, rest = source.partition(":")
     asked = options.platform_asked

@@ -57,7 +57,8 @@ class RegistryImage:
         self.layers = layers_of(self.name, document, self.config)
 
     def check_public(self) -> None:
-        """Examines every request for the image so far. Raises UsageError if it is not known to be public."""
+        """Judges by all requests for the image so far. Raises UsageError if the image is not known to be
+        public."""
         self.client.check_public(self._config)
 
     def read(self, wanted: Sequence[int]) -> Generator[tuple[int, Iterator[bytes]], None, None]:

@@ -1,5 +1,5 @@
-"""Requests to one bucket: each with a deadline, repeated where that helps, as many side by side as the bucket
-takes.
+"""Requests to one bucket. Each has a deadline and is retried if that may help; as many run at the same time
+as the bucket takes.
 
 Objects go up in one PUT each, never in parts: none is over 16 MiB, and the end of a multipart upload may say
 200 and carry an error. Requests are signed over the SHA-256 of their body, so the bucket refuses bytes that
@@ -24,11 +24,12 @@ from lazyfs.store.s3.location import BucketLocation
 from lazyfs.store.s3.pace import Pace
 
 PATIENCE = 300.0
-"""Seconds for which a request is repeated while the bucket fails: gateways are restarted in less."""
+"""Seconds for which a request is retried while the bucket fails: gateways are restarted in less."""
 WRITE, REPLACED = "lazyfs-write", "lazyfs-replaced"
-"""Fields of an object (x-amz-meta-...): a random text for each write of a changing name."""
+"""Metadata fields of an object (x-amz-meta-...). Each write of a changing name has a random text in WRITE,
+and in REPLACED the text of the write that it replaces."""
 RENEWALS = 3
-"""Most times that one request is made again with other credentials."""
+"""Most times that one request is retried with other credentials."""
 _CONNECT = timedelta(seconds=10)
 _SILENCE = timedelta(seconds=30)
 _WHOLE = timedelta(seconds=120)
@@ -39,7 +40,7 @@ T = TypeVar("T")
 
 
 class Refused(Exception):
-    """Raises out of an attempt what is the caller's to judge."""
+    """Passes a failed attempt on to the caller, who decides what it means."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.text)
@@ -51,13 +52,13 @@ class Unsupported(StoreError):
 
 
 class Content(NamedTuple):
-    """The bytes of a name, the tag of this content, and what its writer calls the write."""
+    """The content of a name: its bytes, its ETag, and the random text of its write."""
 
     data: bytes
     tag: str | None
     write: str | None
     replaced: str | None
-    """The write that this one replaced."""
+    """The random text of the write that this one replaced."""
 
 
 class Listed(NamedTuple):
@@ -69,7 +70,8 @@ class Listed(NamedTuple):
 
 
 Condition = Literal["create"] | str | None
-"""Of a write: None, "create" for a name that must not exist, or `tag:` and the tag that it must replace."""
+"""The condition of a write. "create": the name must not exist. `tag:` and an ETag: the name must have this
+content. None: no condition."""
 
 
 class Client:
@@ -122,10 +124,11 @@ class Client:
         return True
 
     def put(self, key: str, data: bytes, condition: Condition, headers: dict[str, str]) -> bool | None:
-        """Writes a name. Returns True if it was written, False if the condition did not hold, None if that is
-        unknown: an answer was lost, and the same request was then refused, perhaps for its own success.
+        """Writes a name. Returns True if it was written, False if the condition did not hold. Returns None if
+        neither is known: the answer to one attempt was lost and the retry was refused, perhaps because the
+        first had succeeded.
 
-        Raises StoreError; then it is unknown too.
+        Raises StoreError; then too it is not known if the name was written.
         """
         unsure = False
 
@@ -184,7 +187,8 @@ class Client:
             raise self._failed(f"LIST {prefix}", refused.failure) from None
 
     def _asked(self, what: str, ask: Callable[[S3Store], T]) -> T:
-        """Repeats a request while that may help. Raises Refused for what the caller judges, StoreError."""
+        """Makes a request, and retries it while that may help. Raises StoreError, and Refused for a failure
+        that the caller must judge."""
         end = self._monotonic() + self._patience
         attempt = renewals = 0
         while True:
@@ -213,7 +217,8 @@ class Client:
             self._pause(pause)
 
     def _renewed(self, used: S3Store) -> bool:
-        """Returns True if there are other credentials than those of the refused request by now."""
+        """Returns True if the client has other credentials by now than `used`, with which a request was
+        refused."""
         with self._mutex:
             if self._store is not used:
                 return True
@@ -255,7 +260,8 @@ class Client:
         )
 
     def _provide(self) -> dict[str, Any]:
-        """Gives obstore the credentials in use; asked again when they are about to expire."""
+        """Returns the credentials in use, for obstore, which calls this again when they are about to
+        expire."""
         with self._mutex:
             if self._credentials is not None and self._credentials.expires is not None:
                 self._credentials = self._profile.credentials() or self._credentials

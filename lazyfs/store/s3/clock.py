@@ -1,6 +1,6 @@
-"""The clock of a bucket, by the times that it gives to what is written.
+"""The clock of a bucket, read from the time that the bucket gives to an object when it is written.
 
-It is looked at once a minute and followed by this machine's steady clock meanwhile: a publisher asks for the
+The bucket is asked once a minute; between, this machine's monotonic clock counts on. A publisher needs the
 time at each renewal of its lease, a collector before each deletion.
 """
 
@@ -14,7 +14,7 @@ from lazyfs.store.s3.client import Client
 _FOLDER = ".clock"
 _NAME = f"{_FOLDER}/look"
 KEPT = 60.0
-"""Seconds for which one look counts: steady clocks drift by some ms in that time."""
+"""Seconds for which one reading is used: monotonic clocks drift by some ms in that time."""
 
 
 class BucketClock:
@@ -25,7 +25,7 @@ class BucketClock:
         self._monotonic = monotonic
         self._mutex = threading.Lock()
         self._ahead = 0.0
-        """The bucket's time less this machine's steady clock, when it was looked at."""
+        """The bucket's time minus this machine's monotonic clock, at the last reading."""
         self._looked: float | None = None
 
     def now(self) -> float:

@@ -1,7 +1,7 @@
 """Credentials and addresses as AWS's own tools find them: the environment, then the profile's files.
 
-What a machine or container is given by its cloud (web identity, container and instance endpoints) obstore
-asks for by itself. Nothing here is ever put into a message.
+Credentials that a cloud gives to a machine or container (web identity, container and instance endpoints) are
+left to obstore. Nothing here is ever put into a message.
 """
 
 import configparser

@@ -1,7 +1,7 @@
-"""The meaning of a bucket's refusals.
+"""Finds out what a bucket's refusal means.
 
-obstore gives an error's class by its status, and takes 409 and 412 for the same; the status and the code of
-the answer are in its text alone. Nothing else of the text is handed on: the answer to a wrong signature
+obstore chooses the class of an error by its status, and has the same class for 409 and 412. Only the error's
+text has the status and the code. Nothing else of the text is passed on: the answer to a wrong signature
 repeats the request with its session token.
 """
 
@@ -35,7 +35,7 @@ class Failure(NamedTuple):
     text: str
     """What the bucket said, in a few words of its protocol."""
     may_have_happened: bool = False
-    """True for a write of which nobody said that it was not made."""
+    """True for a write that may have been made: no answer says that it was not."""
 
 
 def read_failure(error: Exception) -> Failure:
@@ -81,7 +81,7 @@ def _asks_the_cloud(text: str) -> bool:
 
 
 def _without_server(text: str) -> str:
-    """The reason of a request that got no answer, in obstore's words."""
+    """Returns the reason, in obstore's words, why a request got no answer."""
     if _asks_the_cloud(text):
         return (
             "no credentials were found: set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "

@@ -10,7 +10,8 @@ class BucketLocation(NamedTuple):
 
     bucket: str
     prefix: str
-    """Without slashes at its ends; empty for a store that has the bucket to itself."""
+    """Prefix of the store's keys, without slashes at its ends; empty if the store has the bucket to
+    itself."""
 
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")

@@ -1,10 +1,11 @@
 """Conditional writes of the few names that change, and the proof that the bucket honours conditions.
 
-Two publishers of one store are kept apart by If-None-Match and If-Match alone. A bucket that takes such a
-write and does not look at its condition loses commits without a word, so it is tried before the first write
-of a process and after each commit: two writes that must be refused.
+Two publishers of one store are kept apart by If-None-Match and If-Match alone. A bucket that ignores these
+conditions would lose commits unnoticed. So each process tests the bucket before its first write and after
+each commit, by two writes that must be refused.
 
-An answer that was lost comes back as the refusal of its own success, so what is there afterwards decides.
+If the answer to a successful write is lost, the retry is refused because of that success. The content that is
+there afterwards then shows if the write was made.
 """
 
 import secrets
@@ -17,7 +18,7 @@ from lazyfs.store.protocol import StoreConflict, StoreError
 from lazyfs.store.s3.client import REPLACED, WRITE, Client, Content, Unsupported
 
 PROBE = ".conditions"
-"""The name that is written under conditions that do not hold. Nobody reads it."""
+"""The name that is written to test conditions. Nobody reads it for its content."""
 _COMMIT = file_name(TIMESTAMP, 0)
 _CHANGING = {_COMMIT: TIMESTAMP_CACHE, "collection.json": "no-store"}
 """Names that are replaced, and how long a proxy may keep them."""
@@ -79,7 +80,7 @@ class Metadata:
         return found is not None and found.write == write
 
     def prove(self) -> None:
-        """Writes twice what must be refused. Raises UsageError if the bucket takes it."""
+        """Makes two writes that the bucket must refuse. Raises UsageError if it accepts one."""
         for header, condition in (("If-None-Match", "create"), ("If-Match", self._tag(_NO_TAG))):
             if self._try(condition, b"written against its condition"):
                 raise self._unfit(f"does not honour {header}")
@@ -94,7 +95,8 @@ class Metadata:
             self._proven = True
 
     def _find_form(self) -> None:
-        """Finds out if tags go with or without quotes: Ceph until version 18 compares the bare text."""
+        """Finds out if the bucket wants ETags in conditions with or without quotes: Ceph until version 18
+        compares the text without quotes."""
         for _ in range(_TRIES):  # others may write it too, and where it is encrypted each write has a new tag
             found = self._client.get(PROBE)
             if found is None or found.tag is None:
@@ -105,7 +107,7 @@ class Metadata:
         raise self._unfit("refuses If-Match where it holds")
 
     def _try(self, condition: str, data: bytes) -> bool:
-        """Writes the name that nobody reads; returns True if the bucket took it."""
+        """Writes the test name under a condition; returns True if the bucket accepted the write."""
         try:
             return self._put(PROBE, data, condition, {}) is not None
         except Unsupported as error:
@@ -116,7 +118,7 @@ class Metadata:
         return f"tag:{text if self._quoted else text.strip(chr(34))}"
 
     def _expected(self, name: str, expected: bytes) -> Content:
-        """Returns the present content of a name, which must be the expected one."""
+        """Returns the present content of a name. Raises StoreConflict if it is not `expected`."""
         found = self._seen.get(name)
         if found is None or found.data != expected:
             found = self._read(name)

@@ -13,7 +13,7 @@ MOST = 32
 
 
 class Pace:
-    """Lets a number of threads pass at once. Thread-safe."""
+    """Limits how many threads make requests at the same time. Thread-safe."""
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
@@ -22,16 +22,17 @@ class Pace:
         self._under_way = 0
         self._well = 0
         self._slowed = 0
-        """Times that the limit was halved: those who began before the last time do not halve it again."""
+        """How many times the limit was halved. A request that began before the last time does not halve it
+        again."""
 
     @property
     def limit(self) -> int:
-        """Requests that may be under way now."""
+        """The number of requests that may be under way now."""
         return self._limit
 
     @contextmanager
     def turn(self) -> Iterator[int]:
-        """Waits for a turn and holds it; yields the ticket that `slow_down` asks for."""
+        """Waits for a turn and holds it; yields the ticket to pass to `slow_down`."""
         with self._changed:
             self._changed.wait_for(lambda: self._under_way < self._limit)
             self._under_way += 1
@@ -44,7 +45,7 @@ class Pace:
                 self._changed.notify()
 
     def slow_down(self, ticket: int) -> None:
-        """Halves the number, unless that was done since the request of this ticket began."""
+        """Halves the limit, unless it was halved since the request of this ticket began."""
         with self._changed:
             if ticket == self._slowed:
                 self._slowed += 1
@@ -52,7 +53,8 @@ class Pace:
                 self._well = 0
 
     def went_well(self) -> None:
-        """Counts a request that was answered."""
+        """Counts an answered request. Raises the limit by one after as many of them as it allows at a
+        time."""
         with self._changed:
             self._well += 1
             if self._limit < self._most and self._well >= self._limit:

@@ -71,8 +71,8 @@ class BucketStore:
         """As Store.sync: a bucket answers a PUT once it is durable."""
 
     def abandon(self) -> None:
-        """As Store.abandon: every object has its name already, and the next collection takes what nothing
-        leads to."""
+        """As Store.abandon: does nothing, because every object has its name already. The next collection
+        deletes those that nothing leads to."""
 
     def read_metadata(self, name: str) -> bytes | None:
         metadata_key(name)
