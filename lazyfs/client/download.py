@@ -1,4 +1,4 @@
-"""One object on its way, and the blocking way to bring one object."""
+"""The download of one object, and a blocking downloader of single objects."""
 
 import time
 from collections.abc import Callable
@@ -43,7 +43,7 @@ class Download:
             raise GivenUp
 
     def take(self, call: Callable[[], bytes]) -> None:
-        """Ends the download with the result or the exception of this call."""
+        """Makes this call, and ends the download with its result or exception."""
         try:
             self.plain = call()
         except BaseException as error:  # noqa: BLE001 (told to whoever waits)
@@ -57,7 +57,7 @@ class Downloader:
         self._fetcher = fetcher
         self._cache = cache
         self.admitted = True
-        """True if the cache kept the last object it was given."""
+        """True if the cache admitted the last object."""
 
     def download(self, ref: ObjectRef, deadline: float, check_cancelled: Callable[[], None]) -> bytes:
         """Returns the object's plaintext; from the cache if another process or flight has just put it there.
