@@ -116,7 +116,7 @@ class RequestsClient:
         self._template = template
 
     def get(self, attempt: Attempt, check_cancelled: Callable[[], None]) -> Answer:
-        """The answer with status 200 and its whole body; anything else is an AttemptFailed.
+        """Returns the answer with status 200 and its whole body. Raises AttemptFailed for any other answer.
 
         Redirects are not followed: a store has none, a captive portal does.
         """
@@ -208,7 +208,8 @@ def _read(response: requests.Response, head: Head, attempt: Attempt, guard: Guar
 
 
 def _page(response: requests.Response, guard: Guard) -> bytes | None:
-    """A short error page, read to its end; None if it breaks off, which makes the connection unusable."""
+    """Returns a short error page, read to its end; None if it breaks off, which makes the connection
+    unusable."""
     page = b""
     try:
         while part := response.raw.read1(_STEP, decode_content=False):
@@ -221,7 +222,8 @@ def _page(response: requests.Response, guard: Guard) -> bytes | None:
 
 
 def _account(url: str) -> str:
-    """The header for the account in a URL, which an adapter by itself does not send; empty without one."""
+    """Returns the Authorization header for the user and password in a URL, which an adapter does not send by
+    itself; empty if the URL has none."""
     account, at, _ = urllib.parse.urlsplit(url).netloc.rpartition("@")
     if not at:
         return ""
@@ -231,7 +233,7 @@ def _account(url: str) -> str:
 
 
 def _peer(attempt: Attempt, tls: "Tls | None") -> Peer:
-    """The peer that the request itself is sent to."""
+    """Returns the peer to which the request itself is sent."""
     secure = attempt.url.startswith("https:")
     parts = urllib.parse.urlsplit(attempt.url if secure or not attempt.proxy else attempt.proxy)
     port = parts.port or (443 if parts.scheme == "https" else 80)
