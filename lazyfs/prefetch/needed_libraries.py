@@ -40,7 +40,7 @@ class NeededLibraries:
         self._confs: OrderedDict[Digest, tuple[bytes, ...]] = OrderedDict()
 
     def asked(self, file: FileInImage) -> Dynamic | None:
-        """Returns the demands of a file on the dynamic linker; None if they are not at hand yet, or were
+        """Returns what the dynamic section of a file asks for; None if the section is not at hand yet, or was
         returned before. Reads from the local disk."""
         if file.entry.content in self._seen:
             return None
@@ -55,7 +55,7 @@ class NeededLibraries:
 
     def find(self, asked: Dynamic, directory: bytes, top: Slot) -> list[FileInImage]:
         """Returns the libraries that a file in `directory` of the image `top` asks for, without those that
-        were looked at. Raises Need, NeedRepository. Call it under the tree's lock."""
+        were looked up before. Raises Need, NeedRepository. Call it under the tree's lock."""
         conf = self._conf(top) if asked.needed else ()
         found = []
         for name in asked.needed:
@@ -67,7 +67,7 @@ class NeededLibraries:
         return [library for library in found if library.entry.content not in self._seen]
 
     def _conf(self, top: Slot) -> tuple[bytes, ...]:
-        """Returns the directories of an image's ld.so.conf, as far as its files are at hand."""
+        """Returns the search directories of an image's ld.so.conf, as far as its files are at hand."""
         known = self._confs.get(top.ref.digest)
         if known is not None:
             return known
@@ -111,7 +111,7 @@ class NeededLibraries:
         return None if None in parts else b"".join(part for part in parts if part is not None)
 
     def _listed_chunks(self, entry: Entry) -> ChunkList | None:
-        """The chunks of a file whose list is an object; None if that is not at hand."""
+        """Returns the chunks of a file whose chunk list is an object; None if that object is not at hand."""
         encoded = self._objects.at_hand(entry.chunk_list) if entry.chunk_list else None
         try:
             return ChunkList(encoded, entry.size, entry.detail) if encoded else None

@@ -7,11 +7,11 @@ from lazyfs.core.digest import Digest
 from lazyfs.core.profile import Bundle
 
 AGAIN: Final = 60.0
-"""Seconds after which a profile that did not come whole may be tried again, when its image is entered."""
+"""Seconds until a profile that was not fetched completely may be tried again, when its image is entered."""
 PROFILES: Final = 4
 """Profiles under way at one time: `ls -l` looks up each image of a folder and starts none of them."""
 FAILURES: Final = 3
-"""Bundles of one profile that may fail: the others are not asked for."""
+"""After so many failed bundles of one profile, its other bundles are not requested."""
 HERE: Final = 0.75
 """A bundle is left out if this share of its bytes is here already: another image may have brought them."""
 SHARE: Final = 0.5

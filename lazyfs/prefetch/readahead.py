@@ -11,8 +11,8 @@ FIRST = 2 << 20
 MOST = 32 << 20
 """Bytes ahead at most, for one reader."""
 SLACK = 1 << 20
-"""Bytes between the end of a read and the start of the next that still continues it: the kernel sends reads
-out of order."""
+"""A read continues the one before if at most so many bytes lie between them: the kernel sends reads out of
+order."""
 PROOF = 3
 """Reads in sequence before anything is fetched ahead: the head of a file is read far more often than the
 file (ELF headers, archives' indexes)."""
