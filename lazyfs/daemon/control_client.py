@@ -30,7 +30,7 @@ LARGEST_ANSWER = 64 << 20
 """Bytes. A thousand repositories take 2 MB."""
 _STATUS = {"do": "status"}
 _RETRY = 0.02
-"""Seconds after which a daemon whose queue of callers is full is called again."""
+"""Seconds before the retry of a call to a daemon whose queue of callers is full."""
 _CREDENTIALS = struct.Struct("iii")
 
 
@@ -117,8 +117,8 @@ def urls(mount: Mount) -> dict[str, str]:
 
 
 def settings(mount: Mount, seconds: float = SECONDS) -> WantedSettings:
-    """Returns the settings of a mount with the passwords in them, and their origins. A daemon of root's tells
-    them to root only.
+    """Returns the settings of a mount, including passwords, and the settings' origins. A daemon of root's
+    tells them to root only.
 
     Raises as `ask` does.
     """
@@ -145,8 +145,8 @@ def refresh(mount: Mount) -> dict[str, str]:
 
 
 def reload(mount: Mount, program: Sequence[str], wanted: WantedSettings) -> None:
-    """Makes a daemon give its mount to a successor. Returns once the successor has been found able to take
-    it. `program`: the start of the successor's command line. Raises as `ask` does."""
+    """Makes a daemon give its mount to a successor. Returns once a check of the successor has shown that it
+    can take the mount. `program`: the start of the successor's command line. Raises as `ask` does."""
     request = {
         "do": "reload",
         "program": list(program),

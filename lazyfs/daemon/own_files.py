@@ -17,7 +17,7 @@ from lazyfs.system.bounded_look import ask_one
 
 
 def check_own_files(settings: Settings, origins: Mapping[str, Origin], *, keeps_directory: bool) -> None:
-    """Raises UsageError, which names the file, if one that the daemon needs is below its mount point.
+    """Raises UsageError if a file that the daemon needs is below its mount point; the error names the file.
 
     `keeps_directory`: True if the daemon works in the directory in which it is started.
     """

@@ -98,7 +98,7 @@ class Repositories:
         return shown
 
     async def settle(self, name: str) -> None:
-        """Waits until a newer revision has been looked for, FIRST_LOOK seconds at most, and half a call's
+        """Waits until a newer revision has been looked for, but at most FIRST_LOOK seconds or half a call's
         patience. From then on a missing name counts as absent. Raises LazyfsError for a repository that is
         not open."""
         opened = self.opened.get(name)

@@ -79,8 +79,9 @@ class Connector:
         surroundings: Surroundings,
         allowance: Allowance,
     ) -> None:
-        """`state_dir`: the directory of the trusted revisions of all repositories. `surroundings`: the mount,
-        as their prefetchers see it. `allowance`: the bytes that they all have under way."""
+        """`state_dir`: the directory of the trusted revisions of all repositories. `surroundings`: the parts
+        of the mount that the prefetchers use. `allowance`: the bound on the bytes that all repositories
+        together have under way."""
         self._allowance = allowance
         self._settings = settings
         self._surroundings = surroundings

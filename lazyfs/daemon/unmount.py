@@ -15,8 +15,8 @@ from lazyfs.system.mount_holders import Holder, elsewhere, holders
 from lazyfs.system.mountpoint import Health, InUse, Mount
 
 CERTAIN = 5.0
-"""Seconds without an answer of the filesystem itself, after which its daemon is treated as frozen. The time
-is long because programs may rely on a daemon that is only slow."""
+"""If the filesystem has not answered for so many seconds, its daemon is treated as frozen. The time is long
+because programs may rely on a daemon that is only slow."""
 SECONDS = 20.0
 """Seconds to wait for the daemon's end. Writing the cache's index takes it a second at most."""
 

@@ -112,7 +112,7 @@ class Pyfuse3Session:
 
 
 def _descriptor() -> int:
-    """The descriptor of /dev/fuse, which pyfuse3 does not publish."""
+    """Returns the descriptor of /dev/fuse, which pyfuse3 does not publish."""
     with os.scandir("/proc/self/fd") as entries:
         return next(int(entry.name) for entry in entries if os.readlink(entry.path) == "/dev/fuse")
 

@@ -21,7 +21,7 @@ CHECK_SECONDS = 60.0
 ANSWERED = 0.1
 """Seconds for the answer to `lazyfs reload` to leave, before this process is replaced."""
 KEEPERS = 60.0
-"""Seconds between keepers, if something kills them again and again."""
+"""Seconds between the starts of two keepers, if something kills them again and again."""
 
 log = logging.getLogger(__name__)
 

@@ -48,7 +48,7 @@ class KeptAnswers:
         """By `key`. One table for all folders: reads come in any order, and a second table would be a second
         cache miss of the processor."""
         self._keys: dict[int, list[bytes]] = {}
-        """Kept pages by number of the folder."""
+        """Number of a folder -> the keys of its names that are kept."""
         self._pages: dict[int, dict[tuple[int, int], KeptPage]] = {}
 
     @property
@@ -82,7 +82,7 @@ class KeptAnswers:
             self._pages.pop(number, None)
 
     def resize(self, limit: int) -> None:
-        """Sets another limit; forgets everything if there is more."""
+        """Sets another limit; forgets everything if the kept bytes exceed it."""
         self._limit = limit
         self._charge(0)
 

@@ -52,8 +52,8 @@ class DirectSession:
         readers: int = READERS,
         taken: HeldMount | None = None,
     ) -> None:
-        """Mounts, or serves a mount on that another process has made. `taken`: that mount, whose descriptors
-        are this session's from now on.
+        """Makes a mount, or takes over the mount that another process has made (`taken`). The descriptors of
+        `taken` are this session's from now on.
 
         Raises UsageError if the mount is refused, if the kernel is too old for this session, or if this
         version cannot keep to what the other process has promised the kernel.
