@@ -125,9 +125,9 @@ class Cache:
         """Admit a value that the caller has verified. Returns True if it is here afterwards. A value that is
         already here under the key stays, and still belongs to the tenant that brought it.
 
-        `tenant`: the name of the tenant for whom the value is kept, 32 bytes at most. A tenant pushes out
-        values that others used within a day only if they hold more than it does. Raises ValueError for a
-        longer name.
+        `tenant`: the name of the tenant for whom the value is kept, 32 bytes at most. A value that another
+        tenant used within a day is pushed out only if that tenant holds more than this one. Raises ValueError
+        for a longer name.
         """
         layout.check_tenant(tenant)
         return self._admission.put(key, value, reservation, tenant)
@@ -292,7 +292,7 @@ class Cache:
             self._downloads.close()
 
     def abandon(self) -> None:
-        """Leave everything to the parent process: in this forked child no value is here any more."""
+        """Leave everything to the parent process: a forked child calls this, and finds no value after it."""
         self._shared.abandon()
         self._downloads.abandon()
 

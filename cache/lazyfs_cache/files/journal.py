@@ -19,7 +19,7 @@ SLOTS = 32
 """Number of values that one process may be storing at one time."""
 
 SPARES = range(SLOTS, SLOTS + 64)
-"""Slots of spare files: those of evicted values, kept to be written over. They are in no journal."""
+"""Slots of spare files: those of evicted values, kept to be written over. No journal lists these slots."""
 
 _SLOT = 128
 _REMOVALS = SLOTS * _SLOT
@@ -76,8 +76,8 @@ class Journal:
         self._end = _REMOVALS
 
     def removing(self, keys: Iterable[bytes]) -> int:
-        """Note that the first of `keys`, as many as fit, are about to lose their files; returns how many fit.
-        Called within a transaction."""
+        """Note that `keys` are about to lose their files: the first of them, as many as fit. Returns how many
+        fit. Called within a transaction."""
         room = SIZE - self._end - 1
         rows = bytearray()
         count = 0

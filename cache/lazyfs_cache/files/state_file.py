@@ -65,7 +65,8 @@ def save(root: str, state: CacheState) -> None:
 
 
 def no_link(path: str, flags: int) -> int:
-    """Opens a file, for `open`, but refuses a link: a user who could once write here may have left one."""
+    """Opens a file without following a link, as an opener for `open`: a user who could once write here may
+    have left a link."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 

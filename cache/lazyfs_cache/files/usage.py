@@ -24,8 +24,8 @@ def pin_set_bytes(root: str, block: int) -> int:
 
 
 def _most(path: str, block: int) -> int:
-    """Most bytes that a file may come to occupy while its length stays: some filesystems allocate the blocks
-    some time after the write. 0 if it does not exist."""
+    """Returns the most bytes that a file may come to occupy while its length stays the same: some filesystems
+    allocate the blocks some time after the write. Returns 0 if the file does not exist."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:

@@ -151,7 +151,7 @@ class ValueFiles:
         self, fd: int, name: str, length: int, parts: Iterable[bytes | memoryview], *, cut: bool = False
     ) -> int:
         """Write `parts`, `length` bytes in all, to tmp/`name` and close `fd`; returns the bytes of disk the
-        file occupies. `cut`: the file has another length before."""
+        file occupies. `cut`: the file may be longer or shorter before, and is first set to `length`."""
         try:
             try:
                 if cut:
@@ -239,7 +239,7 @@ class ValueFiles:
             return []
 
     def remove_name(self, number: int, name: str) -> None:
-        """Unlink a file in a fan-out directory whose name stands for no key."""
+        """Unlink a file whose name stands for no key, in fan-out directory `number`."""
         try:
             os.unlink(f"{layout.FAN_OUT[number]}/{name}", dir_fd=self._data)
         except FileNotFoundError:

@@ -82,7 +82,7 @@ class Index:
             return self._env.begin(write=write)
 
     def sums(self) -> Sums:
-        """The sums as last committed."""
+        """Returns the totals as last committed."""
         with self._begin(write=False) as txn, self._naming_damage():
             return self._sums(txn)
 

@@ -10,7 +10,7 @@ from lazyfs_cache.index.tables import Tables
 
 
 class PinTables:
-    """The rows of pins. `Transaction` counts them in the entries of their keys."""
+    """The rows of pins. `Transaction` keeps the number of a key's pins in its entry."""
 
     def __init__(self, tables: Tables, txn: "lmdb.Transaction[bytes]") -> None:
         self._pins = tables.pins

@@ -57,7 +57,8 @@ class Charges(Protocol):
 
     @property
     def charged(self) -> int:
-        """The sum of these bytes and the values', without the index's file and the fixed files."""
+        """The sum of all these bytes and of the values' bytes, without the index's file and the fixed
+        files."""
         ...
 
 

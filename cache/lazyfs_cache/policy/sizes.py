@@ -68,6 +68,6 @@ def entries_in_map(map_size: int) -> int:
 
 
 def largest_index(limit: int) -> int:
-    """Bytes beyond which an index is too large for the limit: a quarter of it. An index never shrinks; one
-    made from the files takes a twelfth at most."""
+    """Returns a quarter of the limit: an index of more bytes is too large. An index never shrinks; one made
+    from the files takes a twelfth of the limit at most."""
     return max(limit // 4, MIN_LIMIT)

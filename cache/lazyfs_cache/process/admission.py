@@ -5,8 +5,8 @@
     3. with the next transaction (16 values, or two seconds), enter it into the index, charged with the bytes
        that it occupies
 
-Until step 3 the value is charged as a part of the allowance. A process killed before it leaves a journal that
-names the key, and that charge stays until the next process has cleaned up.
+Until step 3 the value is charged as a part of the allowance. A process killed before step 3 leaves a
+journal that names the key, and the charge stays until another process has cleaned up.
 """
 
 import time
@@ -53,8 +53,8 @@ class Admission:
         return Reservation(key, size, charge, drawn, generation, self._wake)
 
     def _reserve_many(self, sizes: dict[bytes, int]) -> list[Reservation]:
-        """Hold space for several values, by one transaction at most unless they do not fit together. Values
-        that get no space are left out."""
+        """Hold space for several values, in one transaction at most. If they do not fit together, the rest
+        are tried one by one. Values that get no space are left out."""
         charges = {key: self._files.most_for_value(size) for key, size in sizes.items()}
         generation = self._shared.generation
         held: list[Reservation] = []

@@ -23,8 +23,9 @@ def adopt(transaction: Transaction, files: ValueFiles, directory: int, names: li
     """Enter files found in a fan-out directory, as last used when they were written; delete files that are
     not values.
 
-    Their charge moves from `unscanned`, so that the total never seems smaller than it is; one byte of that
-    stays, as the sign of a rebuild under way. Their bytes are checked when they are read.
+    Their charge moves from `unscanned` to the entries, so that the total never seems smaller than it is. One
+    byte of `unscanned` always stays, as the sign that a rebuild is under way. The files' bytes are checked
+    when they are read.
     """
     sums = transaction.sums
     for name in names:

@@ -16,7 +16,8 @@ from lazyfs_cache.process.locks import ByteLocks
 
 
 class DownloadLock:
-    """The right to bring one value here. Its holder looks for the value again, and then downloads it."""
+    """The right to bring one value here. Its holder looks for the value again, and downloads it if it is
+    missing."""
 
     def __init__(self, locks: "DownloadLocks | None" = None, number: int = 0) -> None:
         """Without `locks` it locks nothing: there is no cache, or the caller has waited long enough."""

@@ -34,7 +34,7 @@ _GLANCE = 0.1
 
 
 class Account(NamedTuple):
-    """The sums of the index, and the bytes that the sums leave out."""
+    """The totals of the index, and the bytes that the totals leave out."""
 
     sums: Sums
     index_file: int
@@ -123,8 +123,8 @@ class SharedIndex:
         return transaction is not None and transaction.committed
 
     def carry_out(self, act: Callable[[Transaction], None]) -> bool:
-        """Call `act` in a transaction of its own, and again if the map had to grow for it. Returns True if it
-        is committed."""
+        """Call `act` in a transaction of its own, and again if the map had to grow for it. Returns True if
+        the transaction was committed."""
         grown = True
         while grown and self.health.off is None:
             before = self.generation.index.map_size
@@ -142,7 +142,7 @@ class SharedIndex:
 
     def set_limit(self, limit: int, check: Callable[[Sums], None]) -> bool:
         """Set another limit for every process that has the cache open. Returns False if it was not set.
-        `check` raises if the charges do not fit it."""
+        `check` raises if the charges do not fit the limit."""
         with self.transaction(PATIENCE) as transaction:
             if transaction is not None:
                 transaction.sums.limit = limit

@@ -61,8 +61,7 @@ class Keeper:
         self._device = -1
         self._table: RequestTable | None = None
         self._state: KeptState | None = None
-        """The state of the last daemon that served. If the program of a reload dies at once, that daemon's
-        program is started again."""
+        """The last serving daemon's: used again if the program of a reload dies before it serves."""
         self._daemon = daemon
         self._watch = os.pidfd_open(daemon)
         self._began = time.monotonic()
