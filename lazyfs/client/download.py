@@ -14,7 +14,7 @@ _SLICE = 0.2
 
 
 def request_of(ref: ObjectRef, deadline: float, check_cancelled: Callable[[], None]) -> Request:
-    """The request for an object, whose bytes are verified on arrival."""
+    """Returns the request for an object, whose bytes are verified on arrival."""
     path = object_path(ref.digest)
     still = still_wanted(path, deadline, check_cancelled)
     return Request(

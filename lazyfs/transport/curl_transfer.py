@@ -143,7 +143,7 @@ class Transfer:
         )
 
     def _peer(self) -> Peer:
-        """The peer of the handshake or request that failed."""
+        """Returns the peer of the handshake or request that failed."""
         attempt = self.attempt
         tunnelled = attempt.url.startswith("https:") and attempt.proxy is not None
         if tunnelled and attempt.proxy.startswith("https:"):  # type: ignore[union-attr]

@@ -9,7 +9,8 @@ from lazyfs.core.errors import DeadlineExceeded
 
 
 def as_stored(body: bytes) -> bytes:
-    """The accept function of requests whose bytes are not checked during transport."""
+    """Returns the body as it is: the accept function of requests whose bytes are not checked during
+    transport."""
     return body
 
 

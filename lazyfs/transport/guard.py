@@ -104,7 +104,7 @@ class Guard:
                 raise AttemptFailed(Fault.GARBLED, f"more than {MOST_HEAD} bytes before the body")
 
     def connect_deadline(self) -> float:
-        """The time by which a connection must be open."""
+        """Returns the time by which a connection must be open."""
         return min(self.started + self._limits.connect, self.deadline)
 
 
@@ -126,7 +126,7 @@ class guarding:  # noqa: N801 (a context manager, used like a function)
 
 
 def current() -> Guard:
-    """The guard of this thread's attempt."""
+    """Returns the guard of this thread's attempt."""
     guard = _current.guard
     assert isinstance(guard, Guard)
     return guard

@@ -67,7 +67,7 @@ class Tls:
         return None if self._identity is None else self._named(self._identity)
 
     def context(self) -> ssl.SSLContext:
-        """The context for Python's own TLS; one for all connections."""
+        """Returns the context for Python's own TLS; one for all connections."""
         with self._lock:
             if self._context is None:
                 self._context = self._made()
@@ -95,7 +95,7 @@ class Tls:
             raise UsageError(f"{', '.join(given)}: {why}") from None
 
     def _named(self, content: bytes) -> str:
-        """A name under which this process can read `content`."""
+        """Returns a name under which this process can read `content`."""
         name = self._names.get(content)
         if name is None:
             descriptor = os.memfd_create("lazyfs-tls")

@@ -101,7 +101,7 @@ class Tree(Entries):
         return pack(slot.number, index)
 
     def _hang(self, slot: Slot, directory: Directory, index: int, entry: Entry) -> Slot:
-        """The slot of a catalog nested in this directory."""
+        """Returns the slot of a catalog nested in this directory."""
         ref = entry.nested
         assert ref is not None
         path = self.path(slot, directory, entry.name)

@@ -54,7 +54,7 @@ def prepare(root: str, *, new: bool) -> None:
 
 
 def index_path(root: str, generation: int) -> str:
-    """The directory of one generation of the index."""
+    """Returns the directory of one generation of the index."""
     return os.path.join(root, f"{layout.INDEX}{generation}")
 
 

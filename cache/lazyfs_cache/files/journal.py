@@ -29,17 +29,18 @@ SIZE = 3 << 12
 
 
 def name(owner: int) -> str:
-    """The name of a process's journal in tmp/."""
+    """Returns the name of a process's journal in tmp/."""
     return str(owner)
 
 
 def tmp_name(owner: int, slot: int) -> str:
-    """The name of the temporary file of a slot, in tmp/."""
+    """Returns the name of the temporary file of a slot, in tmp/."""
     return f"{owner}-{slot}"
 
 
 def owner_of(tmp: str) -> int | None:
-    """The process whose journal or temporary file has this name in tmp/; None for any other name."""
+    """Returns the owner number of the process whose journal or temporary file has this name in tmp/; None for
+    any other name."""
     owner = tmp.partition("-")[0]
     return int(owner) if owner.isdecimal() else None
 
@@ -101,7 +102,7 @@ class Journal:
 
 
 def read(root: str, owner: int) -> list[bytes]:
-    """The keys in a process's journal; empty if it has none."""
+    """Returns the keys in a process's journal; empty if it has none."""
     try:
         with open(os.path.join(root, layout.TMP, name(owner)), "rb") as file:
             data = file.read(SIZE)

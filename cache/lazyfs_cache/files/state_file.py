@@ -34,8 +34,8 @@ class _Format(msgspec.Struct):
 
 
 def load(root: str) -> CacheState | None:
-    """The state; None if there is none or it cannot be read. Raises UnusableDirectory for a format other than
-    this one and those of `layout.OTHER_INDEX`."""
+    """Returns the state; None if there is none or it cannot be read. Raises UnusableDirectory for a format
+    other than this one and those of `layout.OTHER_INDEX`."""
     try:
         with open(os.path.join(root, layout.STATE), "rb", opener=no_link) as file:
             found = file.read()

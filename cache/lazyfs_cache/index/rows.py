@@ -91,7 +91,7 @@ class Tenant(msgspec.Struct, array_like=True):
 
 
 def entry_row(entry: Entry, tenants: Sequence[Tenant]) -> bytes:
-    """The row of a value that is here."""
+    """Returns the row of a value that is here."""
     tick, size, charge, pins, visited, tenant = entry
     return _ENTRY.pack(tenant, pins > 0 or tick <= tenants[tenant].floor, tick, size, charge, pins, visited)
 
@@ -103,8 +103,8 @@ def first_above(number: int, floor: int) -> bytes:
 
 
 def entry_of(row: bytes | None, tenants: Sequence[Tenant]) -> Entry | None:
-    """The value that a row of `entries` stands for; None if there is no row, or if it is a ghost. Raises
-    struct.error or IndexError for an invalid row."""
+    """Returns the value that a row of `entries` stands for; None if there is no row, or if it is a ghost.
+    Raises struct.error or IndexError for an invalid row."""
     if row is None:
         return None
     tenant, apart, tick, size, charge, pins, visited = _ENTRY.unpack(row)
@@ -167,5 +167,5 @@ def read_sums(row: bytes | None) -> Sums:
 
 
 def pin_row(holder: int, label: bytes, key: bytes) -> bytes:
-    """The row of a pin, or, with an empty key, the start of all rows of a holder and label."""
+    """Returns the row of a pin, or, with an empty key, the start of all rows of a holder and label."""
     return b"".join((U64.pack(holder), len(label).to_bytes(2, "big"), label, key))

@@ -55,7 +55,7 @@ class Transaction:
     # -- entries -------------------------------------------------------------------------------------
 
     def entry(self, key: bytes) -> Entry | None:
-        """The entry of a value; None if it is not here."""
+        """Returns the entry of a value; None if it is not here."""
         return entry_of(self._txn.get(key, db=self._tables.entries), self.sums.tenants)
 
     def _write(self, key: bytes, entry: Entry) -> None:
@@ -146,7 +146,7 @@ class Transaction:
         return by_share(stakes, sums.tick)
 
     def queued(self, tenant: int = 0) -> Iterator[Queued]:
-        """All values of a tenant that may be evicted, in the order of their ticks."""
+        """Yields all values of a tenant that may be evicted, in the order of their ticks."""
         return self._queue.queued_from(tenant, 0)
 
     def evict(self, values: Sequence[Queued]) -> None:
@@ -206,7 +206,7 @@ class Transaction:
         return removed
 
     def pins_of(self, holder: int, label: bytes | None = None) -> list[tuple[bytes, bytes]]:
-        """(label, key) of every pin of a holder, or of those with one label."""
+        """Returns (label, key) of every pin of a holder, or of those with one label."""
         return self._pins.of(holder, label)
 
     def _count_pins(self, key: bytes, more: int) -> None:
@@ -247,7 +247,7 @@ class Transaction:
             self.sums.reserved -= U64.unpack(row)[0]
 
     def all_owners(self) -> list[int]:
-        """The owner numbers of the processes that have the cache open, and of those that died with it
+        """Returns the owner numbers of the processes that have the cache open, and of those that died with it
         open."""
         with self._txn.cursor(db=self._tables.owners) as cursor:
             return [int.from_bytes(owner, "big") for owner in cursor.iternext(keys=True, values=False)]

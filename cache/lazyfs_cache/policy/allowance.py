@@ -93,7 +93,7 @@ class SpaceAllowance:
             self._promised -= amount
 
     def missing(self, target: int) -> int:
-        """Bytes to put in to have `target` free; 0 while half of `target` is free."""
+        """Returns the number of bytes to put in to have `target` free; 0 while half of `target` is free."""
         return target - self._free if self._free < target // 2 else 0
 
     def take_idle(self) -> int:

@@ -36,11 +36,12 @@ class EvictionQueue(Protocol):
     def hand(self, tick: int) -> None: ...
 
     def queued_from(self, tick: int) -> Iterator[Queued]:
-        """The values with this tick and later ones, in their order. `clear_mark` may be called meanwhile."""
+        """Yields the values with this tick and later ones, in their order. `clear_mark` may be called
+        meanwhile."""
         ...
 
     def tick_after(self, tick: int) -> int:
-        """The next tick in the queue; if there is none 0, which stands for the queue's beginning."""
+        """Returns the next tick in the queue; if there is none 0, which stands for the queue's beginning."""
         ...
 
     def marked(self, value: Queued) -> bool:
@@ -51,7 +52,7 @@ class EvictionQueue(Protocol):
 
 
 def lru(queue: EvictionQueue) -> Iterator[Queued]:
-    """The values in the order of their last use, the least recently used first."""
+    """Yields the values in the order of their last use, the least recently used first."""
     return queue.queued_from(0)
 
 

@@ -62,8 +62,8 @@ class Stake:
 
 
 def by_share(stakes: Sequence[Stake], now: int) -> Iterator[Queued]:
-    """The values of all stakes in the order in which they should go. `now`: the present tick. Ends when it is
-    the turn of a stake whose order has ended early: no other stake gives in its place."""
+    """Yields the values of all stakes in the order in which they should go. `now`: the present tick. Ends
+    when it is the turn of a stake whose order has ended early: no other stake gives in its place."""
     left = list(stakes)
     chosen = None
     enough = 0

@@ -22,13 +22,13 @@ _GROWTH = 1.5
 
 
 def lane(waited: float) -> int | None:
-    """The lane to ask for after `waited` seconds; None when it is time to download without one."""
+    """Returns the lane to ask for after `waited` seconds; None when it is time to download without one."""
     number = int(waited / LANE_PATIENCE)
     return number if number < LANES else None
 
 
 def lane_left(waited: float) -> float:
-    """Seconds until it is time to ask for the next lane; 0 after the last one."""
+    """Returns the seconds until it is time to ask for the next lane; 0 after the last one."""
     number = lane(waited)
     return 0.0 if number is None else max((number + 1) * LANE_PATIENCE - waited, 0.0)
 
@@ -42,7 +42,7 @@ class Patience:
         self._in_vain = 0
 
     def allowed(self, timeout: float) -> float:
-        """Seconds to wait for the lock if the caller would wait `timeout`."""
+        """Returns the seconds to wait for the lock if the caller would wait `timeout`."""
         return timeout if self._in_vain < _IN_VAIN else min(timeout, BRIEFLY)
 
     def got(self) -> None:
@@ -63,11 +63,11 @@ class Polling:
         self._pause = _FIRST_PAUSE
 
     def left(self, now: float) -> float:
-        """Seconds until the deadline; 0 or less when it is over."""
+        """Returns the seconds until the deadline; 0 or less when it is over."""
         return self._deadline - now
 
     def pause(self, now: float) -> float:
-        """Seconds to sleep before the next look; never beyond the deadline."""
+        """Returns the seconds to sleep before the next look; never beyond the deadline."""
         pause = min(self._pause, max(self.left(now), 0))
         self._pause = min(self._pause * _GROWTH, _LONGEST_PAUSE)
         return pause

@@ -143,7 +143,7 @@ class CurrentIndex:
     # -- another generation ----------------------------------------------------------------------------
 
     def follow(self) -> IndexGeneration:
-        """The generation in use, which is a new one if another process has begun it."""
+        """Returns the generation in use. If another process has begun a new one, joins that first."""
         if self._membership.stale():
             self.generation.index.close()
             self._membership.follow()

@@ -40,8 +40,8 @@ class DownloadLock:
 
 
 def _number(key: bytes, lane: int) -> int:
-    """The byte that stands for a lane of a key. Two keys may have the same byte (probability 2^-62): then
-    they only wait for each other needlessly."""
+    """Returns the byte that stands for a lane of a key. Two keys may have the same byte (probability 2^-62):
+    then they only wait for each other needlessly."""
     return (int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 2) + (lane << 62)
 
 
@@ -55,8 +55,8 @@ class DownloadLocks:
         self._guard = threading.Lock()
 
     def take(self, key: bytes, waited: float) -> DownloadLock | None:
-        """The lock for a caller that has waited `waited` seconds for it; None if another thread or process
-        has it. Never waits."""
+        """Take the lock for a caller that has waited `waited` seconds for it. Returns None if another thread
+        or process has it. Never waits."""
         lane = waiting.lane(waited)
         if lane is None:
             return DownloadLock()
@@ -119,7 +119,8 @@ class DownloadLocks:
                 time.sleep(polling.pause(now))
 
     def _ended(self, number: int) -> threading.Event | None:
-        """The event of the end of this process's lock; None if it has none."""
+        """Returns the event that is set at the end of this process's lock; None if this process does not hold
+        it."""
         if number not in self._mine:
             return None
         event = self._mine[number]

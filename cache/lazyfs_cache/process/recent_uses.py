@@ -46,7 +46,8 @@ class RecentUses:
         return bool(self._taken)
 
     def take(self, most: int) -> list[bytes]:
-        """The earliest `most` used values, in the order of last use. The caller holds the index lock."""
+        """Take the earliest `most` used values, and return them in the order of last use. The caller holds
+        the index lock."""
         self.last = b""
         used, self._used = self._used, {}
         # A reader that still has the old dict may add to it: list() is one step for the interpreter.

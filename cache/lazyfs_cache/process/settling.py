@@ -31,9 +31,9 @@ class Settling:
 
     @contextmanager
     def transaction(self, generation: IndexGeneration) -> Iterator[Transaction]:
-        """A transaction in which everything is settled. If the block raises, the transaction is dropped, and
-        the next one settles everything again except the uses, which are lost. Raises OSError, lmdb.Error,
-        IndexDamaged."""
+        """Opens a transaction in which everything is settled. If the block raises, the transaction is
+        dropped, and the next one settles everything again except the uses, which are lost. Raises OSError,
+        lmdb.Error, IndexDamaged."""
         generation.journal.begin()
         suspects, arrived = self._suspects.take(), generation.arrivals.take()
         try:

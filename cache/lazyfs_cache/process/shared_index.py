@@ -159,7 +159,8 @@ class SharedIndex:
     # -- looking -----------------------------------------------------------------------------------------
 
     def account(self) -> Account:
-        """The present account, or the one this process saw last if the index lock is not got at once."""
+        """Returns the present account; if the index lock is not got at once, the account that this process
+        saw last."""
         if self.generation.arrivals.waiting:
             with self.transaction(_GLANCE):  # enters the arrivals
                 pass
@@ -169,15 +170,16 @@ class SharedIndex:
         return self._known
 
     def processes(self) -> int:
-        """Number of processes that have the cache open, with this one; 1 if the index lock is not got."""
+        """Returns the number of processes that have the cache open, with this one; 1 if the index lock is not
+        got."""
         return self._look(lambda generation: generation.index.processes(), _GLANCE) or 1
 
     def _account(self, generation: IndexGeneration, sums: Sums) -> Account:
         return Account(sums, generation.index.used(), generation.limits.charged(sums))
 
     def _look(self, ask: Callable[[IndexGeneration], T], timeout: float) -> T | None:
-        """The answer of a reading method of the index; None if the index lock is not got, or the index
-        fails."""
+        """Calls a reading method of the index, and returns its answer; None if the index lock is not got, or
+        the index fails."""
         if self.health.off is not None:
             return None
         with self._lock.held(timeout) as held:
@@ -192,7 +194,8 @@ class SharedIndex:
         return None
 
     def pages(self, count: int) -> Iterator[list[tuple[bytes, Entry]]]:
-        """Every entry, `count` at a time, in the order of keys."""
+        """Yields every entry in the order of keys, in lists of at most `count`. Ends early if the index lock
+        is not got, or the index fails."""
         after = b""
         while page := self._look(functools.partial(_page, after=after, count=count), self.timeout):
             yield page

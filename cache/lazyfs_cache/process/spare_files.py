@@ -26,7 +26,7 @@ class SpareFiles:
         self._health = health
 
     def name(self, slot: int) -> str:
-        """The name in tmp/ of the spare file in a slot."""
+        """Returns the name in tmp/ of the spare file in a slot."""
         return journal.tmp_name(self._owner, slot)
 
     def take(self, value: Queued) -> int | None:

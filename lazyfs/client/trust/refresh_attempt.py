@@ -57,17 +57,17 @@ class RefreshAttempt:
 
 
 def ask_timestamp() -> Ask:
-    """The question for the timestamp."""
+    """Returns the question for the timestamp."""
     return ask_file(Timestamp, WantedFile(file_name(TIMESTAMP, 0), MAX_TIMESTAMP))
 
 
 def ask_root(version: int) -> Ask:
-    """The question for a root that may not exist."""
+    """Returns the question for a root that may not exist."""
     return ask_file(Root, WantedFile(file_name(ROOT, version), MAX_ROOT), optional=True)
 
 
 def ask_file(kind: type[T], wanted: WantedFile, *, optional: bool = False) -> Ask:
-    """The question for a signed file; an answer that cannot be such a file counts as a bad copy."""
+    """Returns the question for a signed file; an answer that cannot be such a file counts as a bad copy."""
 
     def accept(data: bytes) -> bytes:
         check_shape(kind, data, wanted.max_bytes)

@@ -116,7 +116,7 @@ class Revisions:
             return revision
 
     def report(self, now: datetime) -> TrustReport:
-        """The state of trust for `lazyfs status`."""
+        """Returns the state of trust for `lazyfs status`."""
         state = self._state
         proven = state.proven if state else None
         return TrustReport(
@@ -243,7 +243,8 @@ class Revisions:
         return state.proven.revision
 
     def _fetch_revision(self, attempt: RefreshAttempt, wanted: WantedFile) -> dict[str, bytes]:
-        """The snapshot, the targets of the same number if they exist, and the next root if it exists."""
+        """Fetches the snapshot, the targets of the same number if they exist, and the next root if it exists.
+        Returns the files by name."""
         assert self._state is not None
         guess = WantedFile(wanted.name.replace(SNAPSHOT, TARGETS), MAX_TARGETS)
         asks = [ask_file(Snapshot, wanted), ask_file(Targets, guess, optional=True)]
