@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 MOST: Final = 32 << 20
-"""Plaintext bytes; fewer if the mount's memory is smaller."""
+"""Default for the most plaintext bytes under way; less if the mount's memory is smaller."""
 
 
 class Allowance:

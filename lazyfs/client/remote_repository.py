@@ -12,7 +12,7 @@ from lazyfs.core.params import Revision
 from lazyfs.transport.fetcher import Fetcher, never_cancelled
 
 PATIENCE = 30.0
-"""Seconds that a request may take."""
+"""Timeout of one request, in seconds."""
 
 
 class RemoteRepository:

@@ -19,15 +19,15 @@ from lazyfs.daemon.wanted_settings import WantedSettings
 from lazyfs.system.mountpoint import FSTYPE, Mount, absolute, find
 
 SECONDS = 5.0
-"""Seconds that one daemon may take to answer from memory."""
+"""Timeout of one daemon's answer from its memory, in seconds."""
 SECONDS_EACH = 2.0
-"""Seconds that each of several daemons, asked side by side, may take."""
+"""Timeout of each of several daemons that are asked side by side, in seconds."""
 REFRESH_SECONDS = 60.0
 """Seconds that a refresh may take in addition to the search: it fetches new catalogs and tells the kernel."""
 RELOAD_SECONDS = 90.0
-"""Seconds in which a successor is tried."""
+"""Timeout of the check of a successor, in seconds."""
 LARGEST_ANSWER = 64 << 20
-"""Bytes. A thousand repositories take 2 MB."""
+"""Most bytes of an answer. A thousand repositories take 2 MB."""
 _STATUS = {"do": "status"}
 _RETRY = 0.02
 """Seconds before the retry of a call to a daemon whose queue of callers is full."""

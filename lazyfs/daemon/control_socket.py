@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 CALLERS = 1024
-"""Connections that may wait to be accepted: as many as a node's jobs and watchdogs open at one moment."""
+"""Most connections that wait to be accepted: as many as a node's jobs and watchdogs open at one moment."""
 
 
 class ListeningSocket(NamedTuple):

@@ -14,7 +14,7 @@ from lazyfs.system.memory_use import Group, bytes_in, own_bytes, tightest_group
 INTERVAL = 0.5
 """Seconds between two looks, each of 0.1 ms."""
 GROUP_INTERVAL = 20
-"""Looks after which the control group's limit is read again: an operator may change it."""
+"""After so many looks the control group's limit is read again: an operator may change it."""
 _ARENA_MAX, _MMAP_THRESHOLD = -8, -3
 
 log = logging.getLogger(__name__)

@@ -33,7 +33,7 @@ from lazyfs.transport.open import open_fetcher
 from lazyfs_cache import Cache, NullCache
 
 FIRST_LOOK = 3.0
-"""Seconds that a mount waits for a newer revision while it has a trusted one already."""
+"""Most seconds that a mount with a trusted revision waits for a newer one."""
 
 if TYPE_CHECKING:
     from lazyfs.client.trust.chosen_revision import ChosenRevision

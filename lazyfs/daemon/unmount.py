@@ -22,11 +22,11 @@ SECONDS = 20.0
 
 
 SOON = 2.0
-"""Seconds of waiting after which other mount points of the same filesystem are searched for."""
+"""After so many seconds of waiting, other mount points of the same filesystem are searched for."""
 GLANCE = 1.0
-"""Seconds in which a program that only looks at the mount (df, a monitor, `lazyfs status`) is done."""
+"""A program that only looks at the mount (df, a monitor, `lazyfs status`) is done within so many seconds."""
 STARTING = 3.0
-"""Seconds in which a container that is being started drops its copies of this machine's mounts."""
+"""A container that is being started drops its copies of this machine's mounts within so many seconds."""
 
 
 def unmount(mount: Mount, *, lazy: bool, kill: bool = False) -> str:

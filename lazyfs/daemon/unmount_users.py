@@ -11,7 +11,7 @@ from lazyfs.system.mount_holders import Holder, Holders, holders, still_holds
 from lazyfs.system.mountpoint import Mount
 
 SHOWN = 5
-"""Programs that an error names."""
+"""Most programs that an error names."""
 TERM_SECONDS = 5.0
 """Seconds that programs have between SIGTERM and SIGKILL."""
 KILL_SECONDS = 5.0

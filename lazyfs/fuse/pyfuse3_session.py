@@ -28,7 +28,7 @@ from lazyfs.vfs.operator_xattrs import get_xattr, list_xattrs
 T = TypeVar("T")
 P = ParamSpec("P")
 TASKS = 1000
-"""Requests under way at one time: each may wait for the network, and none must hold up the others."""
+"""Most requests under way at one time: each may wait for the network, and none must hold up the others."""
 LOOK = 1.0
 """Seconds between checks that the mount still exists."""
 

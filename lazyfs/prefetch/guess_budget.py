@@ -10,14 +10,14 @@ from typing import Final, NamedTuple
 from lazyfs.core.digest import Digest, ObjectRef
 
 FREE: Final = 4 << 20
-"""Plaintext bytes that may lie unused before anything was asked for."""
+"""Most plaintext bytes of unused guesses before any bytes were asked for."""
 SHARE: Final = 0.05
 """Unused bytes for each byte that was asked for: packs already cost a start a fifth more bytes than single
 files did, and a quarter is the most that it may cost."""
 REMEMBERED: Final = 1 << 16
-"""Guessed objects that are watched for their first use."""
+"""Most guessed objects that are watched for their first use."""
 FILES: Final = 4096
-"""Most files remembered of which a guessed object was used."""
+"""Most files that are remembered because a guessed object of them was used."""
 
 
 class GuessCounts(NamedTuple):

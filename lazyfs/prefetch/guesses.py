@@ -21,9 +21,9 @@ from lazyfs.prefetch.system_task import begin
 from lazyfs.vfs.paths_in_images import FileInImage
 
 AT_ONCE: Final = 2
-"""Objects under way on a guess; a chunk has 1 MiB at most by default, a pack less."""
+"""Most objects under way on a guess; a chunk has 1 MiB at most by default, a pack less."""
 WAITING: Final = 1024
-"""Guesses that wait; the oldest are dropped, since the program has moved on."""
+"""Most guesses that wait; the oldest are dropped, since the program has moved on."""
 
 log = logging.getLogger(__name__)
 

@@ -25,7 +25,8 @@ FILES: Final = 32
 """Most libraries that are fetched along in one directory. If there are more (/usr/lib has hundreds), none is,
 because a program uses few of them."""
 DIRECTORIES: Final = 1024
-"""Directories remembered; the one whose last miss is longest ago is forgotten, and may be guessed again."""
+"""Most directories remembered. The one whose last miss is longest ago is forgotten, and may be guessed
+again."""
 
 
 class Libraries:

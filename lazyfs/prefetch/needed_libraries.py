@@ -21,12 +21,11 @@ from lazyfs.vfs.paths_in_images import FileInImage, find_file, list_directory
 from lazyfs.vfs.slots import Slot
 
 FILES: Final = 4096
-"""Files whose needs were looked up, remembered by content. A file that is forgotten may be looked at
-again."""
+"""Most files remembered, by content, as looked up. A file that is forgotten may be looked at again."""
 IMAGES: Final = 64
-"""Images whose ld.so.conf is remembered."""
+"""Most images whose ld.so.conf is remembered."""
 CONF_FILES: Final = 32
-"""Files of ld.so.conf.d read in one image."""
+"""Most files of ld.so.conf.d read in one image."""
 CONF_BYTES: Final = 64 << 10
 
 

@@ -20,13 +20,14 @@ from lazyfs.vfs.siblings import Siblings
 SMALL = 64 << 10
 """Most bytes of a file that is fetched ahead; larger ones are rarely read together."""
 BATCH_BYTES = 1 << 20
-"""Plaintext bytes fetched ahead for one miss: 0.1 s of a 100 Mbit/s line at most."""
+"""Most plaintext bytes fetched ahead for one miss: 0.1 s of a 100 Mbit/s line."""
 BATCH_FILES = 128
 PACKS = 8
 """A miss in one pack brings the directory's other packs if there are at most so many. In a larger directory
 (calibrations, events) one file says little about the others."""
 DIRECTORIES = 1024
-"""Directories remembered. The one whose last miss is longest ago is forgotten, and may be suggested again."""
+"""Most directories remembered. The one whose last miss is longest ago is forgotten, and may be suggested
+again."""
 _PACKS = -1
 NEAR = 4
 """Number of the last reads of files in packs that are remembered. A miss is near if its directory is the

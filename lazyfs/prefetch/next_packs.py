@@ -13,12 +13,12 @@ from lazyfs.core.digest import ObjectRef
 from lazyfs.core.pack import PackTable
 
 TABLES: Final = 256
-"""Catalogs remembered."""
+"""Most catalogs remembered."""
 PROOF: Final = 3
 """Number of steps in a row, each from one pack to one of the next, that show a reader on its way through a
 layer."""
 AHEAD: Final = 2
-"""Packs fetched ahead of such a reader."""
+"""Number of packs fetched ahead of such a reader."""
 
 
 class NextPacks:

@@ -27,7 +27,7 @@ from lazyfs.transport.fetcher import Fetcher, Request, still_wanted
 log = logging.getLogger(__name__)
 
 AT_ONCE: Final = 4
-"""Bundles under way: a single connection begins slowly, and many would hold up the first bundles."""
+"""Most bundles under way: a single connection begins slowly, and many would hold up the first bundles."""
 PATIENCE: Final = 60.0
 SLOWEST: Final = 16 << 10
 """The timeout of a bundle is PATIENCE seconds, and one second more for each SLOWEST bytes: on a line of half

@@ -20,7 +20,7 @@ MOST: Final = 64 << 20
 """Most plaintext bytes of one file that one miss requests, as many as the queue takes. A later miss beyond
 them requests as many again."""
 FILES: Final = 1024
-"""Files remembered. The one whose last miss is longest ago is forgotten, and may be suggested again."""
+"""Most files remembered. The one whose last miss is longest ago is forgotten, and may be suggested again."""
 _LIBRARY: Final = re.compile(rb"\.so(\.[0-9]+)*$")
 
 Head = Callable[[], bytes | None]

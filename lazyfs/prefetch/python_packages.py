@@ -15,7 +15,7 @@ PACKS: Final = 8
 """Packages in more packs than this are left out: of a large one (`dist-packages` itself) a program uses a
 part."""
 PACKAGES: Final = 4096
-"""Packages remembered: each is suggested once."""
+"""Most packages remembered, so that each is suggested once."""
 _INIT: Final = b"__init__."
 _COMPILED: Final = b"__pycache__"
 

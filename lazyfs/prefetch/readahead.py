@@ -14,10 +14,10 @@ SLACK = 1 << 20
 """A read continues the one before if at most so many bytes lie between them: the kernel sends reads out of
 order."""
 PROOF = 3
-"""Reads in sequence before anything is fetched ahead: the head of a file is read far more often than the
-file (ELF headers, archives' indexes)."""
+"""Number of reads in sequence before anything is fetched ahead: the head of a file is read far more often
+than the file (ELF headers, archives' indexes)."""
 READERS = 1024
-"""Files watched at one time; the least recently read is forgotten."""
+"""Most files watched at one time; the least recently read is forgotten."""
 
 
 class Window:

@@ -7,11 +7,11 @@ from lazyfs.core.catalog.entry import LIVE, Entry
 from lazyfs.core.digest import ObjectRef
 
 FOLDERS = 8
-"""Folders above images' names that are fetched, at most."""
+"""Most folders above images' names that are fetched."""
 IMAGES = 2
-"""Images that are followed, at most. In a folder of more names, none is followed."""
+"""Most images that are followed. In a folder with more links to images, none is followed."""
 BYTES = 1 << 20
-"""Plaintext bytes of one catalog, at most."""
+"""Most plaintext bytes of a catalog that is fetched."""
 
 
 class UpperChoice:

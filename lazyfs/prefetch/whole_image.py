@@ -22,7 +22,7 @@ from lazyfs.core.errors import LazyfsError, TransportError, UsageError
 from lazyfs.core.reach import Reached, Seen, catalog_at, leads_to
 
 AT_ONCE: Final = 8
-"""Objects under way: at 50 ms, packs of half a mebibyte fill a line of 500 Mbit/s."""
+"""Most objects under way: at 50 ms, packs of half a mebibyte fill a line of 500 Mbit/s."""
 LEASE: Final = 30.0
 """Seconds after which a job ends if nobody asks about it: the command was killed."""
 SHARE: Final = 0.9

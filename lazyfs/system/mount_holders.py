@@ -12,7 +12,7 @@ from lazyfs.system.mountpoint import Mount, mounts, parse_mountinfo
 SECONDS = 3.0
 """Most seconds of the search. A node with 10,000 processes takes half a second."""
 _LONGEST = 80
-"""Characters of a command that are shown."""
+"""Most characters of a command that are shown."""
 _MOST = 500
 """Most holders that are looked for."""
 _USES = {"cwd": "works in", "root": "has as its root"}

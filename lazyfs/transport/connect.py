@@ -20,7 +20,7 @@ _FRESH = 60.0
 _PATIENCE = 1.0
 """Seconds to wait for a late name service while an old answer is at hand."""
 _MAX_LOOKUPS = 8
-"""Lookups that may hang at one time; getaddrinfo() cannot be interrupted."""
+"""Most lookups that may hang at one time; getaddrinfo() cannot be interrupted."""
 
 
 class _Lookup:

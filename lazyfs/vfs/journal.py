@@ -23,7 +23,7 @@ from lazyfs.vfs.shown_numbers import ShownBlock
 from lazyfs.vfs.slots import SlotRecord
 
 COMPACT_AT = 1 << 20
-"""Bytes after which the file is written anew without the freed numbers, if that halves it."""
+"""Once it has so many bytes, the file is written anew without the freed numbers, if that halves it."""
 
 _HEAD = struct.Struct("<BI")
 _SLOT, _FREED, _SHARED, _SHARED_FREED, _BLOCK, _LOOKUPS = range(6)

@@ -13,7 +13,7 @@ from lazyfs.vfs.siblings import Siblings
 from lazyfs.vfs.slots import Slot
 
 LINKS: Final = 40
-"""Links followed on one path, as Linux does."""
+"""Most links followed on one path, as in Linux."""
 STEPS: Final = 256
 """Most names of one path, those in its links included."""
 

@@ -20,8 +20,8 @@ from lazyfs.vfs.inode_numbers import ROOT, pack, unpack
 
 _LIMIT = 1 << 32
 IDLE = 4096
-"""Slots of each repository kept although the kernel has forgotten their numbers, 0.6 KB each; the slot
-forgotten first goes first. One repository of a site does not push out the slots of another."""
+"""For each repository, so many slots are kept although the kernel has forgotten their numbers, 0.6 KB each;
+the slot forgotten first goes first. One repository of a site does not push out the slots of another."""
 
 
 class SlotRecord(msgspec.Struct, array_like=True, frozen=True):

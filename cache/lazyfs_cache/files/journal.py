@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from lazyfs_cache.files import layout
 
 SLOTS = 32
-"""Number of values that one process may be storing at one time."""
+"""Most values that one process may be storing at one time."""
 
 SPARES = range(SLOTS, SLOTS + 64)
 """Slots of spare files: those of evicted values, kept to be written over. No journal lists these slots."""

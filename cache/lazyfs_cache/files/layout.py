@@ -32,7 +32,7 @@ MAX_TENANT = 32
 """Bytes of the longest name of a tenant."""
 
 FAN_OUT = tuple(f"{number:02x}" for number in range(256))
-"""Directories under data/: 3,900 names each at a million entries, about 300 KiB of directory."""
+"""Names of the directories under data/: each has 3,900 names at a million entries, about 300 KiB."""
 
 _PREFIX = tuple(f"{name}/" for name in FAN_OUT)
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from isal import isal_zlib
 
 BLOCK = 1 << 16
-"""Bytes a checksum covers."""
+"""Bytes that one checksum covers."""
 
 _MAGIC = b"lzcache1"
 _FOOTER = struct.Struct("<8sQI")

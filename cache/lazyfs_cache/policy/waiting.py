@@ -13,7 +13,7 @@ LANE_PATIENCE = 1.0
 """Seconds to wait for one lane."""
 
 BRIEFLY = 0.1
-"""Seconds: as long as ten of the longest transactions."""
+"""Seconds of a brief wait: as long as ten of the longest transactions."""
 
 _IN_VAIN = 2
 _FIRST_PAUSE = 0.001

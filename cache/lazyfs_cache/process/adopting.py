@@ -10,11 +10,11 @@ SCANNED = 256
 """The value of `Sums.scan` when a rebuild has no fan-out directory left to look at."""
 
 FILES_PER_TRANSACTION = 256
-"""Number of files that a rebuild adopts in one transaction: about 3 ms."""
+"""Most files that a rebuild adopts in one transaction: about 3 ms."""
 
 
 def orphaned(name: str, owners: ByteLocks, me: int) -> bool:
-    """Returns True if a name in tmp/ is a dead process's, or not one that a cache makes."""
+    """Returns True if a file in tmp/ with this name is a dead process's, or if no cache makes such a name."""
     owner = journal.owner_of(name)
     return owner is None or (owner != me and not owners.taken(owner))
 

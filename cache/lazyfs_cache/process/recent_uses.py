@@ -7,11 +7,11 @@ from collections import deque
 from threading import Event
 
 MOST = 1 << 16
-"""Number of values whose uses are remembered until they are written; beyond that a use is forgotten."""
+"""Most values whose uses are remembered until they are written; beyond that a use is forgotten."""
 
 BATCH = 1 << 14
-"""Number of used values that wakes the upkeep thread at once; fewer wait for more, so that a value read over
-and over is written once."""
+"""So many used values wake the upkeep thread at once. Fewer wait for more, so that a value read over and over
+is written once."""
 
 
 class RecentUses:

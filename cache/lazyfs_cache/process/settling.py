@@ -18,7 +18,7 @@ from lazyfs_cache.process.recovery import measure_directory, reconcile
 from lazyfs_cache.process.suspects import Suspects
 
 SUSPECTS_PER_TRANSACTION = 16
-"""Number of suspects that one transaction removes: the journal and the slack need room for other removals."""
+"""Most suspects that one transaction removes: the journal and the slack need room for other removals."""
 
 
 class Settling:

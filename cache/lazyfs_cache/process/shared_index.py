@@ -30,7 +30,7 @@ PATIENCE = 10.0
 """Seconds to wait for the index lock if the caller depends on it: opening, setting the limit."""
 
 _GLANCE = 0.1
-"""Seconds a look at the account waits for the index lock: a transaction takes 10 ms at most."""
+"""Seconds for which a look at the account waits for the index lock: a transaction takes 10 ms at most."""
 
 
 class Account(NamedTuple):

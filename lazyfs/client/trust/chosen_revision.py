@@ -28,8 +28,9 @@ class ChosenRevision:
         self._offline: Revision | None = None
 
     def offline(self, now: datetime) -> Revision | None:
-        """As Revisions.offline, by the persisted revision's history, which is read from the cache or over the
-        network. Raises as `refresh`."""
+        """Returns the chosen revision, found in the history of the persisted one; None if no revision is
+        persisted. Reads the history from the cache or over the network. Raises as `refresh`, and as
+        Revisions.offline."""
         newest = self._revisions.offline(now)
         with self._mutex:
             self._offline = newest and self._find(newest)

@@ -9,8 +9,8 @@ import sys
 from typing import NamedTuple
 
 LIMIT = 32 << 20
-"""Bytes kept, about 80,000 names. The kernel remembers names itself: it asks again only for the ones that it
-had to forget."""
+"""Most bytes kept: about 80,000 names. The kernel remembers names itself: it asks again only for the ones
+that it had to forget."""
 _NAME_COST = 400
 """Bytes of a kept name: tuple 56, bytes of the answer 161, key about 65, its shares of the tables 110."""
 _PAGE_COST = 500

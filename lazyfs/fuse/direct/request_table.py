@@ -17,7 +17,8 @@ from typing import NamedTuple
 from lazyfs.fuse.wire.protocol import IN_HEADER
 
 BUFFER = 128 << 10
-"""Bytes for one request. The longest are batches of forgotten inodes, which fill any buffer."""
+"""Bytes of the buffer for one request. The longest requests are batches of forgotten inodes, which fill any
+buffer."""
 STATE = 1 << 20
 """Bytes for the state that a successor needs beside the requests."""
 SLOT = 512

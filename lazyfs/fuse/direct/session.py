@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 READERS = 2
-"""Threads that read requests. A second one answers while the first waits for the local disk."""
+"""Number of threads that read requests. The second answers while the first waits for the local disk."""
 FIRST_REQUEST = 10_000
 """Milliseconds that the kernel may take to send INIT."""
 JOIN = 5.0
-"""Seconds for a reader thread to see that the mount is gone."""
+"""Seconds to wait until a reader thread has seen that the mount is gone."""
 
 
 class DirectSession:
