@@ -70,8 +70,8 @@ class MemoryWatch:
             self._trim()
 
     def _used(self) -> float:
-        """Returns the share of its limit that the daemon uses, or that its control group uses of the group's
-        limit: the larger of the two."""
+        """Returns the larger of two shares: that of its own limit which the daemon uses, and that of the
+        group's limit which its control group uses."""
         used = own_bytes() / self._setting
         if self._group is not None:
             used = max(used, bytes_in(self._group) / self._group.limit)

@@ -111,8 +111,8 @@ class Repositories:
     async def keep_fresh(self) -> None:
         """Looks for new revisions of every repository, including those opened later, until cancelled.
 
-        A repository that is too old to be served (`--max-stale`) is withdrawn from a site. Raises Expired if
-        it is the mount's only one.
+        A repository that is too old to be served (`--max-stale`) is withdrawn from a site. If it is the
+        mount's only repository, raises Expired.
         """
         async with trio.open_nursery() as nursery:
             self._nursery = nursery

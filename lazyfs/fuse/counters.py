@@ -9,7 +9,7 @@ BOUNDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 class Counters:
     """The counts of a mount. Each is a plain integer that one thread writes: an increment costs 30 ns and
-    needs no lock. Each thread beside the event loop's own counts in a `part` of these counters."""
+    needs no lock. So each thread has a `part` of its own, except the event loop's thread."""
 
     def __init__(self) -> None:
         self.upcalls: dict[str, int] = {}

@@ -148,8 +148,8 @@ class Filesystem:
     async def complete(self, call: Call[T], missing: Need | NeedRepository | None = None) -> T:
         """Returns the call's answer once every object it needs is here. Raises OSError.
 
-        `missing`: the Need that an earlier try of the call raised, which is fetched first. Without it the
-        call is tried at once.
+        `missing`: the Need that an earlier try of the call raised; its objects are fetched first. Without
+        `missing` the call is tried at once.
         """
         fetched: dict[Digest, bytes] = {}
         decodings = 0

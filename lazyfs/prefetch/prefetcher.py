@@ -48,7 +48,8 @@ class Surroundings(NamedTuple):
     """Held around every call of `entries`."""
     demand: Demand
     cache_space: Callable[[], tuple[int, int] | None]
-    """Returns (limit, occupied) of the cache in bytes as measured last, without waiting; None without one."""
+    """Returns (limit, occupied) of the cache in bytes as measured last, without waiting; None without a
+    cache."""
 
 
 class Prefetcher:

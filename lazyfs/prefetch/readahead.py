@@ -9,7 +9,7 @@ from collections import OrderedDict
 FIRST = 2 << 20
 """Bytes ahead for a reader that has just turned out to be sequential."""
 MOST = 32 << 20
-"""Bytes ahead at most, for one reader."""
+"""Most bytes ahead for one reader."""
 SLACK = 1 << 20
 """A read continues the one before if at most so many bytes lie between them: the kernel sends reads out of
 order."""

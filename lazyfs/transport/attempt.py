@@ -54,8 +54,8 @@ class AttemptLoop(Protocol):
     """Attempts that one thread makes side by side. That thread calls everything but `wake`."""
 
     def begin(self, attempt: Attempt, check_cancelled: Callable[[], None]) -> object | None:
-        """Begins an attempt; returns the key under which `advance` tells its end. Returns None if the attempt
-        would wait for the name service: it must then be made in a thread that may wait."""
+        """Begins an attempt; returns the key under which `advance` will report its end. Returns None if the
+        attempt would wait for the name service: it must then be made in a thread that may wait."""
         ...
 
     def advance(self, timeout: float) -> Sequence[tuple[object, Answer | BaseException]]:

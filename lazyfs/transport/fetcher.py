@@ -109,7 +109,7 @@ class Fetcher(Protocol):
 
 @runtime_checkable
 class SideBySide(Protocol):
-    """The further part of a Fetcher that can make many fetches in one thread."""
+    """The additional method of a Fetcher that can make many fetches in one thread."""
 
     def loop(self) -> FetchLoop | None:
         """Returns a loop; None if each fetch needs a thread of its own after all."""

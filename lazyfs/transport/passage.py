@@ -104,8 +104,8 @@ class Passage:
     # attempts
 
     def race(self, route: Route) -> Race[bytes]:
-        """Returns the race between an attempt over the route and its rival, which starts if the attempt is
-        slow."""
+        """Returns the race between an attempt over the route and its rival. The rival starts if the attempt
+        is slow."""
 
         def enter() -> Callable[[Callable[[], None]], bytes | None] | None:
             with self._lock:

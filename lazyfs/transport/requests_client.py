@@ -46,13 +46,13 @@ _FAULTS: tuple[tuple[type[Exception], Fault], ...] = (
     (urllib3.exceptions.HTTPError, Fault.GARBLED),
     (ValueError, Fault.GARBLED),
 )
-"""Exception -> fault. The innermost exception in a chain that is in this table decides; of the rows that it
-matches, the first one counts."""
+"""Exception -> fault. In a chain of exceptions, the innermost one that is in this table decides; if several
+rows match it, the first one counts."""
 
 
 def _fault_of(error: BaseException, peer: Peer) -> AttemptFailed:
-    """Returns the AttemptFailed for a library's exception: requests wraps urllib3's, which wrap those of
-    http.client and socket."""
+    """Returns the AttemptFailed for a library's exception. An exception of requests wraps one of urllib3,
+    which wraps one of http.client or socket."""
     chain = [error]
     while len(chain) < 8:
         inner = [a for a in chain[-1].args if isinstance(a, Exception)]
@@ -102,8 +102,8 @@ class RequestsClient:
     """Makes attempts. Thread-safe; connections are kept alive and shared by all threads."""
 
     def __init__(self, limits: Limits, *, connections: int = 32, tls: "Tls | None" = None) -> None:
-        """`connections`: the number kept alive per proxy or origin. `tls`: needed if any of them has an https
-        URL."""
+        """`connections`: the number kept alive per proxy or origin. `tls`: needed if a proxy or origin has an
+        https URL."""
         self._limits = limits
         self._tls = tls
         self._adapter = _Adapter(Resolver(), connections, tls)

@@ -53,7 +53,7 @@ class HeldObjects(Generic[Parsed]):
         return len(self._places)
 
     def get(self, key: HeldKey) -> Parsed | None:
-        """Returns an object, which counts as a use."""
+        """Returns an object; None if it is not held. Counts as a use of the object."""
         part = self._places.get(key)
         if part is None:
             return None
@@ -102,7 +102,7 @@ class HeldObjects(Generic[Parsed]):
             self._drop(self._next_out(kept))
 
     def _next_out(self, kept: HeldKey) -> HeldKey:
-        """Returns the object that goes first, other than the one just kept."""
+        """Returns the key of the object to drop next, other than the one just kept."""
         parts = sorted(self._parts.values(), key=lambda part: part.bytes, reverse=True)
         return next(key for part in parts for key in part.held if key != kept)
 

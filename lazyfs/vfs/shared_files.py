@@ -98,9 +98,9 @@ class SharedFiles:
     def number(
         self, slots: SlotTable, repository: str, path: bytes, entry: Entry, packs: PackTable
     ) -> int | None:
-        """Returns the number of a file at `path` inside an image: equal files at equal paths share one.
-        Returns None if the file has none and there are `most` rows. `packs`: the table of the entry's
-        catalog."""
+        """Returns the number of a file at `path` inside an image: equal files at equal paths share a number.
+        Returns None if there is no such number yet, and there are `most` rows already. `packs`: the table of
+        the entry's catalog."""
         slot = slots.snapshot(slots.root, repository, PATH, _NO_CATALOG, 0)
         found = self._numbers.get((slot.number, path, _without_place(entry)))
         if found is None:

@@ -21,7 +21,7 @@ class Siblings(NamedTuple):
     entries: list[Entry]
     """The entries of the whole directory, sorted by name."""
     position: int
-    """The file's place among them."""
+    """The file's place among the entries."""
     packs: PackTable = NO_PACKS
     """The packs that the entries may lie in."""
     parent: tuple[int, int] | None = None

@@ -75,7 +75,7 @@ class Slot:
         self.count = 0
         """Lookups of its numbers that the kernel has not given back."""
         self.below = 0
-        """Slots whose parent this is."""
+        """Number of slots whose parent is this slot."""
         self.era = 0
         """The number of revisions so far when it was allotted."""
         self.own: int = parent.own if record.leaves and parent is not None else pack(record.slot, 0)

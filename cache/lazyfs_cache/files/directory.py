@@ -59,7 +59,8 @@ def index_path(root: str, generation: int) -> str:
 
 
 def set_index_aside(root: str, generation: int, *, keep: bool) -> None:
-    """Move an index to index-aside, replacing the one moved there before; without `keep`, delete both."""
+    """Move an index to index-aside, in place of the index moved there before. Without `keep`, delete both
+    indexes."""
     import shutil  # imported only here: it takes 3 ms, and only a damaged index needs it
 
     aside = os.path.join(root, layout.ASIDE)

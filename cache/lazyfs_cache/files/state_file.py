@@ -28,7 +28,8 @@ class CacheState(msgspec.Struct, kw_only=True):
 
 
 class _Format(msgspec.Struct):
-    """The format field, which the states of all formats have; other fields may be missing."""
+    """Only the format field, which the states of all formats have; a state of another format may lack the
+    others."""
 
     format: int
 

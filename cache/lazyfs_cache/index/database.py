@@ -23,7 +23,8 @@ from lazyfs_cache.policy import sizes
 
 
 def map_size(limit: int) -> int:
-    """Address space for the index of a cache with this limit, within RLIMIT_AS, which batch systems set."""
+    """Returns the address space for the index of a cache with this limit. It stays within RLIMIT_AS, which
+    batch systems set."""
     allowed = resource.getrlimit(resource.RLIMIT_AS)[0]
     return sizes.map_size(limit, None if allowed == resource.RLIM_INFINITY else allowed)
 

@@ -53,7 +53,7 @@ class PinTables:
             self._txn.delete(key, db=self._kept)
 
     def of(self, holder: int, label: bytes | None = None) -> list[tuple[bytes, bytes]]:
-        """Returns (label, key) of every pin of a holder, or of those with one label."""
+        """Returns (label, key) of every pin of a holder; with `label`, only of the pins with this label."""
         prefix = U64.pack(holder) if label is None else pin_row(holder, label, b"")
         return [(found, key) for _, found, key in self._rows(prefix)]
 

@@ -39,7 +39,8 @@ class TenantQueue:
         return self._queue.queued_from(self._number, tick)
 
     def tick_after(self, tick: int) -> int:
-        """Returns the next tick in the queue; if there is none 0, which stands for the queue's beginning."""
+        """Returns the next tick in the queue. After the last tick returns 0, which stands for the queue's
+        beginning."""
         return self._queue.tick_after(self._number, tick)
 
     def marked(self, value: Queued) -> bool:

@@ -117,8 +117,8 @@ class Transaction:
         self._write(key, Entry(tick, size, charge, pins, visited, tenant))
 
     def forget(self, key: bytes, entry: Entry) -> None:
-        """Remove a value that was found missing or damaged, with the pins of processes on it; those of pin
-        sets stay for its return."""
+        """Remove a value that was found missing or damaged, and the pins of processes on it. The pins of pin
+        sets stay, in case the value returns."""
         if entry.pins:
             self._pins.remove_processes(key)
             self.sums.pinned -= entry.charge
@@ -206,7 +206,7 @@ class Transaction:
         return removed
 
     def pins_of(self, holder: int, label: bytes | None = None) -> list[tuple[bytes, bytes]]:
-        """Returns (label, key) of every pin of a holder, or of those with one label."""
+        """Returns (label, key) of every pin of a holder; with `label`, only of the pins with this label."""
         return self._pins.of(holder, label)
 
     def _count_pins(self, key: bytes, more: int) -> None:

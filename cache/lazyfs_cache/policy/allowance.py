@@ -115,8 +115,8 @@ class SpaceAllowance:
             self._free += sum(occupied for occupied, _ in spares)
 
     def take_spares(self) -> tuple[list[int], int]:
-        """Take all spare files. Returns their slots, whose files are to be unlinked and which are then to be
-        freed, and the bytes they occupy, which stay promised until they are given back."""
+        """Take all spare files. Returns their slots, and the bytes that the files occupy. The caller unlinks
+        the files and frees the slots; the bytes stay promised until they are given back."""
         with self._guard:
             slots = [slot for _, slot in self._spares]
             self._spares.clear()

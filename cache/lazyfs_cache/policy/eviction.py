@@ -41,7 +41,8 @@ class EvictionQueue(Protocol):
         ...
 
     def tick_after(self, tick: int) -> int:
-        """Returns the next tick in the queue; if there is none 0, which stands for the queue's beginning."""
+        """Returns the next tick in the queue. After the last tick returns 0, which stands for the queue's
+        beginning."""
         ...
 
     def marked(self, value: Queued) -> bool:

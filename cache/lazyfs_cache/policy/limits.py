@@ -29,7 +29,7 @@ class Shortfall(NamedTuple):
 
 
 class Charges(Protocol):
-    """The account of a cache: all in bytes except `entries`; `index.rows.Sums` is one."""
+    """The charges of a cache, all in bytes except `entries`. `index.rows.Sums` implements it."""
 
     @property
     def limit(self) -> int: ...
@@ -67,7 +67,7 @@ class FreeSpace(NamedTuple):
 
     bytes: int
     inodes: int
-    """All inodes of the filesystem, 0 if it does not count them."""
+    """Number of all inodes of the filesystem; 0 if the filesystem does not count them."""
     inodes_free: int
 
 

@@ -28,10 +28,10 @@ class Stake:
     """One tenant's part of the cache while values are being chosen."""
 
     def __init__(self, held: int, order: Iterator[Queued], last_use: int | None = None) -> None:
-        """`held`: bytes of its values. `order`: its values in the order in which they should go. `last_use`:
-        None if that order is by last use (LRU), so that the next value's tick tells its use; otherwise
-        (SIEVE) the tick of the tenant's last use. SIEVE's order may end before it has given all values, but
-        not before it has given one."""
+        """`held`: bytes of the tenant's values. `order`: the values in the order in which they should go.
+        `last_use`: None if `order` is by last use (LRU), where the next value's tick tells its last use;
+        otherwise (SIEVE) the tick of the tenant's last use. SIEVE's order may end before it has given all
+        values, but not before it has given one."""
         self.held = held
         self._order = order
         self._last_use = last_use

@@ -69,6 +69,6 @@ def entries_in_map(map_size: int) -> int:
 
 
 def largest_index(limit: int) -> int:
-    """Returns a quarter of the limit: an index of more bytes is too large. An index never shrinks; one made
-    from the files takes a twelfth of the limit at most."""
+    """Returns the bytes above which an index is too large: a quarter of the limit. An index never shrinks;
+    one made from the files takes a twelfth of the limit at most."""
     return max(limit // 4, MIN_LIMIT)

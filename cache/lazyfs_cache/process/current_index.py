@@ -176,7 +176,8 @@ class CurrentIndex:
             self.replace("the limit was lowered", keep=False)
 
     def enlarge(self) -> None:
-        """Enlarge the full map, whose size computed from the limit (see `policy.sizes`) was too small."""
+        """Enlarge the map, which is full: its size, computed from the limit (see `policy.sizes`), was too
+        small."""
         self._enlarge(self.generation.index)
 
     def _enlarge(self, index: Index) -> None:

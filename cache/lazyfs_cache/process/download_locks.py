@@ -129,7 +129,7 @@ class DownloadLocks:
         return event
 
     def abandon(self) -> None:
-        """Leave the locks to the parent process, which keeps them until its end: this is a forked child."""
+        """Leave the locks to the parent process, which keeps them until its end. Called in a forked child."""
         self._guard = threading.Lock()
         self._mine = {}
         self._locks.close()

@@ -12,7 +12,7 @@ from lazyfs_cache.process.shared_index import SharedIndex
 
 
 class Pinning:
-    """Pins of processes (`pin`), which end with them, and pin sets (`keep`), which do not."""
+    """Pins of processes (`pin`), which end with the process, and pin sets (`keep`), which outlive it."""
 
     def __init__(self, shared: SharedIndex, room: Room) -> None:
         self._shared = shared

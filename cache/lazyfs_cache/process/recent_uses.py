@@ -15,7 +15,7 @@ is written once."""
 
 
 class RecentUses:
-    """The values used last, added by any thread, and taken by the one that holds the index lock."""
+    """The values used last. Any thread adds them; the thread that holds the index lock takes them."""
 
     def __init__(self, wake: Event) -> None:
         self._wake = wake

@@ -17,7 +17,8 @@ class Room:
         self._shared = shared
 
     def evict(self, shortfall: Shortfall) -> int:
-        """Evict as many values as one transaction may, towards the shortfall; returns how many went."""
+        """Evict values towards the shortfall, as many as one transaction may. Returns the number of evicted
+        values."""
         with self._shared.transaction() as transaction:
             if transaction is None:
                 return 0

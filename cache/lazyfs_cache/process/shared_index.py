@@ -90,8 +90,8 @@ class SharedIndex:
 
     @contextmanager
     def transaction(self, timeout: float | None = None) -> Iterator[Transaction | None]:
-        """One transaction, made whole or not at all (`Transaction.committed` tells which). Yields None if the
-        index lock was not got within `timeout` seconds or the cache is off."""
+        """Opens a transaction, which is made whole or not at all (`Transaction.committed` tells which).
+        Yields None if the index lock was not got within `timeout` seconds, or if the cache is off."""
         if self.health.off is not None:
             yield None
             return

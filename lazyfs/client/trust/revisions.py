@@ -46,7 +46,7 @@ _STAMP = file_name(TIMESTAMP, 0)
 
 
 class Revisions:
-    """Trust in one repository. Blocking; thread-safe, one refresh at a time."""
+    """The trusted revisions of one repository. Blocking; thread-safe, one refresh at a time."""
 
     def __init__(
         self,

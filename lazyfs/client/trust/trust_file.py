@@ -62,7 +62,7 @@ class TrustFile:
         return state
 
     def changed(self) -> bool:
-        """Returns True if another process has saved since this one last loaded or saved."""
+        """Returns True if another process has saved since this process last loaded or saved."""
         try:
             status = os.stat(self._path)
         except OSError:

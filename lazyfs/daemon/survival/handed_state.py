@@ -19,7 +19,8 @@ PYTHON = (sys.executable, "-E", "-P", "-X", "utf8")
 
 
 class HandedState(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of one mount. It lies in memory that only its holders can read: it may have passwords."""
+    """The state of one mount. It may contain passwords, so it lies in memory that only its holders can
+    read."""
 
     format: int = FORMAT
     program: tuple[str, ...] = PYTHON
@@ -87,7 +88,7 @@ def successor_command(program: Sequence[str], descriptors: Sequence[int]) -> lis
 
 
 def encode(state: HandedState) -> bytes:
-    """Returns the state as JSON. Names may hold any bytes: those that are no text are escaped."""
+    """Returns the state as JSON. Names may hold any bytes: bytes that are not valid text are escaped."""
     return json.dumps(msgspec.to_builtins(state)).encode()
 
 

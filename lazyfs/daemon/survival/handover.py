@@ -73,8 +73,8 @@ class Handover:
             raise UsageError(f"the inode numbers of the mount are lost: {error}") from None
 
     def serve(self, session: Session, mount: Mount, journal_path: str) -> None:
-        """Allows a successor to take over the mount from now on, and lets the keeper hold it. Only ends the
-        keeper if the mount's session cannot be taken over."""
+        """Allows a successor to take over the mount from now on, and lets the keeper hold it. If the mount of
+        this session cannot be taken over, ends the keeper instead."""
         held = self._held = session.held()
         if held is None:
             self.keeper.end()

@@ -53,7 +53,7 @@ def _give_up(_: int, __: FrameType | None) -> None:
 
 
 class Keeper:
-    """The process. Everything runs in its one thread."""
+    """The keeper's process, which has one thread."""
 
     def __init__(self, line: socket.socket, daemon: int) -> None:
         """`daemon`: the process at the other end of the line."""
