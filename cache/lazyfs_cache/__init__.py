@@ -32,7 +32,7 @@ Owner
 Limit
     Bytes of disk that the directory may occupy, everything included.
 Charge
-    Bytes counted for a file or a promise: never less than it occupies. `du` <= *charged* <= limit
+    Bytes counted for a file or a promise: never fewer than the file occupies. `du` <= *charged* <= limit
     at every moment.
 Slack
     The last part of the limit, into which no value is admitted: the index may grow by that much in a

@@ -1,4 +1,4 @@
-"""Threads of one owner, which can wait for the end of all their work."""
+"""Threads of one owner, and a way to wait for the end of all their work."""
 
 import threading
 from collections.abc import Callable

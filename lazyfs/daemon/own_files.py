@@ -1,7 +1,7 @@
 """Refuses a mount that would serve its own daemon: a file that the daemon needs lies below its mount point.
 
-Such a daemon waits for itself at the first page of its code, certificate or cache that memory lacks, and
-with it everybody who waits for the mount. The mount would hide the file besides.
+Such a daemon waits for itself at the first page of its code, certificate or cache that memory lacks, and with
+it everybody who waits for the mount. Besides, the mount would hide the file.
 """
 
 import os

@@ -1,4 +1,5 @@
-"""The openings under way of a site's repositories: each is opened once, however many calls wait for it.
+"""The openings under way of a site's repositories. Each repository is opened once, however many calls wait
+for it.
 
 An opening belongs to no call, like a flight of an object: a caller that is killed or has no time left takes
 only itself away. So no connection is left behind half made, and no repository gets two refreshers.

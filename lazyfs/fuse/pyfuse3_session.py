@@ -1,8 +1,8 @@
 """The session on pyfuse3 and trio: it only translates.
 
 pyfuse3 hands `read` and `readdir` only the handle that OPEN and OPENDIR returned, so the handle is the inode
-number. It offers neither zero-message open nor cached symlinks: OPEN, RELEASE, OPENDIR, READDIRPLUS,
-RELEASEDIR and READLINK come again each time.
+number. It offers neither zero-message open nor cached symlinks: the kernel sends OPEN, RELEASE, OPENDIR,
+READDIRPLUS, RELEASEDIR and READLINK again each time.
 """
 # ruff: noqa: ARG002 - pyfuse3 fixes the signatures
 

@@ -3,7 +3,7 @@ it.
 
 The journal is a file in tmp/, named by its process's owner number. A key is in the journal from before its
 file is added or removed until the index agrees. So after a process's death, the journal has every key whose
-file and entry may disagree. It need not reach the disk: it matters only while the machine runs.
+file and entry may disagree. Journals need not reach the disk: they matter only while the machine runs.
 
     arrivals   SLOTS slots of 128 bytes: length of the key (1), key; empty ones have length 0
     removals   of the transaction under way: length (1), key, one after the other; length 0 ends them

@@ -8,7 +8,7 @@ The trailer describes the file completely, so the index can be thrown away; seed
 block's number makes a block that belongs to another key or another place fail too. CRC-32 finds every burst
 of up to 32 bits and misses a random change with probability 2^-32; isal computes it at 39 GB/s here (zlib:
 4.3 GB/s), so checking a 64 KiB block costs 2 us. A checksum is enough because the SHA-256 was checked when
-the value was admitted: it guards against the disk, not against an adversary who can write as this user.
+the value was admitted: checksums guard against the disk, not against those who can write as this user.
 """
 
 import struct

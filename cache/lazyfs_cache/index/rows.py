@@ -11,7 +11,7 @@
     main      one row: `Sums`
 
 Numbers are big-endian, so that LMDB sorts them by size. A tick is a time in microseconds of the wall clock,
-moved on where needed so that ticks only ever grow: it gives the order and the time of uses.
+increased where needed so that ticks only ever grow. Ticks give the order and the times of uses.
 
 **Tenants.** Values belong to the tenant that brought them first, and stay its own. Each tenant has a number,
 the place of its row in `Sums.tenants`; number 0 stands for values without a tenant.

@@ -1,9 +1,9 @@
 """The keeper of a mount: a small process that holds the device while daemons come and go.
 
-It sleeps while the daemon lives. When the daemon is killed, it starts a successor, at once the first time and
-later and later if successors die too. While no daemon answers (it is dead, or stopped), the keeper reads the
-kernel's requests: it answers STATFS, so that `df` does not hang, puts the others into the table of requests
-for the next daemon, and answers EIO to those that are past the mount's patience.
+It sleeps while the daemon lives. When the daemon is killed, the keeper starts a successor, at once the first
+time and later and later if successors die too. While no daemon answers (it is dead, or stopped), the keeper
+reads the kernel's requests: it answers STATFS, so that `df` does not hang, puts the others into the table of
+requests for the next daemon, and answers EIO to those that are past the mount's patience.
 """
 
 import array
