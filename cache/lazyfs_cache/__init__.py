@@ -32,7 +32,7 @@ Owner
 Limit
     Bytes of disk that the directory may occupy, everything included.
 Charge
-    Bytes counted for a file or a promise: never less than it occupies. `du` <= *charged* <= limit
+    Bytes counted for a file or a promise: never fewer than the file occupies. `du` <= *charged* <= limit
     at every moment.
 Slack
     The last part of the limit, into which no value is admitted: the index may grow by that much in a
@@ -65,10 +65,11 @@ Tenant, share
     The user for whom a value was put, such as a repository. No tenant pushes out more than its share of the
     values used within a day (`policy.shares`).
 Ghost, floor
-    LRU notes the tick up to which a tenant's values are gone, the floor. The row of a value that is gone is a
-    ghost until a sweep deletes it.
+    A tenant's floor is the tick up to which LRU has evicted its values. The row of an evicted value is a
+    ghost until a sweep deletes the row.
 Pin
-    Keeps a value from being evicted: a process's until it ends, a *pin set's* until the set is dropped.
+    Keeps a value from being evicted. A process's pin lasts until the process ends, a *pin set's* until the
+    set is dropped.
 Download lock
     The right to bring one value here: one download per value, across processes. A key has two *lanes*, so
     that one process downloads beside a holder that is stopped or slow.

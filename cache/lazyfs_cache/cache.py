@@ -52,7 +52,7 @@ class Cache:
     # -- reading: no lock, no index --------------------------------------------------------------------
 
     def get(self, key: bytes) -> bytes | None:
-        """The whole value, every block checked; None if it is not here."""
+        """Returns the whole value, every block checked; None if it is not here."""
         if self._health.off is not None:
             return None
         try:
@@ -70,8 +70,8 @@ class Cache:
         return value
 
     def read(self, key: bytes, offset: int, length: int, size: int | None = None) -> bytes | None:
-        """Bytes [offset, offset + length) of a value, cut at its end; only the 64 KiB blocks touched are read
-        and checked. Returns None if the value is not here, or is not `size` bytes long."""
+        """Returns bytes [offset, offset + length) of a value, cut at its end; only the 64 KiB blocks touched
+        are read and checked. Returns None if the value is not here, or is not `size` bytes long."""
         if self._health.off is not None:
             return None
         try:
@@ -89,7 +89,7 @@ class Cache:
         return part
 
     def size(self, key: bytes) -> int | None:
-        """The size of a value, without reading it; None if it is not here."""
+        """Returns the size of a value, without reading it; None if it is not here."""
         if self._health.off is None:
             try:
                 return self._files.size(key)
@@ -125,9 +125,9 @@ class Cache:
         """Admit a value that the caller has verified. Returns True if it is here afterwards. A value that is
         already here under the key stays, and still belongs to the tenant that brought it.
 
-        `tenant`: the name of the tenant for whom the value is kept, 32 bytes at most. A tenant pushes out
-        values that others used within a day only if they hold more than it does. Raises ValueError for a
-        longer name.
+        `tenant`: the name of the tenant for whom the value is kept, 32 bytes at most. A value that another
+        tenant used within a day is pushed out only if that tenant holds more than this one. Raises ValueError
+        for a longer name.
         """
         layout.check_tenant(tenant)
         return self._admission.put(key, value, reservation, tenant)
@@ -212,7 +212,7 @@ class Cache:
         return self._pinning.drop(label)
 
     def kept(self) -> dict[bytes, list[bytes]]:
-        """The pin sets: label -> keys."""
+        """Returns the pin sets: label -> keys."""
         return self._pinning.kept()
 
     # -- dropping ----------------------------------------------------------------------------------------
@@ -266,12 +266,12 @@ class Cache:
         )
 
     def processes(self) -> int:
-        """Number of processes that have the cache open; 1 if the number cannot be read within a tenth of a
-        second."""
+        """Returns the number of processes that have the cache open; 1 if the number cannot be read within a
+        tenth of a second."""
         return self._shared.processes()
 
     def entries(self) -> Iterator[tuple[bytes, Entry]]:
-        """Every entry in the order of keys; changes made meanwhile may or may not be seen."""
+        """Yields every entry in the order of keys; changes made meanwhile may or may not be seen."""
         for page in self._shared.pages(1000):
             yield from page
 
@@ -292,7 +292,7 @@ class Cache:
             self._downloads.close()
 
     def abandon(self) -> None:
-        """Leave everything to the parent process: in this forked child no value is here any more."""
+        """Leave everything to the parent process: a forked child calls this, and finds no value after it."""
         self._shared.abandon()
         self._downloads.abandon()
 

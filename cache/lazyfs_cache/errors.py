@@ -2,7 +2,8 @@
 
 
 class CacheError(Exception):
-    """The cache cannot do the request; one line that names the thing, the value and the remedy."""
+    """The cache cannot do the request. The text is one line that names the thing, the value and the
+    remedy."""
 
 
 class UnusableDirectory(CacheError):

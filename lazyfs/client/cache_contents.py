@@ -24,14 +24,14 @@ class CachedObject(NamedTuple):
 
 
 class CachedImage(NamedTuple):
-    """One image or published tree, or as much of it as the catalogs in the cache tell."""
+    """One image or published tree, as far as the catalogs in the cache describe it."""
 
     path: str
-    """Repository and path in it."""
+    """The repository's name, and the path in the repository."""
     held: int
     """Bytes of its objects in the cache."""
     known: int
-    """Bytes of its objects that the catalogs in the cache name."""
+    """Bytes of its objects, cached or not, that the catalogs in the cache name."""
 
 
 def objects_by_age(cache: Cache, now: float) -> Iterator[CachedObject]:

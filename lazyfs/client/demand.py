@@ -7,7 +7,7 @@ if TYPE_CHECKING:  # a mount answers before the event loop is loaded
 
 
 class Demand:
-    """The demand of all repositories of one mount, which share a line. Belongs to one trio run."""
+    """The demand of all repositories of one mount, which share a network line. Belongs to one trio run."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -19,7 +19,7 @@ class Demand:
         self.calls += 1
 
     def ended(self) -> None:
-        """Ends the wait of a call."""
+        """Counts a call whose wait has ended."""
         self.calls -= 1
         if not self.calls:
             for event in self._idle:

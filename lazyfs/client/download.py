@@ -1,4 +1,4 @@
-"""One object on its way, and the blocking way to bring one object."""
+"""The download of one object, and a blocking downloader of single objects."""
 
 import time
 from collections.abc import Callable
@@ -10,11 +10,11 @@ from lazyfs.core.errors import DeadlineExceeded
 from lazyfs.transport.fetcher import Fetcher, GivenUp, Request, still_wanted
 
 _SLICE = 0.2
-"""Seconds of waiting for another process between two checks that a reader is still waiting."""
+"""While it waits for another process, a download checks every so many seconds that a reader still waits."""
 
 
 def request_of(ref: ObjectRef, deadline: float, check_cancelled: Callable[[], None]) -> Request:
-    """The request for an object, whose bytes are verified on arrival."""
+    """Returns the request for an object, whose bytes are verified on arrival."""
     path = object_path(ref.digest)
     still = still_wanted(path, deadline, check_cancelled)
     return Request(
@@ -43,7 +43,7 @@ class Download:
             raise GivenUp
 
     def take(self, call: Callable[[], bytes]) -> None:
-        """Ends the download with the result or the exception of this call."""
+        """Makes this call, and ends the download with its result or exception."""
         try:
             self.plain = call()
         except BaseException as error:  # noqa: BLE001 (told to whoever waits)
@@ -57,7 +57,7 @@ class Downloader:
         self._fetcher = fetcher
         self._cache = cache
         self.admitted = True
-        """True if the cache kept the last object it was given."""
+        """True if the cache admitted the last object."""
 
     def download(self, ref: ObjectRef, deadline: float, check_cancelled: Callable[[], None]) -> bytes:
         """Returns the object's plaintext; from the cache if another process or flight has just put it there.

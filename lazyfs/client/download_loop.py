@@ -1,9 +1,9 @@
-"""The thread that brings the objects of one repository, where one thread can make many fetches.
+"""The thread that brings the objects of one repository, used if one thread can make many fetches.
 
-In each turn it claims the objects that were asked for since the last turn, begins their fetches, and admits
-the verified objects that have arrived. Each of these steps takes all objects in one go. Work that would make
-it wait has a thread of its own: an object that another process or mount is fetching, and the rest of a fetch
-(`transport.http_loop`).
+In each turn the thread claims the objects that were asked for since the last turn, begins their fetches, and
+admits the verified objects that have arrived. Each of these steps takes all objects in one go. Work that
+would make the thread wait is done in other threads: an object that another process or mount is fetching, and
+the rest of a fetch (`transport.http_loop`).
 """
 
 import functools
@@ -21,10 +21,10 @@ from lazyfs.transport.fetcher import FetchLoop, Rest
 log = logging.getLogger(__name__)
 
 _WAIT: Final = 60.0
-"""Seconds of one wait at most: new work and the ends of fetches end it."""
+"""Most seconds of one wait. New work, or the end of a fetch, ends the wait earlier."""
 BATCH: Final = 8
-"""Objects that are claimed, or admitted and told of, together, at most: their readers wait for the last of
-them."""
+"""Most objects that are claimed together, or admitted and reported together: the reader of one object waits
+for the last of them."""
 
 
 class DownloadLoop:
@@ -38,7 +38,7 @@ class DownloadLoop:
         threads: ThreadGroup,
         arrived: Callable[[list[Download]], None],
     ) -> None:
-        """`downloader` brings single objects. `arrived` is called with ended downloads, and returns at
+        """`downloader` brings single objects. `arrived` is called with ended downloads, and must return at
         once."""
         self._fetches = fetches
         self._downloader = downloader
@@ -52,7 +52,7 @@ class DownloadLoop:
         self._stopping = self._over = False
 
     def begin(self, download: Download) -> bool:
-        """Begins a download; returns at once, with False if the loop has ended by a bug."""
+        """Begins a download and returns at once. Returns False if a bug has ended the loop."""
         self._asked.append(download)
         self._wake()
         if self._over:
@@ -75,7 +75,7 @@ class DownloadLoop:
             self._fetches.wake()
 
     def run(self) -> None:
-        """Serves until `stop` or a bug; downloads under way are then given up."""
+        """Runs the loop until `stop` is called or a bug ends it; then gives up the downloads under way."""
         error = "reading was given up"
         try:
             while not self._stopping:

@@ -12,7 +12,8 @@ from lazyfs.core.errors import TransportError
 from lazyfs.transport.fetcher import Fetcher, SideBySide
 
 _LAST_WORDS: Final = 5.0
-"""Seconds that threads get to end: each notices within a slice that it has to, unless its disk hangs."""
+"""Seconds to wait for the threads to end. Each notices within a slice that it must end, unless its disk
+hangs."""
 
 
 class Downloads:
@@ -22,7 +23,7 @@ class Downloads:
     def __init__(
         self, fetcher: Fetcher, cache: LocalCache, arrived: Callable[[list[Download]], None]
     ) -> None:
-        """`arrived` is called in some thread with downloads that have ended, and returns at once."""
+        """`arrived` is called, in any thread, with downloads that have ended; it must return at once."""
         self._cache = cache
         self._arrived = arrived
         self._downloader = Downloader(fetcher, cache)
@@ -32,11 +33,11 @@ class Downloads:
 
     @property
     def admitted(self) -> bool:
-        """True if the cache kept the last object it was given."""
+        """True if the cache admitted the last object."""
         return self._downloader.admitted
 
     def begin(self, download: Download) -> None:
-        """Begins a download; returns at once. `arrived` is told of its end."""
+        """Begins a download and returns at once. `arrived` is called with the download when it has ended."""
         if self._side_by_side is not None:
             self._begin_loop(self._side_by_side)
         if self._loop is not None and self._loop.begin(download):
@@ -63,11 +64,12 @@ class Downloads:
             self._loop = loop
 
     def close(self) -> None:
-        """Ends the threads, and waits for that. Downloads under way must have been given up before."""
+        """Ends the threads, and waits for their end. The caller must have given up all downloads under
+        way."""
         if self._loop is not None:
             self._loop.stop()
         self._threads.join(_LAST_WORDS)
 
 
 def _nothing() -> None:
-    """The end of the loop's thread, for which `ThreadGroup.join` waits."""
+    """Does nothing when the loop's thread ends: `ThreadGroup.join` waits for the end."""

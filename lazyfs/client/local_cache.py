@@ -30,8 +30,8 @@ class LocalCache(Protocol):
         ...
 
     def put(self, key: Digest, data: bytes, /) -> bool:
-        """Admits a verified value. Returns True if it is here afterwards. Other values are evicted for it
-        only once its bytes have come."""
+        """Admits a verified value. Returns True if the cache has it afterwards. Other values are evicted only
+        once the bytes of this one have arrived."""
         ...
 
     def claim(self, key: Digest, waited: float = 0.0, /) -> CacheLease | None:

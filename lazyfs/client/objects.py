@@ -39,20 +39,20 @@ log = logging.getLogger(__name__)
 PATIENCE: Final = 30.0
 """Seconds a read waits for its bytes unless the caller says otherwise."""
 THREADS: Final = 32
-"""Requests under way at one time, and so connections and worker threads."""
+"""Most requests under way at one time, and so most connections and worker threads."""
 BUNDLE_PATIENCE: Final = 5.0
-"""Seconds a reader waits for a bundle under way that holds its object, but half of its patience at most; then
-it asks for the object alone."""
+"""Seconds a reader waits for a bundle under way that has its object, but at most half of its patience. Then
+the reader requests the object alone."""
 UNDER_WAY: Final = 32 << 20
-"""Plaintext bytes of objects under way at one time: with its frame and its parts each takes up to three times
-its size in memory."""
+"""Most plaintext bytes of objects under way at one time. In memory an object takes up to three times its
+size, because of its frame and its parts."""
 _AGAIN: Final = 0.5
-"""Seconds, and up to as many more by chance, before a held read tries again."""
+"""Seconds before the retry of a held read; up to as many more are added at random."""
 _LAST_WORDS: Final = 0.5
-"""Seconds after its deadline within which each flight notices that it has passed."""
+"""Each flight notices within so many seconds that its deadline has passed."""
 _ECHO: Final = 1.0
-"""Seconds for which a failed flight still answers: the kernel asks for a page again when its read-ahead has
-failed, and a reader would otherwise wait for two deadlines."""
+"""Seconds for which the failure of a flight is still the answer to new readers. The kernel asks for a page
+again when its read-ahead has failed, and a reader would otherwise wait for two deadlines."""
 
 
 class _Flight(Download):
@@ -64,7 +64,7 @@ class _Flight(Download):
         self.readers = 0
         self.ended = trio.Event()
         self.told: list[Callable[[], None]] = []
-        """Called at the end, for those that wait without a task."""
+        """Called at the flight's end, for callers of `bring`, which wait without a task."""
         self.failure: LazyfsError | None = None
         self.ended_at = 0.0
 
@@ -91,10 +91,10 @@ class Objects(ObjectsAtHand):
         namespace: bytes = b"",
         allowance: Allowance | None = None,
     ) -> None:
-        """`namespace`: sets its objects in the cache apart, for a repository that needs a credential.
-        `allowance`: the bytes under way of all repositories of a mount; None for a repository alone.
-        `on_outage`: with `wait`, reads are held beyond their deadline until they can be answered, like those
-        of a hard NFS mount: a failed read of a mapped file kills the program with SIGBUS."""
+        """`namespace`: keeps the repository's objects apart in the cache, for a repository that needs a
+        credential. `allowance`: the bound on the bytes under way that all repositories of a mount share; None
+        for a repository alone. `on_outage`: with `wait`, a read is held beyond its deadline until it can be
+        answered, as on a hard NFS mount: a failed read of a mapped file kills the program with SIGBUS."""
         super().__init__(cache, namespace)
         self._downloads = Downloads(fetcher, self.cache, self._arrive)
         self._under_way: UnderWay[_Flight] = UnderWay(threads, UNDER_WAY, self._begin, allowance)
@@ -110,14 +110,15 @@ class Objects(ObjectsAtHand):
         self.coming: dict[Digest, trio.Event] = {}
         """Objects in bundles under way, each with the event of its bundle's end."""
         self.expected: set[Digest] = set()
-        """Objects in bundles that are not yet under way: until then only readers ask for them."""
+        """Objects in bundles that are not yet under way. Until a bundle is, only readers request its
+        objects."""
         self._failed: deque[_Flight] = deque()
         """Failed flights that stay in the table for a moment, oldest first."""
         self._hold = on_outage == "wait"
 
     @property
     def keeps(self) -> bool:
-        """True if the cache admitted the last object it was given."""
+        """True if the cache admitted the last object."""
         return self._downloads.admitted
 
     async def fetch(self, ref: ObjectRef, *, deadline: float | None = None, held: bool = True) -> bytes:
@@ -163,9 +164,9 @@ class Objects(ObjectsAtHand):
                 raise flight.failure
 
     def bring(self, ref: ObjectRef, ended: Callable[[], None]) -> bool:
-        """Brings an object into the cache without a task that waits for it: joins its flight, or starts one.
-        Returns at once; `ended` is called when it is here or has failed, and must not raise. Returns False if
-        a bundle brings it, or the run is ending."""
+        """Brings an object into the cache without a task that waits for it: joins the object's flight, or
+        starts one. Returns at once. `ended` is called when the object is here or has failed, and must not
+        raise. Returns False if a bundle is bringing the object, or the run is ending."""
         if ref.digest in self.coming:
             return False
         flight = self._flights.get(ref.digest)
@@ -212,7 +213,7 @@ class Objects(ObjectsAtHand):
             self._end(flight)
 
     def _arrive(self, downloads: list[Download]) -> None:
-        """Takes ended downloads to the trio run, which is called once for all that arrive together. Any
+        """Hands ended downloads to the trio run, with one call for all that arrive together. Called in any
         thread."""
         self._arrived.extend(downloads)
         if not self._called:
@@ -276,7 +277,8 @@ class Objects(ObjectsAtHand):
 
 
 def _failure(flight: _Flight) -> LazyfsError | None:
-    """The reason why a flight has no bytes, as its readers see it."""
+    """Returns the error that the readers of an ended flight get; None if the flight has the object's
+    bytes."""
     if flight.plain is not None:
         return None
     error = flight.error

@@ -13,7 +13,7 @@ from lazyfs.transport.fetcher import Fetcher, never_cancelled
 from lazyfs_cache import Cache
 
 SECONDS = 60.0
-"""Seconds that one object may take."""
+"""Timeout of one object's download, in seconds."""
 _THREADS = 16
 
 

@@ -12,7 +12,7 @@ from lazyfs.core.params import Revision
 from lazyfs.transport.fetcher import Fetcher, never_cancelled
 
 PATIENCE = 30.0
-"""Seconds that a request may take."""
+"""Timeout of one request, in seconds."""
 
 
 class RemoteRepository:
@@ -28,8 +28,9 @@ class RemoteRepository:
         patience: float = PATIENCE,
     ) -> None:
         """Looks for the newest revision. `state_dir`: the directory in which mounts of this URL keep their
-        trusted state. `anchor`: the operator's; None for the state that a mount has trusted before. Raises
-        TransportError, TrustError, UnsupportedFormat, and UsageError if nothing is trusted."""
+        trusted state. `anchor`: the root or fingerprint given by the operator; None uses the state that a
+        mount has trusted before. Raises TransportError, TrustError, UnsupportedFormat, and UsageError if
+        nothing is trusted."""
         self._fetcher = fetcher
         self._patience = patience
         trusted = Revisions(fetcher, state_dir, anchor)

@@ -1,4 +1,4 @@
-"""The cache as one repository writes it: the values that it brings count towards its share."""
+"""The cache for one repository: the values that the repository puts into it count towards its share."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -18,7 +18,7 @@ class SharedOutCache(LocalCache, Protocol):
 
 
 class TenantCache:
-    """A LocalCache over a shared one, for one tenant. Reading goes straight to the shared one."""
+    """A LocalCache over a shared one, for one tenant. Reads go straight to the shared cache."""
 
     def __init__(self, shared: SharedOutCache, tenant: bytes) -> None:
         self._shared = shared

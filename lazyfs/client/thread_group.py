@@ -1,4 +1,4 @@
-"""Threads of one owner, which can wait for the end of all their work."""
+"""Threads of one owner, and a way to wait for the end of all their work."""
 
 import threading
 from collections.abc import Callable
@@ -14,8 +14,8 @@ class ThreadGroup:
         self._working = 0
 
     def start(self, work: Callable[[], None], ended: Callable[[], None]) -> None:
-        """Does the work in a thread, which trio keeps for later work, then calls `ended` there. Neither may
-        raise. Raises RuntimeError if the node has no threads left."""
+        """Calls `work` and then `ended` in a thread from trio's cache of threads. Neither may raise. Raises
+        RuntimeError if the node has no threads left."""
 
         def deliver(_: object) -> None:
             try:

@@ -17,8 +17,8 @@ class UnderWay(Generic[T]):
     def __init__(
         self, count: int, most: int, begin: Callable[[T, int], None], allowance: Allowance | None = None
     ) -> None:
-        """`count`: items under way at most; `most`: their bytes; `allowance`: what others have a share of.
-        `begin` is called with an item and its bytes; it may call every method."""
+        """`count`: most items under way; `most`: most bytes under way; `allowance`: a bound on bytes shared
+        with others. `begin` is called with an item and its bytes; it may call any method of this object."""
         self._count = count
         self._most = most
         self._begin = begin
@@ -34,20 +34,20 @@ class UnderWay(Generic[T]):
         self._go_on()
 
     def withdraw(self, item: T) -> bool:
-        """Takes an item back that waits for its turn. Returns False if it does not wait."""
+        """Takes back an item that waits for its turn. Returns False if the item is not waiting."""
         found = self._waiting.pop(item, None) is not None
         self._go_on()
         return found
 
     def ended(self, size: int) -> None:
-        """Notes the end of an item that was begun, of so many bytes, and begins those that fit now."""
+        """Notes that an item of `size` bytes has ended, and begins the waiting items that fit now."""
         self._begun -= 1
         self._bytes -= min(size, self._most)
         self._allowance.give_back(min(size, self._most))
         self._go_on()
 
     def drain(self) -> list[T]:
-        """Takes back all items that wait."""
+        """Takes back all waiting items, and returns them in their order."""
         waiting = list(self._waiting)
         self._waiting.clear()
         return waiting

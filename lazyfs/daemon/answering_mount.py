@@ -148,7 +148,8 @@ class AnsweringMount:
         self.say_ready(ready)
 
     def say_ready(self, ready: Callable[[], None]) -> None:
-        """Tells everybody that programs can use the mount."""
+        """Records that programs can use the mount: releases the lock, gives up root, logs it, and calls
+        `ready`."""
         assert self.session is not None
         self.answers = True
         with self.privileges.raised():
@@ -240,7 +241,8 @@ def _mount(filesystem: Filesystem, settings: Settings, handover: Handover) -> Se
 def _forgetting(
     numbers: ShortNumbers, observer: Callable[[SlotRecord | int], None]
 ) -> Callable[[SlotRecord | int], None]:
-    """Returns an observer of slots that frees the number of each freed slot."""
+    """Returns an observer of slots that passes each record on to `observer`, and frees the shown numbers of
+    each freed slot."""
 
     def observe(record: SlotRecord | int) -> None:
         observer(record)

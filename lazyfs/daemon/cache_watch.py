@@ -1,4 +1,5 @@
-"""Watches the cache of a mount: every few seconds reads its fill and pins the catalogs in use."""
+"""Watches the cache of a mount: every few seconds measures its occupied space and pins the catalogs in
+use."""
 
 import logging
 from collections.abc import Callable

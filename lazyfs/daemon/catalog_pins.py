@@ -21,8 +21,8 @@ _SHARE = 4
 """Pinned catalogs of all mounts take a quarter of the limit at most: the rest is for files."""
 
 PATIENCE = 2.0
-"""Seconds after which the other pins are left to the next call. While another process holds the cache's lock,
-each pin would wait for it, and the end of the mount would wait for all pins."""
+"""Timeout of one call, in seconds; the remaining pins are left to the next call. While another process holds
+the cache's lock, each pin would wait for it, and the end of the mount would wait for all pins."""
 
 
 class CatalogPins:

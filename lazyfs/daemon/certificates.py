@@ -33,7 +33,7 @@ class Certificates:
                     self._read[files] = error
 
     def of(self, source: RepositorySource) -> "Tls | None":
-        """Returns the credentials for a repository's connections; None if none of them uses TLS.
+        """Returns the credentials for a repository's connections; None if no connection uses TLS.
 
         Raises UsageError.
         """

@@ -20,14 +20,14 @@ from lazyfs.core.errors import LazyfsError
 from lazyfs.daemon.control_socket import ListeningSocket
 
 MAX_LINE = 1 << 20
-"""Bytes of a request."""
+"""Most bytes of a request."""
 SECONDS = 600
-"""Seconds that a connection may take from its first byte to its last."""
+"""Timeout of a connection from its first byte to its last, in seconds."""
 
 STRANGERS = 32
-"""Connections of other users that are served at one time."""
+"""Most connections of other users that are served at one time."""
 STRANGERS_SECONDS = 10
-"""Seconds that a connection of another user may take."""
+"""Timeout of a connection of another user, in seconds."""
 _CREDENTIALS = struct.Struct("iII")
 
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -70,7 +70,7 @@ async def serve(
 
 
 def _caller(stream: trio.SocketStream) -> int:
-    """Returns the id of the user at the other end, which the kernel vouches for."""
+    """Returns the id of the user at the other end, as the kernel states it."""
     credentials = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     return int(_CREDENTIALS.unpack(credentials)[1])
 

@@ -20,18 +20,18 @@ from lazyfs.system.mountpoint import FSTYPE, Mount, absolute, find
 from lazyfs.system.socket_paths import address_of
 
 SECONDS = 5.0
-"""Seconds that one daemon may take to answer from memory."""
+"""Timeout of one daemon's answer from its memory, in seconds."""
 SECONDS_EACH = 2.0
-"""Seconds that each of several daemons, asked side by side, may take."""
+"""Timeout of each of several daemons that are asked side by side, in seconds."""
 REFRESH_SECONDS = 60.0
 """Seconds that a refresh may take in addition to the search: it fetches new catalogs and tells the kernel."""
 RELOAD_SECONDS = 90.0
-"""Seconds in which a successor is tried."""
+"""Timeout of the check of a successor, in seconds."""
 LARGEST_ANSWER = 64 << 20
-"""Bytes. A thousand repositories take 2 MB."""
+"""Most bytes of an answer. A thousand repositories take 2 MB."""
 _STATUS = {"do": "status"}
 _RETRY = 0.02
-"""Seconds after which a daemon whose queue of callers is full is called again."""
+"""Seconds before the retry of a call to a daemon whose queue of callers is full."""
 _CREDENTIALS = struct.Struct("iii")
 
 
@@ -118,8 +118,8 @@ def urls(mount: Mount) -> dict[str, str]:
 
 
 def settings(mount: Mount, seconds: float = SECONDS) -> WantedSettings:
-    """Returns the settings of a mount with the passwords in them, and their origins. A daemon of root's tells
-    them to root only.
+    """Returns the settings of a mount, including passwords, and the settings' origins. A daemon of root's
+    tells them to root only.
 
     Raises as `ask` does.
     """
@@ -146,8 +146,8 @@ def refresh(mount: Mount) -> dict[str, str]:
 
 
 def reload(mount: Mount, program: Sequence[str], wanted: WantedSettings) -> None:
-    """Makes a daemon give its mount to a successor. Returns once the successor has been found able to take
-    it. `program`: the start of the successor's command line. Raises as `ask` does."""
+    """Makes a daemon give its mount to a successor. Returns once a check of the successor has shown that it
+    can take the mount. `program`: the start of the successor's command line. Raises as `ask` does."""
     request = {
         "do": "reload",
         "program": list(program),

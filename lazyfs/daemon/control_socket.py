@@ -8,7 +8,7 @@ from typing import NamedTuple
 from lazyfs.system.socket_paths import address_of
 
 CALLERS = 1024
-"""Connections that may wait to be accepted: as many as a node's jobs and watchdogs open at one moment."""
+"""Most connections that wait to be accepted: as many as a node's jobs and watchdogs open at one moment."""
 
 
 class ListeningSocket(NamedTuple):

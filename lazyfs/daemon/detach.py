@@ -69,7 +69,7 @@ def run(work: Callable[[Ready, KeeperLine], None], log: str | None, *, keeper: b
 
 
 def start_child(work: Callable[[Ready], None], log: str | None) -> tuple[int, list[str]]:
-    """Runs `work` as `run` does, but in a child without a keeper that the kernel ends with this process.
+    """Runs `work` as `run` does, but without a keeper; the kernel ends the child when this process ends.
     Returns the child's id and its notes. Raises StartFailed."""
     target = open_log(log)
     reading, writing = os.pipe()
@@ -157,8 +157,8 @@ def _clean(target: int, *kept: int) -> None:
 
 
 class _StarterGuard:
-    """Sends this process SIGTERM if the command that started it ends before it is ready. Needs no thread,
-    because the process still forks (`system.bounded_look`)."""
+    """Sends this daemon SIGTERM if the command that started it ends before the daemon is ready. Needs no
+    thread, because the process still forks (`system.bounded_look`)."""
 
     def __init__(self, starter: int) -> None:
         """`starter`: the reading end of a pipe. Only the command has the other end, and it never writes."""

@@ -1,6 +1,6 @@
 """Imports modules that would otherwise be imported at their first use, days later perhaps.
 
-A package that was replaced by a newer one meanwhile would be mixed with the old one; and a daemon that has
+If a package was replaced by a newer one meanwhile, modules of both would be mixed; and a daemon that has
 given up root may no longer be able to read its interpreter's files.
 """
 

@@ -1,4 +1,4 @@
-"""The shares of a daemon's memory, as parts of what it may have in all."""
+"""Divides a daemon's memory limit among the kinds of things that it keeps in memory."""
 
 from typing import Final, NamedTuple
 
@@ -6,28 +6,28 @@ from lazyfs.client import allowance
 from lazyfs.vfs import shared_files
 
 TIGHT: Final = 0.75
-"""The part of its memory from which on a daemon gives kept things back."""
+"""If a daemon uses more than this share of its memory limit, it drops kept catalogs and answers."""
 EASY: Final = 0.55
-"""The part below which it keeps more again."""
+"""If it uses less than this share, it keeps more again."""
 _LEAST_CATALOGS: Final = 4 << 20
 
 
 class Budget(NamedTuple):
-    """Bytes, and rows, that each kind of kept thing may take."""
+    """Most bytes, or rows, that each kind of kept thing may take."""
 
     catalogs: int
     chunk_lists: int
     answers: int
-    """Of those packed for the kernel."""
+    """Bytes of answers that are packed for the kernel."""
     shared_files: int
     """Rows."""
     under_way: int
-    """Plaintext bytes of objects on their way, of which each takes up to three times its size."""
+    """Plaintext bytes of objects under way. In memory an object takes up to three times its size."""
 
 
 def budget(limit: int, kept: float = 1.0) -> Budget:
-    """Returns the shares of `limit` bytes. `kept`: the part of the catalogs and answers that there is room
-    for."""
+    """Returns the shares of `limit` bytes. `kept`: a factor (0 to 1) for the shares of catalogs and
+    answers."""
     return Budget(
         max(_LEAST_CATALOGS, int(limit * 0.32 * kept)),
         max(_LEAST_CATALOGS // 4, int(limit * 0.027 * kept)),
@@ -38,8 +38,8 @@ def budget(limit: int, kept: float = 1.0) -> Budget:
 
 
 def kept_part(kept: float, used: float) -> float:
-    """Returns the part of catalogs and answers to keep from now on. `kept`: the part until now; `used`: the
-    part of its memory that the daemon takes."""
+    """Returns the next factor for `budget`. `kept`: the present factor; `used`: the share of its memory limit
+    that the daemon uses."""
     if used > TIGHT:
         return kept / 2 if kept > 1 / 64 else 0.0
     if used < EASY:

@@ -1,5 +1,5 @@
-"""Keeps the daemon's memory within its limit, and within its control group's: gives kept answers and catalogs
-before the kernel kills it."""
+"""Keeps the daemon's memory within its own limit and its control group's: drops kept answers and catalogs
+before the kernel would kill the daemon."""
 
 import ctypes
 import logging
@@ -14,7 +14,7 @@ from lazyfs.system.memory_use import Group, bytes_in, own_bytes, tightest_group
 INTERVAL = 0.5
 """Seconds between two looks, each of 0.1 ms."""
 GROUP_INTERVAL = 20
-"""Looks after which the control group's limit is read again: an operator may change it."""
+"""After so many looks the control group's limit is read again: an operator may change it."""
 _ARENA_MAX, _MMAP_THRESHOLD = -8, -3
 
 log = logging.getLogger(__name__)
@@ -24,14 +24,14 @@ class MemoryWatch:
     """Watches the memory of one daemon."""
 
     def __init__(self, limit: int, filesystem: Filesystem) -> None:
-        """`limit`: bytes that the daemon may take. Its own: a control group may allow less."""
+        """`limit`: bytes that the daemon may use by its settings; its control group may allow less."""
         self._filesystem = filesystem
         self._setting = limit
         self._kept = 1.0
         self.limit = limit
-        """Bytes that the daemon may take now."""
+        """Bytes that the daemon may use now."""
         self.given_back = 0
-        """Times that kept answers and catalogs were given back."""
+        """How often kept answers and catalogs were dropped."""
         self._group: Group | None = None
         self._looks = 0
         self._session: Session | None = None
@@ -53,7 +53,7 @@ class MemoryWatch:
                 log.exception("looking at the memory")
 
     def look(self) -> None:
-        """Gives kept things back if memory is short, and keeps more again if it is not."""
+        """Drops kept answers and catalogs if memory is short, and lets more be kept if it no longer is."""
         self._looks += 1
         if self._looks % GROUP_INTERVAL == 0:
             self._find_group()
@@ -70,7 +70,8 @@ class MemoryWatch:
             self._trim()
 
     def _used(self) -> float:
-        """Returns the part of its memory that the daemon takes, or its control group of its own."""
+        """Returns the larger of two shares: that of its own limit which the daemon uses, and that of the
+        group's limit which its control group uses."""
         used = own_bytes() / self._setting
         if self._group is not None:
             used = max(used, bytes_in(self._group) / self._group.limit)
@@ -93,8 +94,8 @@ class MemoryWatch:
 
 
 def _allocator() -> Callable[[], object]:
-    """Makes the C library return freed memory: what is large goes back at once, and threads share two arenas.
-    Returns a function that gives back the rest."""
+    """Makes the C library return freed memory: large blocks at once, and threads share two arenas. Returns a
+    function that returns the rest."""
     libc = ctypes.CDLL(None)
     try:
         libc.mallopt(_ARENA_MAX, 2)

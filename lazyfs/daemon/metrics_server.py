@@ -10,9 +10,9 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 MOST = 8
-"""Connections answered at a time; others are closed at once. A scraper needs one."""
+"""Most connections answered at a time; others are closed at once. A scraper needs one."""
 SECONDS = 10.0
-"""Seconds that a connection may take, however slowly its bytes come."""
+"""Timeout of a connection in seconds, however slowly its bytes come."""
 
 
 class _Handler(WSGIRequestHandler):

@@ -11,7 +11,7 @@ from lazyfs.system.bounded_look import ask_one
 from lazyfs.system.paths_in_mounts import resolve_among_mounts
 
 SECONDS = 30.0
-"""Seconds that resolving the path may take: catalogs may have to be fetched."""
+"""Timeout of resolving the path, in seconds: catalogs may have to be fetched."""
 
 
 class NoSuchPath(UsageError):

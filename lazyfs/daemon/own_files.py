@@ -1,7 +1,7 @@
 """Refuses a mount that would serve its own daemon: a file that the daemon needs lies below its mount point.
 
-Such a daemon waits for itself at the first page of its code, certificate or cache that memory lacks, and
-with it everybody who waits for the mount. The mount would hide the file besides.
+Such a daemon waits for itself at the first page of its code, certificate or cache that memory lacks, and with
+it everybody who waits for the mount. Besides, the mount would hide the file.
 """
 
 import os
@@ -17,7 +17,7 @@ from lazyfs.system.bounded_look import ask_one
 
 
 def check_own_files(settings: Settings, origins: Mapping[str, Origin], *, keeps_directory: bool) -> None:
-    """Raises UsageError, which names the file, if one that the daemon needs is below its mount point.
+    """Raises UsageError if a file that the daemon needs is below its mount point; the error names the file.
 
     `keeps_directory`: True if the daemon works in the directory in which it is started.
     """

@@ -27,7 +27,8 @@ def is_private(url: str, repository: str, *, certificate: bool) -> bool:
 
 
 def namespace(url: str, repository: str, *, certificate: bool) -> bytes:
-    """Returns the prefix that sets the objects of a private repository apart in a cache; empty for a public
-    one. It is not secret: a program that can ask the cache for any key can read all of it anyway."""
+    """Returns the prefix that keeps the objects of a private repository apart in a cache; empty for a public
+    repository. The prefix is not secret: a program that can ask the cache for any key can read all of it
+    anyway."""
     private = is_private(url, repository, certificate=certificate)
     return state_key(url, repository).encode() if private else b""

@@ -36,7 +36,7 @@ class Privileges:
         """Makes sure that the directory exists and belongs to the user. Raises UsageError.
 
         Root gives the user a directory only if nobody but root could have put it there, and if no file in it
-        is root's. Elsewhere, for example below the user's home, it is made with the user's ids.
+        is root's. Elsewhere, for example below the user's home, the directory is made with the user's ids.
         """
         try:
             if self._account:

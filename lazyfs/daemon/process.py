@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from lazyfs.daemon.setting_origins import Origin
 
 LONGEST_WAIT = 60.0
-"""Seconds that a mount waits at most for another one on the same mount point, even with more patience."""
+"""Most seconds that a mount waits for another mount on the same mount point, even if its patience is
+longer."""
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +73,8 @@ def resume(
     daemon_log: DaemonLog,
     ready: Callable[[Sequence[str]], None] | None = None,
 ) -> None:
-    """Serves a mount that another process has made until it is unmounted. `ready`: as for `run`; without it
-    the notes go to the log. Raises LazyfsError."""
+    """Takes over a mount that another process has made, and serves it until it is unmounted. `ready`: as for
+    `run`; without it the notes go to the log. Raises LazyfsError."""
     _begin(daemon_log)
     state = taken.state
     handover = Handover(state.settings, state.origins, state.log, keeper, taken)
@@ -163,8 +164,8 @@ def _answer(
 
 
 def _cause(error: BaseException) -> BaseException:
-    """Returns the first error of a group that a user can act on; the first of all if there is none such. An
-    error that is no group is returned as it is."""
+    """Returns the first error of a group that a user can act on; if there is none, the first error of the
+    group. An error that is no group is returned as it is."""
     leaves: list[BaseException] = []
     if not isinstance(error, BaseExceptionGroup):
         return error

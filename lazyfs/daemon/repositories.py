@@ -98,7 +98,7 @@ class Repositories:
         return shown
 
     async def settle(self, name: str) -> None:
-        """Waits until a newer revision has been looked for, FIRST_LOOK seconds at most, and half a call's
+        """Waits until a newer revision has been looked for, but at most FIRST_LOOK seconds or half a call's
         patience. From then on a missing name counts as absent. Raises LazyfsError for a repository that is
         not open."""
         opened = self.opened.get(name)
@@ -111,8 +111,8 @@ class Repositories:
     async def keep_fresh(self) -> None:
         """Looks for new revisions of every repository, including those opened later, until cancelled.
 
-        A repository that is too old to be served (`--max-stale`) is withdrawn from a site. Raises Expired if
-        it is the mount's only one.
+        A repository that is too old to be served (`--max-stale`) is withdrawn from a site. If it is the
+        mount's only repository, raises Expired.
         """
         async with trio.open_nursery() as nursery:
             self._nursery = nursery

@@ -33,7 +33,7 @@ from lazyfs.transport.open import open_fetcher
 from lazyfs_cache import Cache, NullCache
 
 FIRST_LOOK = 3.0
-"""Seconds that a mount waits for a newer revision while it has a trusted one already."""
+"""Most seconds that a mount with a trusted revision waits for a newer one."""
 
 if TYPE_CHECKING:
     from lazyfs.client.trust.chosen_revision import ChosenRevision
@@ -79,8 +79,9 @@ class Connector:
         surroundings: Surroundings,
         allowance: Allowance,
     ) -> None:
-        """`state_dir`: the directory of the trusted revisions of all repositories. `surroundings`: the mount,
-        as their prefetchers see it. `allowance`: the bytes that they all have under way."""
+        """`state_dir`: the directory of the trusted revisions of all repositories. `surroundings`: the parts
+        of the mount that the prefetchers use. `allowance`: the bound on the bytes that all repositories
+        together have under way."""
         self._allowance = allowance
         self._settings = settings
         self._surroundings = surroundings

@@ -20,8 +20,8 @@ def make_session(
     options: MountOptions,
     taken: HeldMount | None = None,
 ) -> Session:
-    """Mounts and returns a session of this kind; with `auto` the first that works. Serves `taken` on, if
-    given.
+    """Mounts and returns a session of this kind; with `auto` the first that works. With `taken`, the session
+    takes over that mount instead.
 
     Raises UsageError if the mount is refused; with `auto` the error of the first session.
     """

@@ -55,8 +55,8 @@ def file_origins(data: bytes, path: str) -> dict[str, Origin]:
 def _statements(text: str) -> Iterator[tuple[int, str]]:
     """Yields each key with its value, and each section's head, as (number of its first line, text).
 
-    A key whose value goes on in the next line, as that of an array or a text in three quotes, is no TOML
-    until its last line has been added.
+    A value may go on in the next lines, such as an array or a text in three quotes. So lines are added until
+    the text is valid TOML.
     """
     lines = [line + "\n" for line in text.split("\n")]  # not splitlines, which knows more ends of lines
     first = 0

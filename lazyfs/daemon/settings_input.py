@@ -12,11 +12,13 @@ from lazyfs.daemon.settings import Settings
 from lazyfs.daemon.values_from_files import read_values
 
 LARGEST_FILE = 1 << 20
-"""Bytes of a file of settings."""
+"""Most bytes of a settings file."""
 CENTURY = 3.2e9
-"""Seconds. Longer times would exceed the range of clocks and calendars, and no wait needs them."""
+"""The longest time that a setting may state, in seconds. Longer times would exceed the range of clocks and
+calendars, and no wait needs them."""
 LEAST_MEMORY = 100 << 20
-"""Bytes that a daemon needs at least: 45 MiB for itself, and as much for objects on their way."""
+"""The smallest memory limit, in bytes: a daemon needs 45 MiB for itself, and as much for objects on their
+way."""
 NOBODY = (1 << 32) - 1
 """The id that stands for no user or group: the kernel's (uid_t)-1."""
 _TLS = ("ca", "client_cert", "client_key")

@@ -20,10 +20,10 @@ class GuessStatus(msgspec.Struct, frozen=True, kw_only=True):
     guessed: int
     guessed_bytes: int
     used: int
-    """Those of the guessed objects that were read later."""
+    """Guessed objects that were read later."""
     used_bytes: int
     wasted: int
-    """Those of the guessed objects that were not read so far."""
+    """Guessed objects that have not been read so far."""
     wasted_bytes: int
     dropped: int
     """Guesses that were not fetched: over the budget, or without room in the cache."""
@@ -85,7 +85,7 @@ class MemoryStatus(msgspec.Struct, frozen=True):
     limit: int = 0
     """Bytes that the daemon may take: its setting, or its control group's limit."""
     given_back: int = 0
-    """Times that kept answers and catalogs were given back because memory was short."""
+    """How often kept answers and catalogs were dropped because memory was short."""
 
 
 class MountStatus(msgspec.Struct, frozen=True, kw_only=True):

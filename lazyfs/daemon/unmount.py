@@ -15,18 +15,18 @@ from lazyfs.system.mount_holders import Holder, elsewhere, holders
 from lazyfs.system.mountpoint import Health, InUse, Mount
 
 CERTAIN = 5.0
-"""Seconds without an answer of the filesystem itself, after which its daemon is treated as frozen. The time
-is long because programs may rely on a daemon that is only slow."""
+"""If the filesystem has not answered for so many seconds, its daemon is treated as frozen. The time is long
+because programs may rely on a daemon that is only slow."""
 SECONDS = 20.0
 """Seconds to wait for the daemon's end. Writing the cache's index takes it a second at most."""
 
 
 SOON = 2.0
-"""Seconds of waiting after which other mount points of the same filesystem are searched for."""
+"""After so many seconds of waiting, other mount points of the same filesystem are searched for."""
 GLANCE = 1.0
-"""Seconds in which a program that only looks at the mount (df, a monitor, `lazyfs status`) is done."""
+"""A program that only looks at the mount (df, a monitor, `lazyfs status`) is done within so many seconds."""
 STARTING = 3.0
-"""Seconds in which a container that is being started drops its copies of this machine's mounts."""
+"""A container that is being started drops its copies of this machine's mounts within so many seconds."""
 
 
 def unmount(mount: Mount, *, lazy: bool, kill: bool = False) -> str:

@@ -11,7 +11,7 @@ from lazyfs.system.mount_holders import Holder, Holders, holders, still_holds
 from lazyfs.system.mountpoint import Mount
 
 SHOWN = 5
-"""Programs that an error names."""
+"""Most programs that an error names."""
 TERM_SECONDS = 5.0
 """Seconds that programs have between SIGTERM and SIGKILL."""
 KILL_SECONDS = 5.0
@@ -65,7 +65,7 @@ def _send(process: int, number: signal.Signals, one: Holder) -> None:
 
 
 def _wait(processes: list[int], seconds: float) -> list[int]:
-    """Returns those of the processes that have not ended after `seconds`."""
+    """Waits until the processes have ended, `seconds` at most. Returns those that have not."""
     end = time.monotonic() + seconds
     left = list(processes)
     while left and (rest := end - time.monotonic()) > 0:
@@ -75,7 +75,7 @@ def _wait(processes: list[int], seconds: float) -> list[int]:
 
 
 def _ancestors() -> set[int]:
-    """Returns this process and those that it descends from."""
+    """Returns the ids of this process and of its ancestors."""
     found = {os.getpid()}
     pid = os.getppid()
     while pid:

@@ -16,7 +16,7 @@ LAZYFS = (sys.executable, "-m", "lazyfs")
 
 
 class StepFailed(LazyfsError):
-    """One of the commands failed; the message is its own."""
+    """A command failed; the exception has the command's own message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Origin:
         self._read = 0
 
     def traffic(self) -> Traffic:
-        """The traffic since the last call."""
+        """Returns the traffic since the last call."""
         with open(self._log) as file:
             file.seek(self._read)
             lines = file.readlines()
@@ -84,7 +84,7 @@ class Origin:
 
 @contextmanager
 def serving(store: str, log: str) -> Iterator[Origin]:
-    """An origin on a free port of this machine, until the block ends."""
+    """Serves a store on a free port of this machine until the block ends."""
     argv = [*LAZYFS, "serve", store, "--listen", "127.0.0.1:0", "--access-log", log]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -121,7 +121,7 @@ class Mount:
 
 @contextmanager
 def workplace() -> Iterator[str]:
-    """A temporary directory. Raises UsageError first if mounting is impossible here."""
+    """Makes a temporary directory for the block. Raises UsageError first if mounting is impossible here."""
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         raise UsageError(
             "/dev/fuse cannot be opened; as root: modprobe fuse; chmod 0666 /dev/fuse "

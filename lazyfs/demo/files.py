@@ -22,7 +22,7 @@ _LIBRARY = re.compile(r"^\s+(?:\S+ => )?(/.*) \(0x[0-9a-f]+\)$", re.MULTILINE)
 
 
 def with_links(path: str) -> Iterator[str]:
-    """Every link on the way to `path`, and at last the file itself: /lib and /usr/lib/x for /lib/x."""
+    """Yields every link on the way to `path`, and at last the file itself: /lib and /usr/lib/x for /lib/x."""
     pending = [part for part in reversed(path.split("/")) if part]
     found = "/"
     while pending:
@@ -38,7 +38,7 @@ def with_links(path: str) -> Iterator[str]:
 
 
 def tree(top: str, left_out: re.Pattern[str] | None = None) -> Iterator[str]:
-    """All readable files below `top`, except those in directories whose name matches `left_out`."""
+    """Yields all readable files below `top`, except those in directories whose name matches `left_out`."""
     top = list(with_links(top))[-1]
     for directory, names, files in os.walk(top):
         names[:] = [name for name in names if left_out is None or not left_out.match(name)]
@@ -50,8 +50,8 @@ def tree(top: str, left_out: re.Pattern[str] | None = None) -> Iterator[str]:
 
 
 def libraries(binaries: Iterable[str]) -> set[str]:
-    """The shared libraries that the binaries are linked with, including the loader, with links. Raises
-    UsageError."""
+    """Returns the shared libraries that the binaries are linked with, including the loader, and the links to
+    them. Raises UsageError."""
     try:
         listed = subprocess.run(["ldd", *binaries], capture_output=True, text=True, check=False).stdout
     except FileNotFoundError:
@@ -60,12 +60,13 @@ def libraries(binaries: Iterable[str]) -> set[str]:
 
 
 def interpreter() -> str:
-    """The path of this program's Python, outside any virtual environment."""
+    """Returns the path of this program's Python, outside any virtual environment."""
     return os.path.realpath(sys.executable)
 
 
 def path_in_image(path: str) -> str:
-    """The path in the image of a file of this machine: packages go to PACKAGES, all else keeps its path."""
+    """Returns the path in the image of a file of this machine: packages go to PACKAGES, all else keeps its
+    path."""
     inside = path.removeprefix(_packages())
     return path if inside == path else f"{PACKAGES}/{inside}"
 
@@ -76,7 +77,8 @@ def _packages() -> str:
 
 
 def layers() -> list[tuple[str, set[str]]]:
-    """(description, paths of this machine) from the lowest layer up; a path is in one layer only."""
+    """Returns (description, paths of this machine) of each layer, the lowest first; a path is in one layer
+    only."""
     standard = set(with_links(sysconfig.get_path("stdlib"))) | set(
         tree(sysconfig.get_path("stdlib"), _LEFT_OUT)
     )

@@ -20,7 +20,7 @@ _EMPTY_DIRECTORIES = {"dev": 0o755, "etc": 0o755, "proc": 0o755, "tmp": 0o1777}
 
 
 def _gzip(target: "_Writer") -> IO[bytes]:
-    """A gzip stream without a time, so that equal layers have equal digests."""
+    """Returns a gzip stream without a time, so that equal layers have equal digests."""
     stream = igzip.IGzipFile("", "wb", 2, target, 0)  # type: ignore[no-untyped-call]
     return cast(IO[bytes], stream)
 
@@ -153,7 +153,7 @@ class Layout:
             file.write('{"imageLayoutVersion": "1.0.0"}')
 
     def layer_files(self) -> list[str]:
-        """The compressed layers, lowest first."""
+        """Returns the files of the compressed layers, the lowest first."""
         return [self._blob(str(layer["digest"])) for layer in self.layers]
 
     def _blob(self, digest: str) -> str:

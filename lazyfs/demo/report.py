@@ -6,7 +6,7 @@ from lazyfs.demo.story import Result, Start
 
 
 def size(count: int) -> str:
-    """Bytes with a decimal unit: 1.4 MB."""
+    """Returns a number of bytes with a decimal unit: 1.4 MB."""
     if count < 1000:
         return f"{count} B"
     value = count / 1000
@@ -18,7 +18,7 @@ def size(count: int) -> str:
 
 
 def lines(result: Result) -> Iterator[str]:
-    """The events of the demo in their order, and their meaning."""
+    """Yields the lines of the report: the events of the demo in their order, and their meaning."""
     image, cold = result.image, result.starts[0]
     if image is not None:
         sizes = f"{size(image.plain_bytes)} unpacked, {size(image.compressed_bytes)} compressed"

@@ -49,7 +49,7 @@ class Result:
 
 
 def python_image(directory: str) -> tuple[Layout, DemoImage]:
-    """An OCI layout of this machine's Python: interpreter, standard library, packages, program."""
+    """Makes an OCI layout of this machine's Python: interpreter, standard library, packages, program."""
     layout = Layout(directory)
     found = layers()
     for _, paths in found:
@@ -101,7 +101,7 @@ def tell(source: str | None, command: tuple[str, ...], say: Callable[[str], None
 
 
 def _publish(source: str, name: str, work: str) -> tuple[float, str]:
-    """Publishes; returns (seconds, store)."""
+    """Publishes a source; returns (seconds, store)."""
     store, keys = os.path.join(work, "store"), os.path.join(work, "keys")
     lazyfs("repo", "init", store, "--name", "demo.lazyfs.example", "--keys", keys)
     shutil.copy(os.path.join(store, "metadata/1.root.json"), os.path.join(work, "root.json"))

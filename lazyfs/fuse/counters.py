@@ -9,7 +9,7 @@ BOUNDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 class Counters:
     """The counts of a mount. Each is a plain integer that one thread writes: an increment costs 30 ns and
-    needs no lock. A thread other than the event loop's counts in a `part` of its own."""
+    needs no lock. So each thread has a `part` of its own, except the event loop's thread."""
 
     def __init__(self) -> None:
         self.upcalls: dict[str, int] = {}
@@ -23,13 +23,14 @@ class Counters:
         self.read_bytes = 0
         """File bytes handed to the kernel."""
         self.interrupted = 0
-        """Waiting requests that their caller gave up."""
+        """Waiting requests whose caller gave up."""
         self.malformed = 0
         """Requests that could not be parsed."""
         self.notified = 0
         """Invalidations sent to the kernel."""
         self.waits = [0] * (len(BOUNDS) + 1)
-        """Rounds of waiting for objects, by how long they took: one per bound, then the longer ones."""
+        """Rounds of waiting for objects, by duration: one number for each bound, then one for the longer
+        rounds."""
         self.wait_seconds = 0.0
         self._parts: list[Counters] = []
 

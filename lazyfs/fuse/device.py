@@ -24,7 +24,7 @@ def mount(mountpoint: str, options: MountOptions) -> int:
 
 
 def _checks(options: MountOptions) -> list[str]:
-    """Mount options that the kernel itself understands."""
+    """Returns the mount options that the kernel itself understands."""
     found = [f"max_read={MAX_READ}"]
     if options.allow_other:
         found.append("allow_other")
@@ -81,7 +81,7 @@ def _mount_by_helper(mountpoint: str, options: MountOptions) -> int:
 
 
 def _received(line: socket.socket, mountpoint: str) -> int:
-    """The descriptor that fusermount3 has sent over the socket."""
+    """Returns the descriptor that fusermount3 has sent over the socket."""
     found: array.array[int] = array.array("i")
     _, ancillary, _, _ = line.recvmsg(1, socket.CMSG_SPACE(found.itemsize))
     for level, kind, data in ancillary:
@@ -94,8 +94,8 @@ def _received(line: socket.socket, mountpoint: str) -> int:
 
 
 def abort(mount: points.Mount, fd: int) -> None:
-    """Takes our own mount, behind `fd`, away from the programs that use it, and ends the connection: a thread
-    that waits for requests sees the end. Does nothing if the mount is gone. Raises UsageError."""
+    """Unmounts our own mount, even if programs use it, and ends its connection `fd`: a thread that waits for
+    requests sees the end. Does nothing if the mount is gone. Raises UsageError."""
     if not is_connected(fd):
         return  # an automounter may have made a new mount there by now
     there = points.find(mount.mountpoint)

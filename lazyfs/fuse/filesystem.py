@@ -43,8 +43,8 @@ ROUNDS = 64
 catalog; more rounds mean objects that lead in circles."""
 
 DECODINGS = 8
-"""The number of times that one call may have objects decoded outside the lock. More would mean that catalogs
-push one another out of memory."""
+"""Most times that one call may have objects decoded outside the lock. More would mean that catalogs push one
+another out of memory."""
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +65,9 @@ class Filesystem:
         cache_space: Callable[[], tuple[int, int] | None] = _no_cache,
         trace: "Trace | None" = None,
     ) -> None:
-        """`open_repository` opens a repository of a site and calls `show` for it; for one that is shown, but
-        perhaps not at its newest revision, it calls `settle`. It is called once at a time for each
-        repository, ends by itself, and raises LazyfsError or OSError.
+        """`open_repository` opens a repository of a site and calls `show` for it. For a repository that is
+        shown already, but perhaps not at its newest revision, it calls `settle`. Calls for the same
+        repository never overlap. `open_repository` must end by itself; it raises LazyfsError or OSError.
 
         `patience`: seconds after which a call that waits for objects fails with EIO. `cache_space` returns
         (limit, occupied) of the local cache in bytes, for statfs; None if there is none.
@@ -77,9 +77,9 @@ class Filesystem:
         self.counters = Counters()
         self.demand = Demand()
         self.allowance = Allowance()
-        """The bytes that all repositories together have under way."""
+        """The bound on the bytes that all repositories together have under way."""
         self.waiting: dict[object, tuple[str, int, float]] = {}
-        """The waits of calls now: (repository, number of objects, start on time.monotonic()'s clock)."""
+        """The waits under way: (repository, number of objects, start on time.monotonic()'s clock)."""
         self.cache_space = cache_space
         self.trace = trace
         self.patience = patience
@@ -110,8 +110,8 @@ class Filesystem:
             )
 
     def settle(self, name: str) -> None:
-        """Notes that a newer revision of a repository has been looked for: a name that is missing now is not
-        there."""
+        """Notes that a newer revision of a repository has been looked for: from now on a missing name counts
+        as absent."""
         with self.lock:
             repository = self.tree.repositories.get(name)
             if repository is not None:
@@ -148,8 +148,8 @@ class Filesystem:
     async def complete(self, call: Call[T], missing: Need | NeedRepository | None = None) -> T:
         """Returns the call's answer once every object it needs is here. Raises OSError.
 
-        `missing`: the Need that an earlier try of the call raised, which is fetched first. Without it the
-        call is tried at once.
+        `missing`: the Need that an earlier try of the call raised; its objects are fetched first. Without
+        `missing` the call is tried at once.
         """
         fetched: dict[Digest, bytes] = {}
         decodings = 0

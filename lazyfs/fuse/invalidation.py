@@ -10,7 +10,8 @@ from lazyfs.vfs.revision_switch import Invalidation, switch
 
 
 class Invalidator:
-    """Changes the revision of a mount, and makes the session and the kernel drop the old one's answers."""
+    """Changes the revision of a mount, and makes the session and the kernel drop the answers of the old
+    revision."""
 
     def __init__(self, filesystem: Filesystem, session: Notified) -> None:
         self._fs = filesystem
@@ -29,8 +30,8 @@ class Invalidator:
         await self.drop(await self._fs.complete(self._fs.locked(apply)))
 
     async def catch_up(self, repository: str) -> None:
-        """Switches a repository to its present revision after it was withdrawn and is shown again: the
-        kernel's remaining folders of it still show the revision before the withdrawal. Raises OSError."""
+        """Switches a repository that was withdrawn, and is shown again, to its present revision: folders of
+        it that the kernel still knows show the revision before the withdrawal. Raises OSError."""
 
         def apply(fetched: Fetched) -> list[Invalidation]:
             shown = self._fs.tree.repositories[repository]  # a refresh may have come first

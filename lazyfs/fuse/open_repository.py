@@ -18,7 +18,7 @@ class RepositoryObjects(LocalObjects, Protocol):
 
 
 class Prefetching(Protocol):
-    """Is told of a repository's reads, under the filesystem's lock and from any thread; returns at once.
+    """Receives a repository's reads, under the filesystem's lock and from any thread; returns at once.
 
     `lazyfs.prefetch.prefetcher.Prefetcher` is a mount's implementation.
     """
@@ -28,7 +28,7 @@ class Prefetching(Protocol):
         ...
 
     def on_read(self, read: ReadPlan, /) -> None:
-        """Takes a read that is asked for."""
+        """Takes a read, when it begins."""
         ...
 
     def on_miss(self, read: ReadPlan, siblings: Siblings | None, fetched: Fetched, /) -> None:

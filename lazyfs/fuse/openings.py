@@ -1,4 +1,5 @@
-"""Repositories of a site on their way: each is opened once, however many calls wait for it.
+"""The openings under way of a site's repositories. Each repository is opened once, however many calls wait
+for it.
 
 An opening belongs to no call, like a flight of an object: a caller that is killed or has no time left takes
 only itself away. So no connection is left behind half made, and no repository gets two refreshers.
@@ -25,7 +26,7 @@ class Openings:
     """The openings under way of one mount. Belongs to one trio run."""
 
     def __init__(self, open_repository: Callable[[str], Awaitable[None]]) -> None:
-        """`open_repository` ends by itself. Raises LazyfsError or OSError."""
+        """`open_repository` must end by itself; it raises LazyfsError or OSError."""
         self._open = open_repository
         self._under_way: dict[str, _Opening] = {}
 

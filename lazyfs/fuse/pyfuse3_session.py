@@ -1,8 +1,8 @@
 """The session on pyfuse3 and trio: it only translates.
 
 pyfuse3 hands `read` and `readdir` only the handle that OPEN and OPENDIR returned, so the handle is the inode
-number. It offers neither zero-message open nor cached symlinks: OPEN, RELEASE, OPENDIR, READDIRPLUS,
-RELEASEDIR and READLINK come again each time.
+number. It offers neither zero-message open nor cached symlinks: the kernel sends OPEN, RELEASE, OPENDIR,
+READDIRPLUS, RELEASEDIR and READLINK again each time.
 """
 # ruff: noqa: ARG002 - pyfuse3 fixes the signatures
 
@@ -28,7 +28,7 @@ from lazyfs.vfs.operator_xattrs import get_xattr, list_xattrs
 T = TypeVar("T")
 P = ParamSpec("P")
 TASKS = 1000
-"""Requests under way at one time: each may wait for the network, and none must hold up the others."""
+"""Most requests under way at one time: each may wait for the network, and none must hold up the others."""
 LOOK = 1.0
 """Seconds between checks that the mount still exists."""
 
@@ -112,7 +112,7 @@ class Pyfuse3Session:
 
 
 def _descriptor() -> int:
-    """The descriptor of /dev/fuse, which pyfuse3 does not publish."""
+    """Returns the descriptor of /dev/fuse, which pyfuse3 does not publish."""
     with os.scandir("/proc/self/fd") as entries:
         return next(int(entry.name) for entry in entries if os.readlink(entry.path) == "/dev/fuse")
 

@@ -75,7 +75,7 @@ class Session(Notified, Protocol):
         ...
 
     def bound_answers(self, limit: int) -> None:
-        """Keeps at most so many bytes of answers from now on. Called under the filesystem's lock."""
+        """From now on, keeps at most so many bytes of answers. Called under the filesystem's lock."""
         ...
 
     async def serve(self) -> None:
@@ -104,8 +104,8 @@ class StatvfsFields(NamedTuple):
 
 def statfs(tree: Tree, cache: tuple[int, int] | None) -> StatvfsFields:
     """Returns the fields that `df` shows. As with CVMFS, the blocks describe the cache, `cache` being (limit,
-    occupied) in bytes, and the files describe the repositories. Without a cache it is a full filesystem of
-    the size of the open repositories."""
+    occupied) in bytes, and the files describe the repositories. Without a cache, `df` shows a full filesystem
+    of the size of the open repositories."""
     size = entries = 0
     for totals in tree.totals():
         size += totals.bytes

@@ -52,7 +52,8 @@ CHECKS = (
     Check("clock", list[paths.Way], paths.gather, clock.judge),
     Check("trust", list[trust.TrustFacts], trust.gather, trust.judge),
 )
-"""Every check, in the order in which findings of one level are shown. Checks with one gatherer share it."""
+"""Every check, in the order in which findings of one level are shown. Checks with the same gatherer share its
+facts."""
 
 
 def examine(found: Surroundings, checks: Sequence[Check] = CHECKS, seconds: float = SECONDS) -> list[Finding]:

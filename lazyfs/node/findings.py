@@ -17,7 +17,7 @@ class Level(StrEnum):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One fault and its mend."""
+    """One fault and its remedy."""
 
     level: Level
     wrong: str

@@ -20,8 +20,8 @@ LOOK_SECONDS = 3.0
 """Seconds that the filesystem may take to answer statfs. A healthy one takes a millisecond; a machine with
 sixteen runnable processes on two cores has been seen to take one second."""
 ASK_SECONDS = 1.0
-"""Seconds that the daemon may take to tell its status. Both together leave one of the five seconds in which
-monitoring expects an answer to Python's start."""
+"""Seconds that the daemon may take to tell its status. Monitoring expects an answer within five seconds: this
+time and LOOK_SECONDS leave one second for Python's start."""
 LONG_WAIT = 60.0
 """A warning is given if one call has waited for an object for so many seconds; reads wait 30 by default."""
 
@@ -48,7 +48,7 @@ class LookedAt(NamedTuple):
     reason: str
     """The reason why there is no status."""
     foreign: bool = False
-    """True if the mount is another user's, who alone may ask its daemon."""
+    """True if the mount belongs to another user, who alone may ask its daemon."""
 
 
 class Judgement(NamedTuple):
@@ -149,7 +149,8 @@ def _well(status: MountStatus) -> str:
 
 
 def _mount_at(path: str) -> Mount | None:
-    """Returns the mount of lazyfs at a path; has an automounter make it, within LOOK_SECONDS."""
+    """Returns the mount of lazyfs at a path; None if there is none. Has an automounter make the mount, within
+    LOOK_SECONDS."""
     there = points.find(path)
     if there is None or there.fstype == "autofs":
         ask_one(lambda: points.errno_of(os.path.join(path, ".")), LOOK_SECONDS)

@@ -11,7 +11,7 @@ from typing import Any
 from lazyfs.system import mountpoint as points
 
 LAST_BYTES = 64 << 10
-"""Bytes of a log."""
+"""Most bytes of a log that a report takes."""
 _MOST_DAEMONS = 50
 _MOST_THREADS = 64
 _PACKAGES = re.compile(r"[A-Za-z0-9._-]+")

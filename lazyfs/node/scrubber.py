@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 
 GONE = "***"
 _SHORTEST = 3
-"""Characters of a secret or a name that is looked for everywhere. Shorter ones occur by chance; in URLs and
-after `password=` they are removed all the same."""
+"""A secret or name of at least so many characters is removed wherever it occurs. Shorter ones occur by
+chance; in URLs and after `password=` they are removed all the same."""
 _PATTERNS = (
     (
         re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*-----|\Z)", re.DOTALL),

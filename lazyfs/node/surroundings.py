@@ -36,7 +36,7 @@ class Surroundings(NamedTuple):
 
 
 def look_around(mounts: Sequence[Mount], wanted: WantedSettings | None) -> Surroundings:
-    """Looks at these mounts. `wanted`: the settings of one that is to be made. Takes the probe's time and
+    """Looks at these mounts. `wanted`: the settings of a mount that is to be made. Takes the probe's time and
     twice ASK_SECONDS at most."""
     found = []
     table = points.mounts()

@@ -10,14 +10,14 @@ from typing import Final, NamedTuple
 from lazyfs.core.digest import Digest, ObjectRef
 
 FREE: Final = 4 << 20
-"""Plaintext bytes that may lie unused before anything was asked for."""
+"""Most plaintext bytes of unused guesses before any bytes were asked for."""
 SHARE: Final = 0.05
 """Unused bytes for each byte that was asked for: packs already cost a start a fifth more bytes than single
 files did, and a quarter is the most that it may cost."""
 REMEMBERED: Final = 1 << 16
-"""Guessed objects that are watched for their first use."""
+"""Most guessed objects that are watched for their first use."""
 FILES: Final = 4096
-"""Files remembered because a part of them was used."""
+"""Most files that are remembered because a guessed object of them was used."""
 
 
 class GuessCounts(NamedTuple):
@@ -26,7 +26,7 @@ class GuessCounts(NamedTuple):
     objects: int
     bytes: int
     used_objects: int
-    """Those of the guessed objects that were read later."""
+    """Guessed objects that were read later."""
     used_bytes: int
     dropped: int
     """Guesses that were not fetched: over budget, or no room in the cache."""
@@ -67,9 +67,9 @@ class GuessBudget:
         return self.outstanding + ref.size <= min(FREE + SHARE * self._asked, most)
 
     def take(self, ref: ObjectRef, file: bytes = b"") -> None:
-        """Charges an object that is about to be fetched. `file`: the content id of the file that is guessed
-        whole. All of its objects count as used once the first is used: a miss of the first would have brought
-        the others (`programs`)."""
+        """Charges an object that is about to be fetched. `file`: the content id of the file, if the file is
+        guessed whole. As soon as one object of the file is used, all of them count as used: a miss of that
+        one would have brought the others (`programs`)."""
         self._objects += 1
         self._bytes += ref.size
         self.unused[ref.digest] = Guessed(ref.size, file)

@@ -1,8 +1,8 @@
 """Fetches objects that nobody has asked for, on a guess, one after the other, while no call waits for an
 object.
 
-`queue` fetches along with a miss the objects that are nearly certain to be wanted; here are the weaker
-guesses. None is begun while a reader waits, so a reader who comes meanwhile shares the line with AT_ONCE
+Objects that are nearly certain to be wanted are fetched along with a miss, by `queue`; the weaker guesses are
+fetched here. None is begun while a reader waits, so a reader who comes meanwhile shares the line with AT_ONCE
 objects at most.
 """
 
@@ -21,9 +21,9 @@ from lazyfs.prefetch.system_task import begin
 from lazyfs.vfs.paths_in_images import FileInImage
 
 AT_ONCE: Final = 2
-"""Objects under way on a guess; a chunk has 1 MiB at most by default, a pack less."""
+"""Most objects under way on a guess; a chunk has 1 MiB at most by default, a pack less."""
 WAITING: Final = 1024
-"""Guesses that wait; the oldest are dropped, since the program has moved on."""
+"""Most guesses that wait; the oldest are dropped, since the program has moved on."""
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Guesses:
     def __init__(
         self, objects: Objects, demand: Demand, cache_room: Callable[[], int], budget: GuessBudget
     ) -> None:
-        """`cache_room` returns the bytes that guesses may occupy unused, without waiting."""
+        """`cache_room` returns, without waiting, the bytes of the cache that unused guesses may occupy."""
         self._objects = objects
         self._demand = demand
         self._cache_room = cache_room
@@ -52,11 +52,12 @@ class Guesses:
         self._tasks = 0
 
     def add(self, refs: list[ObjectRef]) -> None:
-        """Guesses that these objects will be wanted."""
+        """Queues objects that may be wanted soon."""
         self._add([_Guess(ref, None, None) for ref in refs])
 
     def add_files(self, files: list[FileInImage], ended: Callable[[FileInImage], None]) -> None:
-        """Guesses that these files will be read whole. `ended` is called with each file once it is here."""
+        """Queues files that may be read whole soon. `ended` is called with each file once its objects are
+        here."""
         self._add([_Guess(None, file, ended) for file in files])
 
     def _add(self, guesses: list[_Guess]) -> None:

@@ -1,14 +1,15 @@
 """The other libraries of a directory, when one of them is missed. Pure.
 
-Of the directories of large libraries that a start of Python's scientific packages touches, most are used
-wholly or nearly so (pandas/_libs 10 of 10, scipy/linalg 8 of 8): the interpreter loads one module after the
-other, and each first page is a round trip. The first miss brings those of up to LARGEST along: replayed
-on such a start, 55 files of 89 were waited for, 11 requests and 6 MB were in vain. To wait for a second miss
-leaves 64 waits and saves 2 requests; to bring larger ones saves 7 more waits for another 10 MB in vain.
+A program that starts with Python's scientific packages touches directories of large libraries, and uses most
+of these directories wholly or nearly so (pandas/_libs 10 of 10, scipy/linalg 8 of 8): the interpreter loads
+one module after the other, and each first page is a round trip. So the first miss also fetches the others of
+up to LARGEST bytes. Replayed on such a start, 55 files of 89 were waited for, and 11 requests and 6 MB were
+in vain. To wait for a second miss leaves 64 waits and saves 2 requests; to fetch larger ones too saves 7 more
+waits for another 10 MB in vain.
 
-Modules only (`x.so`), which programs load by their paths. Libraries of a version (`libx.so.1`) are loaded
-because an ELF file names them (`needed_libraries`): of the 60 in a system's /usr/lib a start needs ten, and
-to bring them all along cost 34 requests and 8 MB.
+Modules only (`x.so`), which programs load by their paths. Libraries with a version (`libx.so.1`) are loaded
+because an ELF file names them (`needed_libraries`): a start needs ten of the 60 in a system's /usr/lib, and
+to fetch all of them cost 34 requests and 8 MB.
 """
 
 from collections import OrderedDict
@@ -19,11 +20,14 @@ from lazyfs.prefetch.neighbours import SMALL
 from lazyfs.vfs.siblings import Siblings
 
 LARGEST: Final = 2 << 20
-"""Bytes of a library that comes along. Larger ones are few, and one fetched in vain would cost much."""
+"""Most bytes of a library that is fetched along. Larger ones are few, and one fetched in vain would cost
+much."""
 FILES: Final = 32
-"""Libraries that come along in one directory: of a directory of hundreds (/usr/lib) a program uses few."""
+"""Most libraries that are fetched along in one directory. If there are more (/usr/lib has hundreds), none is,
+because a program uses few of them."""
 DIRECTORIES: Final = 1024
-"""Directories remembered; the one whose last miss is longest ago is forgotten, and may be guessed again."""
+"""Most directories remembered. The one whose last miss is longest ago is forgotten, and may be guessed
+again."""
 
 
 class Libraries:
@@ -34,8 +38,9 @@ class Libraries:
         """The directories whose libraries were suggested."""
 
     def missed(self, file: Siblings) -> list[Entry]:
-        """Returns the files to fetch after a miss of `file`, nearest names first. Empty for a file that is no
-        module, for the later ones of a directory, and for directories of more than FILES."""
+        """Returns the files to fetch after a miss of `file`, in the order of the names after its own; the
+        names before it follow. Empty if `file` is no module, if its directory had a miss before, or if there
+        are more than FILES to fetch."""
         if not _is_module(file.entries[file.position].name) or file.directory in self._suggested:
             return []
         self._suggested[file.directory] = None

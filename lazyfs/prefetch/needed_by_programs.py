@@ -1,4 +1,4 @@
-"""Fetches on a guess the libraries that programs need, and those that these need in turn."""
+"""Fetches, on a guess, the libraries that a program needs, and the libraries that those need in turn."""
 
 import logging
 import threading
@@ -17,7 +17,8 @@ from lazyfs.vfs.paths_in_images import FileInImage
 from lazyfs.vfs.slots import Slot
 
 ROUNDS: Final = 16
-"""Catalogs fetched or directories decoded for one file's libraries; a path inside an image needs few."""
+"""Most catalogs fetched and directories decoded for one file's libraries; a path inside an image needs
+few."""
 
 log = logging.getLogger(__name__)
 
@@ -31,13 +32,13 @@ class NeededByPrograms:
         self._guesses = guesses
 
     def arrived(self, file: FileInImage, top: Slot | None) -> None:
-        """Fetches the libraries of a program whose bytes are here, perhaps not all. `top`: the slot of its
+        """Fetches the libraries of a program that has arrived, perhaps in part. `top`: the slot of its
         image."""
         if top is not None:
             begin(self._find, file, top, name="needed libraries")
 
     def fetch(self, files: list[FileInImage], top: Slot | None) -> None:
-        """Fetches libraries on a guess, and those that they need."""
+        """Fetches libraries on a guess, and the libraries that they need."""
         self._guesses.add_files(files, lambda file: self.arrived(file, top))
 
     async def _find(self, file: FileInImage, top: Slot) -> None:

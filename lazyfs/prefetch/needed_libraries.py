@@ -21,12 +21,11 @@ from lazyfs.vfs.paths_in_images import FileInImage, find_file, list_directory
 from lazyfs.vfs.slots import Slot
 
 FILES: Final = 4096
-"""Files whose needs were looked up, remembered by content. A file that is forgotten may be looked at
-again."""
+"""Most files remembered, by content, as looked up. A file that is forgotten may be looked at again."""
 IMAGES: Final = 64
-"""Images whose ld.so.conf is remembered."""
+"""Most images whose ld.so.conf is remembered."""
 CONF_FILES: Final = 32
-"""Files of ld.so.conf.d read in one image."""
+"""Most files of ld.so.conf.d read in one image."""
 CONF_BYTES: Final = 64 << 10
 
 
@@ -40,7 +39,7 @@ class NeededLibraries:
         self._confs: OrderedDict[Digest, tuple[bytes, ...]] = OrderedDict()
 
     def asked(self, file: FileInImage) -> Dynamic | None:
-        """Returns the demands of a file on the dynamic linker; None if they are not at hand yet, or were
+        """Returns what the dynamic section of a file asks for; None if the section is not at hand yet, or was
         returned before. Reads from the local disk."""
         if file.entry.content in self._seen:
             return None
@@ -55,7 +54,7 @@ class NeededLibraries:
 
     def find(self, asked: Dynamic, directory: bytes, top: Slot) -> list[FileInImage]:
         """Returns the libraries that a file in `directory` of the image `top` asks for, without those that
-        were looked at. Raises Need, NeedRepository. Call it under the tree's lock."""
+        were looked up before. Raises Need, NeedRepository. Call it under the tree's lock."""
         conf = self._conf(top) if asked.needed else ()
         found = []
         for name in asked.needed:
@@ -67,7 +66,7 @@ class NeededLibraries:
         return [library for library in found if library.entry.content not in self._seen]
 
     def _conf(self, top: Slot) -> tuple[bytes, ...]:
-        """Returns the directories of an image's ld.so.conf, as far as its files are at hand."""
+        """Returns the search directories of an image's ld.so.conf, as far as its files are at hand."""
         known = self._confs.get(top.ref.digest)
         if known is not None:
             return known
@@ -111,7 +110,7 @@ class NeededLibraries:
         return None if None in parts else b"".join(part for part in parts if part is not None)
 
     def _listed_chunks(self, entry: Entry) -> ChunkList | None:
-        """The chunks of a file whose list is an object; None if that is not at hand."""
+        """Returns the chunks of a file whose chunk list is an object; None if that object is not at hand."""
         encoded = self._objects.at_hand(entry.chunk_list) if entry.chunk_list else None
         try:
             return ChunkList(encoded, entry.size, entry.detail) if encoded else None

@@ -20,17 +20,18 @@ from lazyfs.vfs.siblings import Siblings
 SMALL = 64 << 10
 """Most bytes of a file that is fetched ahead; larger ones are rarely read together."""
 BATCH_BYTES = 1 << 20
-"""Plaintext bytes fetched ahead for one miss: 0.1 s of a 100 Mbit/s line at most."""
+"""Most plaintext bytes fetched ahead for one miss: 0.1 s of a 100 Mbit/s line."""
 BATCH_FILES = 128
 PACKS = 8
-"""Most packs of a directory's files for which a miss in one brings the others. In a larger directory
+"""A miss in one pack brings the directory's other packs if there are at most so many. In a larger directory
 (calibrations, events) one file says little about the others."""
 DIRECTORIES = 1024
-"""Directories remembered. The one whose last miss is longest ago is forgotten, and may be suggested again."""
+"""Most directories remembered. The one whose last miss is longest ago is forgotten, and may be suggested
+again."""
 _PACKS = -1
 NEAR = 4
-"""Files read in packs that are remembered: a miss is near if its directory is that of one of them, or the one
-above or below."""
+"""Number of the last reads of files in packs that are remembered. A miss is near if its directory is the
+directory of such a read, or the one directly above or below it."""
 
 
 class Neighbours:
@@ -48,7 +49,8 @@ class Neighbours:
             self._read.append(file)
 
     def missed(self, file: Siblings) -> list[ObjectRef]:
-        """Returns the objects to fetch along with a file that was missed, nearest names first.
+        """Returns the objects to fetch along with a file that was missed, in the order of the names after its
+        own; the names before it follow.
 
         Empty for a file that was itself suggested before, since its batch is under way.
         """
@@ -89,7 +91,7 @@ class Neighbours:
         )
 
     def _other_packs(self, file: Siblings, suggested: set[int]) -> list[ObjectRef]:
-        """The packs that the directory's files lie in, without the missed file's own."""
+        """Returns the packs in which the directory's files lie, without the missed file's own."""
         suggested.add(_PACKS)
         own = file.entries[file.position].pack_number
         numbers: dict[int, None] = {}

@@ -13,11 +13,12 @@ from lazyfs.core.digest import ObjectRef
 from lazyfs.core.pack import PackTable
 
 TABLES: Final = 256
-"""Catalogs remembered."""
+"""Most catalogs remembered."""
 PROOF: Final = 3
-"""Steps, each from one pack to one of the next packs, that show a reader on its way through a layer."""
+"""Number of steps in a row, each from one pack to one of the next, that show a reader on its way through a
+layer."""
 AHEAD: Final = 2
-"""Packs fetched ahead of such a reader."""
+"""Number of packs fetched ahead of such a reader."""
 
 
 class NextPacks:
@@ -28,8 +29,8 @@ class NextPacks:
         """Start of a catalog's table of packs -> the pack missed last, and the number of steps in a row."""
 
     def missed(self, packs: PackTable, number: int) -> list[ObjectRef]:
-        """Returns the packs to fetch after a miss in pack `number` of a table: the next AHEAD ones, if this
-        miss and PROOF - 1 before it were each in one of the AHEAD + 1 packs after the miss before."""
+        """Returns the packs to fetch after a miss in pack `number` of a table: the next AHEAD ones, if each
+        of the last PROOF misses was a step forward by at most AHEAD + 1 packs; otherwise none."""
         key = packs.encoded[:64]
         last, streak = self._last.pop(key, (number, 0))
         streak = streak + 1 if 0 < number - last <= AHEAD + 1 else 0

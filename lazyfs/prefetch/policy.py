@@ -30,20 +30,20 @@ class PrefetchPolicy:
         self._packages = PythonPackages()
 
     def on_packed(self, file: Siblings) -> list[ObjectRef]:
-        """Takes a read of a file in a pack, before its miss if it has to wait."""
+        """Takes a read of a file in a pack. If the read has to wait, call this before `on_miss`."""
         self._neighbours.read(file)
         return self._packages.read(file) + self._same_names.read(file)
 
     def on_read(self, read: ReadPlan) -> list[ObjectRef]:
-        """Takes a read that is asked for. A sequential reader is expected to read on."""
+        """Takes a read, when it begins. A sequential reader is expected to read on."""
         if read.chunks is None:
             return []
         start, end = self._readahead.read(read.number, read.offset, read.length, read.entry.size)
         return [part.ref for part in read.chunks.slices(start, end - start)]
 
     def on_miss(self, read: ReadPlan, siblings: Siblings | None, head: Head) -> list[ObjectRef]:
-        """Takes a read that has to wait. It counts a second time for the read-ahead: a reader who waits for
-        the network needs less proof of being sequential than one who does not."""
+        """Takes a read that has to wait. The read counts a second time for the read-ahead: a reader who waits
+        for the network needs less proof of being sequential than one who does not."""
         found = self.on_read(read)
         if siblings is not None:
             found += self._neighbours.missed(siblings)

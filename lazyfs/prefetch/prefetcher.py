@@ -1,4 +1,5 @@
-"""The façade of this room: one object for each repository, which is told of its reads and fetches ahead."""
+"""The façade of this package: one object for each repository, which is told of its reads and fetches
+ahead."""
 
 import logging
 import threading
@@ -36,7 +37,7 @@ from lazyfs.vfs.siblings import Siblings, siblings
 log = logging.getLogger(__name__)
 
 IMAGES = 64
-"""Jobs remembered after their end, for the command that asks how they ended."""
+"""Most jobs remembered. Those that have ended stay for the command that asks how they ended."""
 
 
 class Surroundings(NamedTuple):
@@ -47,7 +48,8 @@ class Surroundings(NamedTuple):
     """Held around every call of `entries`."""
     demand: Demand
     cache_space: Callable[[], tuple[int, int] | None]
-    """Returns (limit, occupied) of the cache in bytes as measured last, without waiting; None without one."""
+    """Returns (limit, occupied) of the cache in bytes as measured last, without waiting; None without a
+    cache."""
 
 
 class Prefetcher:
@@ -68,7 +70,7 @@ class Prefetcher:
         self._calls: deque[Callable[[], None]] = deque()
         """Calls to be made in the event loop."""
         self._called = False
-        """True if the loop has been asked to make them."""
+        """True if the loop has been asked to make `_calls`."""
         self._policy = PrefetchPolicy()
         self._queue = PrefetchQueue(objects)
         self._profiles = ProfilePrefetch(objects, fetcher, cache_limit)
@@ -86,11 +88,11 @@ class Prefetcher:
         begin(UpperCatalogs(self._objects).run, root, name=f"catalogs below {root.digest.hex()[:12]}")
 
     def on_enter(self, profile: ObjectRef) -> None:
-        """Takes the profile of an image that is looked up."""
+        """Takes the profile of an image that is looked up, and begins to fetch the objects it lists."""
         self._soon(lambda: self._profiles.start(profile))
 
     def on_read(self, read: ReadPlan) -> None:
-        """Takes a read that is asked for."""
+        """Takes a read, when it begins."""
         for part in read.slices if self._budget.unused else ():
             if part.ref.digest in self._budget.unused:
                 self._soon(partial(self._budget.used, part.ref.digest))
@@ -163,7 +165,7 @@ class Prefetcher:
         return self._images.get(top)
 
     def bundles(self) -> dict[str, int]:
-        """Returns the numbers of fetched and failed bundles."""
+        """Returns the number of bundles that were `fetched`, and of those that `failed`."""
         return {"fetched": self._profiles.fetched, "failed": self._profiles.failed}
 
     def guesses(self) -> GuessCounts:
@@ -175,7 +177,7 @@ class Prefetcher:
             self._soon(lambda: self._queue.start(refs))
 
     def _soon(self, call: Callable[[], None]) -> None:
-        """Has a call made in the event loop, when the caller has begun what it waits for."""
+        """Has `call` made later in the event loop, so that the reader's own fetch begins first."""
         self._calls.append(call)
         if self._called:
             return
@@ -198,7 +200,8 @@ class Prefetcher:
 
 
 def _logged(call: Callable[[], None]) -> None:
-    """Logs an exception instead of raising it: in a call that trio runs it would end the whole run."""
+    """Makes a call, and logs its exception instead of raising it: in a call that trio runs it would end the
+    whole run."""
     try:
         call()
     except Exception:
@@ -206,7 +209,8 @@ def _logged(call: Callable[[], None]) -> None:
 
 
 def head_of(read: ReadPlan, objects: LocalObjects, fetched: Fetched) -> Head:
-    """Returns a function that finds the first bytes of a chunked file, if they are at hand."""
+    """Returns a function that reads the first bytes of a chunked file. The function returns None if they are
+    not at hand."""
 
     def head() -> bytes | None:
         if read.chunks is None:

@@ -7,15 +7,15 @@ from lazyfs.core.digest import Digest
 from lazyfs.core.profile import Bundle
 
 AGAIN: Final = 60.0
-"""Seconds after which a profile that did not come whole may be tried again, when its image is entered."""
+"""Seconds until a profile that was not fetched completely may be tried again, when its image is entered."""
 PROFILES: Final = 4
-"""Profiles under way at one time: `ls -l` looks up each image of a folder and starts none of them."""
+"""Most profiles under way at one time: `ls -l` looks up each image of a folder and starts none of them."""
 FAILURES: Final = 3
-"""Bundles of one profile that may fail: the others are not asked for."""
+"""After so many failed bundles of one profile, its other bundles are not requested."""
 HERE: Final = 0.75
 """A bundle is left out if this share of its bytes is here already: another image may have brought them."""
 SHARE: Final = 0.5
-"""Share of the cache's limit: a larger profile is not fetched, because it would push out objects in use."""
+"""Largest share of the cache's limit that a profile may take: a larger one would push out objects in use."""
 
 
 class ProfileSchedule:

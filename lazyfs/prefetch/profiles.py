@@ -27,12 +27,12 @@ from lazyfs.transport.fetcher import Fetcher, Request, still_wanted
 log = logging.getLogger(__name__)
 
 AT_ONCE: Final = 4
-"""Bundles under way: a single connection begins slowly, and many would hold up the first bundles."""
+"""Most bundles under way: a single connection begins slowly, and many would hold up the first bundles."""
 PATIENCE: Final = 60.0
 SLOWEST: Final = 16 << 10
-"""A bundle has PATIENCE seconds and one more for each SLOWEST bytes: four at once need this much on a line of
-half a megabit a second. Readers do not wait that long (`objects.BUNDLE_PATIENCE`), but a bundle given up
-would be fetched twice."""
+"""The timeout of a bundle is PATIENCE seconds, and one second more for each SLOWEST bytes: on a line of half
+a megabit a second, each of four bundles at once gets that rate. Readers do not wait that long
+(`objects.BUNDLE_PATIENCE`), but a bundle given up would be fetched twice."""
 
 
 class _Run:
@@ -124,7 +124,7 @@ class ProfilePrefetch:
 
     @contextmanager
     def _counted(self, what: str) -> Iterator[None]:
-        """Counts and logs a failure or a bug instead of raising it."""
+        """Counts and logs a failure or a bug in its block instead of raising it."""
         try:
             yield
         except LazyfsError as error:

@@ -17,10 +17,10 @@ from lazyfs.core.digest import ObjectRef
 
 MAGIC: Final = b"\x7fELF"
 MOST: Final = 64 << 20
-"""Plaintext bytes of one file asked for with a miss, as many as the queue takes; a miss beyond them asks for
-as many again."""
+"""Most plaintext bytes of one file that one miss requests, as many as the queue takes. A later miss beyond
+them requests as many again."""
 FILES: Final = 1024
-"""Files remembered. The one whose last miss is longest ago is forgotten, and may be suggested again."""
+"""Most files remembered. The one whose last miss is longest ago is forgotten, and may be suggested again."""
 _LIBRARY: Final = re.compile(rb"\.so(\.[0-9]+)*$")
 
 Head = Callable[[], bytes | None]

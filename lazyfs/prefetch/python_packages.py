@@ -12,9 +12,10 @@ from lazyfs.core.digest import ObjectRef
 from lazyfs.vfs.siblings import Siblings, packs_of
 
 PACKS: Final = 8
-"""Packs that a package lies in, at most: of larger ones (`dist-packages` itself) a program uses a part."""
+"""Packages in more packs than this are left out: of a large one (`dist-packages` itself) a program uses a
+part."""
 PACKAGES: Final = 4096
-"""Packages remembered: each is suggested once."""
+"""Most packages remembered, so that each is suggested once."""
 _INIT: Final = b"__init__."
 _COMPILED: Final = b"__pycache__"
 

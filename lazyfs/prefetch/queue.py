@@ -11,13 +11,14 @@ from lazyfs.core.digest import Digest, ObjectRef
 log = logging.getLogger(__name__)
 
 TASKS = 24
-"""Requests under way without a reader. Readers have the rest of `objects.THREADS`."""
+"""Most requests under way without a reader. Readers have the rest of `objects.THREADS`."""
 BYTES = 64 << 20
-"""Plaintext bytes asked for and not here yet. More objects are dropped: the reader will ask for them."""
+"""Most plaintext bytes requested and not here yet. Further objects are dropped: the reader will ask for
+them."""
 
 SHARE = UNDER_WAY * 3 // 4
-"""Plaintext bytes under way without a reader: TASKS chunks of 1 MiB. As many larger chunks would leave no
-room in UNDER_WAY: a reader's own chunk would wait until all of them are here."""
+"""Most plaintext bytes under way without a reader: TASKS chunks of 1 MiB. With larger chunks, as many would
+fill UNDER_WAY, and a reader's own chunk would wait until all of them are here."""
 
 
 class PrefetchBudget:
@@ -47,7 +48,7 @@ class PrefetchQueue:
     """Fetches objects into the cache. Belongs to one trio run."""
 
     def __init__(self, objects: Objects, *, tasks: int = TASKS, most: int = BYTES) -> None:
-        """`most`: plaintext bytes under way at one time."""
+        """`most`: most plaintext bytes requested and not here yet."""
         self._objects = objects
         self._under_way: UnderWay[ObjectRef] = UnderWay(tasks, SHARE, self._begin)
         self._budget = PrefetchBudget(most)
@@ -63,7 +64,7 @@ class PrefetchQueue:
         """Begins to fetch the objects that are neither here nor under way; returns at once. A reader of one
         of them joins its flight. A failure is not reported: the reader asks again and meets it.
 
-        Does nothing while the cache admits nothing: the bytes would be fetched twice.
+        Does nothing while the cache admits nothing: readers would have to fetch the bytes again.
         """
         for ref in refs:
             if ref.digest in self._budget.coming or not self._objects.keeps:

@@ -9,15 +9,15 @@ from collections import OrderedDict
 FIRST = 2 << 20
 """Bytes ahead for a reader that has just turned out to be sequential."""
 MOST = 32 << 20
-"""Bytes ahead at most, for one reader."""
+"""Most bytes ahead for one reader."""
 SLACK = 1 << 20
-"""Bytes between the end of a read and the start of the next that still continues it: the kernel sends reads
-out of order."""
+"""A read continues the one before if at most so many bytes lie between them: the kernel sends reads out of
+order."""
 PROOF = 3
-"""Reads in sequence before anything is fetched ahead: the head of a file is read far more often than the
-file (ELF headers, archives' indexes)."""
+"""Number of reads in sequence before anything is fetched ahead: the head of a file is read far more often
+than the file (ELF headers, archives' indexes)."""
 READERS = 1024
-"""Files watched at one time; the least recently read is forgotten."""
+"""Most files watched at one time; the least recently read is forgotten."""
 
 
 class Window:

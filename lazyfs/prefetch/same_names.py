@@ -1,8 +1,9 @@
 """Files of one name in one directory after another. Pure.
 
-Programs that look for what is installed read one name in each of many directories beside each other: Python's
-importlib.metadata `entry_points.txt` of each distribution, package managers their descriptions. The files are
-small and their packs many: a start of an analysis waited nine times in a row for them.
+Programs that look for what is installed read a file of the same name in each of many directories beside each
+other: Python's importlib.metadata `entry_points.txt` of each distribution, package managers their
+descriptions. The files are small and their packs many: a start of an analysis waited nine times in a row for
+them.
 """
 
 from collections import OrderedDict
@@ -12,14 +13,16 @@ from lazyfs.core.digest import ObjectRef
 from lazyfs.vfs.siblings import Siblings, later_namesakes
 
 PROOF: Final = 2
-"""Steps from a file to its namesake in a later directory, without another file between, that tell such a
-program from others: `__init__.py` is read in one package after the other too, but with more beside it."""
+"""Number of steps in a row, each from a file to its namesake in another directory, that tell such a program
+from others. No other file is read between: `__init__.py` is read in one package after the other too, but with
+more beside it."""
 PACKS: Final = 16
-"""Packs that come along."""
+"""Most packs that are fetched along."""
 DIRECTORIES: Final = 512
-"""Directories in which the name is looked for."""
+"""Most directories in which the name is looked for."""
 PLACES: Final = 1024
-"""Directories above remembered, with the name: a place is suggested once."""
+"""Most places remembered. A place is a name and the parent of the directories with that name; it is suggested
+once."""
 
 
 class SameNames:
@@ -31,8 +34,8 @@ class SameNames:
         self._suggested: OrderedDict[tuple[tuple[int, int], bytes], None] = OrderedDict()
 
     def read(self, file: Siblings) -> list[ObjectRef]:
-        """Takes a read of a file in a pack. Returns the packs in which files of its name lie, of the
-        directories after its own, if it went on from namesake to namesake PROOF times."""
+        """Takes a read of a file in a pack. Returns the packs of its namesakes in the directories after its
+        own, if PROOF steps in a row went from one namesake to another; otherwise nothing."""
         last, self._last = self._last, file
         if last is None or last.parent is None or last.directory == file.directory:
             return []  # most reads are of the same file, or of one beside it

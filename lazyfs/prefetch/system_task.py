@@ -1,4 +1,4 @@
-"""Tasks without a caller that waits for them."""
+"""Begins tasks for which no caller waits."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any

@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 
 
 class UpperCatalogs:
-    """The fetching of the catalogs below one root, once. Belongs to one trio run."""
+    """Prefetches the catalogs from one root down to its images, within the limits of UpperChoice. For a
+    single `run`, in one trio run."""
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
@@ -71,8 +72,8 @@ class UpperCatalogs:
                     await self._entries(entry.nested)
 
     async def _entries(self, ref: ObjectRef) -> list[Entry]:
-        """The entries of a catalog's top directory; empty if the catalog is too large, cannot be fetched, or
-        cannot be kept."""
+        """Returns the entries of a catalog's top directory; none if the catalog is too large, cannot be
+        fetched, or cannot be kept."""
         if ref.size > BYTES:
             return []
         try:

@@ -7,11 +7,11 @@ from lazyfs.core.catalog.entry import LIVE, Entry
 from lazyfs.core.digest import ObjectRef
 
 FOLDERS = 8
-"""Folders above images' names that are fetched, at most."""
+"""Most folders above images' names that are fetched."""
 IMAGES = 2
-"""Images that are followed, at most. In a folder of more names, none is followed."""
+"""Most images that are followed. In a folder with more links to images, none is followed."""
 BYTES = 1 << 20
-"""Plaintext bytes of one catalog, at most."""
+"""Most plaintext bytes of a catalog that is fetched."""
 
 
 class UpperChoice:
@@ -22,8 +22,8 @@ class UpperChoice:
         self._images = IMAGES
 
     def below(self, entries: list[Entry]) -> tuple[list[ObjectRef], list[bytes]]:
-        """Returns the folders of a live folder, and the targets of its links to images, that are to be
-        followed."""
+        """Takes the entries of a live folder. Returns its folders to be followed, and the targets of its
+        links to images to be followed."""
         folders = []
         for entry in entries:
             if entry.nested and entry.flags & LIVE and not entry.name.startswith(b".") and self._folders:

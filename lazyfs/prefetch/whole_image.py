@@ -1,6 +1,6 @@
 """Fetches the rest of an image because somebody asked for all of it: a job, with progress.
 
-The catalogs and chunk lists come first, so that the sum is known; then packs and chunks in the order of the
+The catalogs and chunk lists come first, so that the total is known; then packs and chunks in the order of the
 catalogs, as many at a time as fill a line, none begun while a reader waits. Objects that are here already are
 passed over, so a job that was stopped goes on where it was.
 """
@@ -22,11 +22,11 @@ from lazyfs.core.errors import LazyfsError, TransportError, UsageError
 from lazyfs.core.reach import Reached, Seen, catalog_at, leads_to
 
 AT_ONCE: Final = 8
-"""Objects under way: at 50 ms, packs of half a mebibyte fill a line of 500 Mbit/s."""
+"""Most objects under way: at 50 ms, packs of half a mebibyte fill a line of 500 Mbit/s."""
 LEASE: Final = 30.0
 """Seconds after which a job ends if nobody asks about it: the command was killed."""
 SHARE: Final = 0.9
-"""Most of the cache's limit that an image may take; a larger one would push itself out."""
+"""Largest share of the cache's limit that an image may take; a larger image would push itself out."""
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +40,12 @@ class ImageProgress(msgspec.Struct, frozen=True, kw_only=True):
     """Objects of the image, as far as they are known."""
     bytes: int
     here_objects: int
-    """Those of the image's objects that are in the cache."""
+    """Objects of the image that are in the cache."""
     here_bytes: int
     fetched_bytes: int
     """Bytes that this job has brought."""
     problem: str
-    """The reason of a failure; empty without one."""
+    """The reason of a failure; empty if there is none."""
 
 
 class WholeImage:
@@ -141,8 +141,8 @@ class WholeImage:
             raise failures[0]
 
     async def _list(self) -> bool:
-        """Fetches a catalog or chunk list and enters the objects that it leads to. Returns False if there is
-        nothing to do: all are here, and no other task is about to find more."""
+        """Fetches a catalog or chunk list and enters the objects that it names. Returns False if there is
+        nothing to do: all lists are here, and no other task is about to find more."""
         while not self._leading:
             if not self._listing:
                 return False

@@ -1,1 +1,2 @@
-"""The operating system for every room: mounts, paths in strangers' folders, namespaces, a clean process."""
+"""The operating system for every package: mounts, paths in strangers' folders, namespaces, a clean
+process."""

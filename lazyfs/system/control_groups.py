@@ -1,4 +1,4 @@
-"""A control group of a start's own, for a runtime that makes groups and leaves them."""
+"""A control group for one start, so that groups that the runtime makes and leaves behind can be removed."""
 
 import os
 from contextlib import suppress
@@ -7,8 +7,8 @@ TOP = "/sys/fs/cgroup"
 
 
 def group_below_own(name: str, top: str = TOP) -> str | None:
-    """Returns the path of a group below the one that this process is in, in the hierarchy that systemd's
-    programs use; None where there is none. Makes nothing."""
+    """Returns a path for a group `name` below this process's own group, in the hierarchy that systemd's
+    programs use; None if there is no such hierarchy. Makes no group."""
     try:
         with open("/proc/self/cgroup") as file:
             lines = [line.rstrip("\n").split(":", 2) for line in file]
@@ -29,7 +29,7 @@ def enter_group(path: str) -> None:
 
 
 def remove_group(path: str) -> None:
-    """Removes a group and those below it, in which no process is any more."""
+    """Removes a group and the groups below it. No process may be left in them."""
     for directory, _, _ in os.walk(path, topdown=False):
         with suppress(OSError):
             os.rmdir(directory)

@@ -1,4 +1,5 @@
-"""Gives up, before a process becomes another program, its access to keys and sockets of the caller."""
+"""Gives up a process's access to keys and sockets of the caller, before the process becomes another
+program."""
 
 import ctypes
 import errno

@@ -69,7 +69,7 @@ def flush(path: str) -> None:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Writes all bytes: one call writes only a part where the disk, or a limit, has no room for more. Raises
+    """Writes all bytes. One write(2) writes only a part if the disk, or a limit, has no room for more. Raises
     OSError."""
     view = memoryview(data)
     while view:

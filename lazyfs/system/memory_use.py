@@ -15,7 +15,8 @@ class Group(NamedTuple):
 
     directory: str
     limit: int
-    """Bytes: the smaller one of its hard limit and the one from which on it is slowed down."""
+    """Bytes: the group's hard limit, or the limit above which the kernel slows the group down, whichever is
+    smaller."""
     version: int
 
 

@@ -10,9 +10,9 @@ from lazyfs.system.command_line import without_accounts
 from lazyfs.system.mountpoint import Mount, mounts, parse_mountinfo
 
 SECONDS = 3.0
-"""Seconds for the search: a node with 10,000 processes takes half of one."""
+"""Most seconds of the search. A node with 10,000 processes takes half a second."""
 _LONGEST = 80
-"""Characters of a command that are shown."""
+"""Most characters of a command that are shown."""
 _MOST = 500
 """Most holders that are looked for."""
 _USES = {"cwd": "works in", "root": "has as its root"}
@@ -36,8 +36,8 @@ class Holders(NamedTuple):
 
 
 def holders(mount: Mount, seconds: float = SECONDS) -> Holders:
-    """Returns the processes that have a file, a directory or a program of a mount in use. Mounts below it are
-    in the list too, as uses of pid 0."""
+    """Returns the processes that have a file, a directory or a program of a mount in use. Mounts below this
+    mount are in the list too, as uses of pid 0."""
     below = [
         Holder(0, other.fstype, f"is mounted at {other.mountpoint}")
         for other in mounts()
@@ -62,8 +62,8 @@ def holders(mount: Mount, seconds: float = SECONDS) -> Holders:
 
 
 def elsewhere(device: str, seconds: float = SECONDS) -> list[Holder]:
-    """Returns one process of each other mount namespace in which the filesystem with this device is mounted:
-    it lives on there after it was unmounted here."""
+    """Returns one process of each other mount namespace in which the filesystem with this device is mounted.
+    The filesystem lives on there after it was unmounted here."""
     answer = ask_one(lambda: _in_other_namespaces(device), seconds)
     return [Holder(pid, command, "has it in its mount namespace") for pid, command in answer.value or []]
 

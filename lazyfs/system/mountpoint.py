@@ -18,7 +18,7 @@ LOOK_SECONDS = 2.0
 """Seconds that a filesystem may take to answer; a healthy one takes a millisecond."""
 UNMOUNT_SECONDS = 20.0
 _ANSWERS = (errno.ENODATA, errno.EOPNOTSUPP, errno.EACCES, errno.EPERM)
-"""Errors of getxattr that a filesystem gives that is alive; EACCES: another user's mount."""
+"""Errors of getxattr that prove that the filesystem is alive; EACCES: another user's mount."""
 _ESCAPED = re.compile(rb"\\([0-3][0-7]{2})")
 
 
@@ -188,11 +188,11 @@ def health(mountpoint: str, seconds: float = LOOK_SECONDS) -> Health:
 
 
 def errno_of(path: str) -> int:
-    """Returns the errno of a question to the daemon behind a path, 0 if it has answered. It may hang for
-    ever: call it in a child process of `bounded_look` only.
+    """Asks the daemon behind a path a question. Returns 0 if the daemon has answered, or the errno. May hang
+    for ever: call it in a child process of `bounded_look` only.
 
-    Asks for an extended attribute: the kernel never answers that from memory, and the keeper of a mount does
-    not answer in the daemon's place, as it does with statfs.
+    The question is an extended attribute: the kernel never answers that from memory, and the keeper of a
+    mount does not answer in the daemon's place, as it does with statfs.
     """
     try:
         os.getxattr(path, "user.pid")

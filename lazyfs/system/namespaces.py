@@ -51,8 +51,8 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str
 
 
 def bind(source: str, target: str, *, read_only: bool, devices: bool) -> None:
-    """Shows a file or directory, and all that is mounted below it, at another path; set-user-id files give
-    nothing there. `devices`: devices can be opened there. Raises OSError."""
+    """Shows a file or directory, and all that is mounted below it, at another path; set-user-id files give no
+    privileges there. `devices`: devices can be opened there. Raises OSError."""
     mount(source, target, flags=BIND | RECURSIVE)
     # In a user namespace the flags that the source's mount has are locked: they must be given again.
     flags = os.statvfs(target).f_flag & (READ_ONLY | NODEV | NOEXEC) | NOSUID
@@ -66,12 +66,13 @@ def unmount(target: str) -> None:
 
 
 def end_with_parent(number: int) -> None:
-    """Has the kernel send this process the signal when the parent process ends."""
+    """Has the kernel send this process the signal `number` when the parent process ends."""
     _libc().prctl(ctypes.c_int(_PR_SET_PDEATHSIG), ctypes.c_ulong(number))
 
 
 def give_up_new_privileges() -> None:
-    """Makes set-user-id files and file capabilities give nothing to this process and its children."""
+    """Keeps this process and its children from gaining privileges by set-user-id files and file
+    capabilities."""
     no = ctypes.c_ulong(0)
     _check(_libc().prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), no, no, no), "no_new_privs")
 

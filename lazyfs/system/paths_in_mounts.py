@@ -16,7 +16,7 @@ class PathInMount(NamedTuple):
     real: str
     """Absolute and free of links."""
     mount: str | None
-    """The one of the given mount points that `real` lies in; None if it lies in none."""
+    """The given mount point in which `real` lies; None if `real` lies in none of them."""
 
 
 def resolve_among_mounts(path: str, mounts: Iterable[str]) -> PathInMount:

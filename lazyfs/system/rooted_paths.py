@@ -22,7 +22,7 @@ _NOT_THERE = frozenset({errno.ENOSYS, errno.EPERM})
 _CHANGED = errno.EAGAIN
 """The error of openat2 after a rename while it resolved `..`."""
 MAX_LINKS = 40
-"""Links on one path, as in the kernel; more give ELOOP."""
+"""Most links on one path, as in the kernel; more give ELOOP."""
 
 
 class _OpenHow(ctypes.Structure):

@@ -15,8 +15,8 @@ class Attempt(NamedTuple):
     """The deadline on time.monotonic()'s clock."""
     no_cache: bool = False
     patience: float | None = None
-    """Limit of the seconds without a byte and of the window for the least rate, where it is lower than the
-    client's own limits: another path is waiting to be tried."""
+    """An upper bound, in seconds, for the time without a byte and for the window of the least rate, in
+    addition to the client's own limits. It is set if another path is waiting to be tried."""
 
 
 class Answer(NamedTuple):
@@ -54,8 +54,8 @@ class AttemptLoop(Protocol):
     """Attempts that one thread makes side by side. That thread calls everything but `wake`."""
 
     def begin(self, attempt: Attempt, check_cancelled: Callable[[], None]) -> object | None:
-        """Begins an attempt; returns the key under which `advance` tells its end. Returns None if the attempt
-        would wait for the name service: it must then be made in a thread that may wait."""
+        """Begins an attempt; returns the key under which `advance` will report its end. Returns None if the
+        attempt would wait for the name service: it must then be made in a thread that may wait."""
         ...
 
     def advance(self, timeout: float) -> Sequence[tuple[object, Answer | BaseException]]:

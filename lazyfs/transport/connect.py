@@ -20,7 +20,7 @@ _FRESH = 60.0
 _PATIENCE = 1.0
 """Seconds to wait for a late name service while an old answer is at hand."""
 _MAX_LOOKUPS = 8
-"""Lookups that may hang at one time; getaddrinfo() cannot be interrupted."""
+"""Most lookups that may hang at one time; getaddrinfo() cannot be interrupted."""
 
 
 class _Lookup:
@@ -35,8 +35,8 @@ class _Lookup:
 class Resolver:
     """Remembers addresses; asks for one name only once at a time; prefers an old answer to none.
 
-    Thread-safe. If the name service hangs or dies, known names cost only _PATIENCE once per lookup; the
-    attempts that need new names fail.
+    Thread-safe. If the name service hangs or dies, an attempt with a known name waits at most _PATIENCE for
+    it; attempts that need new names fail.
     """
 
     def __init__(self) -> None:
@@ -45,8 +45,8 @@ class Resolver:
         self._asking: dict[tuple[str, int], _Lookup] = {}
 
     def known(self, host: str, port: int) -> list[Address] | None:
-        """Addresses in the order to try, if there are any without waiting; None otherwise. Old ones are asked
-        for again meanwhile."""
+        """Returns the addresses in the order to try; None if the resolver knows none. Never waits: for old
+        addresses it begins a look-up and returns them meanwhile."""
         literal = _literal(host, port)
         if literal:
             return literal
@@ -60,7 +60,7 @@ class Resolver:
         return addresses or None
 
     def resolve(self, host: str, port: int, guard: Guard) -> list[Address]:
-        """Addresses in the order to try. Raises AttemptFailed(DNS), or the guard's exceptions."""
+        """Returns the addresses in the order to try. Raises AttemptFailed(DNS), or the guard's exceptions."""
         literal = _literal(host, port)
         if literal:
             return literal
@@ -126,8 +126,8 @@ def _literal(host: str, port: int) -> list[Address]:
 
 
 def open_socket(host: str, port: int, guard: Guard, resolver: Resolver) -> socket.socket:
-    """A connected TCP socket. Raises AttemptFailed (DNS, REFUSED, UNREACHABLE, CONNECT), or the guard's
-    exceptions."""
+    """Returns a connected TCP socket. Raises AttemptFailed (DNS, REFUSED, UNREACHABLE, CONNECT), or the
+    guard's exceptions."""
     failure = AttemptFailed(Fault.DNS, f"{host}: no addresses")
     addresses = resolver.resolve(host, port, guard)
     for index, (family, address) in enumerate(addresses):

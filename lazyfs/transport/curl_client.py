@@ -1,8 +1,8 @@
 """One HTTP attempt on libcurl in its caller's thread, for a tenth of the CPU of `requests` on a small object
 (benchmarks/http).
 
-Optional: used if it is asked for and pycurl is installed. Names are looked up by our own resolver, because
-libcurl's waits for a hanging getaddrinfo() when a transfer is given up.
+Optional: used if it is asked for and pycurl is installed. Names are looked up by our own resolver: when a
+transfer is given up, libcurl's resolver would wait for a hanging getaddrinfo().
 """
 
 import queue

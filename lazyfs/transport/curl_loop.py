@@ -61,8 +61,8 @@ class CurlLoop:
         self._idle: deque[EasyHandle] = deque()
 
     def begin(self, attempt: Attempt, check_cancelled: Callable[[], None]) -> Transfer | None:
-        """Begins an attempt; `advance` tells its end. Returns None if the attempt would wait for the name
-        service: it must then be made in a thread that may wait."""
+        """Begins an attempt, whose end `advance` will report. Returns None if the attempt would wait for the
+        name service: it must then be made in a thread that may wait."""
         addresses = self._resolver.known(*place(attempt.proxy or attempt.url))
         if addresses is None:
             return None

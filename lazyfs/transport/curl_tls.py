@@ -32,7 +32,7 @@ def believe(easy: Any, tls: "Tls") -> None:
 
 
 def place(url: str) -> tuple[str, int]:
-    """Host and port of a URL."""
+    """Returns host and port of a URL."""
     path = url.find("/", len("https://"))
     return _place(url if path < 0 else url[:path])
 

@@ -115,8 +115,9 @@ class Transfer:
             self._tunnel = False
 
     def answer(self, code: int, text: str) -> Answer | AttemptFailed:
-        """The answer, or a refusal with its whole body, after which the connection can be used again. `code`,
-        `text`: libcurl's; 0 for success. Raises any failure that leaves the connection in doubt."""
+        """Returns the answer, or the failure for a refusal whose whole body was read; the connection can then
+        be used again. `code`, `text`: libcurl's; 0 for success. Raises any failure that leaves the connection
+        in doubt."""
         body, attempt, easy = self._body, self.attempt, self.handle.easy
         if body.failure is not None:
             raise body.failure
@@ -142,7 +143,7 @@ class Transfer:
         )
 
     def _peer(self) -> Peer:
-        """The peer of the handshake or request that failed."""
+        """Returns the peer of the handshake or request that failed."""
         attempt = self.attempt
         tunnelled = attempt.url.startswith("https:") and attempt.proxy is not None
         if tunnelled and attempt.proxy.startswith("https:"):  # type: ignore[union-attr]
@@ -158,7 +159,8 @@ def _resolved(url: str, addresses: list[Address]) -> list[str]:
 
 
 class _Body:
-    """The data that libcurl hands over. Its callbacks must not raise: a failure is kept here until later."""
+    """The data that libcurl hands over. Its callbacks must not raise: they keep a failure here, and
+    `Transfer.answer` raises it."""
 
     def __init__(self, max_bytes: int, guard: Guard) -> None:
         self.head = Head()

@@ -9,7 +9,8 @@ from lazyfs.core.errors import DeadlineExceeded
 
 
 def as_stored(body: bytes) -> bytes:
-    """The accept function of requests whose bytes are not checked during transport."""
+    """Returns the body as it is: the accept function of requests whose bytes are not checked during
+    transport."""
     return body
 
 
@@ -24,9 +25,10 @@ class GivenUp(BaseException):
 def still_wanted(
     what: str, deadline: float, check_cancelled: Callable[[], None] = never_cancelled
 ) -> Callable[[], None]:
-    """Returns a check for long work inside of `Request.accept`. The check raises DeadlineExceeded from
-    `deadline` (on time.monotonic()'s clock) on, and the exceptions of `check_cancelled`, which is called only
-    in the thread of this call: a hedge may run `accept` in its own thread, which has no caller."""
+    """Returns a check for long work inside of `Request.accept`. The check raises DeadlineExceeded once
+    `deadline` (on time.monotonic()'s clock) has passed. In the thread that called `still_wanted` it also
+    calls `check_cancelled`, whose exceptions it passes on; a rival that runs `accept` in its own thread has
+    no caller who could cancel it."""
     own = threading.get_ident()
 
     def check() -> None:
@@ -71,7 +73,7 @@ class FetchLoop(Protocol):
     """Fetches of one store that one thread makes side by side. That thread calls everything but `wake`."""
 
     def begin(self, key: object, request: Request, check_cancelled: Callable[[], None]) -> None:
-        """Begins a fetch; `advance` tells its end under this key. `check_cancelled` is called in any
+        """Begins a fetch, whose end `advance` will report under this key. `check_cancelled` is called in any
         thread."""
         ...
 
@@ -107,7 +109,7 @@ class Fetcher(Protocol):
 
 @runtime_checkable
 class SideBySide(Protocol):
-    """The further part of a Fetcher that can make many fetches in one thread."""
+    """The additional method of a Fetcher that can make many fetches in one thread."""
 
     def loop(self) -> FetchLoop | None:
         """Returns a loop; None if each fetch needs a thread of its own after all."""

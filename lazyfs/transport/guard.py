@@ -14,12 +14,12 @@ import msgspec
 from lazyfs.core.chain.faults import AttemptFailed, Fault
 
 SLICE = 0.1
-"""Seconds of waiting in one system call: a cancelled read returns that late at most."""
+"""Most seconds of waiting in one system call: a cancelled read may return so much later."""
 
 
 MOST_HEAD = 128 << 10
-"""Bytes of an answer before its body, interim answers (100, 103) included, which a server may send without
-end."""
+"""Most bytes of an answer before its body. Interim answers (100, 103) count, because a server may send them
+without end."""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -83,8 +83,8 @@ class Guard:
         self.check()
 
     def count(self, count: int, *, head: bool = True) -> None:
-        """Counts `count` received bytes, of the body if `head` is False; for callers that call `check` often
-        enough. Raises AttemptFailed for too many bytes before the body."""
+        """Counts `count` received bytes, of the body if `head` is False. For callers that call `check` often
+        enough themselves. Raises AttemptFailed for too many bytes before the body."""
         if self.first_byte is None and count:
             self.first_byte = self._window_start = time.monotonic()
         self._window_bytes += count
@@ -104,7 +104,7 @@ class Guard:
                 raise AttemptFailed(Fault.GARBLED, f"more than {MOST_HEAD} bytes before the body")
 
     def connect_deadline(self) -> float:
-        """The time by which a connection must be open."""
+        """Returns the time by which a connection must be open."""
         return min(self.started + self._limits.connect, self.deadline)
 
 
@@ -126,7 +126,7 @@ class guarding:  # noqa: N801 (a context manager, used like a function)
 
 
 def current() -> Guard:
-    """The guard of this thread's attempt."""
+    """Returns the guard of this thread's attempt."""
     guard = _current.guard
     assert isinstance(guard, Guard)
     return guard

@@ -32,7 +32,7 @@ class HttpFetcher:
         )
 
     def report(self) -> ChainReport:
-        """The state of every proxy and origin, and their counts since the start."""
+        """Returns the state of every proxy and origin, and their counts since the start."""
         with self._shared.lock:
             return self._shared.chain.report(time.monotonic())
 

@@ -19,8 +19,8 @@ from lazyfs.transport.passage import Passage, SharedChain, Step
 from lazyfs.transport.race import Overtaken, Race
 
 LARGE: Final = 128 << 10
-"""Least bytes of an answer that is verified in another thread: verification takes 1 ms and more, the thread
-100 us."""
+"""An answer of at least so many bytes is verified in another thread: verification takes 1 ms and more, the
+thread 100 us."""
 
 _Ended = tuple[object, bytes | BaseException | Rest]
 
@@ -42,7 +42,7 @@ class HttpLoop:
         """`processors`: those of the machine, the loop's own included."""
         self._shared = shared
         self._spare = threading.Semaphore(processors - 1)
-        """Processors that no thread verifies on."""
+        """Counts the processors on which no thread verifies."""
         self._attempts = attempts
         self._running: dict[object, _Running] = {}
         self._ended: list[_Ended] = []
@@ -61,7 +61,7 @@ class HttpLoop:
             self._ended.append((key, _rest_from(passage, step)))
 
     def _attempt(self, key: object, passage: Passage, route: Route) -> bool:
-        """Begins the attempt; False if it cannot be made here."""
+        """Begins the attempt. Returns False if it cannot be made in this thread."""
         race = passage.race(route)
         check_cancelled = passage.check_cancelled
 
@@ -138,7 +138,7 @@ class HttpLoop:
 
 
 def _none() -> None:
-    """The result of a first attempt that has failed."""
+    """Returns None, the result of a first attempt that has failed."""
 
 
 def _rest_from(passage: Passage, step: Step) -> Rest:
@@ -151,7 +151,7 @@ def _rest_from(passage: Passage, step: Step) -> Rest:
 
 
 def _rest_after(passage: Passage, race: Race[bytes]) -> Rest:
-    """The rest of a request whose first attempt has failed; its rival may be under way."""
+    """Returns the rest of a request whose first attempt has failed; a rival of the attempt may still run."""
 
     def drop() -> None:
         race.finish()
@@ -161,7 +161,8 @@ def _rest_after(passage: Passage, race: Race[bytes]) -> Rest:
 
 
 def _verification(running: _Running, answer: Answer, spare: threading.Semaphore) -> Rest:
-    """The rest of a request whose first attempt has an answer; a bad one is asked for anew."""
+    """Returns the rest of a request whose first attempt has an answer. The rest verifies the answer, and
+    fetches the file again if the answer is bad."""
     _, passage, route, race, started = running
 
     def run() -> bytes:

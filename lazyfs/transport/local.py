@@ -41,7 +41,7 @@ class LocalFetcher:
 
 
 def _read(file: BinaryIO, name: str, most: int, check: Callable[[], None]) -> bytes:
-    """The whole file, which may grow during the read. Raises TransportError over `most` bytes."""
+    """Returns the whole file, which may grow during the read. Raises TransportError over `most` bytes."""
     status = os.fstat(file.fileno())
     if not stat.S_ISREG(status.st_mode):
         raise TransportError(f"{name}: not a regular file")

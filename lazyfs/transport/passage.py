@@ -17,14 +17,14 @@ from lazyfs.transport.race import Overtaken, Race
 log = logging.getLogger("lazyfs.chain")
 
 _SLICE = 0.1
-"""Seconds between looks at the check while pausing."""
+"""Seconds between two calls of the request's check during a pause."""
 
 Step = Route | Pause | GiveUp
 
 
 class SharedChain:
-    """A chain, the client that makes its attempts, and the lock that guards the chain and every plan, which
-    is never held while waiting."""
+    """A chain and the client that makes its attempts. One lock guards the chain and every plan; no thread
+    waits while holding it."""
 
     def __init__(self, chain: Chain, client: Client) -> None:
         self.chain = chain
@@ -41,7 +41,7 @@ class SharedChain:
 
 
 class Passage:
-    """One request. `finish` ends it, in one thread; or else `leave` does."""
+    """One request. Either `finish` (called in one thread) or `leave` ends it."""
 
     def __init__(self, shared: SharedChain, request: Request, check_cancelled: Callable[[], None]) -> None:
         self.request = request
@@ -59,7 +59,7 @@ class Passage:
             )
 
     def next(self) -> Step:
-        """The plan's next step. Raises the exceptions of the request's check."""
+        """Returns the plan's next step. Raises the exceptions of the request's check."""
         self.check_cancelled()
         with self._lock:
             step = self._plan.next(time.monotonic())
@@ -67,8 +67,9 @@ class Passage:
         return step
 
     def finish(self, under_way: Callable[[], bytes | None]) -> bytes:
-        """Goes on until there are bytes; raises as Fetcher.fetch. `under_way`: ends the step that was begun,
-        and returns its bytes, or None if it had none."""
+        """Carries out the request until it has its bytes, and returns them. `under_way` ends the step that
+        was begun already; it returns the step's bytes, or None if it brought none. Raises as
+        Fetcher.fetch."""
         try:
             accepted = under_way()
             self._shared.tell()
@@ -81,12 +82,12 @@ class Passage:
         return accepted
 
     def leave(self) -> None:
-        """Ends the request without bytes and without a decision of its plan."""
+        """Ends the request without bytes, before its plan has come to a result."""
         with self._lock:
             self._plan.left(time.monotonic())
 
     def take(self, step: Step) -> bytes | None:
-        """Carries out a step. Returns the accepted bytes; None if it brought none."""
+        """Carries out a step. Returns the accepted bytes; None if the step brought none."""
         if isinstance(step, GiveUp):
             raise step.error
         if isinstance(step, Pause):
@@ -103,8 +104,8 @@ class Passage:
     # attempts
 
     def race(self, route: Route) -> Race[bytes]:
-        """Returns the race between an attempt over the route and its rival, which starts if the attempt is
-        slow."""
+        """Returns the race between an attempt over the route and its rival. The rival starts if the attempt
+        is slow."""
 
         def enter() -> Callable[[Callable[[], None]], bytes | None] | None:
             with self._lock:
@@ -116,8 +117,8 @@ class Passage:
         return Race(self._shared.chain.hedges.after, enter)
 
     def outcome(self, race: Race[bytes], first: Callable[[], bytes | None]) -> bytes | None:
-        """The bytes of the first attempt, or of its rival; None if both fail. Waits for the rival if need
-        be."""
+        """Returns the bytes of the first attempt, or of its rival; None if both fail. Waits for the rival if
+        need be."""
         try:
             accepted = first()
             if accepted is None:
@@ -135,7 +136,7 @@ class Passage:
         return self.judged(route, time.monotonic(), lambda: self._shared.client.get(attempt, check))
 
     def attempt_over(self, route: Route) -> Attempt:
-        """The attempt to fetch the request's file over a route."""
+        """Returns the attempt to fetch the request's file over a route."""
         request = self.request
         return Attempt(
             f"{route.origin.url}/{request.path}",
@@ -147,8 +148,8 @@ class Passage:
         )
 
     def judged(self, route: Route, started: float, get: Callable[[], Answer]) -> bytes | None:
-        """The accepted bytes of the attempt that began at `started`; None if it failed. Tells the plan either
-        way."""
+        """Calls `get`, which ends the attempt that began at `started`, and reports the outcome to the plan.
+        Returns the accepted bytes; None if the attempt failed."""
         path = self.request.path
         outcome: Answer | AttemptFailed | Overtaken | None = None
         accepted = b""
@@ -180,7 +181,7 @@ class Passage:
     def settle(
         self, route: Route, outcome: Answer | AttemptFailed | Overtaken | None, started: float
     ) -> None:
-        """Tells the plan how an attempt ended; None: it was given up."""
+        """Reports the outcome of an attempt to the plan; None: the attempt was given up."""
         now = time.monotonic()
         with self._lock:
             match outcome:

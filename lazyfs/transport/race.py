@@ -37,7 +37,8 @@ class Race(Generic[T]):
         self, after: float, enter: Callable[[], Callable[[Callable[[], None]], T | None] | None]
     ) -> None:
         """`enter` is called after `after` seconds and returns the rival, or None for no rival. A rival is a
-        call that takes the check it must make while it waits; it returns its result, or None if it failed."""
+        function. It takes a check, which it must call while it waits; it returns its result, or None if it
+        failed."""
         self._start_at = time.monotonic() + after
         self._enter: Callable[[], Callable[[Callable[[], None]], T | None] | None] | None = enter
         self._ended: threading.Event | None = None  # made with the rival: most races have none
@@ -89,7 +90,8 @@ class Race(Generic[T]):
         self._over = True
 
     def wait(self, check: Callable[[], None]) -> T | None:
-        """Returns the result of the rival, if one is running, after the first attempt has failed."""
+        """Waits for the rival, if one is running, after the first attempt has failed. Returns the rival's
+        result; None without one."""
         self._enter = None
         while self._ended is not None and self._running and not self._ended.wait(0.05):
             check()

@@ -46,13 +46,13 @@ _FAULTS: tuple[tuple[type[Exception], Fault], ...] = (
     (urllib3.exceptions.HTTPError, Fault.GARBLED),
     (ValueError, Fault.GARBLED),
 )
-"""Exception -> fault. The innermost exception in a chain that is in this table decides; of the rows that it
-matches, the first one counts."""
+"""Exception -> fault. In a chain of exceptions, the innermost one that is in this table decides; if several
+rows match it, the first one counts."""
 
 
 def _fault_of(error: BaseException, peer: Peer) -> AttemptFailed:
-    """Returns the AttemptFailed for a library's exception: requests wraps urllib3's, which wrap those of
-    http.client and socket."""
+    """Returns the AttemptFailed for a library's exception. An exception of requests wraps one of urllib3,
+    which wraps one of http.client or socket."""
     chain = [error]
     while len(chain) < 8:
         inner = [a for a in chain[-1].args if isinstance(a, Exception)]
@@ -102,8 +102,8 @@ class RequestsClient:
     """Makes attempts. Thread-safe; connections are kept alive and shared by all threads."""
 
     def __init__(self, limits: Limits, *, connections: int = 32, tls: "Tls | None" = None) -> None:
-        """`connections`: the number kept alive per proxy or origin. `tls`: needed if any of them has an https
-        URL."""
+        """`connections`: the number kept alive per proxy or origin. `tls`: needed if a proxy or origin has an
+        https URL."""
         self._limits = limits
         self._tls = tls
         self._adapter = _Adapter(Resolver(), connections, tls)
@@ -116,7 +116,7 @@ class RequestsClient:
         self._template = template
 
     def get(self, attempt: Attempt, check_cancelled: Callable[[], None]) -> Answer:
-        """The answer with status 200 and its whole body; anything else is an AttemptFailed.
+        """Returns the answer with status 200 and its whole body. Raises AttemptFailed for any other answer.
 
         Redirects are not followed: a store has none, a captive portal does.
         """
@@ -208,7 +208,8 @@ def _read(response: requests.Response, head: Head, attempt: Attempt, guard: Guar
 
 
 def _page(response: requests.Response, guard: Guard) -> bytes | None:
-    """A short error page, read to its end; None if it breaks off, which makes the connection unusable."""
+    """Returns a short error page, read to its end; None if it breaks off, which makes the connection
+    unusable."""
     page = b""
     try:
         while part := response.raw.read1(_STEP, decode_content=False):
@@ -221,7 +222,8 @@ def _page(response: requests.Response, guard: Guard) -> bytes | None:
 
 
 def _account(url: str) -> str:
-    """The header for the account in a URL, which an adapter by itself does not send; empty without one."""
+    """Returns the Authorization header for the user and password in a URL, which an adapter does not send by
+    itself; empty if the URL has none."""
     account, at, _ = urllib.parse.urlsplit(url).netloc.rpartition("@")
     if not at:
         return ""
@@ -231,7 +233,7 @@ def _account(url: str) -> str:
 
 
 def _peer(attempt: Attempt, tls: "Tls | None") -> Peer:
-    """The peer that the request itself is sent to."""
+    """Returns the peer to which the request itself is sent."""
     secure = attempt.url.startswith("https:")
     parts = urllib.parse.urlsplit(attempt.url if secure or not attempt.proxy else attempt.proxy)
     port = parts.port or (443 if parts.scheme == "https" else 80)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 _LINE = 1 << 16
-"""Bytes of a chunk's size with its extensions, or of a trailer."""
+"""Most bytes of the line with a chunk's size and extensions, or of a trailer."""
 _TRAILERS = 100
 
 
@@ -56,7 +56,8 @@ class _GuardedReader(io.RawIOBase):
 
 class _GuardedResponse(http.client.HTTPResponse):
     counted = True
-    """True if the bytes are the answer's, which count for the least rate and the time to the first byte."""
+    """True if the bytes read belong to the answer: they then count for the least rate and the time to the
+    first byte."""
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)

@@ -6,8 +6,8 @@ from lazyfs.core.chain.faults import AttemptFailed, Fault, of_status
 from lazyfs.core.digits import natural
 
 ERROR_PAGE = 16 << 10
-"""Bytes of a refusal's body that are read and dropped, at most: cheaper than a new connection, which costs a
-round trip and begins slowly."""
+"""Most bytes of a refusal's body that are read and dropped to keep the connection: a new one costs a round
+trip and begins slowly."""
 
 
 MENDS = {
@@ -49,7 +49,7 @@ class Head:
         return head
 
     def field(self, name: str, default: str = "") -> str:
-        """The fields of this name (lower case), joined by commas as RFC 9110 has it (5.3)."""
+        """Returns the fields of this name (lower case), joined by commas as RFC 9110 has it (5.3)."""
         return self._fields.get(name, default)
 
     @property
@@ -67,16 +67,16 @@ class Head:
 
     @property
     def short_page(self) -> bool:
-        """Returns True for a 404, or a bucket's 403, whose body is short and ends by itself: read to its end,
-        it leaves the connection usable. A 400 is included, because its body tells the fault of TLS."""
+        """Returns True for a 404, a bucket's 403 or a 400 with a short body of stated length. Once that body
+        is read, the connection can be used again; the body of a 400 also tells the fault of TLS."""
         length = natural(self.field("content-length"))
         ends = length is not None and length <= ERROR_PAGE
         # the length stated beside chunks counts for nothing
         return ends and not self.chunked and self.status in (400, 403, 404)
 
     def _length(self) -> int | None:
-        """The length announced, if any. Raises AttemptFailed if two readers could disagree about the end of
-        the answer (RFC 9112, 6.3)."""
+        """Returns the announced length of the body, if any. Raises AttemptFailed if two readers could
+        disagree about the end of the answer (RFC 9112, 6.3)."""
         coding, text = self.field("transfer-encoding").lower(), self.field("content-length")
         if coding not in ("", "identity", "chunked"):
             raise AttemptFailed(Fault.GARBLED, f"Transfer-Encoding {coding[:50]}")
@@ -91,8 +91,8 @@ class Head:
         return length
 
     def check(self, max_bytes: int) -> int | None:
-        """The length announced, if any. Raises AttemptFailed unless the answer has a plain body of at most
-        `max_bytes`."""
+        """Returns the announced length of the body, if any. Raises AttemptFailed unless the answer has a
+        plain body of at most `max_bytes`."""
         if 100 <= self.status < 200:
             return None
         fault = of_status(self.status)
@@ -110,8 +110,8 @@ class Head:
         return expected
 
     def check_final(self, max_bytes: int) -> int | None:
-        """As `check`, and raises AttemptFailed for an interim answer: http.client takes every 1xx except 100
-        for the final answer, and libcurl takes 101."""
+        """Works as `check`, and also raises AttemptFailed for an interim answer: http.client takes every 1xx
+        except 100 for the final answer, and libcurl takes 101."""
         if self.status < 200:
             raise AttemptFailed(Fault.GARBLED, f"HTTP {self.status} as the answer")
         return self.check(max_bytes)

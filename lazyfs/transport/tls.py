@@ -30,11 +30,12 @@ class Tls:
     """Trusted CAs and a client certificate. Thread-safe."""
 
     def __init__(self, files: TlsFiles | None = None) -> None:
-        """Reads the files. Without `ca`, the CAs are those that SSL_CERT_FILE and SSL_CERT_DIR name; the
-        system's for a variable that is not set. Raises UsageError that names the file and the remedy."""
+        """Reads the files. Without `ca`, the CAs are those that SSL_CERT_FILE and SSL_CERT_DIR name; if one
+        of these variables is not set, the system's file or directory is used in its place. Raises UsageError
+        that names the file and the remedy."""
         files = files or TlsFiles()
         self.notes: list[str] = []
-        """The reason why the system's CAs may be incomplete."""
+        """Reasons why the system's CAs may be incomplete."""
         self._lock = threading.Lock()
         self._context: ssl.SSLContext | None = None
         self.ca_directory: str | None = None
@@ -66,7 +67,7 @@ class Tls:
         return None if self._identity is None else self._named(self._identity)
 
     def context(self) -> ssl.SSLContext:
-        """The context for Python's own TLS; one for all connections."""
+        """Returns the context for Python's own TLS; one for all connections."""
         with self._lock:
             if self._context is None:
                 self._context = self._made()
@@ -94,7 +95,7 @@ class Tls:
             raise UsageError(f"{', '.join(given)}: {why}") from None
 
     def _named(self, content: bytes) -> str:
-        """A name under which this process can read `content`."""
+        """Returns a name under which this process can read `content`."""
         name = self._names.get(content)
         if name is None:
             descriptor = os.memfd_create("lazyfs-tls")
@@ -105,7 +106,7 @@ class Tls:
         return name
 
     def _system(self) -> tuple[str | bytes | None, str | None]:
-        """File (or its content) and directory of CAs that OpenSSL would use."""
+        """Returns the file of CAs (or its content) and the directory of CAs that OpenSSL would use."""
         usual = ssl.get_default_verify_paths()
         file, directory = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
         read = b""
@@ -155,7 +156,7 @@ def _read(option: str, path: str) -> bytes:
 
 
 def _identity(files: TlsFiles) -> bytes | None:
-    """Key and certificates, the key first; None without a client certificate."""
+    """Returns the key and the certificates, the key first; None without a client certificate."""
     if files.client_cert is None:
         if files.client_key is not None:
             raise UsageError(f"--client-key {files.client_key}: needs the certificate, --client-cert FILE")

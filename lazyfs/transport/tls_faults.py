@@ -79,7 +79,8 @@ class Peer:
         return self._failed(Fault.IDENTITY, f"{mend} ({reason})")
 
     def refined(self, refusal: AttemptFailed, page: bytes) -> AttemptFailed:
-        """Returns the fault that the body of an HTTP refusal states more exactly than its status."""
+        """Returns a more exact failure if the body of an HTTP refusal states one; otherwise the refusal
+        itself."""
         if _WANTS_TLS.search(page):
             better = self._failed(Fault.SCHEME, "it speaks TLS there; write https://")
         elif _WANTS_CERTIFICATE.search(page):

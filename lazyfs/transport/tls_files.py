@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 
 class TlsFiles(NamedTuple):
-    """The files that an operator names; None stands for the system's store, and for no client certificate."""
+    """The files that an operator names. Without `ca`, the system's CAs are trusted; without `client_cert`, no
+    client certificate is sent."""
 
     ca: str | None = None
     client_cert: str | None = None

@@ -14,14 +14,14 @@ from lazyfs.vfs.held_objects import HeldKey, HeldObjects, Parsed
 from lazyfs.vfs.missing_objects import Fetched, LocalObjects, Need, NeedDecoding
 
 LIMIT: Final = 96 << 20
-"""Bytes of decoded catalogs held: a catalog whose every directory has been touched takes six times its
-encoded size. The largest possible catalog fits, together with those on the way to it."""
+"""Most bytes of decoded catalogs held: a catalog whose every directory has been touched takes six times its
+encoded size. The largest possible catalog fits, together with the catalogs on the way to it."""
 LIST_LIMIT: Final = 8 << 20
-"""Bytes of chunk lists held."""
+"""Most bytes of chunk lists held."""
 ENTRIES_AT_ONCE: Final = 1024
-"""Entries of a directory that is decoded under the lock, at most: 3 ms."""
+"""Most entries of a directory that is decoded under the lock: 3 ms."""
 BYTES_AT_ONCE: Final = 256 << 10
-"""Bytes of a catalog or chunk list that is read and parsed under the lock, at most: 1 ms."""
+"""Most bytes of a catalog or chunk list that is read and parsed under the lock: 1 ms."""
 
 
 class _Catalog(Catalog):
@@ -48,8 +48,8 @@ class _Catalog(Catalog):
 
 
 class ParsedObjects:
-    """The parsed catalogs and chunk lists of a mount. Equal ones of its public repositories are held once.
-    Not thread-safe: called under the filesystem's lock."""
+    """The parsed catalogs and chunk lists of a mount. If public repositories have equal ones, these are held
+    once. Not thread-safe: called under the filesystem's lock."""
 
     def __init__(self, limit: int = LIMIT, list_limit: int = LIST_LIMIT) -> None:
         self._catalogs: HeldObjects[Catalog] = HeldObjects(limit)

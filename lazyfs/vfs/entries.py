@@ -140,9 +140,9 @@ class Entries:
         return catalog.entry(index), catalog.packs
 
     def top_entry(self, slot: Slot, fetched: Fetched) -> Entry:
-        """Returns the entry of the directory at which a slot's catalog hangs, as the catalog above has it if
-        it can be found there. For a folder that entry has the revision's times, and the folder's own catalog
-        may have older ones."""
+        """Returns the entry of the directory at which a slot's catalog begins. It is taken from the catalog
+        above, whose entry of a folder has the revision's times; if that has no such entry, the catalog's own
+        root entry is returned, whose times may be older."""
         parent = slot.parent
         if self.site is not None and slot is self.slots.root:
             return _SITE
@@ -156,7 +156,8 @@ class Entries:
         return above
 
     def _spread_entry(self, slot: Slot, group: int, fetched: Fetched) -> tuple[Entry, PackTable]:
-        """The entry of a hardlink group that spans catalogs, found by the first of its names."""
+        """Returns the entry of a hardlink group that spans catalogs, found by the first of the group's
+        names."""
         path = self.catalog(slot, fetched).shared_path(group)
         if path is None:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
@@ -166,7 +167,8 @@ class Entries:
         return found, packs
 
     def _walk(self, slot: Slot, path: bytes, fetched: Fetched) -> tuple[Entry, PackTable]:
-        """The entry at a path below a slot's root, found without allotting slots, and its catalog's packs."""
+        """Returns the entry at a path below a slot's root, and the packs of the entry's catalog. Allots no
+        slots."""
         catalog = self.catalog(slot, fetched)
         directory, entry = catalog.directory(0), catalog.root
         for name in path.split(b"/"):

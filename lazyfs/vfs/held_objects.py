@@ -39,7 +39,7 @@ class _Part(Generic[Parsed]):
 
 
 class HeldObjects(Generic[Parsed]):
-    """Objects by key, within a limit. An object belongs to the repository that read it first. The one that
+    """Objects by key, within a limit. An object belongs to the repository that read it first. The object that
     was kept last stays, however large it is."""
 
     def __init__(self, limit: int) -> None:
@@ -53,7 +53,7 @@ class HeldObjects(Generic[Parsed]):
         return len(self._places)
 
     def get(self, key: HeldKey) -> Parsed | None:
-        """Returns an object, which counts as a use."""
+        """Returns an object; None if it is not held. Counts as a use of the object."""
         part = self._places.get(key)
         if part is None:
             return None
@@ -61,7 +61,7 @@ class HeldObjects(Generic[Parsed]):
         return part.held[key][0]
 
     def keep(self, key: HeldKey, parsed: Parsed, size: int, repository: str) -> Parsed:
-        """Holds an object, charged with `size` bytes. Returns the object itself."""
+        """Holds an object, charged with `size` bytes, and returns it."""
         if key in self._places:
             self._drop(key)
         part = self._parts.get(repository)
@@ -87,8 +87,8 @@ class HeldObjects(Generic[Parsed]):
             self.keep(key, parsed, size, part.repository)
 
     def in_use(self) -> list[tuple[str, HeldKey]]:
-        """Returns each held object with the repository that read it; a repository's objects are in the order
-        of use, the latest last."""
+        """Returns (repository, key) of each held object; the repository is the one that read the object. The
+        objects of a repository are in the order of use, the latest last."""
         return [(part.repository, key) for part in self._parts.values() for key in part.held]
 
     def clear(self) -> None:
@@ -102,7 +102,7 @@ class HeldObjects(Generic[Parsed]):
             self._drop(self._next_out(kept))
 
     def _next_out(self, kept: HeldKey) -> HeldKey:
-        """Returns the object that goes first, other than the one just kept."""
+        """Returns the key of the object to drop next, other than the one just kept."""
         parts = sorted(self._parts.values(), key=lambda part: part.bytes, reverse=True)
         return next(key for part in parts for key in part.held if key != kept)
 

@@ -23,7 +23,7 @@ from lazyfs.vfs.shown_numbers import ShownBlock
 from lazyfs.vfs.slots import SlotRecord
 
 COMPACT_AT = 1 << 20
-"""Bytes after which the file is written anew without the freed numbers, if that halves it."""
+"""Once it has so many bytes, the file is written anew without the freed numbers, if that halves it."""
 
 _HEAD = struct.Struct("<BI")
 _SLOT, _FREED, _SHARED, _SHARED_FREED, _BLOCK, _LOOKUPS = range(6)
@@ -31,7 +31,7 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 class Lookups(NamedTuple):
-    """How often the kernel was told of each number and has not given it back."""
+    """For each number, how often the kernel was told of it without giving it back since."""
 
     slots: dict[int, int]
     shared_files: dict[int, int]
@@ -56,10 +56,10 @@ class Journal:
     error."""
 
     def __init__(self, path: str, held: HeldNumbers = NO_NUMBERS) -> None:
-        """Begins a file with the numbers that the kernel of a mount knows: none, if it is a fresh one. Raises
-        OSError, Untrusted.
+        """Begins a file with the numbers that the kernel knows; a fresh mount has none. Raises OSError,
+        Untrusted.
 
-        A daemon that is still ending keeps its own file of this path, which loses its name.
+        An earlier daemon that is still ending keeps its own file, which no longer has this path.
         """
         self.path = path
         self._slots = {record.slot: record for record in held.slots}
@@ -92,7 +92,7 @@ class Journal:
             self._write(_SHARED_FREED, _encoder.encode(record))
 
     def block(self, record: ShownBlock) -> None:
-        """Writes a block of shown numbers, which goes with its slot. A ShortNumbers' observer."""
+        """Writes a block of shown numbers, which is freed with its slot. A ShortNumbers' observer."""
         self._blocks.setdefault(record.slot, {})[record.run] = record
         self._write(_BLOCK, _encoder.encode(record))
 

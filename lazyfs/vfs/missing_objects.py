@@ -51,7 +51,7 @@ class NeedDecoding(Need):
 
 class NeedRepository(Exception):
     """The call needs a repository that is not open yet, or a look for a newer revision of an open one. The
-    caller sees to that and asks again."""
+    caller opens the repository, or waits for the look, and asks again."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)

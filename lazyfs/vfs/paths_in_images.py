@@ -13,12 +13,12 @@ from lazyfs.vfs.siblings import Siblings
 from lazyfs.vfs.slots import Slot
 
 LINKS: Final = 40
-"""Links followed on one path, as Linux does."""
+"""Most links followed on one path, as in Linux."""
 STEPS: Final = 256
-"""Names of one path, those in its links included."""
+"""Most names of one path, those in its links included."""
 
 IMAGES: Final = 8
-"""Images in which a shared file is looked for."""
+"""Most images in which a shared file is looked for."""
 
 
 class FileInImage(NamedTuple):
@@ -28,7 +28,7 @@ class FileInImage(NamedTuple):
     packs: PackTable
     """The packs that it may lie in."""
     directory: bytes
-    """The directory by which it was found, below the image's root."""
+    """The directory in which the file was found, below the image's root."""
 
 
 class PlaceInImage(NamedTuple):
@@ -44,8 +44,8 @@ class PlaceInImage(NamedTuple):
 def place_of(entries: Entries, number: int) -> PlaceInImage | None:
     """Returns the place of a file; None if its catalog is not at hand, or the number was given back.
 
-    A file that several images share has one number for all of them: its place is in the image that was
-    entered last, of those that have it.
+    A file that several images share has one number for all of them. Its place is then in one of these images,
+    the one that was entered last.
     """
     try:
         if entries.shared_files.get(number) is not None:
@@ -133,9 +133,9 @@ def _follow(entries: Entries, top: Slot, path: bytes, fetched: Fetched) -> _End 
 def catalog_at_path(
     entries: Entries, repository: str, path: bytes, fetched: Fetched = NOTHING
 ) -> ObjectRef | None:
-    """Returns the catalog that hangs at a path of a repository, below which all of an image lies. None if
-    there is no such directory, or if it is part of a larger catalog. Links are followed. Raises Need,
-    NeedRepository."""
+    """Follows a path of a repository, links included, to a directory, and returns the catalog that begins
+    there; for an image's directory, all of the image is in or below that catalog. None if the path leads to
+    no directory, or to one inside a larger catalog. Raises Need, NeedRepository."""
     root = entries.slots.find_live(repository, b"")
     if root is None:
         raise NeedRepository(repository)
@@ -144,8 +144,8 @@ def catalog_at_path(
 
 
 def siblings_at(entries: Entries, place: PlaceInImage, name: bytes) -> Siblings | None:
-    """Returns the directory around a file by its place, also of a file that several images share; None if
-    it is not there. Raises as `find_file`."""
+    """Returns the file `name` of the directory at `place`, among its siblings; None if the directory has no
+    such file. Works for a file that several images share, too. Raises as `find_file`."""
     found = _directory(entries, place.top, place.directory, NOTHING)
     if found is None:
         return None

@@ -71,7 +71,8 @@ def _live(catalog: Catalog, entry: Entry | None) -> bool:
 
 
 def _differences(old: Catalog, new: Catalog) -> list[tuple[bytes, Entry | None, Entry | None]]:
-    """(name, entry before, entry after) of each name whose entry differs in the two top directories."""
+    """Returns (name, entry before, entry after) of each name whose entry differs in the two top
+    directories."""
     before = {entry.name: entry for entry in old.directory(0).entries}
     found: list[tuple[bytes, Entry | None, Entry | None]] = []
     for entry in new.directory(0).entries:
@@ -83,8 +84,8 @@ def _differences(old: Catalog, new: Catalog) -> list[tuple[bytes, Entry | None, 
 
 
 def _seen(entry: Entry) -> Entry:
-    """The entry as programs see it, without its profile: an image in use does not change because it gets
-    one."""
+    """Returns the entry as programs see it, without its profile: an image in use does not change because it
+    gets a profile."""
     if not entry.nested or not entry.xattrs:
         return entry
     return msgspec.structs.replace(entry, xattrs=without_hint(entry.xattrs))

@@ -3,9 +3,9 @@
 The kernel caches pages by inode. A file of at least 64 KiB that lies at the same path inside two images, with
 one name and all attributes equal, gets one inode number in both, because no program can tell the difference:
 ten tags of an image fill memory once. Two files of one image never share, since their paths differ. Smaller
-files are left out, because each shared file takes a row of about 400 bytes while the kernel knows it. Of the
-rows that the kernel has forgotten, `IDLE` are kept until the next revision in case it asks again, as with
-slots.
+files are left out, because each shared file takes a row of about 400 bytes while the kernel knows it. When
+the kernel has forgotten a file it may ask for it again, so `IDLE` such rows are kept until the next revision,
+as with slots.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ PATH = b"\0copies"
 """The path of the slot that a repository has for shared files. No real path equals it: no name holds a zero
 byte."""
 MOST = 40_000
-"""Rows, of 1 KB each with their place in the journal, unless the mount's memory is another."""
+"""Most rows, of 1 KB each with their place in the journal; a mount with other memory has another bound."""
 _NO_CATALOG = ObjectRef(Digest(bytes(32)), 0)
 
 
@@ -35,14 +35,15 @@ class SharedFile(msgspec.Struct, array_like=True, frozen=True):
     path: bytes
     """Inside the image."""
     entry: Entry
-    """The entry. A packed file's has the number 0 for its pack, whatever the number in its catalog."""
+    """The file's entry. If the file lies in a pack, its pack number here is 0, whatever it is in the
+    catalog."""
     packs: bytes = b""
     """The table of the file's pack alone."""
 
     @property
     def identity(self) -> tuple[int, bytes, Entry]:
-        """Slot, path and entry. No program can tell files apart in which these are equal, in whichever packs
-        the files lie."""
+        """Slot, path and entry. If these are equal, no program can tell two files apart, even if they lie in
+        different packs."""
         return unpack(self.number)[0], self.path, _without_place(self.entry)
 
 
@@ -63,7 +64,7 @@ class SharedFiles:
         last lookup."""
         self._next = 0
         self.most = MOST
-        """Rows at most: a file that is met when there are so many has a number of its own in its image."""
+        """Most rows. When there are so many, each further file gets a number of its own in its image."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -74,7 +75,7 @@ class SharedFiles:
         return found.entry if found else None
 
     def packs(self, number: int) -> PackTable:
-        """Returns the table that `get(number)` refers to."""
+        """Returns the pack table to which the entry from `get(number)` refers."""
         return PackTable(self._entries[number].packs)
 
     def path(self, number: int) -> bytes:
@@ -97,9 +98,9 @@ class SharedFiles:
     def number(
         self, slots: SlotTable, repository: str, path: bytes, entry: Entry, packs: PackTable
     ) -> int | None:
-        """Returns the number of a file at `path` inside an image: equal files at equal paths share one.
-        Returns None if the file has none and there are `most` rows. `packs`: the table of the entry's
-        catalog."""
+        """Returns the number of a file at `path` inside an image: equal files at equal paths share a number.
+        Returns None if there is no such number yet, and there are `most` rows already. `packs`: the table of
+        the entry's catalog."""
         slot = slots.snapshot(slots.root, repository, PATH, _NO_CATALOG, 0)
         found = self._numbers.get((slot.number, path, _without_place(entry)))
         if found is None:

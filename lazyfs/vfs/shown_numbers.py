@@ -1,10 +1,10 @@
 """Inode numbers below 2**32 for programs to see, as XFS has `inode32`.
 
 A 32-bit program without large file support gets EOVERFLOW from stat and readdir for a larger number. The
-kernel goes on asking by the 64-bit numbers, which stay as they are; stat and readdir show others. A block
-of 256 is allotted to each run of 256 indices of a slot when the first of them is shown, and goes with the
-slot. So two files never share a number, and a file keeps its own for as long as the kernel knows it. Blocks
-come in rising order, and are used again after 2**24 of them.
+kernel goes on asking by the 64-bit numbers, which stay as they are; stat and readdir show others. A block of
+256 shown numbers is allotted to each run of 256 indices of a slot when the first index of the run is shown,
+and freed with the slot. So two files never share a number, and a file keeps its number for as long as the
+kernel knows the file. Blocks are allotted in rising order; after 2**24 of them, freed ones are used again.
 """
 
 from collections.abc import Callable, Iterable
@@ -28,12 +28,12 @@ class ShownBlock(NamedTuple):
     """A block as the journal persists it."""
 
     run: int
-    """A slot's number and the upper bits of an index: 256 inode numbers."""
+    """A slot's number and the upper bits of an index: names a run of 256 inode numbers."""
     block: int
 
     @property
     def slot(self) -> int:
-        """The slot that the block goes with."""
+        """The slot that the block belongs to, and is freed with."""
         return self.run >> 32 - _BITS
 
 

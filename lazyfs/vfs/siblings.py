@@ -16,11 +16,12 @@ class Siblings(NamedTuple):
     """A file's place among the entries of its directory."""
 
     directory: tuple[int, int]
-    """Slot of the catalog, and number of the directory in it: names the directory on this mount."""
+    """Slot of the catalog, and number of the directory in the catalog: together they name the directory on
+    this mount."""
     entries: list[Entry]
     """The entries of the whole directory, sorted by name."""
     position: int
-    """The file's place among them."""
+    """The file's place among the entries."""
     packs: PackTable = NO_PACKS
     """The packs that the entries may lie in."""
     parent: tuple[int, int] | None = None
@@ -46,8 +47,8 @@ def siblings(entries: Entries, number: int, fetched: Fetched = NOTHING) -> Sibli
 
 
 def later_namesakes(file: Siblings, directories: int, packs: int) -> list[ObjectRef]:
-    """Returns the packs, so many at most, in which files of the same name lie in the directories after this
-    one, of the same directory above. Looks into so many of them."""
+    """Returns at most `packs` packs, in which files of the same name lie. Looks into the next `directories`
+    directories after the file's own, under the same parent."""
     catalog = file.catalog
     if catalog is None or file.parent is None:
         return []

@@ -20,8 +20,8 @@ from lazyfs.vfs.inode_numbers import ROOT, pack, unpack
 
 _LIMIT = 1 << 32
 IDLE = 4096
-"""Slots of each repository kept although the kernel has forgotten them, 0.6 KB each; the one forgotten first
-goes first. One repository of a site does not push out those of another."""
+"""For each repository, so many slots are kept although the kernel has forgotten their numbers, 0.6 KB each;
+the slot forgotten first goes first. One repository of a site does not push out the slots of another."""
 
 
 class SlotRecord(msgspec.Struct, array_like=True, frozen=True):
@@ -75,11 +75,11 @@ class Slot:
         self.count = 0
         """Lookups of its numbers that the kernel has not given back."""
         self.below = 0
-        """Slots whose parent this is."""
+        """Number of slots whose parent is this slot."""
         self.era = 0
         """The number of revisions so far when it was allotted."""
         self.own: int = parent.own if record.leaves and parent is not None else pack(record.slot, 0)
-        """The inode number of the directory the catalog hangs at."""
+        """The inode number of the directory at which the catalog hangs."""
         starts_here = record.live or record.leaves or parent is None or parent.live
         self.top: Slot = self if starts_here else parent.top  # type: ignore[union-attr]
         """The slot of the snapshot's top catalog."""
@@ -230,7 +230,7 @@ class SlotTable:
 
     def record_moves(self) -> None:
         """Records the catalogs that live folders show now. Call it once the kernel has dropped the old names:
-        a successor that comes before makes the kernel drop them again."""
+        if a successor takes over earlier, it makes the kernel drop them again."""
         moved, self._moved = self._moved, {}
         for folder in moved.values():
             if folder.number in self._slots:

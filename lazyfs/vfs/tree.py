@@ -101,7 +101,7 @@ class Tree(Entries):
         return pack(slot.number, index)
 
     def _hang(self, slot: Slot, directory: Directory, index: int, entry: Entry) -> Slot:
-        """The slot of a catalog nested in this directory."""
+        """Returns the slot of a catalog nested in this directory."""
         ref = entry.nested
         assert ref is not None
         path = self.path(slot, directory, entry.name)
@@ -115,8 +115,8 @@ class Tree(Entries):
         return self.slots.snapshot(slot, slot.repository, path, ref, index)
 
     def lookup(self, parent: int, name: bytes, fetched: Fetched = NOTHING) -> Attributes | None:
-        """Returns the attributes of a name in a directory; None if there is none. Raises ENAMETOOLONG,
-        ENOTDIR; NeedRepository for a name that a newer revision may have."""
+        """Returns the attributes of a name in a directory; None if the name does not exist. Raises
+        ENAMETOOLONG, ENOTDIR; NeedRepository for a name that a newer revision may have."""
         if len(name) > NAME_MAX:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         if self.site is not None and parent == ROOT:

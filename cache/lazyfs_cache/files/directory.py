@@ -54,12 +54,13 @@ def prepare(root: str, *, new: bool) -> None:
 
 
 def index_path(root: str, generation: int) -> str:
-    """The directory of one generation of the index."""
+    """Returns the directory of one generation of the index."""
     return os.path.join(root, f"{layout.INDEX}{generation}")
 
 
 def set_index_aside(root: str, generation: int, *, keep: bool) -> None:
-    """Move an index to index-aside, replacing the one moved there before; without `keep`, delete both."""
+    """Move an index to index-aside, in place of the index moved there before. Without `keep`, delete both
+    indexes."""
     import shutil  # imported only here: it takes 3 ms, and only a damaged index needs it
 
     aside = os.path.join(root, layout.ASIDE)

@@ -29,7 +29,7 @@ machines, or are not known to. FUSE is among them because sshfs, GlusterFS and l
 
 
 def network_type(path: str) -> str | None:
-    """The name of the network filesystem that `path` is on, None if it is local."""
+    """Returns the name of the network filesystem that `path` is on, None if it is local."""
     buffer = ctypes.create_string_buffer(256)  # struct statfs is 120 bytes; its first word is f_type
     if _libc.statfs(os.fsencode(path), buffer) != 0:
         error = ctypes.get_errno()
@@ -38,13 +38,14 @@ def network_type(path: str) -> str | None:
 
 
 def boot_id() -> str:
-    """The kernel's random id of this boot."""
+    """Returns the kernel's random id of this boot."""
     with open("/proc/sys/kernel/random/boot_id") as file:
         return file.read().strip()
 
 
 def used(path: str, dir_fd: int | None = None) -> int:
-    """Bytes of disk that a file or directory itself occupies, as `du` counts; 0 if it does not exist."""
+    """Returns the number of bytes of disk that a file or directory itself occupies, as `du` counts; 0 if it
+    does not exist."""
     try:
         return os.lstat(path, dir_fd=dir_fd).st_blocks * 512
     except FileNotFoundError:

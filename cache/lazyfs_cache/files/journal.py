@@ -3,7 +3,7 @@ it.
 
 The journal is a file in tmp/, named by its process's owner number. A key is in the journal from before its
 file is added or removed until the index agrees. So after a process's death, the journal has every key whose
-file and entry may disagree. It need not reach the disk: it matters only while the machine runs.
+file and entry may disagree. Journals need not reach the disk: they matter only while the machine runs.
 
     arrivals   SLOTS slots of 128 bytes: length of the key (1), key; empty ones have length 0
     removals   of the transaction under way: length (1), key, one after the other; length 0 ends them
@@ -16,10 +16,10 @@ from collections.abc import Iterable, Sequence
 from lazyfs_cache.files import layout
 
 SLOTS = 32
-"""Number of values that one process may be storing at one time."""
+"""Most values that one process may be storing at one time."""
 
 SPARES = range(SLOTS, SLOTS + 64)
-"""Slots of spare files: those of evicted values, kept to be written over. They are in no journal."""
+"""Slots of spare files: those of evicted values, kept to be written over. No journal lists these slots."""
 
 _SLOT = 128
 _REMOVALS = SLOTS * _SLOT
@@ -29,17 +29,18 @@ SIZE = 3 << 12
 
 
 def name(owner: int) -> str:
-    """The name of a process's journal in tmp/."""
+    """Returns the name of a process's journal in tmp/."""
     return str(owner)
 
 
 def tmp_name(owner: int, slot: int) -> str:
-    """The name of the temporary file of a slot, in tmp/."""
+    """Returns the name of the temporary file of a slot, in tmp/."""
     return f"{owner}-{slot}"
 
 
 def owner_of(tmp: str) -> int | None:
-    """The process whose journal or temporary file has this name in tmp/; None for any other name."""
+    """Returns the owner number of the process whose journal or temporary file has this name in tmp/; None for
+    any other name."""
     owner = tmp.partition("-")[0]
     return int(owner) if owner.isdecimal() else None
 
@@ -76,8 +77,8 @@ class Journal:
         self._end = _REMOVALS
 
     def removing(self, keys: Iterable[bytes]) -> int:
-        """Note that the first of `keys`, as many as fit, are about to lose their files; returns how many fit.
-        Called within a transaction."""
+        """Note that `keys` are about to lose their files: the first of them, as many as fit. Returns how many
+        fit. Called within a transaction."""
         room = SIZE - self._end - 1
         rows = bytearray()
         count = 0
@@ -101,7 +102,7 @@ class Journal:
 
 
 def read(root: str, owner: int) -> list[bytes]:
-    """The keys in a process's journal; empty if it has none."""
+    """Returns the keys in a process's journal; empty if it has none."""
     try:
         with open(os.path.join(root, layout.TMP, name(owner)), "rb") as file:
             data = file.read(SIZE)

@@ -32,23 +32,24 @@ MAX_TENANT = 32
 """Bytes of the longest name of a tenant."""
 
 FAN_OUT = tuple(f"{number:02x}" for number in range(256))
-"""Directories under data/: 3,900 names each at a million entries, about 300 KiB of directory."""
+"""Names of the directories under data/: each has 3,900 names at a million entries, about 300 KiB."""
 
 _PREFIX = tuple(f"{name}/" for name in FAN_OUT)
 
 
 def directory_of(key: bytes) -> int:
-    """The number of a key's fan-out directory: a checksum, so that keys need not be evenly distributed."""
+    """Returns the number of a key's fan-out directory: a checksum, so that keys need not be evenly
+    distributed."""
     return isal_zlib.crc32(key) & 0xFF
 
 
 def name_of(key: bytes) -> str:
-    """The path of a key's value, relative to data/."""
+    """Returns the path of a key's value, relative to data/."""
     return _PREFIX[isal_zlib.crc32(key) & 0xFF] + key.hex()
 
 
 def key_of(directory: str, name: str) -> bytes | None:
-    """The key whose value lies at `data/directory/name`; None if no value can have that place."""
+    """Returns the key whose value lies at `data/directory/name`; None if no value can have that place."""
     try:
         key = bytes.fromhex(name)
     except ValueError:

@@ -88,7 +88,8 @@ def _own_group(user: int) -> int:
 
 
 def _trusted() -> tuple[int, ...]:
-    """The ids of root and this user; in a user namespace also the id that stands for all users outside it."""
+    """Returns the ids of root and this user; in a user namespace also the id that stands for all users
+    outside it."""
     with open("/proc/self/uid_map", "rb") as file:
         everybody = file.read().split() == [b"0", b"0", b"4294967295"]
     if everybody:

@@ -35,7 +35,7 @@ def remove(root: str, label: bytes) -> None:
 
 
 def labels(root: str) -> list[bytes]:
-    """Labels of all sets, in the order of their names."""
+    """Returns the labels of all sets, in the order of their names."""
     return [
         bytes.fromhex(name) for name in sorted(os.listdir(os.path.join(root, layout.PINS))) if _is_label(name)
     ]
@@ -49,7 +49,7 @@ def _is_label(name: str) -> bool:
 
 
 def load(root: str, label: bytes) -> list[bytes]:
-    """The keys of one set; empty if it is missing or cannot be read."""
+    """Returns the keys of one set; empty if it is missing or cannot be read."""
     try:
         with open(os.path.join(root, layout.PINS, label.hex()), "rb", opener=state_file.no_link) as file:
             return _decode(file.read())
@@ -58,6 +58,6 @@ def load(root: str, label: bytes) -> list[bytes]:
 
 
 def load_all(root: str) -> Iterator[tuple[bytes, list[bytes]]]:
-    """Label and keys of every set."""
+    """Yields label and keys of every set."""
     for label in labels(root):
         yield label, load(root, label)

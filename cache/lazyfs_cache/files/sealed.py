@@ -8,7 +8,7 @@ The trailer describes the file completely, so the index can be thrown away; seed
 block's number makes a block that belongs to another key or another place fail too. CRC-32 finds every burst
 of up to 32 bits and misses a random change with probability 2^-32; isal computes it at 39 GB/s here (zlib:
 4.3 GB/s), so checking a 64 KiB block costs 2 us. A checksum is enough because the SHA-256 was checked when
-the value was admitted: it guards against the disk, not against an adversary who can write as this user.
+the value was admitted: checksums guard against the disk, not against those who can write as this user.
 """
 
 import struct
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from isal import isal_zlib
 
 BLOCK = 1 << 16
-"""Bytes a checksum covers."""
+"""Bytes that one checksum covers."""
 
 _MAGIC = b"lzcache1"
 _FOOTER = struct.Struct("<8sQI")
@@ -29,17 +29,17 @@ class Damaged(Exception):
 
 
 def blocks(size: int) -> int:
-    """Number of blocks, and so of checksums, of a value of `size` bytes."""
+    """Returns the number of blocks, and so of checksums, of a value of `size` bytes."""
     return -(-size // BLOCK)
 
 
 def trailer_size(size: int) -> int:
-    """Bytes of the trailer of a value of `size` bytes."""
+    """Returns the number of bytes of the trailer of a value of `size` bytes."""
     return 4 * -(-size // BLOCK) + _FOOTER.size
 
 
 def value_size(length: int) -> int | None:
-    """The size of the value in a file of `length` bytes; None if no value makes a file that long."""
+    """Returns the size of the value in a file of `length` bytes; None if no value makes a file that long."""
     rest = length - _FOOTER.size
     if rest < 0:
         return None
@@ -48,7 +48,7 @@ def value_size(length: int) -> int | None:
 
 
 def seal(key: bytes, value: bytes | memoryview) -> bytes:
-    """The trailer of `value`, in one pass over it."""
+    """Returns the trailer of `value`, made in one pass over it."""
     seed = isal_zlib.crc32(key)
     size = len(value)
     if size <= BLOCK:
@@ -67,8 +67,8 @@ def seal(key: bytes, value: bytes | memoryview) -> bytes:
 
 
 def sums_of(key: bytes, size: int, trailer: bytes | memoryview) -> Sequence[int]:
-    """The checksums in the trailer of a value of `size` bytes. Raises Damaged if it is not the trailer of
-    `key` and that size."""
+    """Returns the checksums in the trailer of a value of `size` bytes. Raises Damaged if it is not the
+    trailer of `key` and that size."""
     count = blocks(size)
     if len(trailer) != 4 * count + _FOOTER.size:
         raise Damaged("short trailer")

@@ -28,14 +28,15 @@ class CacheState(msgspec.Struct, kw_only=True):
 
 
 class _Format(msgspec.Struct):
-    """The format field, which the states of all formats have; other fields may be missing."""
+    """Only the format field, which the states of all formats have; a state of another format may lack the
+    others."""
 
     format: int
 
 
 def load(root: str) -> CacheState | None:
-    """The state; None if there is none or it cannot be read. Raises UnusableDirectory for a format other than
-    this one and those of `layout.OTHER_INDEX`."""
+    """Returns the state; None if there is none or it cannot be read. Raises UnusableDirectory for a format
+    other than this one and those of `layout.OTHER_INDEX`."""
     try:
         with open(os.path.join(root, layout.STATE), "rb", opener=no_link) as file:
             found = file.read()
@@ -65,7 +66,8 @@ def save(root: str, state: CacheState) -> None:
 
 
 def no_link(path: str, flags: int) -> int:
-    """Opens a file, for `open`, but refuses a link: a user who could once write here may have left one."""
+    """Opens a file without following a link, as an opener for `open`: a user who could once write here may
+    have left a link."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 

@@ -6,7 +6,8 @@ from lazyfs_cache.files import layout
 
 
 def fixed_bytes(root: str, block: int, index_file: str) -> int:
-    """Bytes of everything in the cache directory but data/, tmp/, pins/ and the file of the index in use."""
+    """Returns the number of bytes of everything in the cache directory but data/, tmp/, pins/ and the file of
+    the index in use."""
     total = _most(root, block)
     for entry in os.scandir(root):
         if entry.name in (layout.DATA, layout.TMP, layout.PINS):
@@ -18,14 +19,14 @@ def fixed_bytes(root: str, block: int, index_file: str) -> int:
 
 
 def pin_set_bytes(root: str, block: int) -> int:
-    """Bytes of pins/ and the files in it."""
+    """Returns the number of bytes of pins/ and the files in it."""
     pins = os.path.join(root, layout.PINS)
     return _most(pins, block) + sum(_most(entry.path, block) for entry in os.scandir(pins))
 
 
 def _most(path: str, block: int) -> int:
-    """Most bytes that a file may come to occupy while its length stays: some filesystems allocate the blocks
-    some time after the write. 0 if it does not exist."""
+    """Returns the largest number of bytes that a file may come to occupy while its length stays the same:
+    some filesystems allocate the blocks some time after the write. Returns 0 if the file does not exist."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:

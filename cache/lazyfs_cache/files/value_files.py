@@ -45,7 +45,7 @@ class ValueFiles:
     # -- reading -------------------------------------------------------------------------------------
 
     def whole(self, key: bytes) -> bytes | None:
-        """The value, every block checked; None if it is not here. Raises Damaged."""
+        """Returns the value, every block checked; None if it is not here. Raises Damaged."""
         try:
             return self._whole(key)
         except sealed.Damaged:
@@ -77,8 +77,8 @@ class ValueFiles:
         return value
 
     def part(self, key: bytes, offset: int, length: int, wanted: int | None = None) -> bytes | None:
-        """Bytes [offset, offset + length) of the value, cut at its end; only the blocks touched are read and
-        checked. Returns None if it is not here, or is not `wanted` bytes long. Raises Damaged."""
+        """Returns bytes [offset, offset + length) of the value, cut at its end; only the blocks touched are
+        read and checked. Returns None if it is not here, or is not `wanted` bytes long. Raises Damaged."""
         try:
             return self._part(key, offset, length, wanted)
         except sealed.Damaged:
@@ -108,7 +108,7 @@ class ValueFiles:
         return data if offset == start and end == stop else data[offset - start : end - start]
 
     def size(self, key: bytes) -> int | None:
-        """The value's size, computed from the length of its file; None if it is not here."""
+        """Returns the value's size, computed from the length of its file; None if it is not here."""
         try:
             length = os.stat(layout.name_of(key), dir_fd=self._data).st_size
         except FileNotFoundError:
@@ -118,17 +118,19 @@ class ValueFiles:
     # -- writing -------------------------------------------------------------------------------------
 
     def most_for_value(self, size: int) -> int:
-        """Most bytes of disk that a value of `size` bytes takes, its trailer included."""
+        """Returns the largest number of bytes of disk that a value of `size` bytes takes, its trailer
+        included."""
         return self.most_for_file(size + sealed.trailer_size(size))
 
     def most_for_file(self, length: int) -> int:
-        """Most bytes of disk that a file of `length` bytes takes: whole blocks of the filesystem, and one
-        more block if there may be many extents."""
+        """Returns the largest number of bytes of disk that a file of `length` bytes takes: whole blocks of
+        the filesystem, and one more block if there may be many extents."""
         rounded = -(-length // self.block) * self.block
         return rounded + (self.block if rounded > _EXTENTS * self.block else 0)
 
     def rounded(self, size: int) -> int:
-        """Bytes of a sealed value of `size` bytes, in whole blocks of the filesystem."""
+        """Returns the number of bytes of a sealed value of `size` bytes, in whole blocks of the
+        filesystem."""
         return -(-(size + sealed.trailer_size(size)) // self.block) * self.block
 
     def write(self, name: str, key: bytes, value: bytes | memoryview) -> int:
@@ -151,7 +153,7 @@ class ValueFiles:
         self, fd: int, name: str, length: int, parts: Iterable[bytes | memoryview], *, cut: bool = False
     ) -> int:
         """Write `parts`, `length` bytes in all, to tmp/`name` and close `fd`; returns the bytes of disk the
-        file occupies. `cut`: the file has another length before."""
+        file occupies. `cut`: the file may be longer or shorter before, and is first set to `length`."""
         try:
             try:
                 if cut:
@@ -209,7 +211,7 @@ class ValueFiles:
     # -- looking -------------------------------------------------------------------------------------
 
     def status(self, key: bytes) -> os.stat_result | None:
-        """The status of the value's file; None if it is not here."""
+        """Returns the status of the value's file; None if it is not here."""
         try:
             return os.stat(layout.name_of(key), dir_fd=self._data, follow_symlinks=False)
         except FileNotFoundError:
@@ -220,7 +222,8 @@ class ValueFiles:
         return self.status(key) is not None
 
     def tops_used(self) -> int:
-        """Bytes of disk that data/ and tmp/ themselves occupy, which grow with their numbers of names."""
+        """Returns the number of bytes of disk that data/ and tmp/ themselves occupy, which grow with their
+        numbers of names."""
         return (os.fstat(self._data).st_blocks + os.fstat(self._tmp).st_blocks) * 512
 
     def any_data(self) -> bool:
@@ -228,18 +231,18 @@ class ValueFiles:
         return _any(os.path.join(self.root, layout.DATA))
 
     def directory_used(self, number: int) -> int:
-        """Bytes of disk that fan-out directory `number` itself occupies."""
+        """Returns the number of bytes of disk that fan-out directory `number` itself occupies."""
         return used(layout.FAN_OUT[number], self._data)
 
     def names(self, number: int) -> list[str]:
-        """The names in fan-out directory `number`."""
+        """Returns the names in fan-out directory `number`."""
         try:
             return os.listdir(os.path.join(self.root, layout.DATA, layout.FAN_OUT[number]))
         except FileNotFoundError:
             return []
 
     def remove_name(self, number: int, name: str) -> None:
-        """Unlink a file in a fan-out directory whose name stands for no key."""
+        """Unlink a file whose name stands for no key, in fan-out directory `number`."""
         try:
             os.unlink(f"{layout.FAN_OUT[number]}/{name}", dir_fd=self._data)
         except FileNotFoundError:

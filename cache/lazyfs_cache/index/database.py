@@ -23,7 +23,8 @@ from lazyfs_cache.policy import sizes
 
 
 def map_size(limit: int) -> int:
-    """Address space for the index of a cache with this limit, within RLIMIT_AS, which batch systems set."""
+    """Returns the address space for the index of a cache with this limit. It stays within RLIMIT_AS, which
+    batch systems set."""
     allowed = resource.getrlimit(resource.RLIMIT_AS)[0]
     return sizes.map_size(limit, None if allowed == resource.RLIM_INFINITY else allowed)
 
@@ -82,12 +83,13 @@ class Index:
             return self._env.begin(write=write)
 
     def sums(self) -> Sums:
-        """The sums as last committed."""
+        """Returns the totals as last committed."""
         with self._begin(write=False) as txn, self._naming_damage():
             return self._sums(txn)
 
     def processes(self) -> int:
-        """Number of processes that have the cache open; dead ones count until recovery removes them."""
+        """Returns the number of processes that have the cache open; dead ones count until recovery removes
+        them."""
         with self._begin(write=False) as txn:
             return int(txn.stat(self.tables.owners)["entries"])
 
@@ -95,7 +97,7 @@ class Index:
         return read_sums(txn.get(SUMS, db=self.tables.main))
 
     def page(self, after: bytes, count: int) -> list[tuple[bytes, Entry]]:
-        """Up to `count` entries in the order of keys, after key `after` (b"" for the first)."""
+        """Returns up to `count` entries in the order of keys, after key `after` (b"" for the first)."""
         found: list[tuple[bytes, Entry]] = []
         with (
             self._begin(write=False) as txn,
@@ -123,11 +125,11 @@ class Index:
         self._env.set_mapsize(map_size)
 
     def used(self) -> int:
-        """Bytes of disk the index's data file occupies."""
+        """Returns the number of bytes of disk the index's data file occupies."""
         return os.stat(self.file).st_blocks * 512
 
     def length(self) -> int:
-        """Length in bytes of the index's data file: an index never shrinks."""
+        """Returns the length in bytes of the index's data file: an index never shrinks."""
         return os.stat(self.file).st_size
 
     def sync(self) -> None:

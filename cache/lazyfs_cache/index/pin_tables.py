@@ -10,7 +10,7 @@ from lazyfs_cache.index.tables import Tables
 
 
 class PinTables:
-    """The rows of pins. `Transaction` counts them in the entries of their keys."""
+    """The rows of pins. `Transaction` keeps the number of a key's pins in its entry."""
 
     def __init__(self, tables: Tables, txn: "lmdb.Transaction[bytes]") -> None:
         self._pins = tables.pins
@@ -40,7 +40,7 @@ class PinTables:
                 self._txn.delete(pin_row(holder, label, key), db=self._pins)
 
     def sets_of(self, key: bytes) -> int:
-        """Number of pin sets that name the key; its value may or may not be here."""
+        """Returns the number of pin sets that name the key; its value may or may not be here."""
         row = self._txn.get(key, db=self._kept)
         count: int = U32.unpack(row)[0] if row else 0
         return count
@@ -53,7 +53,7 @@ class PinTables:
             self._txn.delete(key, db=self._kept)
 
     def of(self, holder: int, label: bytes | None = None) -> list[tuple[bytes, bytes]]:
-        """(label, key) of every pin of a holder, or of those with one label."""
+        """Returns (label, key) of every pin of a holder; with `label`, only of the pins with this label."""
         prefix = U64.pack(holder) if label is None else pin_row(holder, label, b"")
         return [(found, key) for _, found, key in self._rows(prefix)]
 

@@ -18,14 +18,15 @@ class Queue:
         self._txn = txn
         self._sums = sums
         self._free_after: dict[tuple[int, int], int] = {}
-        """(tenant, tick) -> the tick from which to look for a free one. Kept where many values ask for the
-        same tick: files of one age are not rare."""
+        """(tenant, tick) -> the tick at which to begin the search for a free one. Saves time if many values
+        ask for the same tick: files of one age are not rare."""
         self._last_tenant: int | None = None
-        """The tenant of the table's last row, or a later one; None while it has not been looked for."""
+        """The tenant of the table's last row, or a later tenant; None if it was not looked up yet."""
 
     def add(self, tenant: int, tick: int, charge: int, key: bytes, *, newest: bool = False) -> int:
-        """Put a value into the queue. Returns its tick: `tick`, or a later one if another value of the tenant
-        has it. `newest`: no value in the queue has a later tick."""
+        """Put a value into the queue. Returns the tick it got: `tick`, or the next free one if another value
+        of the tenant has that tick. `newest`: the caller expects no later tick of the tenant in the queue, so
+        the row is appended where possible; if the tick is taken, the value goes behind the tenant's last."""
         row = U64.pack(charge) + key
         wanted, tick = tick, self._free_after.get((tenant, tick), tick)
         append = newest and tenant >= self._tenant_at_end()
@@ -73,8 +74,8 @@ class Queue:
         self._txn.delete(PLACE.pack(tenant, tick), db=self._table)
 
     def queued_from(self, tenant: int, tick: int) -> Iterator[Queued]:
-        """The tenant's values with this tick and later ones, in their order. The caller takes the wanted ones
-        before it adds or removes any."""
+        """Yields the tenant's values with this tick and later ones, in their order. The caller must have
+        taken all it wants before it adds or removes values."""
         with self._txn.cursor(db=self._table) as cursor:
             if not cursor.set_range(PLACE.pack(tenant, tick)):
                 return
@@ -85,8 +86,8 @@ class Queue:
                 yield Queued(place, int.from_bytes(row[:8], "big"), row[8:], tenant)
 
     def tick_after(self, tenant: int, tick: int) -> int:
-        """The tenant's next tick in the queue; after the newest one 0, which stands for the queue's
-        beginning."""
+        """Returns the tenant's next tick in the queue. After the newest tick returns 0, which stands for the
+        queue's beginning."""
         with self._txn.cursor(db=self._table) as cursor:
             if not cursor.set_range(PLACE.pack(tenant, tick + 1)) or cursor.key()[0] != tenant:
                 return 0

@@ -11,7 +11,7 @@
     main      one row: `Sums`
 
 Numbers are big-endian, so that LMDB sorts them by size. A tick is a time in microseconds of the wall clock,
-moved on where needed so that ticks only ever grow: it gives the order and the time of uses.
+increased where needed so that ticks only ever grow. Ticks give the order and the times of uses.
 
 **Tenants.** Values belong to the tenant that brought them first, and stay its own. Each tenant has a number,
 the place of its row in `Sums.tenants`; number 0 stands for values without a tenant.
@@ -44,13 +44,13 @@ and system calls."""
 _Number = Annotated[int, msgspec.Meta(ge=0, lt=LARGEST)]
 
 SWEPT = 8
-"""Number of rows of `entries` looked at for each value that goes, to delete the ghosts among them.
+"""For each value that goes, so many rows of `entries` are swept: the ghosts among them are deleted.
 
-While the sweep goes around once, an eighth as many values go as there are rows. So ghosts are a fifteenth of
-the rows on average and an eighth at most. If values only go and none come, there are c = 0.18 ghosts for each
-value that is here: c = (1 + c) / (8 - 1 - c). Measured for one eviction at a million entries: 4 rows take
-0.30 pages and 4.7 us, but ghosts might become as many as entries; 8 take 0.42 pages and 5.9 us, 16 take 0.68
-pages and 7.9 us.
+While the sweep goes around once, the number of values that go is an eighth of the number of rows. So ghosts
+are a fifteenth of the rows on average and an eighth at most. If values only go and none come, there are c =
+0.18 ghosts for each value that is here: c = (1 + c) / (8 - 1 - c). Measured for one eviction at a million
+entries: 4 rows take 0.30 pages and 4.7 us, but ghosts might become as many as entries; 8 take 0.42 pages and
+5.9 us, 16 take 0.68 pages and 7.9 us.
 """
 
 KEPT = 0
@@ -66,7 +66,7 @@ class Entry(NamedTuple):
     charge: int
     """Bytes of disk its file occupies."""
     pins: int
-    """Number of pins on it; with any it is not in the queue."""
+    """Number of its pins. A pinned value is not in the queue."""
     visited: bool
     """True if it was used since it came or the hand last passed it (SIEVE only)."""
     tenant: int = 0
@@ -86,25 +86,25 @@ class Tenant(msgspec.Struct, array_like=True):
     hand: _Number = 0
     """SIEVE: the tick the hand has come to."""
     floor: _Number = 0
-    """LRU: the tick of its value evicted last; never above `Sums.tick`. Kept when another tenant gets the
-    number: rows of values that are gone may still have it."""
+    """LRU: the tick of its value evicted last; never above `Sums.tick`. If another tenant gets the number,
+    the floor stays, because rows of values that are gone may still have the number."""
 
 
 def entry_row(entry: Entry, tenants: Sequence[Tenant]) -> bytes:
-    """The row of a value that is here."""
+    """Returns the row of a value that is here."""
     tick, size, charge, pins, visited, tenant = entry
     return _ENTRY.pack(tenant, pins > 0 or tick <= tenants[tenant].floor, tick, size, charge, pins, visited)
 
 
 def first_above(number: int, floor: int) -> bytes:
-    """Returns the lowest row of `entries` above this tenant's floor. The tenant's rows that compare less are
-    ghosts: neither set apart nor above the floor."""
+    """Returns the lowest row of `entries` above this tenant's floor. The tenant's lower rows are ghosts: they
+    are neither set apart nor above the floor."""
     return _FLOOR.pack(number, False, floor + 1)
 
 
 def entry_of(row: bytes | None, tenants: Sequence[Tenant]) -> Entry | None:
-    """The value that a row of `entries` stands for; None if there is no row, or if it is a ghost. Raises
-    struct.error or IndexError for an invalid row."""
+    """Returns the value that a row of `entries` stands for; None if there is no row, or if it is a ghost.
+    Raises struct.error or IndexError for an invalid row."""
     if row is None:
         return None
     tenant, apart, tick, size, charge, pins, visited = _ENTRY.unpack(row)
@@ -114,8 +114,8 @@ def entry_of(row: bytes | None, tenants: Sequence[Tenant]) -> Entry | None:
 
 
 class Sums(msgspec.Struct, array_like=True):
-    """Counts, and bytes of disk, over the whole cache. The row is an array: fields have no names on the disk,
-    and keep their order."""
+    """Totals over the whole cache: counts, and bytes of disk. The row is an array: fields have no names on
+    the disk, and keep their order."""
 
     limit: _Number = 0
     entries: _Number = 0
@@ -161,11 +161,11 @@ _decode_sums = msgspec.msgpack.Decoder(Sums).decode
 
 
 def read_sums(row: bytes | None) -> Sums:
-    """Returns the sums; those of an empty index if there is no row. Raises msgspec.MsgspecError for an
+    """Returns the totals; those of an empty index if there is no row. Raises msgspec.MsgspecError for an
     invalid row."""
     return _decode_sums(row) if row else Sums()
 
 
 def pin_row(holder: int, label: bytes, key: bytes) -> bytes:
-    """The row of a pin, or, with an empty key, the start of all rows of a holder and label."""
+    """Returns the row of a pin, or, with an empty key, the start of all rows of a holder and label."""
     return b"".join((U64.pack(holder), len(label).to_bytes(2, "big"), label, key))

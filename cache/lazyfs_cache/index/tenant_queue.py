@@ -35,11 +35,12 @@ class TenantQueue:
         self._tenant.hand = tick
 
     def queued_from(self, tick: int) -> Iterator[Queued]:
-        """The values that may be evicted with this tick and later ones, in their order."""
+        """Yields the values that may be evicted with this tick and later ones, in their order."""
         return self._queue.queued_from(self._number, tick)
 
     def tick_after(self, tick: int) -> int:
-        """The next tick in the queue; if there is none 0, which stands for the queue's beginning."""
+        """Returns the next tick in the queue. After the last tick returns 0, which stands for the queue's
+        beginning."""
         return self._queue.tick_after(self._number, tick)
 
     def marked(self, value: Queued) -> bool:

@@ -5,8 +5,8 @@ from lazyfs_cache.policy.shares import MOST
 
 
 def number_of(tenants: list[Tenant], name: bytes) -> int:
-    """Returns the number of the tenant of that name. A new tenant gets the number of one without values, or
-    the next new number; 0 if MOST tenants have one already."""
+    """Returns the number of the tenant of that name. A new tenant gets the number of a tenant without values,
+    or the next new number; or 0 if there are MOST tenants already."""
     if not name:
         return 0
     unused = 0
@@ -25,7 +25,7 @@ def number_of(tenants: list[Tenant], name: bytes) -> int:
 
 
 def enter(tenants: list[Tenant], entry: Entry, tick: int) -> None:
-    """Count an entry in, used at `tick`."""
+    """Add an entry, used at `tick`, to its tenant's totals."""
     tenant = tenants[entry.tenant]
     tenant.entries += 1
     tenant.stored += entry.charge
@@ -33,6 +33,6 @@ def enter(tenants: list[Tenant], entry: Entry, tick: int) -> None:
 
 
 def leave(tenants: list[Tenant], number: int, charge: int) -> None:
-    """Count an entry out."""
+    """Take an entry out of its tenant's totals."""
     tenants[number].entries -= 1
     tenants[number].stored -= charge

@@ -1,6 +1,6 @@
 """One transaction of the index: entries, their place in the queue, pins, and space held by processes.
 
-The tables and the sums are kept in step. Its callers handle the files.
+A transaction keeps the tables and the totals in step. Its caller handles the files.
 """
 
 import time
@@ -45,7 +45,7 @@ class Transaction:
         self._pins = PinTables(tables, txn)
 
     def write_sums(self) -> None:
-        """Write the sums, as the last step of a transaction."""
+        """Write the totals, as the last step of a transaction."""
         self._txn.put(SUMS, encode_sums(self.sums), db=self._tables.main)
 
     def _next_tick(self) -> int:
@@ -55,7 +55,7 @@ class Transaction:
     # -- entries -------------------------------------------------------------------------------------
 
     def entry(self, key: bytes) -> Entry | None:
-        """The entry of a value; None if it is not here."""
+        """Returns the entry of a value; None if it is not here."""
         return entry_of(self._txn.get(key, db=self._tables.entries), self.sums.tenants)
 
     def _write(self, key: bytes, entry: Entry) -> None:
@@ -85,7 +85,7 @@ class Transaction:
         tenants.enter(sums.tenants, entry, tick)
 
     def charge_at_least(self, key: bytes, charge: int) -> None:
-        """Raise the charge of a value to so many bytes, unless it is charged with more."""
+        """Raise the charge of a value to `charge` bytes, unless it is higher already."""
         entry = self.entry(key)
         more = 0 if entry is None else charge - entry.charge
         if entry is None or more <= 0:
@@ -117,8 +117,8 @@ class Transaction:
         self._write(key, Entry(tick, size, charge, pins, visited, tenant))
 
     def forget(self, key: bytes, entry: Entry) -> None:
-        """Remove a value that was found missing or damaged, with the pins of processes on it; those of pin
-        sets stay for its return."""
+        """Remove a value that was found missing or damaged, and the pins of processes on it. The pins of pin
+        sets stay, in case the value returns."""
         if entry.pins:
             self._pins.remove_processes(key)
             self.sums.pinned -= entry.charge
@@ -133,8 +133,9 @@ class Transaction:
     # -- eviction ------------------------------------------------------------------------------------
 
     def next_out(self, passes: int = PASSES) -> Iterator[Queued]:
-        """The values that may be evicted, in the order in which they should go. The caller takes the wanted
-        ones before any other change. `passes`: see `eviction.sieve`; it counts for all tenants together."""
+        """Yields the values that may be evicted, in the order in which they should go. The caller must have
+        taken all it wants before any other change. `passes`: as for `eviction.sieve`, for all tenants
+        together."""
         sums = self.sums
         holding = [(number, tenant) for number, tenant in enumerate(sums.tenants) if tenant.entries]
         stakes = []
@@ -145,15 +146,15 @@ class Transaction:
         return by_share(stakes, sums.tick)
 
     def queued(self, tenant: int = 0) -> Iterator[Queued]:
-        """All values of a tenant that may be evicted, in the order of their ticks."""
+        """Yields all values of a tenant that may be evicted, in the order of their ticks."""
         return self._queue.queued_from(tenant, 0)
 
     def evict(self, values: Sequence[Queued]) -> None:
-        """Remove the first values of `next_out` and free their charges, after their files were unlinked.
+        """Remove the first values of `next_out` and free their charges. The caller has unlinked their files.
 
-        LRU leaves their rows in `entries` as ghosts. Keys are spread over the whole table, so deleting these
-        rows at once copies a leaf for each, and its branch where the table is large: for each of 64 values,
-        2.3 pages at a million entries, 1.2 at 10,000. The sweep deletes those that lie side by side: 0.4
+        LRU leaves their rows in `entries` as ghosts. Keys are spread over the whole table, so to delete these
+        rows at once would copy one leaf for each, and its branch too in a large table: for each of 64 values,
+        2.3 pages at a million entries, 1.2 at 10,000. The sweep deletes ghosts that lie side by side: 0.4
         pages.
         """
         txn, table, sums = self._txn, self._tables.entries, self.sums
@@ -170,8 +171,8 @@ class Transaction:
         self._sweep(len(values))
 
     def _sweep(self, gone: int) -> None:
-        """Delete the ghosts among the next rows of `entries`, SWEPT for each value that went. The sweep
-        begins anew at the end of the table."""
+        """Delete the ghosts among the next rows of `entries`: SWEPT rows for each of the `gone` values. The
+        sweep begins anew at the end of the table."""
         sums, table = self.sums, self._tables.entries
         left = min(gone * SWEPT, sums.entries + sums.ghosts) if sums.ghosts else 0
         first = [first_above(number, tenant.floor) for number, tenant in enumerate(sums.tenants)]
@@ -205,7 +206,7 @@ class Transaction:
         return removed
 
     def pins_of(self, holder: int, label: bytes | None = None) -> list[tuple[bytes, bytes]]:
-        """(label, key) of every pin of a holder, or of those with one label."""
+        """Returns (label, key) of every pin of a holder; with `label`, only of the pins with this label."""
         return self._pins.of(holder, label)
 
     def _count_pins(self, key: bytes, more: int) -> None:
@@ -224,7 +225,8 @@ class Transaction:
     # -- processes and directories -------------------------------------------------------------------
 
     def add_owner(self, above: int) -> int:
-        """Give a process its owner number: larger than every earlier one, and than `above`."""
+        """Give a process an owner number that is larger than `above` and than every earlier number. Returns
+        it."""
         sums = self.sums
         sums.last_owner = max(sums.last_owner, above) + 1
         self._txn.put(U64.pack(sums.last_owner), U64.pack(0), db=self._tables.owners)
@@ -245,7 +247,7 @@ class Transaction:
             self.sums.reserved -= U64.unpack(row)[0]
 
     def all_owners(self) -> list[int]:
-        """The owner numbers of the processes that have the cache open, and of those that died with it
+        """Returns the owner numbers of the processes that have the cache open, and of those that died with it
         open."""
         with self._txn.cursor(db=self._tables.owners) as cursor:
             return [int.from_bytes(owner, "big") for owner in cursor.iternext(keys=True, values=False)]

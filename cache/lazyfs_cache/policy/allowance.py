@@ -1,4 +1,5 @@
-"""Space that an index holds for one process, which the process may promise to values without asking.
+"""Space that the index holds for one process, so that the process may promise it to values without a
+transaction.
 
 Asking the index for every value would cost a transaction each time; so a process holds a little more than it
 has promised. All of it is charged. Spare files may occupy a part of the free space: they are files of evicted
@@ -16,9 +17,10 @@ class Drawn(NamedTuple):
     """A promise of space, with the slots of the spare files that occupy it."""
 
     over: int | None
-    """The slot of a file to write over, which occupies no more than was promised."""
+    """The slot of the spare file to write over, which occupies no more than was promised; None for a new
+    file."""
     gone: list[int]
-    """The slots to be unlinked, then freed, before the promise is used."""
+    """The slots whose spare files must be unlinked before the promise is used; then they are freed."""
 
 
 class SpaceAllowance:
@@ -55,8 +57,8 @@ class SpaceAllowance:
     def draw(self, amount: int, *, write_over: bool = True) -> Drawn | None:
         """Promise `amount` of the free space. Returns None if there is less.
 
-        If spare files occupy the space, some of them go with the promise; with `write_over`, one of these is
-        to be written over.
+        Spare files that occupy the promised space are part of the promise, to be unlinked by the caller. With
+        `write_over`, one of them may be written over instead.
         """
         with self._guard:
             if self._ended or self._free < amount:
@@ -91,12 +93,12 @@ class SpaceAllowance:
             self._promised -= amount
 
     def missing(self, target: int) -> int:
-        """Bytes to put in to have `target` free; 0 while half of `target` is free."""
+        """Returns the number of bytes to put in to have `target` free; 0 while half of `target` is free."""
         return target - self._free if self._free < target // 2 else 0
 
     def take_idle(self) -> int:
-        """All free space, to be given back to the index; 0 while any is promised or occupied by spare
-        files."""
+        """Take all free space, to be given back to the index, and return its bytes. Takes nothing and returns
+        0 while any space is promised, or spare files occupy some."""
         with self._guard:
             if self._promised or self._spare_bytes:
                 return 0
@@ -113,8 +115,8 @@ class SpaceAllowance:
             self._free += sum(occupied for occupied, _ in spares)
 
     def take_spares(self) -> tuple[list[int], int]:
-        """The slots of all spare files, which are to be unlinked and then freed, and the bytes they occupy,
-        which stay promised until they are given back."""
+        """Take all spare files. Returns their slots, and the bytes that the files occupy. The caller unlinks
+        the files and frees the slots; the bytes stay promised until they are given back."""
         with self._guard:
             slots = [slot for _, slot in self._spares]
             self._spares.clear()

@@ -1,4 +1,4 @@
-"""The order in which a tenant's values are evicted, by LRU and SIEVE, and how many at once.
+"""The order in which a tenant's values are evicted, by LRU or SIEVE, and the number evicted at once.
 
 Both work on a queue of values in the order of their ticks. LRU moves a value to the end of the queue when it
 is used and evicts from the front. SIEVE leaves a value at its place, marks it when it is used, and moves a
@@ -36,11 +36,13 @@ class EvictionQueue(Protocol):
     def hand(self, tick: int) -> None: ...
 
     def queued_from(self, tick: int) -> Iterator[Queued]:
-        """The values with this tick and later ones, in their order. `clear_mark` may be called meanwhile."""
+        """Yields the values with this tick and later ones, in their order. `clear_mark` may be called
+        meanwhile."""
         ...
 
     def tick_after(self, tick: int) -> int:
-        """The next tick in the queue; if there is none 0, which stands for the queue's beginning."""
+        """Returns the next tick in the queue. After the last tick returns 0, which stands for the queue's
+        beginning."""
         ...
 
     def marked(self, value: Queued) -> bool:
@@ -51,7 +53,7 @@ class EvictionQueue(Protocol):
 
 
 def lru(queue: EvictionQueue) -> Iterator[Queued]:
-    """The values in the order of their last use, the least recently used first."""
+    """Yields the values in the order of their last use, the least recently used first."""
     return queue.queued_from(0)
 
 
@@ -59,9 +61,8 @@ def sieve(queue: EvictionQueue, passes: int = PASSES) -> Iterator[Queued]:
     """SIEVE (Zhang et al., NSDI 2024): from the hand towards newer values, then from the oldest again. A
     value that was used since the hand last passed it is passed over, once.
 
-    Ends after `passes` values were passed over: clearing a mark changes another leaf of the index each time,
-    and no eviction may walk over a million entries. If no value was given until then, the next one is given
-    all the same.
+    Ends after passing over `passes` values: each cleared mark changes another leaf of the index, and no
+    eviction may walk over a million entries. If the queue has any value, at least one is given.
     """
     taken: set[int] = set()
     begin, end = queue.hand, 1 << 63
@@ -87,8 +88,8 @@ def sieve(queue: EvictionQueue, passes: int = PASSES) -> Iterator[Queued]:
 def choose(
     order: Iterator[Queued], shortfall: Shortfall, most: int = EVICTED_PER_TRANSACTION
 ) -> list[Queued]:
-    """The first values in the order that together meet the shortfall, `most` at most; all values if they do
-    not meet it."""
+    """Returns the first values of `order`: as many as meet the shortfall, but `most` at most, and no more
+    than `order` has."""
     chosen: list[Queued] = []
     freed = 0
     while len(chosen) < most and (freed < shortfall.bytes or len(chosen) < shortfall.entries):

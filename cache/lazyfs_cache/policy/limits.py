@@ -29,7 +29,7 @@ class Shortfall(NamedTuple):
 
 
 class Charges(Protocol):
-    """The account of a cache: all in bytes except `entries`; `index.rows.Sums` is one."""
+    """The charges of a cache, all in bytes except `entries`. `index.rows.Sums` implements it."""
 
     @property
     def limit(self) -> int: ...
@@ -57,7 +57,8 @@ class Charges(Protocol):
 
     @property
     def charged(self) -> int:
-        """The sum of these bytes and the values', without the index's file and the fixed files."""
+        """The sum of all these bytes and of the values' bytes, without the index's file and the fixed
+        files."""
         ...
 
 
@@ -66,7 +67,7 @@ class FreeSpace(NamedTuple):
 
     bytes: int
     inodes: int
-    """All inodes of the filesystem, 0 if it does not count them."""
+    """Number of all inodes of the filesystem; 0 if the filesystem does not count them."""
     inodes_free: int
 
 
@@ -74,15 +75,15 @@ class Measures(Protocol):
     """Measurements of a cache directory and its filesystem, taken anew at each call."""
 
     def fixed(self) -> int:
-        """Bytes of the fixed files and of the directories data/ and tmp/ themselves."""
+        """Returns the number of bytes of the fixed files and of the directories data/ and tmp/ themselves."""
         ...
 
     def index_file(self) -> int:
-        """Bytes of disk the index's file occupies."""
+        """Returns the number of bytes of disk the index's file occupies."""
         ...
 
     def index_entries(self) -> int:
-        """Number of entries for which the index has room."""
+        """Returns the number of entries for which the index has room."""
         ...
 
     def free(self) -> FreeSpace: ...
@@ -101,16 +102,17 @@ class Limits:
         self._arriving = arriving
 
     def charged(self, charges: Charges) -> int:
-        """All bytes that the cache counts as occupied."""
+        """Returns the number of bytes that the cache counts as occupied."""
         return charges.charged + self._measures.fixed() + self._measures.index_file()
 
     def capacity(self, charges: Charges) -> int:
-        """Bytes that values, reservations, directories and pin sets may take together."""
+        """Returns the number of bytes that values, reservations, directories and pin sets may take
+        together."""
         limit = charges.limit
         return limit - slack(limit) - self._measures.fixed() - self._measures.index_file()
 
     def shortfall(self, charges: Charges, charge: int) -> Shortfall:
-        """The shortfall for `charge` more bytes, and for the entries of all values on their way."""
+        """Returns the shortfall for `charge` more bytes, and for the entries of all values on their way."""
         free = self._measures.free()
         over = charges.charged + charge - self.capacity(charges)
         # Reserved values are not on the disk yet, or only in part: they will use space that is free now.
@@ -125,11 +127,11 @@ class Limits:
         return charges.charged > self.capacity(charges) - charges.limit // 64
 
     def above_low(self, charges: Charges) -> Shortfall:
-        """The shortfall to the low watermark, a 32nd of the limit below the capacity."""
+        """Returns the shortfall to the low watermark, a 32nd of the limit below the capacity."""
         return Shortfall(charges.charged - self.capacity(charges) + charges.limit // 32, 0)
 
     def over_capacity(self, charges: Charges) -> Shortfall:
-        """The shortfall when the limit has been lowered."""
+        """Returns the shortfall to the capacity, after the limit has been lowered."""
         return Shortfall(charges.charged - self.capacity(charges), 0)
 
     def possible(self, charges: Charges, charge: int) -> bool:
@@ -141,9 +143,9 @@ class Limits:
         return self._unevictable(charges) + more <= self.capacity(charges) - charges.limit // 8
 
     def growth_of_pins(self, count: int) -> int:
-        """Bytes by which the index and the file of a pin set may grow when `count` keys are pinned or
-        unpinned in one transaction: LMDB may copy every page of the index, and there are new rows. Measured:
-        300 bytes a key."""
+        """Returns the number of bytes by which the index and the file of a pin set may grow when `count` keys
+        are pinned or unpinned in one transaction: LMDB may copy every page of the index, and there are new
+        rows. Measured: 300 bytes a key."""
         return self._measures.index_file() + 512 * count
 
     def _unevictable(self, charges: Charges) -> int:

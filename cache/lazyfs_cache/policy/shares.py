@@ -28,10 +28,10 @@ class Stake:
     """One tenant's part of the cache while values are being chosen."""
 
     def __init__(self, held: int, order: Iterator[Queued], last_use: int | None = None) -> None:
-        """`held`: bytes of its values. `order`: its values in the order in which they should go. `last_use`:
-        the tick of its last use, for an order that does not go by uses; None for an order by uses, in which
-        the tick of the next value says it. An order that does not go by uses (SIEVE) may end before it has
-        given all values, but not before it has given one."""
+        """`held`: bytes of the tenant's values. `order`: the values in the order in which they should go.
+        `last_use`: None if `order` is by last use (LRU), where the next value's tick tells its last use;
+        otherwise (SIEVE) the tick of the tenant's last use. SIEVE's order may end before it has given all
+        values, but not before it has given one."""
         self.held = held
         self._order = order
         self._last_use = last_use
@@ -45,7 +45,7 @@ class Stake:
 
     @property
     def idle_since(self) -> int:
-        """The last tick at which the value that would go next can have been used."""
+        """The latest tick at which the next value to go can have been used."""
         if self._last_use is not None:
             return self._last_use
         if self._next is None:
@@ -62,8 +62,8 @@ class Stake:
 
 
 def by_share(stakes: Sequence[Stake], now: int) -> Iterator[Queued]:
-    """The values of all stakes in the order in which they should go. `now`: the present tick. Ends when it is
-    the turn of a stake whose order has ended early: no other stake gives in its place."""
+    """Yields the values of all stakes in the order in which they should go. `now`: the present tick. Ends
+    when it is the turn of a stake whose order has ended early: no other stake gives in its place."""
     left = list(stakes)
     chosen = None
     enough = 0
@@ -81,7 +81,8 @@ def by_share(stakes: Sequence[Stake], now: int) -> Iterator[Queued]:
 
 
 def _giver(stakes: list[Stake], now: int) -> tuple[Stake, int]:
-    """The stake that gives, and the bytes at which it stops: those that the next stake holds."""
+    """Returns the stake that gives values, and the number of bytes at which it stops: those of the next
+    stake."""
     if len(stakes) == 1:
         return stakes[0], 0
     longest = min(stakes, key=_idle_since)

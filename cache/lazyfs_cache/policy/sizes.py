@@ -23,7 +23,7 @@ leaves side by side. SIEVE evicts from leaves all over and takes 230."""
 
 
 def slack(limit: int) -> int:
-    """Bytes by which the index and a directory may grow within one transaction.
+    """Returns the number of bytes by which the index and a directory may grow within one transaction.
 
     LMDB copies pages that it changes, so its file may grow by every page a transaction touches: a small index
     by its own size (a 17th of the limit at most), a large one by `_PAGES` and two pages for each use written.
@@ -32,13 +32,13 @@ def slack(limit: int) -> int:
 
 
 def uses_per_transaction(limit: int) -> int:
-    """Number of uses that one transaction writes: `slack` must cover their pages, and they must be written in
-    10 ms (each page is in private memory until the transaction is committed)."""
+    """Returns the number of uses that one transaction writes: `slack` must cover their pages, and they must
+    be written in 10 ms (each page is in private memory until the transaction is committed)."""
     return min(max((slack(limit) - _PAGES * _PAGE) // (2 * _PAGE), 16), 1024)
 
 
 def passes_per_transaction(limit: int) -> int:
-    """Number of used values that SIEVE passes over in one transaction.
+    """Returns the number of used values that SIEVE passes over in one transaction.
 
     Changing a mark takes one page, and a use takes two with LRU, so one mark may be cleared for each use that
     may be written. A small index is covered whole.
@@ -48,7 +48,8 @@ def passes_per_transaction(limit: int) -> int:
 
 
 def allowance(limit: int) -> int:
-    """Bytes that a process holds in addition to the space promised to values, while it admits values."""
+    """Returns the number of bytes that a process holds in addition to the space promised to values, while it
+    admits values."""
     return min(max(limit // 256, 64 << 10), 4 << 20)
 
 
@@ -63,11 +64,11 @@ def map_size(limit: int, address_space: int | None) -> int:
 
 
 def entries_in_map(map_size: int) -> int:
-    """Number of entries for which an index of `map_size` bytes has room."""
+    """Returns the number of entries for which an index of `map_size` bytes has room."""
     return map_size // _INDEX_BYTES_PER_ENTRY
 
 
 def largest_index(limit: int) -> int:
-    """Bytes beyond which an index is too large for the limit: a quarter of it. An index never shrinks; one
-    made from the files takes a twelfth at most."""
+    """Returns the bytes above which an index is too large: a quarter of the limit. An index never shrinks;
+    one made from the files takes a twelfth of the limit at most."""
     return max(limit // 4, MIN_LIMIT)

@@ -11,14 +11,14 @@ class Slots:
         self._free = deque(numbers)
 
     def take(self) -> int | None:
-        """A number that nobody has, the one that was freed first; None if all are taken."""
+        """Take a number that nobody has, the one that was freed first. Returns None if all are taken."""
         try:
             return self._free.popleft()
         except IndexError:
             return None
 
     def take_many(self, count: int) -> list[int]:
-        """Up to `count` numbers, as `take` gives them."""
+        """Take up to `count` numbers, as `take` does."""
         found: list[int] = []
         while len(found) < count and (number := self.take()) is not None:
             found.append(number)

@@ -1,10 +1,10 @@
 """Waiting for other processes: how long, and how often to look. Times are in seconds on any clock that only
 goes forward.
 
-The holder of a download lock may be stopped, slow, or on a bad line. So a key has LANES, each of which one
-process holds: a waiter asks for the first, after LANE_PATIENCE for the second, and after as long again
-downloads without any. Of many waiters, one downloads beside a slow holder after a second, and the others find
-its value; if both are slow, all the others download after two seconds.
+The holder of a download lock may be stopped, slow, or on a bad line. So a key has LANES, and each lane has
+one holder at a time. A waiter asks for the first lane at once and for the second after LANE_PATIENCE; after
+the same time again, it downloads without a lane. Of many waiters, one downloads beside a slow holder after a
+second, and the others find its value; if both are slow, all the others download after two seconds.
 """
 
 LANES = 2
@@ -13,7 +13,7 @@ LANE_PATIENCE = 1.0
 """Seconds to wait for one lane."""
 
 BRIEFLY = 0.1
-"""Seconds: as long as ten of the longest transactions."""
+"""Seconds of a brief wait: as long as ten of the longest transactions."""
 
 _IN_VAIN = 2
 _FIRST_PAUSE = 0.001
@@ -22,13 +22,13 @@ _GROWTH = 1.5
 
 
 def lane(waited: float) -> int | None:
-    """The lane to ask for after `waited` seconds; None when it is time to download without one."""
+    """Returns the lane to ask for after `waited` seconds; None when it is time to download without one."""
     number = int(waited / LANE_PATIENCE)
     return number if number < LANES else None
 
 
 def lane_left(waited: float) -> float:
-    """Seconds until it is time to ask for the next lane; 0 after the last one."""
+    """Returns the seconds until it is time to ask for the next lane; 0 after the last one."""
     number = lane(waited)
     return 0.0 if number is None else max((number + 1) * LANE_PATIENCE - waited, 0.0)
 
@@ -42,7 +42,7 @@ class Patience:
         self._in_vain = 0
 
     def allowed(self, timeout: float) -> float:
-        """Seconds to wait for the lock if the caller would wait `timeout`."""
+        """Returns the seconds to wait for the lock if the caller would wait `timeout`."""
         return timeout if self._in_vain < _IN_VAIN else min(timeout, BRIEFLY)
 
     def got(self) -> None:
@@ -63,11 +63,11 @@ class Polling:
         self._pause = _FIRST_PAUSE
 
     def left(self, now: float) -> float:
-        """Seconds until the deadline; 0 or less when it is over."""
+        """Returns the seconds until the deadline; 0 or less when it is over."""
         return self._deadline - now
 
     def pause(self, now: float) -> float:
-        """Seconds to sleep before the next look; never beyond the deadline."""
+        """Returns the seconds to sleep before the next look; never beyond the deadline."""
         pause = min(self._pause, max(self.left(now), 0))
         self._pause = min(self._pause * _GROWTH, _LONGEST_PAUSE)
         return pause

@@ -5,8 +5,8 @@
     3. with the next transaction (16 values, or two seconds), enter it into the index, charged with the bytes
        that it occupies
 
-Until step 3 the value is charged as a part of the allowance. A process killed before it leaves a journal that
-names the key, and that charge stays until the next process has cleaned up.
+Until step 3 the value is charged as a part of the allowance. A process killed before step 3 leaves a
+journal that names the key, and the charge stays until another process has cleaned up.
 """
 
 import time
@@ -53,8 +53,8 @@ class Admission:
         return Reservation(key, size, charge, drawn, generation, self._wake)
 
     def _reserve_many(self, sizes: dict[bytes, int]) -> list[Reservation]:
-        """Hold space for several values, by one transaction at most unless they do not fit together. Values
-        that get no space are left out."""
+        """Hold space for several values, in one transaction at most. If they do not fit together, the rest
+        are tried one by one. Values that get no space are left out."""
         charges = {key: self._files.most_for_value(size) for key, size in sizes.items()}
         generation = self._shared.generation
         held: list[Reservation] = []
@@ -91,8 +91,8 @@ class Admission:
         return progress and transaction is not None and transaction.committed
 
     def _draw(self, charge: int, *, write_over: bool) -> tuple[Drawn, IndexGeneration] | None:
-        """A promise of `charge` bytes, and the generation of the index that holds them; None if they cannot
-        be freed in time."""
+        """Draw a promise of `charge` bytes from the allowance, which is filled as needed. Returns the promise
+        and the generation of the index that holds its bytes; None if they cannot be freed in time."""
         shared = self._shared
         deadline = time.monotonic() + shared.timeout
         while True:
@@ -234,7 +234,7 @@ class Admission:
         return True
 
     def _slots(self, generation: IndexGeneration, count: int) -> list[int]:
-        """Up to `count` slots of the journal; at least one if any can be freed."""
+        """Take up to `count` slots of the journal; at least one if any can be freed."""
         free = generation.arrivals.slots
         slots = free.take_many(count)
         if not slots and count:
@@ -263,7 +263,8 @@ class Admission:
         return occupied
 
     def _write(self, tmp: str, held: Reservation, value: bytes | memoryview) -> int | None:
-        """The bytes of disk that the value occupies; None if they are more than were reserved."""
+        """Write the value to tmp/`tmp`. Returns the bytes of disk that it occupies; None if they are more
+        than were reserved."""
         try:
             if held.recycled is not None:
                 occupied = self._write_over(tmp, held, held.recycled, value)

@@ -10,11 +10,11 @@ SCANNED = 256
 """The value of `Sums.scan` when a rebuild has no fan-out directory left to look at."""
 
 FILES_PER_TRANSACTION = 256
-"""Number of files that a rebuild adopts in one transaction: about 3 ms."""
+"""Most files that a rebuild adopts in one transaction: about 3 ms."""
 
 
 def orphaned(name: str, owners: ByteLocks, me: int) -> bool:
-    """Returns True if a name in tmp/ is a dead process's, or not one that a cache makes."""
+    """Returns True if a file in tmp/ with this name is a dead process's, or if no cache makes such a name."""
     owner = journal.owner_of(name)
     return owner is None or (owner != me and not owners.taken(owner))
 
@@ -23,8 +23,9 @@ def adopt(transaction: Transaction, files: ValueFiles, directory: int, names: li
     """Enter files found in a fan-out directory, as last used when they were written; delete files that are
     not values.
 
-    Their charge moves from `unscanned`, so that the total never seems smaller than it is; one byte of that
-    stays, as the sign of a rebuild under way. Their bytes are checked when they are read.
+    Their charge moves from `unscanned` to the entries, so that the total never seems smaller than it is. One
+    byte of `unscanned` always stays, as the sign that a rebuild is under way. The files' bytes are checked
+    when they are read.
     """
     sums = transaction.sums
     for name in names:

@@ -52,7 +52,7 @@ class Arrivals:
         return len(self._waiting) >= SLOTS // 2
 
     def take(self) -> list[Arrived]:
-        """All waiting values, earliest first."""
+        """Take all waiting values, and return them, the earliest first."""
         return [self._waiting.popleft() for _ in range(len(self._waiting))]
 
     def put_back(self, values: list[Arrived]) -> None:

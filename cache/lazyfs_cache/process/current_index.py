@@ -143,7 +143,7 @@ class CurrentIndex:
     # -- another generation ----------------------------------------------------------------------------
 
     def follow(self) -> IndexGeneration:
-        """The generation in use, which is a new one if another process has begun it."""
+        """Returns the generation in use. If another process has begun a new one, joins that first."""
         if self._membership.stale():
             self.generation.index.close()
             self._membership.follow()
@@ -176,7 +176,8 @@ class CurrentIndex:
             self.replace("the limit was lowered", keep=False)
 
     def enlarge(self) -> None:
-        """Enlarge the full map, whose size computed from the limit (see `policy.sizes`) was too small."""
+        """Enlarge the map, which is full: its size, computed from the limit (see `policy.sizes`), was too
+        small."""
         self._enlarge(self.generation.index)
 
     def _enlarge(self, index: Index) -> None:

@@ -16,7 +16,8 @@ from lazyfs_cache.process.locks import ByteLocks
 
 
 class DownloadLock:
-    """The right to bring one value here. Its holder looks for the value again, and then downloads it."""
+    """The right to bring one value here. Its holder looks for the value again, and downloads it if it is
+    missing."""
 
     def __init__(self, locks: "DownloadLocks | None" = None, number: int = 0) -> None:
         """Without `locks` it locks nothing: there is no cache, or the caller has waited long enough."""
@@ -39,8 +40,8 @@ class DownloadLock:
 
 
 def _number(key: bytes, lane: int) -> int:
-    """The byte that stands for a lane of a key. Two keys may have the same byte (probability 2^-62): then
-    they only wait for each other needlessly."""
+    """Returns the byte that stands for a lane of a key. Two keys may have the same byte (probability 2^-62):
+    then they only wait for each other needlessly."""
     return (int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 2) + (lane << 62)
 
 
@@ -54,8 +55,8 @@ class DownloadLocks:
         self._guard = threading.Lock()
 
     def take(self, key: bytes, waited: float) -> DownloadLock | None:
-        """The lock for a caller that has waited `waited` seconds for it; None if another thread or process
-        has it. Never waits."""
+        """Take the lock for a caller that has waited `waited` seconds for it. Returns None if another thread
+        or process has it. Never waits."""
         lane = waiting.lane(waited)
         if lane is None:
             return DownloadLock()
@@ -118,7 +119,8 @@ class DownloadLocks:
                 time.sleep(polling.pause(now))
 
     def _ended(self, number: int) -> threading.Event | None:
-        """The event of the end of this process's lock; None if it has none."""
+        """Returns the event that is set at the end of this process's lock; None if this process does not hold
+        it."""
         if number not in self._mine:
             return None
         event = self._mine[number]
@@ -127,7 +129,7 @@ class DownloadLocks:
         return event
 
     def abandon(self) -> None:
-        """Leave the locks to the parent process, which keeps them until its end: this is a forked child."""
+        """Leave the locks to the parent process, which keeps them until its end. Called in a forked child."""
         self._guard = threading.Lock()
         self._mine = {}
         self._locks.close()

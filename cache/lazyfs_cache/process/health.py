@@ -1,4 +1,4 @@
-"""The switch of a cache: an error that means a broken disk turns it off until it is opened again."""
+"""The switch of a cache: an error that means a broken disk turns the cache off until it is opened again."""
 
 import errno
 import logging

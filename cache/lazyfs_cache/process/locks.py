@@ -62,7 +62,7 @@ class IndexLock:
             pause = min(pause * 1.5, 0.005)
 
     def generation(self) -> int:
-        """The number of the index in use, as last set by any process; 0 at first."""
+        """Returns the number of the index in use, as last set by any process; 0 at first."""
         return int.from_bytes(os.pread(self._fd, 8, 0), "big")
 
     def set_generation(self, number: int) -> None:

@@ -42,7 +42,7 @@ class Membership:
         self._presence = presence
 
     def open_index(self) -> Index:
-        """The index in use. Raises lmdb.Error, IndexDamaged."""
+        """Open the index in use, and return it. Raises lmdb.Error, IndexDamaged."""
         return Index(directory.index_path(self.root, self.state.generation), self.state.map_size)
 
     def begin_generation(self, why: object, *, keep: bool = True) -> None:

@@ -12,7 +12,7 @@ from lazyfs_cache.process.shared_index import SharedIndex
 
 
 class Pinning:
-    """Pins of processes (`pin`), which end with them, and pin sets (`keep`), which do not."""
+    """Pins of processes (`pin`), which end with the process, and pin sets (`keep`), which outlive it."""
 
     def __init__(self, shared: SharedIndex, room: Room) -> None:
         self._shared = shared
@@ -92,12 +92,12 @@ class Pinning:
         return count
 
     def kept(self) -> dict[bytes, list[bytes]]:
-        """The pin sets: label -> keys."""
+        """Returns the pin sets: label -> keys."""
         return dict(pin_sets.load_all(self._files.root))
 
     def _replace_set(self, count: int, act: Callable[[Transaction], None], otherwise: str) -> None:
-        """Call `act` in a transaction that writes `count` pins. The slack does not cover so many, so room for
-        them is made first, as far as possible: a set must be droppable even if everything is pinned.
+        """Call `act` in a transaction that writes `count` pins. The slack does not cover so many, so space
+        for the pins is freed first, as far as possible: a set must be droppable even if everything is pinned.
         `otherwise`: the end of the error's text if the transaction fails."""
         self._room.shrink(lambda limits, sums: limits.shortfall(sums, limits.growth_of_pins(count)))
         if not self._shared.carry_out(act):

@@ -7,15 +7,15 @@ from collections import deque
 from threading import Event
 
 MOST = 1 << 16
-"""Number of values whose uses are remembered until they are written; beyond that a use is forgotten."""
+"""Most values whose uses are remembered until they are written; beyond that a use is forgotten."""
 
 BATCH = 1 << 14
-"""Number of used values that wakes the upkeep thread at once; fewer wait for more, so that a value read over
-and over is written once."""
+"""So many used values wake the upkeep thread at once. Fewer wait for more, so that a value read over and over
+is written once."""
 
 
 class RecentUses:
-    """The values used last, added by any thread, and taken by the one that holds the index lock."""
+    """The values used last. Any thread adds them; the thread that holds the index lock takes them."""
 
     def __init__(self, wake: Event) -> None:
         self._wake = wake
@@ -46,7 +46,8 @@ class RecentUses:
         return bool(self._taken)
 
     def take(self, most: int) -> list[bytes]:
-        """The earliest `most` used values, in the order of last use. The caller holds the index lock."""
+        """Take the earliest `most` used values, and return them in the order of last use. The caller holds
+        the index lock."""
         self.last = b""
         used, self._used = self._used, {}
         # A reader that still has the old dict may add to it: list() is one step for the interpreter.

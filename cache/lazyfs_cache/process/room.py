@@ -17,7 +17,8 @@ class Room:
         self._shared = shared
 
     def evict(self, shortfall: Shortfall) -> int:
-        """Evict as many values as one transaction may, towards the shortfall; returns how many went."""
+        """Evict values towards the shortfall, as many as one transaction may. Returns the number of evicted
+        values."""
         with self._shared.transaction() as transaction:
             if transaction is None:
                 return 0
@@ -40,11 +41,11 @@ class Room:
                 return False
 
     def make(self, amount: int) -> bool:
-        """Evict until `amount` more bytes may come; returns False as for `shrink`."""
+        """Evict until `amount` more bytes may come. Returns False as `shrink` does."""
         return self.shrink(lambda limits, sums: limits.shortfall(sums, amount))
 
     def fit(self) -> None:
-        """Evict down to a lowered limit, and make the index anew if it is too large for it."""
+        """Evict down to a lowered limit, and make the index anew if the index is too large for that limit."""
         self.shrink(Limits.over_capacity)
         self._shared.fit_index()
 

@@ -18,7 +18,7 @@ from lazyfs_cache.process.recovery import measure_directory, reconcile
 from lazyfs_cache.process.suspects import Suspects
 
 SUSPECTS_PER_TRANSACTION = 16
-"""Number of suspects that one transaction removes: the journal and the slack need room for other removals."""
+"""Most suspects that one transaction removes: the journal and the slack need room for other removals."""
 
 
 class Settling:
@@ -31,9 +31,9 @@ class Settling:
 
     @contextmanager
     def transaction(self, generation: IndexGeneration) -> Iterator[Transaction]:
-        """A transaction in which everything is settled. If the block raises, the transaction is dropped, and
-        the next one settles everything again except the uses, which are lost. Raises OSError, lmdb.Error,
-        IndexDamaged."""
+        """Opens a transaction in which everything is settled. If the block raises, the transaction is
+        dropped, and the next one settles everything again except the uses, which are lost. Raises OSError,
+        lmdb.Error, IndexDamaged."""
         generation.journal.begin()
         suspects, arrived = self._suspects.take(), generation.arrivals.take()
         try:

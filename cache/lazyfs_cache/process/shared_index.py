@@ -30,11 +30,11 @@ PATIENCE = 10.0
 """Seconds to wait for the index lock if the caller depends on it: opening, setting the limit."""
 
 _GLANCE = 0.1
-"""Seconds a look at the account waits for the index lock: a transaction takes 10 ms at most."""
+"""Seconds for which a look at the account waits for the index lock: a transaction takes 10 ms at most."""
 
 
 class Account(NamedTuple):
-    """The sums of the index, and the bytes that the sums leave out."""
+    """The totals of the index, and the bytes that the totals leave out."""
 
     sums: Sums
     index_file: int
@@ -90,8 +90,8 @@ class SharedIndex:
 
     @contextmanager
     def transaction(self, timeout: float | None = None) -> Iterator[Transaction | None]:
-        """One transaction, made whole or not at all (`Transaction.committed` tells which). Yields None if the
-        index lock was not got within `timeout` seconds or the cache is off."""
+        """Opens a transaction, which is made whole or not at all (`Transaction.committed` tells which).
+        Yields None if the index lock was not got within `timeout` seconds, or if the cache is off."""
         if self.health.off is not None:
             yield None
             return
@@ -123,8 +123,8 @@ class SharedIndex:
         return transaction is not None and transaction.committed
 
     def carry_out(self, act: Callable[[Transaction], None]) -> bool:
-        """Call `act` in a transaction of its own, and again if the map had to grow for it. Returns True if it
-        is committed."""
+        """Call `act` in a transaction of its own, and again if the map had to grow for it. Returns True if
+        the transaction was committed."""
         grown = True
         while grown and self.health.off is None:
             before = self.generation.index.map_size
@@ -142,7 +142,7 @@ class SharedIndex:
 
     def set_limit(self, limit: int, check: Callable[[Sums], None]) -> bool:
         """Set another limit for every process that has the cache open. Returns False if it was not set.
-        `check` raises if the charges do not fit it."""
+        `check` raises if the charges do not fit the limit."""
         with self.transaction(PATIENCE) as transaction:
             if transaction is not None:
                 transaction.sums.limit = limit
@@ -159,7 +159,8 @@ class SharedIndex:
     # -- looking -----------------------------------------------------------------------------------------
 
     def account(self) -> Account:
-        """The present account, or the one this process saw last if the index lock is not got at once."""
+        """Returns the present account; if the index lock is not got at once, the account that this process
+        saw last."""
         if self.generation.arrivals.waiting:
             with self.transaction(_GLANCE):  # enters the arrivals
                 pass
@@ -169,15 +170,16 @@ class SharedIndex:
         return self._known
 
     def processes(self) -> int:
-        """Number of processes that have the cache open, with this one; 1 if the index lock is not got."""
+        """Returns the number of processes that have the cache open, with this one; 1 if the index lock is not
+        got."""
         return self._look(lambda generation: generation.index.processes(), _GLANCE) or 1
 
     def _account(self, generation: IndexGeneration, sums: Sums) -> Account:
         return Account(sums, generation.index.used(), generation.limits.charged(sums))
 
     def _look(self, ask: Callable[[IndexGeneration], T], timeout: float) -> T | None:
-        """The answer of a reading method of the index; None if the index lock is not got, or the index
-        fails."""
+        """Calls a reading method of the index, and returns its answer; None if the index lock is not got, or
+        the index fails."""
         if self.health.off is not None:
             return None
         with self._lock.held(timeout) as held:
@@ -192,7 +194,8 @@ class SharedIndex:
         return None
 
     def pages(self, count: int) -> Iterator[list[tuple[bytes, Entry]]]:
-        """Every entry, `count` at a time, in the order of keys."""
+        """Yields every entry in the order of keys, in lists of at most `count`. Ends early if the index lock
+        is not got, or the index fails."""
         after = b""
         while page := self._look(functools.partial(_page, after=after, count=count), self.timeout):
             yield page

@@ -13,7 +13,7 @@ from lazyfs_cache.policy.eviction import Queued
 from lazyfs_cache.process.health import Health
 
 LARGEST = 64 << 10
-"""Bytes of the largest file that is kept; larger ones cost more to write than to make."""
+"""Bytes of the largest file that is kept. A larger file costs more to write over than a new one."""
 
 
 class SpareFiles:
@@ -26,7 +26,7 @@ class SpareFiles:
         self._health = health
 
     def name(self, slot: int) -> str:
-        """The name in tmp/ of the spare file in a slot."""
+        """Returns the name in tmp/ of the spare file in a slot."""
         return journal.tmp_name(self._owner, slot)
 
     def take(self, value: Queued) -> int | None:

@@ -24,7 +24,7 @@ class Suspects:
         return bool(self._keys)
 
     def take(self) -> list[bytes]:
-        """All suspects, earliest first."""
+        """Take all suspects, and return them, the earliest first."""
         return [self._keys.popleft() for _ in range(len(self._keys))]
 
     def put_back(self, keys: Iterable[bytes]) -> None:

@@ -12,7 +12,8 @@ Anchor = TrustState | Digest
 
 
 def read_anchor(text: str) -> Anchor:
-    """A fingerprint (64 hex digits, with or without `sha256:`), or the path of a root.json of any version.
+    """Returns the anchor for a text: a fingerprint (64 hex digits, with or without `sha256:`), or the path of
+    a root.json of any version.
 
     Raises UsageError for any other text.
     """
@@ -35,7 +36,7 @@ def read_anchor(text: str) -> Anchor:
 
 
 def anchor_of_directory(store: str) -> Anchor:
-    """The first root of a store directory of this machine: its writers are trusted already.
+    """Returns the first root of a store directory on this machine, whose writers are trusted already.
 
     Raises UsageError if there is none.
     """

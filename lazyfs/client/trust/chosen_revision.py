@@ -1,4 +1,4 @@
-"""A revision that the operator has chosen: proven by the newest trusted one, and shown for good."""
+"""A revision chosen by the operator: the newest trusted revision proves it, and the mount never leaves it."""
 
 import threading
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from lazyfs.transport.fetcher import never_cancelled
 
 
 class ChosenRevision:
-    """Answers like Revisions, but always with the chosen revision. The newest revision is refreshed as ever,
-    because the chosen one is trusted by its keys and until its expiry. Blocking; thread-safe."""
+    """Answers like Revisions, but always with the chosen revision. The newest revision is refreshed all the
+    same, because its keys and its expiry decide whether the chosen one is trusted. Blocking; thread-safe."""
 
     def __init__(self, revisions: Revisions, choice: RevisionChoice, read: Read) -> None:
         """`read` returns the verified plaintext of an object of the repository."""
@@ -28,8 +28,9 @@ class ChosenRevision:
         self._offline: Revision | None = None
 
     def offline(self, now: datetime) -> Revision | None:
-        """As Revisions.offline, by the persisted revision's history, which is read from the cache or over the
-        network. Raises as `refresh`."""
+        """Returns the chosen revision, found in the history of the persisted one; None if no revision is
+        persisted. Reads the history from the cache or over the network. Raises as `refresh`, and as
+        Revisions.offline."""
         newest = self._revisions.offline(now)
         with self._mutex:
             self._offline = newest and self._find(newest)
@@ -42,9 +43,9 @@ class ChosenRevision:
     def refresh(
         self, now: datetime, deadline: float, check_cancelled: Callable[[], None] = never_cancelled
     ) -> Revision:
-        """As Revisions.refresh. The first call decides for good: by the newest history, or, if none can be
-        had, by the persisted one. Raises UsageError if there is no such revision, TransportError if its
-        history cannot be read."""
+        """As Revisions.refresh. The first call looks the chosen revision up in the newest history, or in the
+        persisted revision's if that cannot be had; later calls return the same revision. Raises UsageError if
+        there is no such revision, TransportError if its history cannot be read."""
         try:
             newest = self._revisions.refresh(now, deadline, check_cancelled)
         except LazyfsError:
@@ -55,7 +56,7 @@ class ChosenRevision:
             return self._chosen
 
     def report(self, now: datetime) -> TrustReport:
-        """As Revisions.report: of the newest revision."""
+        """As Revisions.report, about the newest revision."""
         return self._revisions.report(now)
 
     def _find(self, newest: Revision) -> Revision:

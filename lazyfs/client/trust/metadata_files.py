@@ -1,7 +1,7 @@
 """Fetches the files of metadata/, several at once: a first mount waits for round trips, not for bytes.
 
 The first failure ends the other fetches, except in an outage: then only one request looks for a path, and all
-others fail at once. When that one has found a path, the others are made again.
+others fail at once. When that request has found a path, the failed ones are retried.
 """
 
 import threading
@@ -25,9 +25,9 @@ class Ask(NamedTuple):
     optional: bool = False
     """True if a missing file is a valid answer."""
     accept: Callable[[bytes], bytes] = as_stored
-    """Raises BadData for bytes that cannot be the file under any signature; then the fetcher tries another
-    path. Never raises for a reason that every proxy would share, such as a new key, because the proxies would
-    count as liars."""
+    """Raises BadData for bytes that cannot be the file under any signature; the fetcher then tries another
+    path. Must not raise for a reason that every proxy would share, such as a new key: all proxies would count
+    as liars."""
 
 
 class _GivenUp(LazyfsError):
@@ -48,7 +48,7 @@ class MetadataFiles:
         *,
         no_cache: bool = False,
     ) -> dict[str, bytes]:
-        """The files by name, without the optional ones that do not exist. Raises as Fetcher.fetch."""
+        """Returns the files by name, without the optional ones that do not exist. Raises as Fetcher.fetch."""
         found: dict[str, bytes] = {}
         while len(asks) > 1:
             answers = self._together(asks, deadline, check_cancelled, no_cache)
@@ -65,7 +65,7 @@ class MetadataFiles:
     def _together(
         self, asks: Sequence[Ask], deadline: float, check_cancelled: Callable[[], None], no_cache: bool
     ) -> dict[str, bytes | Outage | None]:
-        """The result of each file's fetch. Raises any failure but Outage."""
+        """Returns the result of each fetch, by file name. Raises any failure but Outage."""
         stop = threading.Event()
 
         def check() -> None:
@@ -95,7 +95,7 @@ class MetadataFiles:
 
 
 def _wait(futures: list[Future[bytes | None]], check_cancelled: Callable[[], None]) -> None:
-    """Returns when all are done; raises the first failure but Outages, or the exceptions of
+    """Waits until all fetches are done. Raises the first failure that is not an Outage, or the exceptions of
     `check_cancelled`."""
     pending = set(futures)
     while pending:

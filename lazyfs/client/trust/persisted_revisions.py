@@ -1,4 +1,4 @@
-"""The revisions that a cache directory's persisted trust names."""
+"""The repositories whose trusted state is persisted in the directory of a cache."""
 
 import os
 from collections.abc import Iterator

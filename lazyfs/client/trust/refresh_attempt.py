@@ -37,7 +37,7 @@ class RefreshAttempt:
         self._root_bytes = 0
 
     def count_root(self, data: bytes) -> None:
-        """Counts one more new root. Raises WrongRoot when there are more than one refresh follows."""
+        """Counts one more new root. Raises WrongRoot if one refresh has met too many of them."""
         self._roots += 1
         self._root_bytes += len(data)
         if self._roots > MAX_ROOTS or self._root_bytes > MAX_NEW_ROOTS:
@@ -57,17 +57,17 @@ class RefreshAttempt:
 
 
 def ask_timestamp() -> Ask:
-    """The question for the timestamp."""
+    """Returns the question for the timestamp."""
     return ask_file(Timestamp, WantedFile(file_name(TIMESTAMP, 0), MAX_TIMESTAMP))
 
 
 def ask_root(version: int) -> Ask:
-    """The question for a root that may not exist."""
+    """Returns the question for a root that may not exist."""
     return ask_file(Root, WantedFile(file_name(ROOT, version), MAX_ROOT), optional=True)
 
 
 def ask_file(kind: type[T], wanted: WantedFile, *, optional: bool = False) -> Ask:
-    """The question for a signed file; an answer that cannot be such a file counts as a bad copy."""
+    """Returns the question for a signed file; an answer that cannot be such a file counts as a bad copy."""
 
     def accept(data: bytes) -> bytes:
         check_shape(kind, data, wanted.max_bytes)

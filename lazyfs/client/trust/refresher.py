@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RETRY = 15.0
-"""Seconds until the first attempt after a failed one; doubles with each failure up to the interval."""
+"""Seconds before the retry of a failed refresh. The time doubles with each further failure, up to the
+interval."""
 
 JITTER = 0.2
-"""Part of the interval by which a refresh comes sooner or later, so that the workers of a site do not refresh
-at the same moment. At 240 s, a thousand workers make four small requests a second, which the site's proxy
-answers."""
+"""Share of the interval by which a refresh comes sooner or later at random, so that the workers of a site do
+not refresh at the same moment. At 240 s, a thousand workers make four small requests a second, which the
+site's proxy answers."""
 
 
 class Refresher:
@@ -46,8 +47,8 @@ class Refresher:
         """`shown`: the revision that the mount shows. `interval`: seconds between refreshes, give or take
         JITTER. `patience`: seconds that a refresh may take. `on_advance` is awaited with each revision that
         differs from `shown`; if it raises LazyfsError or OSError, it is called again at the next refresh.
-        `error`: the reason why a refresh before the first one failed. `is_newest`: False if none was tried
-        yet: then the first one comes at once."""
+        `error`: the reason why an earlier refresh, made before `run`, failed. `is_newest`: False if no such
+        refresh was tried: `run` then refreshes at once."""
         self._revisions = revisions
         self.shown = shown
         """The revision that the mount shows: the last one that `on_advance` has taken."""

@@ -39,14 +39,14 @@ from lazyfs.core.trust.update import Update, WantedFile
 from lazyfs.transport.fetcher import Fetcher, never_cancelled
 
 ROOT_PROBE = 86_400.0
-"""Seconds without a look for a newer root after which a refresh looks for one even without need."""
+"""If the last look for a newer root is so many seconds ago, a refresh looks for one even without need."""
 
 _FIRST_ROOT = file_name(ROOT, 1)
 _STAMP = file_name(TIMESTAMP, 0)
 
 
 class Revisions:
-    """Trust in one repository. Blocking; thread-safe, one refresh at a time."""
+    """The trusted revisions of one repository. Blocking; thread-safe, one refresh at a time."""
 
     def __init__(
         self,
@@ -74,18 +74,18 @@ class Revisions:
         self._error = ""
 
     def offline(self, now: datetime) -> Revision | None:
-        """The persisted revision, after its signatures, versions and hashes were checked again. Uses no
-        network, and ignores its expiry.
+        """Returns the persisted revision, after its signatures, versions and hashes were checked again. Uses
+        no network, and ignores the revision's expiry.
 
-        None if there is none; `report().problem` has the reason if the persisted file is unusable. Raises
-        Expired past `max_stale`.
+        Returns None if no revision is persisted; `report().problem` has the reason if the persisted file is
+        unusable. Raises Expired past `max_stale`.
         """
         with self._mutex:
             self._reload()
         return self.serving(now)
 
     def serving(self, now: datetime) -> Revision | None:
-        """The last trusted revision. Raises Expired if `max_stale` has passed since it expired."""
+        """Returns the last trusted revision. Raises Expired if `max_stale` has passed since it expired."""
         state = self._state
         if state is None or state.proven is None:
             return None
@@ -100,7 +100,7 @@ class Revisions:
     def refresh(
         self, now: datetime, deadline: float, check_cancelled: Callable[[], None] = never_cancelled
     ) -> Revision:
-        """The newest revision the server proves; persisted before it is returned.
+        """Returns the newest revision that the server proves; it is persisted first.
 
         `deadline` is on time.monotonic()'s clock. Raises a TrustError subclass, TransportError, or
         UnsupportedFormat; the last trusted revision then stays trusted, and new roots are kept.
@@ -116,7 +116,7 @@ class Revisions:
             return revision
 
     def report(self, now: datetime) -> TrustReport:
-        """The state of trust for `lazyfs status`."""
+        """Returns the state of trust for `lazyfs status`."""
         state = self._state
         proven = state.proven if state else None
         return TrustReport(
@@ -243,7 +243,8 @@ class Revisions:
         return state.proven.revision
 
     def _fetch_revision(self, attempt: RefreshAttempt, wanted: WantedFile) -> dict[str, bytes]:
-        """The snapshot, the targets of the same number if they exist, and the next root if it exists."""
+        """Fetches the snapshot, the targets of the same number if they exist, and the next root if it exists.
+        Returns the files by name."""
         assert self._state is not None
         guess = WantedFile(wanted.name.replace(SNAPSHOT, TARGETS), MAX_TARGETS)
         asks = [ask_file(Snapshot, wanted), ask_file(Targets, guess, optional=True)]

@@ -26,10 +26,12 @@ def read_state(path: str) -> tuple[bytes, tuple[int, int]]:
 
 
 def trusted_revision(directory: str, url: str, trust: str | None, max_stale: float | None) -> Revision | None:
-    """Returns the last trusted revision of the repository at `url`; its signatures, versions and hashes hold.
+    """Returns the last trusted revision of the repository at `url`, after checking its signatures, versions
+    and hashes.
 
-    `directory`: of its trusted state. `trust`: the operator's root file or fingerprint. None if there is
-    none, if it expired longer than `max_stale` seconds ago, or if only `Revisions.offline` can judge it.
+    `directory`: that of the trusted state. `trust`: the operator's root file or fingerprint. Returns None if
+    no revision is saved, if it expired longer than `max_stale` seconds ago, or if only `Revisions.offline`
+    can judge it.
     """
     try:
         data, _ = read_state(state_path(directory))
@@ -44,8 +46,8 @@ def trusted_revision(directory: str, url: str, trust: str | None, max_stale: flo
 
 
 def _anchor(url: str, trust: str | None) -> bytes | None:
-    """Returns the fingerprint or the bytes of the root to begin from; None trusts the saved one. Raises
-    OSError, ValueError."""
+    """Returns the anchor: a fingerprint, or the bytes of a root; None to trust the saved state without one.
+    Raises OSError, ValueError."""
     if trust:
         try:
             return parse_hex(trust.lower())

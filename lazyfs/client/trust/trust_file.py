@@ -16,13 +16,13 @@ from lazyfs.system.file_lock import lock_within
 from lazyfs.system.trusted_files import Untrusted, make_private_directory, open_file
 
 LOCK_WAIT = 2.0
-"""Seconds to wait for another process, which holds the lock for the milliseconds of a write unless it was
-stopped meanwhile. A state that could not be saved is saved after the next look for a revision."""
+"""Seconds to wait for the lock. Another process holds it for the milliseconds of a write, unless that process
+is stopped meanwhile. A state that could not be saved is saved after the next look for a revision."""
 
 
 class TrustFile:
-    """Loads and saves one TrustState. No method raises for a fault of the disk or the file: `problem` has its
-    text, and the mount goes on with the state in memory."""
+    """Loads and saves one TrustState. No method raises for a fault of the disk or the file: `problem`
+    describes the fault, and the mount goes on with the state in memory."""
 
     def __init__(self, directory: str, *, lock_wait: float = LOCK_WAIT) -> None:
         self._path = state_path(directory)
@@ -34,7 +34,7 @@ class TrustFile:
         """The reason why the file could not be read or written the last time; empty if it could."""
 
     def load(self, anchor: Anchor | None) -> TrustState | None:
-        """The saved state, verified; None if there is none, or it is not valid.
+        """Returns the saved state, verified; None if there is none, or it is not valid.
 
         A damaged file is set aside as trust.json.bad, so that the operator can find out what damaged it.
         """
@@ -62,7 +62,7 @@ class TrustFile:
         return state
 
     def changed(self) -> bool:
-        """Returns True if another process has saved since this one last loaded or saved."""
+        """Returns True if another process has saved since this process last loaded or saved."""
         try:
             status = os.stat(self._path)
         except OSError:

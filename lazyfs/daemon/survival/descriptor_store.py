@@ -1,7 +1,8 @@
 """systemd's descriptor store (sd_notify(3), FDSTORE=1) in the place of a keeper.
 
-The service manager holds the mount's descriptors while the unit's process is dead, and hands them to the one
-that Restart= starts. Unlike a keeper it reads no requests: `df` waits until the new daemon serves.
+The service manager holds the mount's descriptors while the unit's process is dead, and hands them to the
+process that Restart= starts. Unlike a keeper, the store reads no requests: `df` waits until the new daemon
+serves.
 """
 
 import array
@@ -36,11 +37,11 @@ class DescriptorStore:
 
     @property
     def holds(self) -> bool:
-        """True: the service manager is there."""
+        """True: the service manager always holds the descriptors."""
         return True
 
     def hold(self, device: int, table: int) -> None:
-        """Hands the mount's descriptors to the store, in place of those it has."""
+        """Hands the mount's descriptors to the store, which drops earlier ones."""
         for name, fd in ((_DEVICE, device), (_TABLE, table)):
             self.tell(f"FDSTOREREMOVE=1\nFDNAME={name}")
             rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]).tobytes())
@@ -80,10 +81,10 @@ def _stored() -> _Stored | None:
 
 
 def taken_mount(settings: Settings, origins: dict[str, Origin]) -> TakenMount | None:
-    """Returns the mount of the unit's last process, to be served on with the present settings.
+    """Returns the mount of the unit's last process, to be served with the present settings.
 
-    Returns None if there is none, if it is gone, or if its settings differ so that it has to be made anew: it
-    is taken away then.
+    Returns None if there is no such mount, or if it is gone. Returns None, too, if this version or the
+    present settings cannot serve it: the old mount is then ended, and a new one must be made.
     """
     stored = _stored()
     if stored is None:

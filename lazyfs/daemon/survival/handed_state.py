@@ -13,13 +13,14 @@ from lazyfs.daemon.settings import Settings
 from lazyfs.fuse.session import HeldMount
 
 FORMAT = 1
-"""The version of this state. A successor takes its own version alone: otherwise the old daemon stays."""
+"""The version of this state. A successor accepts only its own version; otherwise the old daemon stays."""
 PYTHON = (sys.executable, "-E", "-P", "-X", "utf8")
 """The start of a command line that runs one of our modules, as the installed commands have it."""
 
 
 class HandedState(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of one mount. It lies in memory that only its holders can read: it may have passwords."""
+    """The state of one mount. It may contain passwords, so it lies in memory that only its holders can
+    read."""
 
     format: int = FORMAT
     program: tuple[str, ...] = PYTHON
@@ -56,7 +57,7 @@ class TakenMount(NamedTuple):
 
 
 class KeptState(msgspec.Struct, frozen=True):
-    """The part of the state that a keeper needs, of any version that comes after it."""
+    """The part of the state that a keeper needs. A keeper can read it from states of later versions too."""
 
     program: tuple[str, ...]
     settings: "KeptSettings"
@@ -73,7 +74,7 @@ class _Version(msgspec.Struct):
 
 
 def _fields(data: bytes) -> object:
-    """Returns the JSON's value. Raises msgspec.ValidationError."""
+    """Parses JSON and returns its value. Raises msgspec.ValidationError."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -81,23 +82,23 @@ def _fields(data: bytes) -> object:
 
 
 def successor_command(program: Sequence[str], descriptors: Sequence[int]) -> list[str]:
-    """Returns the command line of a successor. `descriptors`: of the device, the table of requests, and the
-    line to the keeper (-1: none)."""
+    """Returns the command line of a successor. `descriptors`: those of the device, of the table of requests,
+    and of the line to the keeper (-1: none)."""
     return [*program, "-m", "lazyfs.daemon.survival.successor", *map(str, descriptors), *program]
 
 
 def encode(state: HandedState) -> bytes:
-    """Returns the state as JSON. Names may hold any bytes: those that are no text are escaped."""
+    """Returns the state as JSON. Names may hold any bytes: bytes that are not valid text are escaped."""
     return json.dumps(msgspec.to_builtins(state)).encode()
 
 
 def decode_kept(data: bytes) -> KeptState:
-    """Returns the keeper's part of a state. Raises msgspec.ValidationError."""
+    """Parses the keeper's part of a state in JSON. Raises msgspec.ValidationError."""
     return msgspec.convert(_fields(data), KeptState)
 
 
 def decode(data: bytes) -> HandedState:
-    """Returns the state in JSON. Raises UsageError for one that this version does not understand."""
+    """Parses a state in JSON. Raises UsageError for a state that this version does not understand."""
     try:
         fields = _fields(data)
         version = msgspec.convert(fields, _Version).format

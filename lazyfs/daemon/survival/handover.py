@@ -61,8 +61,9 @@ class Handover:
         return self._taken.state.successions + 1 if self._taken else 0
 
     def journal(self, path: str) -> tuple[str, journal.HeldNumbers]:
-        """Returns the path of the mount's journal, `path` for a mount of this process, and the numbers that
-        the kernel knows. Raises UsageError if they are lost."""
+        """Returns the path of the mount's journal, and the numbers that the kernel knows. For a mount that
+        was taken over, both come from the earlier daemon; a new mount has the journal at `path`, and no
+        numbers. Raises UsageError if the numbers are lost."""
         if self._taken is None:
             return path, journal.NO_NUMBERS
         path = self._taken.state.journal
@@ -72,7 +73,8 @@ class Handover:
             raise UsageError(f"the inode numbers of the mount are lost: {error}") from None
 
     def serve(self, session: Session, mount: Mount, journal_path: str) -> None:
-        """Leaves the mount to a successor from now on, if its session allows it, and to the keeper."""
+        """Allows a successor to take over the mount from now on, and lets the keeper hold it. If the mount of
+        this session cannot be taken over, ends the keeper instead."""
         held = self._held = session.held()
         if held is None:
             self.keeper.end()

@@ -1,9 +1,9 @@
 """The keeper of a mount: a small process that holds the device while daemons come and go.
 
-It sleeps while the daemon lives. When the daemon is killed, it starts a successor, at once the first time and
-later and later if successors die too. While no daemon answers (it is dead, or stopped), the keeper reads the
-kernel's requests: it answers STATFS, so that `df` does not hang, puts the others into the table of requests
-for the next daemon, and answers EIO to those that are past the mount's patience.
+It sleeps while the daemon lives. When the daemon is killed, the keeper starts a successor, at once the first
+time and later and later if successors die too. While no daemon answers (it is dead, or stopped), the keeper
+reads the kernel's requests: it answers STATFS, so that `df` does not hang, puts the others into the table of
+requests for the next daemon, and answers EIO to those that are past the mount's patience.
 """
 
 import array
@@ -31,14 +31,14 @@ from lazyfs.system import clean_start
 PAUSES = (0.0, 0.2, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 """Seconds before the first, second, ... successor in a row that dies soon. The last pause repeats."""
 SOON = 2.0
-"""A daemon that served for so many seconds was well: the pauses begin anew after it. A request that kills
-daemons, which each successor finds again, does so at once."""
+"""A daemon that served for so many seconds counts as healthy, and the pauses begin anew. A request that kills
+every daemon does so in less time."""
 HOPELESS = 6
 """After so many deaths in a row every request gets EIO at once, until a successor serves."""
 LOOK = 0.25
 """Seconds between looks for requests that are past the mount's patience."""
 READ = 0.05
-"""Seconds for one read of the device, which another process may have emptied meanwhile."""
+"""Timeout of one read of the device, in seconds: another process may have read the request meanwhile."""
 
 _NOTES = (p.FORGET, p.BATCH_FORGET)
 _STATFS = replies.empty_statfs()
@@ -53,7 +53,7 @@ def _give_up(_: int, __: FrameType | None) -> None:
 
 
 class Keeper:
-    """The process. Everything runs in its one thread."""
+    """The keeper's process, which has one thread."""
 
     def __init__(self, line: socket.socket, daemon: int) -> None:
         """`daemon`: the process at the other end of the line."""
@@ -61,7 +61,7 @@ class Keeper:
         self._device = -1
         self._table: RequestTable | None = None
         self._state: KeptState | None = None
-        """The last serving daemon's: if the program of a reload dies at once, the one before comes back."""
+        """The last serving daemon's: used again if the program of a reload dies before it serves."""
         self._daemon = daemon
         self._watch = os.pidfd_open(daemon)
         self._began = time.monotonic()
@@ -316,7 +316,7 @@ def run(line: socket.socket, daemon: int) -> NoReturn:
 
 
 def _prefer_the_daemon() -> None:
-    """Lets a kernel that is short of memory kill the daemon first, where root may say so."""
+    """Makes the kernel's OOM killer choose the daemon before this process, if root runs it."""
     with suppress(OSError), open("/proc/self/oom_score_adj", "r+", encoding="ascii") as file:
         now = int(file.read())
         file.seek(0)
@@ -334,7 +334,7 @@ def main(arguments: list[str]) -> NoReturn:
 
 
 def fork() -> socket.socket:
-    """Goes on in a child of this process, which becomes the child's keeper. Returns the child's line to it.
+    """Forks: this process becomes the keeper, and only its child returns, with its line to the keeper.
 
     Call it before there are threads.
     """

@@ -25,7 +25,7 @@ class Holder(Protocol):
 
     @property
     def holds(self) -> bool:
-        """True if the descriptors that it is given are held."""
+        """True if this holder keeps the descriptors that `hold` gives it."""
         ...
 
     def hold(self, device: int, table: int) -> None:
@@ -38,7 +38,7 @@ class Holder(Protocol):
         ...
 
     def end(self) -> None:
-        """Lets the descriptors go: the mount is over."""
+        """Drops the descriptors: the mount is over."""
         ...
 
 
@@ -66,7 +66,7 @@ class KeeperLine:
         self._send(HOLD, [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
 
     def end(self) -> None:
-        """Lets the keeper end: the mount is over."""
+        """Makes the keeper end: the mount is over."""
         self._send(END, [])
         if self._line is not None:
             self._line.close()

@@ -18,8 +18,8 @@ FIXED = (
 def renewed(old: WantedSettings, config: str | None, options: Mapping[str, Any]) -> WantedSettings:
     """Returns the settings of a live mount with its file read anew.
 
-    `config`: another file, None for the one that the mount has. `options`: replace what the mount was given;
-    None for those not given. Raises UsageError.
+    `config`: the file to read; None for the mount's own. `options`: new values of options, None for an option
+    that keeps the value it was given. Raises UsageError.
     """
     files = {origin.place.rpartition(":")[0] for origin in old.origins.values() if origin.kind == "file"}
     file = config or next(iter(files), None)

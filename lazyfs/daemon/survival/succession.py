@@ -17,11 +17,11 @@ from lazyfs.daemon.survival.keeper_line import SERVE
 from lazyfs.daemon.survival.renewed_settings import check_live
 
 CHECK_SECONDS = 60.0
-"""Seconds for a successor to say that it can take the mount."""
+"""Timeout of the check that a successor can take the mount, in seconds."""
 ANSWERED = 0.1
 """Seconds for the answer to `lazyfs reload` to leave, before this process is replaced."""
 KEEPERS = 60.0
-"""Seconds between keepers, if something kills them again and again."""
+"""Seconds between the starts of two keepers, if something kills them again and again."""
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ import sys
 from typing import NamedTuple
 
 LIMIT = 32 << 20
-"""Bytes kept, about 80,000 names. The kernel remembers names itself: it asks again only for the ones that it
-had to forget."""
+"""Most bytes kept: about 80,000 names. The kernel remembers names itself: it asks again only for the ones
+that it had to forget."""
 _NAME_COST = 400
 """Bytes of a kept name: tuple 56, bytes of the answer 161, key about 65, its shares of the tables 110."""
 _PAGE_COST = 500
@@ -48,7 +48,7 @@ class KeptAnswers:
         """By `key`. One table for all folders: reads come in any order, and a second table would be a second
         cache miss of the processor."""
         self._keys: dict[int, list[bytes]] = {}
-        """Kept pages by number of the folder."""
+        """Number of a folder -> the keys of its names that are kept."""
         self._pages: dict[int, dict[tuple[int, int], KeptPage]] = {}
 
     @property
@@ -82,7 +82,7 @@ class KeptAnswers:
             self._pages.pop(number, None)
 
     def resize(self, limit: int) -> None:
-        """Sets another limit; forgets everything if there is more."""
+        """Sets another limit; forgets everything if the kept bytes exceed it."""
         self._limit = limit
         self._charge(0)
 

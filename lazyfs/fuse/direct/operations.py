@@ -1,7 +1,7 @@
 """Makes the bytes that answer the requests of the direct session.
 
-`Operations` has one method of the tree to call for each opcode; it neither touches the device nor waits. A
-call holds the numbers that its answer gives out in the tree, under the filesystem's lock.
+For each opcode, `Operations` calls one method of the tree; it neither touches the device nor waits. Under the
+filesystem's lock, a call makes the tree hold the numbers that its answer gives out.
 """
 
 import errno
@@ -50,8 +50,8 @@ class Operations:
         raise OSError(wrong, os.strerror(wrong))
 
     def lookup(self, parent: int, name: bytes, fetched: Fetched = NOTHING) -> bytes:
-        """Returns the answer to LOOKUP: a kept one that is still right, or a new one. The caller holds the
-        lock."""
+        """Returns the answer to LOOKUP: the kept one, if it is still right, or else a new one. The caller
+        holds the lock."""
         at, body = self._kept.names.get(key(parent, name), (SHARED, b""))
         if at == MISSING:
             return body
@@ -164,7 +164,7 @@ class Operations:
         )
 
     def _make_page(self, number: int, offset: int, size: int, fetched: Fetched) -> KeptPage:
-        """Returns as many lines as fit, and the number of lookups that they count as."""
+        """Returns a page of as many lines as fit, with the lookups that the lines count as."""
         lines = [replies.NO_ENTRY + line for line in self._dots(number, offset, fetched)]
         room = size - sum(map(len, lines))
         slots: dict[int, list[int]] = {}

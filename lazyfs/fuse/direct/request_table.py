@@ -1,10 +1,10 @@
 """The kernel's requests that have no answer yet, in memory that outlives the process.
 
-A daemon that is killed takes requests with it that the kernel has handed out: their callers would wait for
-ever. So reader threads read requests into this memory, which costs a request nothing, and a request that has
-to wait for objects gets a slot before its reader reads the next one. Whoever holds the memory and the device
-(a successor, the keeper) finds each unanswered request here. Some of those found were answered already:
-the kernel refuses a second answer with ENOENT, because it never uses a unique number again.
+If a daemon is killed, the requests that the kernel has handed to it are lost with it, and their callers would
+wait for ever. So reader threads read requests into this memory, which costs a request nothing, and a request
+that has to wait for objects gets a slot before its reader reads the next one. Whoever holds the memory and
+the device (a successor, the keeper) finds each unanswered request here. Some of the requests found were
+answered already: the kernel refuses a second answer with ENOENT, because it never uses a unique number again.
 """
 
 import mmap
@@ -17,13 +17,14 @@ from typing import NamedTuple
 from lazyfs.fuse.wire.protocol import IN_HEADER
 
 BUFFER = 128 << 10
-"""Bytes for one request. The longest are batches of forgotten inodes, which fill any buffer."""
+"""Bytes of the buffer for one request. The longest requests are batches of forgotten inodes, which fill any
+buffer."""
 STATE = 1 << 20
 """Bytes for the state that a successor needs beside the requests."""
 SLOT = 512
 """Bytes of a slot: the time of arrival, then the request. The longest that waits is a LOOKUP of 296 bytes."""
 READERS = 7
-"""Threads of a daemon that can have a buffer."""
+"""Most threads of a daemon that can have a buffer."""
 SLOTS = 1 << 15
 """Slots of the daemon, and as many again of the keeper. Untouched ones take no memory."""
 
@@ -35,7 +36,7 @@ _SIZE = _SLOTS_AT + 2 * SLOTS * SLOT
 _HEADER = IN_HEADER.size
 _WORD = 8
 NOWHERE = -1
-"""In place of a slot, for a request that got none."""
+"""Stands for the slot of a request that has none."""
 
 
 class Kept(NamedTuple):
@@ -101,7 +102,8 @@ class RequestTable:
                 self._free.append(slot)
 
     def clear(self, slot: int) -> None:
-        """Empties a slot of either side. Its own process may still enter nothing into it before `leave`."""
+        """Empties a slot of the daemon or of the keeper. The slot is not free for another request until its
+        owner calls `leave`."""
         self._put(_SLOTS_AT + slot * SLOT, 0)
 
     def kept_in_slots(self) -> list[Kept]:
@@ -143,7 +145,7 @@ class RequestTable:
 
 
 def read_state(table: int) -> bytes:
-    """Returns the state that was kept last in the table behind a descriptor; empty before."""
+    """Returns the state that was kept last in the table behind a descriptor; empty if none was."""
     length = int.from_bytes(os.pread(table, _WORD, _TOP), byteorder)
     return os.pread(table, length, _TOP + _WORD)
 

@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 READERS = 2
-"""Threads that read requests. A second one answers while the first waits for the local disk."""
+"""Number of threads that read requests. The second answers while the first waits for the local disk."""
 FIRST_REQUEST = 10_000
 """Milliseconds that the kernel may take to send INIT."""
 JOIN = 5.0
-"""Seconds for a reader thread to see that the mount is gone."""
+"""Seconds to wait until a reader thread has seen that the mount is gone."""
 
 
 class DirectSession:
@@ -52,8 +52,8 @@ class DirectSession:
         readers: int = READERS,
         taken: HeldMount | None = None,
     ) -> None:
-        """Mounts, or serves a mount on that another process has made. `taken`: that mount, whose descriptors
-        are this session's from now on.
+        """Makes a mount, or takes over the mount that another process has made (`taken`). The descriptors of
+        `taken` are this session's from now on.
 
         Raises UsageError if the mount is refused, if the kernel is too old for this session, or if this
         version cannot keep to what the other process has promised the kernel.

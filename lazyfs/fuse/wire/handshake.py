@@ -4,13 +4,13 @@ from lazyfs.core.errors import UsageError
 from lazyfs.fuse.wire import protocol as p
 
 MAX_PAGES = 256
-"""Pages of a read: 1 MiB, the kernel's default limit."""
+"""Most pages of a read: 1 MiB, the kernel's default limit."""
 MAX_READ = MAX_PAGES * 4096
 MAX_WRITE = 4096
-"""Bytes; the smallest value that the kernel takes, since nothing is written."""
+"""Most bytes of a write: the smallest value that the kernel takes, since nothing is written."""
 MAX_BACKGROUND = 512
-"""Requests of the kernel's read-ahead under way at one time. With the default of 12, a dozen that wait for
-slow fetches would hold up the read-ahead of every other reader."""
+"""Most requests of the kernel's read-ahead under way at one time. With the default of 12, a dozen that wait
+for slow fetches would hold up the read-ahead of every other reader."""
 
 NEEDED = p.ASYNC_READ | p.NO_OPEN_SUPPORT | p.NO_OPENDIR_SUPPORT | p.DO_READDIRPLUS | p.MAX_PAGES
 """The features that make this session better than one on pyfuse3."""

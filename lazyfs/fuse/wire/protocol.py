@@ -109,7 +109,8 @@ The header calls times unsigned; the kernel reads them as signed."""
 IN_HEADER = Struct("=IIQQIIIHH")
 """len, opcode, unique, nodeid, uid, gid, pid, total_extlen, padding."""
 IN_HEADER_HEAD = Struct("=II8s8s")
-"""The part of IN_HEADER that decides the action. Unique and nodeid stay bytes, which are only passed on."""
+"""The part of IN_HEADER that decides the action. Unique and nodeid are left as bytes: they are only passed
+on."""
 OUT_HEADER = Struct("=IiQ")
 """len, error (negative errno; of a notification its code), unique (of a notification 0)."""
 

@@ -34,7 +34,7 @@ def entry(found: Attributes) -> bytes:
 
 
 MISSING_ENTRY = ENTRY_OUT.pack(0, 0, FOREVER, *[0] * 19)
-"""The answer to LOOKUP of a missing name. Unlike ENOENT the kernel remembers it."""
+"""The answer to LOOKUP of a missing name. The kernel remembers this answer, but would not remember ENOENT."""
 
 
 def attr(found: Attributes) -> bytes:

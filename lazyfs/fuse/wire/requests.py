@@ -24,7 +24,7 @@ class Range(NamedTuple):
 
 
 def name(payload: bytes) -> bytes:
-    """Returns the one name of a LOOKUP, which ends with a zero byte."""
+    """Returns the one name of a LOOKUP, without the zero byte that ends it."""
     found, end, rest = payload.partition(b"\0")
     if not found or not end or rest:
         raise Malformed(f"{payload[:40]!r} is not one name")

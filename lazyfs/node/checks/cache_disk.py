@@ -16,7 +16,7 @@ from lazyfs.system import mountpoint as points
 from lazyfs.system.trusted_files import Untrusted, open_directory, trusted_users
 
 FULL = 16 << 20
-"""Bytes of free space below which a disk counts as full: the largest object."""
+"""A disk with fewer free bytes counts as full: the largest object needs as many."""
 _NETWORK = (
     "nfs",
     "cifs",
@@ -187,7 +187,7 @@ def _look(directory: str, user: int, limit: int, charged: int = 0, off: str = ""
 
 
 def _fstype(device: int) -> str:
-    """Returns the kind of the filesystem with this device; empty if the table does not have it, as with
-    btrfs."""
+    """Returns the kind of the filesystem with this device; empty if the table of mounts does not have the
+    device, as with btrfs."""
     wanted = f"{os.major(device)}:{os.minor(device)}"
     return next((mount.fstype for mount in points.mounts() if mount.device == wanted), "")

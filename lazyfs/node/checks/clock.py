@@ -7,7 +7,8 @@ from lazyfs.node.checks.paths import Way, offsets
 from lazyfs.node.findings import Finding, Level
 
 MOST_APART = 120.0
-"""Seconds. Certificates and signatures bear a difference of minutes; a larger one is a fault, not drift."""
+"""Most seconds by which a server's clock may differ. Certificates and signatures bear a difference of
+minutes; a larger one is a fault, not drift."""
 
 
 def judge(facts: list[Way]) -> Iterator[Finding]:

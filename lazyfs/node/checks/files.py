@@ -28,7 +28,7 @@ class FileFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The reasons why certificates or keys cannot be used."""
     now: float = 0.0
     expires: dict[str, float] = {}
-    """Client certificate -> its expiry, in seconds since 1970 as `now`."""
+    """Client certificate -> its expiry, in seconds since 1970."""
     open_secrets: dict[str, str] = {}
     """File with a password or key that others may read -> the kind of secret in it."""
 

@@ -15,7 +15,7 @@ LEAST_FILES = 1024
 """Descriptors that a daemon may need: 32 connections for each of twenty repositories, and the cache's
 files."""
 LEAST_MEMORY = 128 << 20
-"""Bytes below which a daemon may be killed although it gives back what it keeps."""
+"""With fewer bytes a daemon may be killed, although it drops kept catalogs and answers."""
 
 
 class ProcessLimits(msgspec.Struct, frozen=True, kw_only=True):

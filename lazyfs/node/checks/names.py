@@ -13,7 +13,7 @@ from lazyfs.node.findings import Finding, Level
 from lazyfs.node.surroundings import Surroundings
 
 SECONDS = 5.0
-"""Seconds for all names together."""
+"""Timeout of all look-ups together, in seconds."""
 SLOW = 2.0
 """Seconds after which an answer counts as slow. An attempt gives up a connection after three, the look-up of
 the name included."""

@@ -24,7 +24,7 @@ class NamespaceFacts(msgspec.Struct, frozen=True, kw_only=True):
     apparmor: int | None = 0
     """kernel.apparmor_restrict_unprivileged_userns"""
     refused: str = ""
-    """The kernel's error when this process made one; empty if it could."""
+    """The kernel's error when this process tried to make a namespace; empty if it could."""
     bubblewrap: str = "/usr/bin/bwrap"
     """Path of bwrap; empty if it is not there."""
 

@@ -26,7 +26,7 @@ from lazyfs.transport.tls import Tls
 from lazyfs.transport.tls_files import TlsFiles
 
 MOST = 128
-"""Ways that are tried. A site of fifty repositories on one origin over two proxies has a hundred."""
+"""Most ways that are tried. A site of fifty repositories on one origin over two proxies has a hundred."""
 _AT_ONCE = 64
 _SECONDS = 8.0
 _LIMITS = Limits(connect=3.0, silence=4.0)
@@ -71,7 +71,8 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
     asked: float = 0.0
     """The time of the answer by this machine's clock, in seconds since 1970."""
     expires: float | None = None
-    """The expiry of the signature that lies there, in seconds since 1970; the signature is not verified."""
+    """The expiry that the timestamp.json there states, in seconds since 1970; its signature is not
+    verified."""
 
 
 class _Request(NamedTuple):
