@@ -102,8 +102,8 @@ def test_out_of_memory_leaves_nothing(slurm: Slurm, store: Path) -> None:
 
 
 def test_a_prolog_mounts_for_the_node_and_the_epilog_unmounts(slurm: Slurm, store: Path) -> None:
-    """The recipe of docs/running.md: a prolog is outside of the job's namespace and control group, so it can
-    make a mount of the node's only."""
+    """Follows docs/running.md: the prolog mounts for the whole node, because a prolog runs outside the job's
+    mount namespace and control group."""
     at, cache = slurm.work / "node", slurm.work / "node-cache"
     at.mkdir()
     program = f"cd {Path(__file__).parents[2]} && {sys.executable} -m lazyfs"

@@ -64,7 +64,7 @@ def image(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("runtime", [None, *OF_A_RUNTIME])
 def test_a_start_imports_only_what_it_needs(image: Path, tmp_path: Path, runtime: str | None) -> None:
-    """The second start, since the first one tries the runtime."""
+    """Looks at the imports of the second start, because the first start also probes the runtime."""
     (tmp_path / "memory").mkdir(mode=0o700)
     environment = {**os.environ, "LAZYFS_RUNTIME_DIR": str(tmp_path / "memory")}
     chosen = [] if runtime is None else ["--runtime", runtime]

@@ -264,7 +264,7 @@ def test_the_program_is_who_it_was_started_as(sandbox: Sandbox, seen: Any) -> No
 
 @pytest.mark.root
 def test_bound_devices_can_be_opened(sandbox: Sandbox) -> None:
-    """The devices open for reading and writing. Regression: they were bound nodev."""
+    """A bound device can be opened for reading and writing. Regression: devices were bound with nodev."""
     script = "exec 5<>/dev/fuse && exec 6<>/elsewhere/zero && echo opened"
     binds = ("-B", "/dev/fuse", "-B", "/dev/zero:/elsewhere/zero")
     done = subprocess.run(
