@@ -1,4 +1,5 @@
-"""The store of pulled images: bounded, least recently used first, nothing in use, nobody else's."""
+"""The store of pulled images: it keeps to its limit, removes the least recently used image first, and never
+one that is in use or another user's."""
 
 import os
 import subprocess
