@@ -1,4 +1,4 @@
-"""Stacks of layers drawn by Hypothesis: lazyfs's catalogs against the trees that `umoci unpack` makes as root.
+"""Stacks of layers drawn by Hypothesis: lazyfs's catalogs against trees that `umoci unpack` makes as root.
 
 umoci 0.4.7 and lazyfs differ on purpose in these cases:
 
