@@ -41,7 +41,7 @@ WAYS = [
 
 
 class Contents:
-    """A repository of images, and the content of each of their files by its path in the mount."""
+    """A repository of images, and the contents of all their files: path in the mount -> content."""
 
     def __init__(self, directory: Path) -> None:
         source = random.Random(7)
@@ -61,7 +61,7 @@ class Contents:
 
 
 class Network:
-    """A site with names of its own: one squid, one origin, and a direct path to it."""
+    """A site with a name server of its own, one squid, one origin, and a direct path to the origin."""
 
     def __init__(self, store: Path, stack: ExitStack) -> None:
         self.names = stack.enter_context(NameServer())

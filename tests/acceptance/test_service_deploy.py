@@ -31,7 +31,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 
 class Project:
-    """A GitLab project of wishlists, whose pipelines run on this machine."""
+    """A GitLab project with wishlists. Its pipeline's jobs run on this machine."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
