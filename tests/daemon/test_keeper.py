@@ -37,7 +37,7 @@ def is_keeper(pid: int) -> bool:
 
 
 def error_of(call: Callable[[], object]) -> int:
-    """Returns the errno with which a call fails; 0 if it does not."""
+    """Makes a call; returns the errno of its error, or 0 if it succeeds."""
     try:
         call()
     except OSError as error:

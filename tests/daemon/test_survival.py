@@ -33,7 +33,7 @@ KILLS = count(4, 50)
 
 @pytest.fixture
 def images(tmp_path: Path) -> Published:
-    """A repository with images whose files have the content that steady readers expect."""
+    """Publishes images whose files have the content that steady readers expect."""
     found = Published(tmp_path / "images")
     made = {
         f"image:{number}": image(
