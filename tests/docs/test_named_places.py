@@ -17,7 +17,8 @@ TOPS = ("lazyfs/", "cache/", "tests/", "benchmarks/", "tools/", "docs/")
 NOT_IN_A_CHECKOUT = ("data/", "metadata/", "tmp/", "pins/", "index-aside/")
 """Folders inside a store or a cache, which the pages name too."""
 OF_OTHERS = {"MDB_NOLOCK", "recently_deleted", "lazyfs_cache_on"}
-"""Names from outside the code: a flag of LMDB, a function of Linux, and a metric."""
+"""Names that the pages use but the code does not define: a flag of LMDB, a function of Linux, and a
+metric."""
 
 
 @functools.cache
