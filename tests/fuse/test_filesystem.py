@@ -29,7 +29,7 @@ FAILING, SLOW = ref_of(b"failing"), ref_of(b"slow")
 
 
 class FailingObjects(Objects):
-    """Objects that fail at once for one object, and deliver the other after 0.1 s."""
+    """Two objects: a fetch of one fails at once, a fetch of the other succeeds after 0.1 s."""
 
     def __init__(self, failure: LazyfsError) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The views for operators: metrics, trace, top, and the tree's own extended attributes."""
+"""What operators can look at: metrics, trace, top, and extended attributes of the tree."""
 
 import json
 import os
