@@ -1,5 +1,5 @@
-"""Fixtures: a published repository, settings, and a runtime directory of the test's own, whose mounts are
-taken away at the end."""
+"""Fixtures: a published repository, settings, and a runtime directory for each test, whose mounts are removed
+at the end."""
 
 from pathlib import Path
 
