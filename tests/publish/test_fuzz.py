@@ -196,7 +196,8 @@ FINDS: list[tuple[Callable[[bytes], None], bytes]] = [
     (read_config, CONFIG.replace(b"rootfs", b"r\x80otfs")),
     (read_manifest, MANIFEST.replace(b"config", b"c\xffnfig")),
 ]
-"""Inputs found by fuzzing. JSON text that is not UTF-8 raises an error that is not a MsgspecError."""
+"""(reader, input) pairs that fuzzing has found. For JSON text that is not UTF-8, msgspec raises an error that
+is not a MsgspecError."""
 
 RECORDS = b"".join(record.encode([record.Record(0, b"a", mode=0o100644), record.Record(2, b"b")]))
 TARGETS: list[tuple[Callable[[bytes], None], bytes, float]] = [
