@@ -241,7 +241,7 @@ def test_another_machines_image_is_said_before_the_start(registry: RealRegistry,
 
 
 def test_a_private_image_and_where_its_password_is_not(tmp_path: Path, home: Home) -> None:
-    """The password comes by a file, a descriptor or a file of accounts, and is in no argument, environment,
+    """The password is given in a file, a descriptor or an auth file. It appears in no argument, environment,
     message, result or file of the start."""
     word = PASSWORD
     with real_registry(tmp_path / "registry") as registry:

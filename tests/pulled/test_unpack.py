@@ -1,4 +1,5 @@
-"""Layers are unpacked as they would be mounted: whiteouts, links, modes; nothing outside the directory."""
+"""Layers are unpacked to the same tree that a mount would show (whiteouts, links, modes), and nothing is
+written outside the directory."""
 
 import os
 import stat
