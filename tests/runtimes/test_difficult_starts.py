@@ -1,4 +1,4 @@
-"""Starts that go wrong in the field: streams, links of the image, users without a name, long paths."""
+"""Starts that have failed at real sites: streams, links in the image, users without a name, long paths."""
 
 import hashlib
 import os
@@ -90,7 +90,8 @@ def test_a_long_path_and_links_of_the_image(start: Start, open_path: Path) -> No
 
 
 def test_binary_streams_pass_whole(start: Start) -> None:
-    """A megabyte of all bytes goes in and comes out, and standard error is a stream of its own."""
+    """A megabyte with every byte value passes through stdin and stdout unchanged, and stderr is a separate
+    stream."""
     content = bytes(range(256)) * 4096
     command = [*lazyfs_of(start.user), "run", str(start.image), "--runtime", start.runtime, "--"]
     done = subprocess.run(

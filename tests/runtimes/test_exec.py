@@ -245,7 +245,8 @@ def test_an_existing_directory_is_taken_as_it_is(caller: Caller, open_path: Path
 
 
 def test_a_container_that_covers_its_proc_gives_no_pid_namespace(store: Path, open_path: Path) -> None:
-    """The kernel allows no new /proc there; the command runs all the same."""
+    """The kernel does not allow a new /proc there, so no PID namespace can be made. The command still
+    runs."""
     caller = _caller(store, open_path, NOBODY)
     outer = ["bwrap", "--unshare-user", "--dev-bind", "/", "/", "--ro-bind", "/proc/version", "/proc/cpuinfo"]
     identity, start = lazyfs_of(NOBODY)[:4], caller.command("cat", "/cvmfs/exec.example/image/file")[4:]

@@ -1,4 +1,4 @@
-"""`lazyfs exec` in jobs of a one-node Slurm: however a job ends, nothing of it stays on the node."""
+"""`lazyfs exec` in jobs of a one-node Slurm. However a job ends, nothing of it stays on the node."""
 
 import contextlib
 import os
@@ -57,7 +57,7 @@ def _ended(slurm: Slurm, job: str, seconds: float = 30) -> str:
 
 
 def _remains(slurm: Slurm) -> list[str]:
-    """Returns what is left on the node: processes of the job's user that name the test, mounts, sockets."""
+    """Returns what is left of the jobs on the node: mounts, processes and control sockets."""
     found = [line for line in Path("/proc/mounts").read_text().splitlines() if AT in line]
     for name in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):

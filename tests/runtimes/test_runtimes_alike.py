@@ -176,7 +176,7 @@ def test_signals_reach_the_program(start: Start, number: signal.Signals) -> None
 
 
 def test_a_program_without_a_handler_is_ended_by_a_signal(start: Start) -> None:
-    """A program that is process 1 of its pid namespace would ignore the signal."""
+    """Such a program would ignore the signal if it were process 1 of a PID namespace."""
     with _running(start, "echo ready; exec sleep 1000") as process:
         process.send_signal(signal.SIGTERM)
         assert process.stdout is not None
@@ -348,7 +348,7 @@ def test_without_network_there_is_a_loopback_only(start: Start) -> None:
 
 
 def test_a_device_can_be_bound(start: Start) -> None:
-    """The device can be opened, also for writing. The missing directory for its new name is added."""
+    """The device can be opened for writing too. The directory for its new name is made if it is missing."""
     done = start.run(
         "-B", "/dev/zero:/elsewhere/zero", "--", "sh", "-c", "echo x >/elsewhere/zero && echo opened"
     )
