@@ -1,4 +1,4 @@
-"""Faults at random places of a site. At any moment at least one path works."""
+"""Causes faults at random places of a site. At any moment, at least one path works."""
 
 import random
 import threading

@@ -1,4 +1,4 @@
-"""ELF files of a test's own making: a header, one segment, a dynamic section and its strings."""
+"""Small ELF files for tests: a header, one segment, a dynamic section and its strings."""
 
 import struct
 from collections.abc import Sequence

@@ -16,7 +16,7 @@ class Received(NamedTuple):
 
     path: str
     fields: dict[str, str]
-    """Header fields by their names in lower case."""
+    """Header fields; the names are in lower case."""
     body: bytes
 
     @property

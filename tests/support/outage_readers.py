@@ -61,7 +61,7 @@ class Readers:
 
     @contextmanager
     def running(self, warm: int, cold: int) -> Iterator[None]:
-        """Runs that many readers for the block; waits for the end of each."""
+        """Runs so many readers of each kind during the block, and waits for all of them at the end."""
         kinds = [self._read_warm] * warm + [self._read_cold] * cold
         threads = [
             threading.Thread(target=run, args=(index,), daemon=True) for index, run in enumerate(kinds)

@@ -21,7 +21,7 @@ class S3Request(NamedTuple):
     method: str
     target: str
     headers: dict[str, str]
-    """Names in lower case."""
+    """Header fields; the names are in lower case."""
 
     @property
     def is_write_of(self) -> str:

@@ -8,7 +8,7 @@ STUCK = 100.0
 
 
 class Turns:
-    """Lets one actor at a time run, of those that have not ended."""
+    """Lets one actor run at a time, among those that have not ended."""
 
     def __init__(self, actors: list[str], draw: random.Random) -> None:
         self._changed = threading.Condition()
