@@ -1,4 +1,4 @@
-"""Mishaps that services like this one have met, from public reports: each leaves the tree as it should be."""
+"""Mishaps of similar services, from public reports. None of them damages the tree."""
 
 import json
 import random

@@ -116,7 +116,7 @@ def test_the_command_has_images_read_by_dask(
 def test_an_image_that_kills_its_workers_fails_alone(
     new: Path, registry: RealRegistry, cluster: DaskCluster, tmp_path: Path
 ) -> None:
-    """Comes last: the cluster loses two workers."""
+    """Must be the last test, because the cluster loses two workers."""
     site = Site(new, tmp_path / "site", registry)
     with dask(cluster, site.store) as executor:
         report = site.sync(Deadly(executor, 5))
