@@ -1,5 +1,5 @@
-"""Benchmarks. They compare counts first, then ratios to a peer measured in the same run. They are never
-tests."""
+"""Benchmarks. They compare first counts, then ratios to a competitor measured in the same run. They are never
+run as tests."""
 
 BOUND_MISSED = 3
-"""Exit code of a benchmark that ran and missed a bound in time or memory."""
+"""Exit code of a benchmark that has run, but exceeded one of its bounds on time or memory."""

@@ -2,8 +2,8 @@
 
     python -m benchmarks [--quick] [--results DIR] [NAME...]
 
-Each benchmark gives NAME[-quick].json with facts about the machine, NAME[-quick].md with its tables, and the
-plots that it draws. The exit code is 1 if a benchmark failed or a count has grown by more than 5% over the
+Each benchmark writes NAME[-quick].json with its figures and facts about the machine, NAME[-quick].md with its
+tables, and its plots. The exit code is 1 if a benchmark has failed, or if a count is more than 5% above the
 committed result. Times are never compared.
 """
 
@@ -25,7 +25,7 @@ ORDER: Final = (
     *("proxy", "chunks", "packs", "sharing"),
 )
 FULL_ONLY: Final = ("proxy", "chunks", "packs", "sharing")
-"""Benchmarks that were run for one decision; --quick leaves them out."""
+"""Benchmarks that were written for a single design decision. --quick skips them."""
 
 
 def present() -> list[str]:
@@ -77,13 +77,13 @@ def _run(name: str, quick: bool, results: Path) -> bool:
 
 
 def _page(printed: str, command: str) -> str:
-    """Returns the printed text of a benchmark as Markdown that names the benchmark's command."""
+    """Returns a benchmark's output as Markdown, together with the command that produced it."""
     body = printed if "|---" in printed else f"```\n{printed.strip()}\n```\n"
     return body if command in body else f"Command: `{command}`.\n\n{body}"
 
 
 def _committed(result: Path) -> dict[str, float]:
-    """Returns the counts of the last committed result of the same file name; empty if there is none."""
+    """Returns the counts in the last committed result with this file name; an empty dict if there is none."""
     shown = subprocess.run(
         ["git", "-c", "safe.directory=*", "show", f"HEAD:benchmarks/results/{result.name}"],
         check=False,

@@ -1,4 +1,4 @@
-"""Comparison of the counts of two results of one benchmark: requests, bytes fetched, upcalls, objects; never
+"""Compares the counts of two results of one benchmark: requests, bytes fetched, upcalls, objects; never
 times."""
 
 import re
@@ -8,18 +8,18 @@ from typing import Any, Final
 
 TOLERANCE: Final = 0.05
 BY_RACE: Final = "with profile"
-"""Rows that are compared by bytes and not by requests. The number of objects that a program wants before
-their bundle has come depends on microseconds (53 to 119 requests in starts of one program)."""
+"""Rows with this in their name are compared by bytes only. Their number of requests depends on microseconds,
+since the program also requests each object that it wants before the object's bundle has come (53 to 119
+requests in starts of one program)."""
 BY_AGE: Final = "warm site proxy"
-"""Rows that are not compared. A proxy asks for metadata again once it is a minute old, so their one to four
-requests depend on the time of their start. `startup.bench` fails if such a start asks for more than
-metadata."""
+"""Rows with this in their name are not compared. A proxy asks again for metadata older than a minute, so the
+number of requests, one to four, depends on when the start happens. `startup.bench` fails if such a start
+requests more than metadata."""
 _COUNT: Final = re.compile(r"(requests|upcalls|objects|bytes_from_origin|bytes_stored|bytes_fetched)$")
 
 
 def counts(result: Any) -> dict[str, float]:
-    """Returns the counts of a result: place in the result -> count. Samples of one row become their
-    median."""
+    """Returns place in the result -> count. The samples of one row are replaced by their median."""
     return dict(_walk(result, ""))
 
 
@@ -40,8 +40,7 @@ def _walk(value: Any, place: str) -> Iterator[tuple[str, float]]:
 
 
 def _label(item: Mapping[str, Any]) -> str:
-    """Returns a text that tells a row from its neighbours: its strings, and the values of a nested key such
-    as a line."""
+    """Returns a text that identifies a row: its strings, and the values of a nested object such as a line."""
     parts = [str(value) for value in item.values() if isinstance(value, str)]
     for value in item.values():
         if isinstance(value, dict) and all(isinstance(inner, int | float | str) for inner in value.values()):
@@ -50,8 +49,8 @@ def _label(item: Mapping[str, Any]) -> str:
 
 
 def worse(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
-    """Returns a line for each count that has grown by more than TOLERANCE. A count in only one of the results
-    is ignored."""
+    """Returns a line for each count that has grown by more than TOLERANCE. Ignores counts that only one of
+    the results has."""
     return [
         f"{place}: {before[place]:,.0f} -> {count:,.0f} (+{count / max(before[place], 1) - 1:.1%})"
         for place, count in sorted(after.items())

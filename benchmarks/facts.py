@@ -1,4 +1,5 @@
-"""Facts about the machine and the code that a result was measured on; every committed result carries them."""
+"""Facts about the machine and the code with which a result was measured. Every committed result contains
+them."""
 
 import os
 import platform
@@ -19,7 +20,7 @@ class Facts(msgspec.Struct, frozen=True):
     system: str
     python: str
     commit: str
-    """Short hash of the checkout, with `+` behind it if files other than results differ from the commit."""
+    """Short hash of the commit, with `+` appended if files other than results differ from it."""
 
 
 def gather(checkout: Path) -> Facts:

@@ -14,8 +14,8 @@ _BLOCK: Final = re.compile(r"(<!-- begin (?P<name>[\w-]+\.md) -->\n).*?(<!-- end
 
 
 def quote(text: str, results: Path) -> str:
-    """Returns `text` with each block filled from the table that the block names; empty if there is no such
-    table."""
+    """Returns `text` with each block filled from the table that the block names. If there is no such table,
+    the block is left empty."""
 
     def fill(block: re.Match[str]) -> str:
         table = results / block["name"]
@@ -25,7 +25,7 @@ def quote(text: str, results: Path) -> str:
 
 
 def refresh(checkout: Path) -> None:
-    """Rewrites the documents from benchmarks/results."""
+    """Updates the blocks in all documents from benchmarks/results."""
     for name in PAGES:
         page = checkout / name
         if page.is_file():

@@ -5,18 +5,18 @@ import socket
 from collections import deque
 
 _MOST = 200
-"""Ports reserved at one time; the oldest reservations are released."""
+"""The most ports that are reserved at one time. Beyond this, the oldest reservations are released."""
 
 _kept: deque[int] = deque()
-"""Descriptors of the sockets that reserve the ports. The end of the process closes the remaining ones."""
+"""Descriptors of the sockets that reserve the ports. Those left are closed when the process ends."""
 
 
 def free_port() -> int:
     """Returns a port that nothing listens on, reserved for the caller.
 
-    A socket that is bound to the port and does not listen reserves it. No bind to port 0 and no outgoing
-    connection of any process is then given the port, and connecting to it is refused. A server that sets
-    SO_REUSEADDR, as all servers here do, can listen on it any number of times. Without that socket another
+    A socket that is bound to the port and does not listen reserves it: no bind to port 0 and no outgoing
+    connection of any process gets this port, and connections to it are refused. A server that sets
+    SO_REUSEADDR, as all servers here do, can listen on it any number of times. Without this socket, another
     process could take the port before the server listens, or while a test has stopped the server.
     """
     keeper = socket.socket()

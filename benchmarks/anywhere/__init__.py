@@ -1,1 +1,1 @@
-"""Publishing to a bucket and by other processes, measured."""
+"""Measures publishing to a bucket, and publishing with other processes that convert the images."""

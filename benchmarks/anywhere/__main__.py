@@ -1,10 +1,11 @@
 """python -m benchmarks.anywhere [--images N] [--results DIR]
 
-Three comparisons, each side in one run:
+Makes three comparisons, with both sides in one run:
 
-- processor time of one and of eight Dask workers of one thread that convert the same images;
-- wall time of one and of eight where round trips decide: 20 small layers an image, a registry 50 ms away;
-- one publish into a directory and into a bucket of a real radosgw: MB/s, and the bucket's requests.
+- processor time of one and of eight single-threaded Dask workers that convert the same images;
+- wall time of one and of eight workers if round trips dominate: 20 small layers in each image, and a registry
+  that is 50 ms away;
+- one publish into a directory and one into a bucket of a real radosgw: MB/s, and the requests to the bucket.
 """
 
 import argparse
@@ -89,7 +90,7 @@ def _workers(directory: Path, images: int) -> dict[str, Any]:
 
 @contextmanager
 def _delayed(registry: RealRegistry) -> Iterator[str]:
-    """Yields the address of a relay that is 50 ms away from its registry."""
+    """Yields the address of a relay in front of the registry, which adds a round-trip time of 50 ms."""
     import subprocess
 
     port = free_port()
@@ -105,7 +106,8 @@ def _delayed(registry: RealRegistry) -> Iterator[str]:
 
 
 def _run(directory: Path, host: str, kind: str, images: int, workers: int) -> tuple[float, float]:
-    """Returns the processor time of the workers and the wall time of one run, in seconds."""
+    """Does one run with this number of workers. Returns the workers' processor time and the wall time, in
+    seconds."""
     directory.mkdir()
     new_repository(directory)
     lines = "".join(f"  - 'https://registry.example/team/{kind}{n}:1'\n" for n in range(images))
@@ -136,7 +138,7 @@ def _run(directory: Path, host: str, kind: str, images: int, workers: int) -> tu
 
 
 def _warm(address: str) -> None:
-    """Has every worker load lazyfs, as one that lives for more than one run has."""
+    """Makes every worker import lazyfs, as a worker has done that lives for several runs."""
     from distributed import Client
 
     def load() -> None:
@@ -152,7 +154,7 @@ def _processor_seconds(pid: int) -> float:
 
 
 def _stores(directory: Path) -> dict[str, Any]:
-    """Publishes one image of 200 MB into a directory and into a bucket."""
+    """Publishes an image of 200 MB into a directory and into a bucket; returns the figures of both."""
     files = [entry(f"f{n}", data=Random(n).randbytes(n * 20_000)) for n in range(1, 141)]
     source = f"oci:{Built([layer(*files)], how='none').write_layout(directory / 'layout')}"
     size = sum(len(data) for _, data in files)
@@ -170,7 +172,7 @@ def _stores(directory: Path) -> dict[str, Any]:
 
 
 def _publish(store: Store, source: str, begin: Any = lambda: None) -> tuple[float, int]:
-    """Returns the seconds of one publish into a new repository, and its objects."""
+    """Publishes into a new repository. Returns the duration in seconds, and the number of objects."""
     root, publisher, stamper = signers()
     new = Revision("bench.example.org", 1, 0, ObjectRef(Digest(b""), 0), Params())
     lifecycle.begin(store, new, [root], 1, publisher, stamper, datetime.now(UTC), 3650)

@@ -1,9 +1,9 @@
-"""The cache at a million entries, beside python-diskcache, and its policies on traces.
+"""The cache with a million entries, compared with python-diskcache; and eviction policies on traces.
 
     python -m benchmarks.cache [--quick] [--entries N] [--directory DIR] [--json FILE]
 
-Prints tables, and writes one JSON file if asked. Every step runs in a process of its own. Compare the rates
-of two caches within one run only, because the machine may be shared.
+Prints tables, and writes a JSON file if asked. Every step runs in a process of its own. Compare rates only
+within one run, because the machine may be shared.
 """
 
 import argparse

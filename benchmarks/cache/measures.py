@@ -1,5 +1,4 @@
-"""The measured steps. Each runs in a process of its own, so that nothing is warm but the kernel's page
-cache."""
+"""The measured steps. Each runs in a process of its own, so that only the kernel's page cache is warm."""
 
 import os
 import random
@@ -15,10 +14,10 @@ from lazyfs_cache.index.rows import SWEPT
 from lazyfs_cache.policy.limits import Shortfall
 
 VALUE = 1000
-"""Bytes of a value: a small object, one block of disk."""
+"""Size of a value in bytes: a small object, which takes one block of the disk."""
 
 ROOM = 5000
-"""Bytes of limit per entry: a block, and its share of the index and of the directories."""
+"""Bytes of the cache's limit per entry: a block, and a share of the index and the directories."""
 
 
 EVICTION = (
@@ -31,7 +30,7 @@ EVICTION = (
 
 
 def key_of(number: int) -> bytes:
-    """Returns 32 bytes that look like a digest and cost less to make than one."""
+    """Returns 32 bytes that look like a digest, but are cheaper to compute."""
     return (number * 0x9E3779B97F4A7C15 & (1 << 64) - 1).to_bytes(8, "big") * 4
 
 
@@ -78,8 +77,8 @@ class Ours:
 
 
 class Peer:
-    """diskcache with its own defaults except for policy and size. It keeps values of this size in its SQLite
-    file."""
+    """diskcache with its own defaults, except for policy and size. It stores values of this size in its
+    SQLite file."""
 
     def __init__(self, root: Path, entries: int) -> None:
         self.cache: Any = diskcache.Cache(
@@ -109,8 +108,8 @@ CACHES: dict[str, Callable[[Path, int], Tested]] = {"lazyfs_cache": Ours, "diskc
 
 
 def rates(name: str, action: Callable[[int], object], numbers: list[int]) -> Iterator[tuple[str, float]]:
-    """Yields the calls per second, and the calls per second of processor time (user and system, all threads).
-    The rate by processor time varies less on a shared machine."""
+    """Yields (name, calls per second), and the same rate by processor time (user and system, all threads),
+    which varies less on a shared machine."""
     start, cpu = time.perf_counter(), time.process_time()
     for number in numbers:
         action(number)
@@ -154,11 +153,11 @@ def insert(tested: Tested, first: int, count: int) -> Iterator[tuple[str, float]
 
 
 def evict(tested: Ours, count: int) -> Iterator[tuple[str, float]]:
-    """Measures one eviction in time and in processor time, splits the processor time into the filesystem's
-    unlink and the index, and counts the pages of 4 KiB that the index writes.
+    """Measures one eviction in time and in processor time. Divides the processor time between the
+    filesystem's unlink and the index, and counts the pages of 4 KiB that the index writes.
 
-    Two conditions are set up first. Everything is on the disk, because ext4 forgets a file without allocated
-    blocks at a quarter of the cost. And one round of the sweep is over, so that the index has its greatest
+    Two conditions are set up first. All data is on the disk, because ext4 deletes a file without allocated
+    blocks at a quarter of the cost. And the sweep has gone round once, so that the index has its greatest
     number of ghosts.
     """
     os.sync()
@@ -189,8 +188,8 @@ def evict(tested: Ours, count: int) -> Iterator[tuple[str, float]]:
 
 
 def filesystem(root: Path, count: int) -> dict[str, float]:
-    """Measures only the filesystem operations of an insert with eviction, over 5,000 files: create, write,
-    rename, and unlink another file. No cache that keeps files can be faster."""
+    """Measures only the filesystem operations of an insert with eviction, on 5,000 files: create, write,
+    rename, and unlink another file. No cache that stores files can be faster."""
     root.mkdir()
     value = value_of(1)
 
@@ -209,9 +208,9 @@ def filesystem(root: Path, count: int) -> dict[str, float]:
 
 
 def filesystem_kind(directory: Path) -> str:
-    """Returns the type of the filesystem that holds `directory`, and for ext4 adds the presence of a journal.
-    Without a journal ext4 skips all inodes deleted within the last minute (recently_deleted) when it looks
-    for a new one, and inserts are slow."""
+    """Returns the type of the filesystem that holds `directory`. For ext4, also says whether it has a
+    journal. Without a journal, ext4 must skip all inodes deleted within the last minute when it looks for a
+    free one (recently_deleted), and inserts are slow."""
     mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
     place = str(directory.resolve()) + "/"
     device, _, kind = max(
@@ -226,8 +225,8 @@ def filesystem_kind(directory: Path) -> str:
 
 
 def anonymous_memory() -> int:
-    """Returns the private memory of this process in bytes. It includes the interpreter's, but no file pages
-    and not the map."""
+    """Returns the private memory of this process in bytes: with the interpreter's, but without file pages and
+    the index's map."""
     return _status("RssAnon")
 
 

@@ -1,6 +1,6 @@
-"""Eviction policies by bytes, for comparison on traces: LRU, SIEVE and S3-FIFO.
+"""Eviction policies by bytes, to compare them on traces: LRU, SIEVE and S3-FIFO.
 
-SIEVE: Zhang et al., NSDI 2024. S3-FIFO: Yang et al., SOSP 2023, with its small queue at a tenth of the space
+SIEVE: Zhang et al., NSDI 2024. S3-FIFO: Yang et al., SOSP 2023, with a small queue of a tenth of the space
 and as many ghosts as the main queue has entries. Both were designed for objects of equal size. Here, as in
 the cache, eviction continues until the new object fits.
 """
@@ -10,15 +10,16 @@ from typing import Protocol
 
 
 class Policy(Protocol):
-    """A cache of `capacity` bytes that holds keys."""
+    """A cache of `capacity` bytes. It holds only keys and sizes, no values."""
 
     def request(self, key: int, size: int) -> bool:
-        """Returns True if the key was present. Afterwards the key is present if its size fits at all."""
+        """Requests a key. Returns True for a hit. After a miss, the key is in the cache, unless it is larger
+        than the whole cache."""
         ...
 
 
 class Lru:
-    """Evicts the key that was used longest ago, as the cache does."""
+    """Evicts the least recently used key first, as the cache does."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -38,8 +39,8 @@ class Lru:
 
 
 class Sieve:
-    """A queue in the order of arrival. A hand moves over the queue and evicts keys that were not used since
-    its last pass."""
+    """A queue in the order of arrival. A hand moves over the queue, and evicts keys that were not used since
+    it last passed them."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -91,7 +92,7 @@ class Sieve:
 
 
 class S3Fifo:
-    """A small queue for new keys, a main queue for keys that were used again, and ghosts of the small
+    """A small queue for new keys, a main queue for keys used again, and ghosts of keys evicted from the small
     queue."""
 
     def __init__(self, capacity: int) -> None:

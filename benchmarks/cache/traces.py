@@ -20,19 +20,20 @@ from typing import NamedTuple
 from benchmarks.cache.policies import POLICIES
 
 SHARES = (0.05, 0.1, 0.25, 0.5)
-"""Cache sizes, as parts of the bytes of all objects."""
+"""Cache sizes, as fractions of the total size of all objects."""
 
 
 class Result(NamedTuple):
-    """The result of one policy on one trace. The cache holds `share` of the bytes of all objects."""
+    """The result of one policy on one trace. `share` is the cache's size as a fraction of the total size of
+    all objects."""
 
     trace: str
     share: float
     policy: str
     requests: float
-    """Part of the requests that hit."""
+    """Hits as a fraction of all requests."""
     bytes: float
-    """Part of the bytes requested that hit."""
+    """Bytes of the hits as a fraction of all bytes requested."""
 
 
 class World:

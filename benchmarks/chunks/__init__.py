@@ -1,2 +1,2 @@
-"""Counts of a real start at several chunk sizes and catalog sizes. A repository's settings are chosen from
-them."""
+"""Counts requests and bytes of a real start for several chunk and catalog sizes. The defaults of a repository
+were chosen from these counts."""

@@ -1,11 +1,10 @@
-"""Chunk size and catalog size, chosen by the requests and bytes of a cold start of the analysis image.
+"""The choice of chunk size and catalog size by the requests and bytes of a cold start of the analysis image.
 
     python -m benchmarks.chunks [--json FILE]
 
-Publishes the image once for each setting into a repository of its own, starts the analysis from an empty
-cache, and counts requests and bytes at the origin. Counts do not depend on the machine's speed. Their
-greatest cost on a line is computed from them: the time of the bytes at line rate, and a round trip for each
-request.
+For each setting, publishes the image into a new repository, starts the analysis with an empty cache, and
+counts requests and bytes at the origin. Counts do not depend on the machine's speed. From them follows an
+upper bound on the time over a line: the bytes at line rate, and one round trip for each request.
 """
 
 import argparse
@@ -47,7 +46,7 @@ class Row(msgspec.Struct, frozen=True):
     bytes_from_origin: int
     disk_bytes: int
     seconds: float
-    """Seconds over the machine's loopback. They are for information only; the choice is made by counts."""
+    """Seconds over this machine's loopback, for information only: the choice is made by counts."""
     store_objects: int
     store_bytes: int
 

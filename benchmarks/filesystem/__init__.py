@@ -1,1 +1,1 @@
-"""The cost of each file operation on a mount, beside a C filesystem and ext4 in the same run."""
+"""The cost of each file operation on a mount, compared in the same run with a C filesystem and ext4."""

@@ -1,6 +1,7 @@
-"""`python -m benchmarks.filesystem [--quick] [--json FILE] [--only KIND,...]`: needs root and quiet CPUs.
+"""`python -m benchmarks.filesystem [--quick] [--json FILE] [--only KIND,...]`: needs root and idle CPUs.
 
-Measures the servers in turn, round after round, so that a disturbance hits all of them; takes medians.
+Measures all servers once in each round, so that a disturbance affects all of them, and takes medians over the
+rounds.
 """
 
 import argparse
@@ -69,7 +70,7 @@ def measure(directory: Path, kinds: list[str], rounds: int, quick: bool) -> dict
 
 
 def run(prepared: Prepared, kinds: list[str], rounds: int, listed: Path, *, pinned: bool) -> report.Rounds:
-    """Runs the rounds of each server. All servers are mounted from the first round to the last."""
+    """Runs the rounds of all servers. Each server stays mounted from the first round to the last."""
     found: report.Rounds = {kind: [] for kind in kinds}
     with ExitStack() as mounts:
         served = {kind: mounts.enter_context(prepared.serve(kind, pinned)) for kind in kinds}

@@ -1,9 +1,9 @@
-"""The program that uses the mount: one process, one round, every operation once.
+"""The program that uses the mount: a process that does every operation once, for one round.
 
 `python -m benchmarks.filesystem.client ROOT PATHS.json PID [names]` prints two figures for each row: the wall
-time of one operation, and the CPU time of this program, its children and process PID together (PID 0: no such
-process). With `names` it prints only the rows about names. Units are microseconds, but seconds for `find`,
-`tar` and the large file. CPU time does not grow while other processes have the CPU.
+time of one operation, and the CPU time of this program, its children and the process PID together (PID 0: no
+such process). With `names` it prints only the rows about names. The unit is microseconds, but seconds for
+`find`, `tar` and the large file. CPU time does not grow while other processes have the CPU.
 """
 
 import json
@@ -39,15 +39,15 @@ def own_seconds() -> float:
 
 
 class Round:
-    """Measures one operation after the other."""
+    """Measures the operations one after the other."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self.rows: dict[str, dict[str, float]] = {}
 
     def measure(self, row: str, work: Callable[[], Any], count: int = 0) -> None:
-        """Times `work`: microseconds for each of its `count` operations, or seconds for the whole if `count`
-        is 0."""
+        """Measures `work`. If `count` is given, records the microseconds of each of its `count` operations;
+        if it is 0, the seconds of the whole."""
         daemon, own, start = daemon_seconds(self._pid), own_seconds(), time.perf_counter()
         work()
         took = time.perf_counter() - start
@@ -121,8 +121,8 @@ def measure_contents(done: Round, small: list[str]) -> None:
 
 
 def main() -> None:
-    """Runs the round. Looks up names from the tree's top, so that the depth of the mount point does not
-    count."""
+    """Runs the round. Looks up names relative to the tree's top, so that the depth of the mount point does
+    not matter."""
     _, root, listed, pid, *only = sys.argv
     with open(listed) as file:
         paths = json.load(file)

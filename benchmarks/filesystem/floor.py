@@ -1,8 +1,8 @@
-"""The least possible cost on this machine: C programs that answer LOOKUP from a table, for the same names.
+"""The lowest possible cost on this machine: C programs that answer LOOKUP from a table, for the same names.
 
-`device` reads requests from /dev/fuse and writes answers to it: the cost of the kernel alone. `libfuse` puts
-the same table behind libfuse, in the loop that CVMFS's client runs: the least cost of that client on this
-machine. `uring` takes requests over io_uring, if the kernel supports it.
+`device` reads requests from /dev/fuse and writes the answers to it, which is the cost of the kernel alone.
+`libfuse` uses the same table with libfuse, in the loop of CVMFS's client, which is the lowest possible cost
+of that client. `uring` takes requests over io_uring, if the kernel supports this.
 """
 
 import json
@@ -18,12 +18,12 @@ from benchmarks.filesystem.servers import pin
 
 SOURCES = Path(__file__).with_name("floors")
 _SWITCH = Path("/sys/module/fuse/parameters/enable_uring")
-"""Y if the kernel lets later mounts use io_uring. The file does not exist before Linux 6.14."""
+"""Contains Y if the kernel lets new mounts use io_uring. The file does not exist before Linux 6.14."""
 
 
 def measure(directory: Path, listed: Path, rounds: int) -> report.Medians:
-    """Returns the medians of the rows about names, measured on one CPU: program -> row -> {"value", "cpu",
-    "daemon_cpu"}. `uring` is left out if the kernel lacks it. Needs root, cc and libfuse3's headers."""
+    """Measures the rows about names on one CPU. Returns the medians: program -> row -> {"value", "cpu",
+    "daemon_cpu"}. `uring` is missing if the kernel lacks it. Needs root, cc and libfuse3's headers."""
     names = directory / "names"
     names.write_text("".join(path + "\n" for path in json.loads(listed.read_text())["every"]))
     programs = ["device", "libfuse", *(["uring"] if _SWITCH.exists() else [])]
@@ -40,7 +40,7 @@ def measure(directory: Path, listed: Path, rounds: int) -> report.Medians:
 
 
 def _compile(name: str, directory: Path) -> list[str]:
-    """Returns the compiler's command line."""
+    """Returns the command that compiles a program into `directory`."""
     flags = subprocess.run(
         ["pkg-config", "--cflags", "--libs", "fuse3"], check=True, capture_output=True, text=True
     ).stdout.split()
@@ -49,7 +49,7 @@ def _compile(name: str, directory: Path) -> list[str]:
 
 @contextmanager
 def _mounted(program: Path, names: Path) -> Iterator[tuple[Path, str]]:
-    """Mounts with a program; yields the mount point and the program's PID."""
+    """Mounts with a program; yields the mount point and the program's process id."""
     mnt = program.with_name(f"mnt-{program.name}")
     mnt.mkdir()
     with _uring_allowed():
@@ -63,7 +63,7 @@ def _mounted(program: Path, names: Path) -> Iterator[tuple[Path, str]]:
 
 @contextmanager
 def _uring_allowed() -> Iterator[None]:
-    """Lets FUSE mounts use io_uring while the block runs. Only mounts that ask for io_uring use it."""
+    """Allows FUSE mounts to use io_uring during the block. Only mounts that ask for it use it."""
     before = _SWITCH.read_text() if _SWITCH.exists() else None
     if before is not None:
         _SWITCH.write_text("Y")

@@ -4,9 +4,9 @@ from statistics import median
 from typing import Any
 
 Rounds = dict[str, list[dict[str, dict[str, float]]]]
-"""server -> one dict a round: row -> {"value", "cpu", "daemon_cpu"}."""
+"""Server -> a dict for each round: row -> {"value", "cpu", "daemon_cpu"}."""
 Medians = dict[str, dict[str, dict[str, float]]]
-"""server -> row -> {"value", "cpu", "daemon_cpu"}."""
+"""Server -> row -> {"value", "cpu", "daemon_cpu"}."""
 KINDS = ("direct", "pyfuse3", "squashfuse_ll", "ext4")
 BEATS = {
     "stat, dropped": ("squashfuse_ll", 0.17),
@@ -21,8 +21,8 @@ BEATS = {
     "tar, repeated": ("ext4", 1.5),
     "large file, repeated": ("ext4", 1.5),
 }
-"""Row -> (server, upper bound of the ratio of the direct session to that server). The bounds to squashfuse_ll
-are the ratios that CVMFS's C++ client reached on such a tree."""
+"""Row -> (server, bound). The direct session's figure divided by that server's must not exceed the bound. The
+bounds for squashfuse_ll are the ratios that CVMFS's C++ client reached on such a tree."""
 
 
 def medians(rounds: Rounds) -> Medians:
@@ -40,7 +40,7 @@ def medians(rounds: Rounds) -> Medians:
 
 
 def judge(found: Medians) -> list[dict[str, Any]]:
-    """Returns, for each row with a bound, the ratio that was reached in time and in CPU time."""
+    """Returns the ratios reached in time and in CPU time, for each row that has a bound."""
     judged = []
     for row, (peer, bound) in [*BEATS.items(), ("open+read+close, repeated", ("ext4", 1.5))]:
         if "direct" not in found or peer not in found:
@@ -53,8 +53,8 @@ def judge(found: Medians) -> list[dict[str, Any]]:
 
 
 def table(found: Medians) -> str:
-    """Returns Markdown: wall time, and CPU time of program and daemon together, in microseconds for each
-    operation, but in seconds for `find`, `tar` and the large file."""
+    """Returns a Markdown table of wall time, and of the CPU time of program and daemon together. The unit is
+    microseconds per operation, but seconds for `find`, `tar` and the large file."""
     kinds = [kind for kind in KINDS if kind in found]
     lines = ["| | " + " | ".join(kinds) + " | " + " | ".join(f"{kind}, CPU" for kind in kinds) + " |"]
     lines.append("|" + "---|" * (2 * len(kinds) + 1))
@@ -65,7 +65,7 @@ def table(found: Medians) -> str:
 
 
 def verdict(judged: list[dict[str, Any]]) -> str:
-    """Returns Markdown: each bound and the ratio that was reached."""
+    """Returns a Markdown table of the bounds and the ratios reached."""
     lines = ["| row | direct session, ratio to | bound | reached | in CPU time |", "|---|---|---|---|---|"]
     for one in judged:
         said = "" if one["ratio"] < one["bound"] else " (not below)"
@@ -76,7 +76,7 @@ def verdict(judged: list[dict[str, Any]]) -> str:
 
 
 def floors(programs: Medians, found: Medians) -> str:
-    """Returns Markdown: the costs of the rows about names, for the direct session and for programs that
+    """Returns a Markdown table of the rows about names, for the direct session and for the programs that
     answer from a table."""
     rows = ("stat, dropped", "missing name")
     lines = ["| pinned, us (ratio to squashfuse_ll) | " + " | ".join(rows) + " |", "|---|---|---|"]

@@ -13,25 +13,25 @@ from typing import NamedTuple
 
 LAZYFS = (sys.executable, "-m", "lazyfs")
 PINNED = "0"
-"""The CPU that client and server share."""
+"""The CPU on which client and server both run."""
 
 
 class Served(NamedTuple):
-    """The place of the tree, and the PID of its server."""
+    """Where the tree can be read, and the process id of its server."""
 
     root: Path
     pid: int
-    """0 if the kernel alone serves the tree."""
+    """0 if only the kernel serves the tree."""
 
 
 def pin(command: list[str], pinned: bool) -> list[str]:
-    """Returns the command run on one CPU, ahead of every other process that wants that CPU; unchanged if not
-    `pinned`."""
+    """Returns a command that runs `command` on one CPU, with priority over all other processes there. Returns
+    it unchanged if not `pinned`."""
     return ["chrt", "--fifo", "1", "taskset", "-c", PINNED, *command] if pinned else command
 
 
 class Prepared:
-    """The tree in each server's own form, all below one directory."""
+    """The tree in the form that each server needs, all in one directory."""
 
     def __init__(self, directory: Path, tree: Path) -> None:
         self._directory = directory
@@ -40,7 +40,7 @@ class Prepared:
         self._fingerprint = ""
 
     def prepare(self) -> dict[str, float]:
-        """Makes a squashfs and a repository; returns the seconds that each took."""
+        """Makes a squashfs and a repository; returns how many seconds each took."""
         took = {}
         start = time.perf_counter()
         _run(["mksquashfs", os.fspath(self._tree), os.fspath(self._squashfs), "-quiet"])
@@ -100,6 +100,6 @@ def _run(command: list[str]) -> None:
 
 
 def missing_tools() -> list[str]:
-    """Returns the programs that this benchmark needs and that are not installed."""
+    """Returns the names of programs that this benchmark needs and that are not installed."""
     needed = ("cc", "squashfuse_ll", "mksquashfs", "taskset", "chrt", "find", "tar", "pgrep", "umount")
     return [tool for tool in needed if not shutil.which(tool)]

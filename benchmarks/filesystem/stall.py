@@ -1,9 +1,9 @@
-"""`python -m benchmarks.filesystem.stall [--json FILE] [--kinds direct,pyfuse3]`: does a miss hold up a stat?
+"""`python -m benchmarks.filesystem.stall [--json FILE] [--kinds direct,pyfuse3]`: does a miss delay a stat?
 
 Eight programs read files that are not cached, over a line of 50 ms. Meanwhile another program stats names
-that the kernel has not seen, in a directory whose catalog is loaded. The output has the times of these stats,
-and of stats while nobody reads. The program that stats and the daemon have real-time priority (`chrt`),
-because readers, relay and origin share this machine, unlike on a real node.
+that the kernel has not seen yet, in a directory whose catalog is loaded. The output shows the times of these
+stats, and of stats while nobody reads. The program that stats and the daemon have real-time priority
+(`chrt`), because here, unlike on a real node, readers, relay and origin share the machine.
 """
 
 import argparse
@@ -34,7 +34,7 @@ FILE_SIZE = 128 << 10
 NAMES = 12_000
 STATS = 3000
 PAUSE = 0.001
-"""Seconds between two stats, about as in the start of a program."""
+"""Seconds between two stats, about as when a program starts."""
 FIRST = ["chrt", "--fifo", "1"]
 
 READER = """
@@ -46,7 +46,7 @@ for path in sys.argv[1:]:
 
 
 def make(root: Path) -> None:
-    """Makes files of random bytes, which do not compress, and files whose names are looked up."""
+    """Makes files of incompressible bytes to read, and files whose names are looked up."""
     source = random.Random(3)
     (root / "data").mkdir(parents=True)
     for number in range(FILES):
@@ -57,7 +57,7 @@ def make(root: Path) -> None:
 
 
 def stats(paths: list[Path]) -> list[float]:
-    """Returns the microseconds of each stat."""
+    """Stats each path once; returns the duration of each stat in microseconds."""
     took = []
     for path in paths:
         start = time.perf_counter()
@@ -68,7 +68,7 @@ def stats(paths: list[Path]) -> list[float]:
 
 
 def summary(took: list[float]) -> dict[str, float]:
-    """Returns quantiles in microseconds."""
+    """Returns name -> quantile of the durations, in microseconds."""
     ordered = sorted(took)
     places = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
     found = {name: round(ordered[int(len(ordered) * at)], 1) for name, at in places.items()}

@@ -1,4 +1,4 @@
-"""The measured tree: a copy of files on this machine, and one large file."""
+"""The tree that is measured: a copy of files on this machine, and one large file."""
 
 import os
 import random
@@ -16,13 +16,13 @@ PARTS = (
     "/usr/share/locale",
     "/usr/share/zoneinfo",
 )
-"""Directories, copied in this order until there are enough files."""
+"""Directories that are copied, in this order, until there are enough files."""
 FILES = 13_000
 BYTES = 200 << 20
 LARGE = "large"
 LARGE_SIZE = 256 << 20
 SMALL_SIZE = 64 << 10
-"""Files of at most this many bytes are the small ones."""
+"""The largest size, in bytes, of a file that counts as small."""
 
 
 def copy(target: Path, files: int = FILES, size: int = BYTES) -> None:
@@ -44,7 +44,7 @@ def copy(target: Path, files: int = FILES, size: int = BYTES) -> None:
 
 
 def measure(root: Path) -> tuple[int, int]:
-    """Returns the number of regular files below a directory, and their bytes."""
+    """Returns the number of regular files below a directory, and their total size in bytes."""
     files = size = 0
     for directory, _, names in os.walk(root):
         for name in names:
@@ -56,8 +56,8 @@ def measure(root: Path) -> tuple[int, int]:
 
 
 def paths(root: Path) -> tuple[list[str], list[str]]:
-    """Returns all regular files and the small ones, relative to the root, in a shuffled order that is the
-    same each time."""
+    """Returns two lists of paths relative to the root: all regular files, and the small ones. Both are
+    shuffled, in the same order each time."""
     every, small = [], []
     for directory, _, names in os.walk(root):
         for name in names:

@@ -1,1 +1,1 @@
-"""The cost of a request: the HTTP client of lazyfs beside its peers."""
+"""The cost of a request: lazyfs's HTTP clients compared with other libraries."""

@@ -1,9 +1,9 @@
-"""CPU and wall time of one request, straight from nginx and through squid, in one run.
+"""CPU and wall time of one request, directly to nginx and through squid, in one run.
 
     python -m benchmarks.http [--quick] [--json FILE]
 
-Needs nginx and squid. The sides take turns in short batches, so that a disturbance hits all of them; figures
-are medians over the batches. CPU time is of this process alone, without the servers.
+Needs nginx and squid. The clients take turns in short batches, so that a disturbance affects all of them.
+Figures are medians over the batches. CPU time is that of this process alone, without the servers.
 """
 
 import argparse
@@ -25,18 +25,18 @@ SIZES = (4 << 10, 64 << 10, 1 << 20)
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One side that fetches one object again and again."""
+    """One client that fetches the same object again and again."""
 
     way: str
-    """`nginx` or `squid`."""
+    """`nginx` for direct requests, `squid` for requests through the proxy."""
     size: int
     side: str
     cpu_us: float
-    """Microseconds of this process's CPU for one request: median over batches."""
+    """CPU time of this process for one request in microseconds: median over batches."""
     wall_us: float
     batches: int
     batch: int
-    """Requests in each batch."""
+    """Number of requests in each batch."""
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -47,7 +47,7 @@ class Result(msgspec.Struct, frozen=True):
 
 
 def measure(way: str, url: str, proxy: str | None, size: int, batches: int, batch: int) -> list[Row]:
-    """Measures all sides on one object."""
+    """Measures all clients on an object of this size."""
     sides: dict[str, Side] = {name: make() for name, make in SIDES.items()}
     cpu: dict[str, list[float]] = {name: [] for name in sides}
     wall: dict[str, list[float]] = {name: [] for name in sides}
@@ -66,7 +66,7 @@ def measure(way: str, url: str, proxy: str | None, size: int, batches: int, batc
 
 
 def table(rows: list[Row]) -> str:
-    """Returns a table: the CPU time of each side, and its ratio to pycurl's."""
+    """Returns a table of the CPU time of each client, and its ratio to pycurl's."""
     lines = [f"{'way':8}{'bytes':>9}  {'side':18}{'CPU us':>9}{'of pycurl':>11}{'wall us':>9}{'MB/s':>8}"]
     for row in rows:
         peer = next(r for r in rows if (r.way, r.size, r.side) == (row.way, row.size, "pycurl"))

@@ -1,4 +1,5 @@
-"""The compared clients. Each fetches one URL as bytes, with or without a proxy, and keeps its connection."""
+"""The compared clients. Each fetches a URL as bytes, directly or through a proxy, and keeps its connection
+open."""
 
 import io
 import time
@@ -22,7 +23,8 @@ class Side(Protocol):
 
 
 class Ours:
-    """A client of lazyfs: it checks deadline, least rate and cancellation in every slice of waiting."""
+    """A client of lazyfs. While it waits, it checks the deadline, the lowest rate and cancellation at short
+    intervals."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -33,8 +35,8 @@ class Ours:
 
 
 class Session:
-    """The library requests, used as its manual shows: a Session and `.content`. The only timeout is the one
-    between two reads."""
+    """The library requests, used as its manual shows: a Session and `.content`. It has only a timeout for
+    each read."""
 
     def __init__(self) -> None:
         self._session = requests.Session()
@@ -46,7 +48,7 @@ class Session:
 
 
 class Curl:
-    """The library pycurl: one easy handle with libcurl's own total timeout and least rate, without
+    """The library pycurl: one easy handle, with libcurl's own total timeout and lowest rate, without
     cancellation."""
 
     def __init__(self) -> None:

@@ -1,2 +1,1 @@
-"""Processor time of a missed object, stage by stage, beside the processor time of the same stages without
-lazyfs."""
+"""The processor time of a missed object, stage by stage, compared with the same stages without lazyfs."""

@@ -1,10 +1,11 @@
-"""Processor time of a missed object, stage by stage, beside the floor: the same work without lazyfs.
+"""The processor time of a missed object, stage by stage, compared with the floor: the same work without
+lazyfs.
 
     python -m benchmarks.miss [--quick] [--json FILE] [--against CHECKOUT]
 
 Needs nginx. Each figure is the user and system time of all threads of a client process, without the server.
-It is the median of several runs, in which the sides take turns. `--against CHECKOUT` adds sides: the whole
-ways with readers of another checkout, run by this checkout's interpreter.
+It is the median of several runs, in which the sides take turns. `--against CHECKOUT` adds rows for complete
+misses with readers in another checkout, run by this checkout's interpreter.
 """
 
 import argparse
@@ -28,8 +29,8 @@ from tests.support.store_files import store_object
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 COUNTS: Final = {"small": 3000, "large": 300}
-"""Objects of each kind. `small` ones are like files (log-normal around 40 KB, 250 KB at most), `large` ones
-have 1 MiB."""
+"""Kind of object -> number of objects. `small` ones are like files (log-normal around 40 KB, at most 250 KB);
+`large` ones have 1 MiB."""
 
 
 class Side(NamedTuple):
@@ -61,11 +62,11 @@ class Row(msgspec.Struct, frozen=True):
     kind: str
     side: str
     cpu_us: float
-    """Microseconds of processor time for one object: median over the runs."""
+    """Processor time for one object in microseconds: median over the runs."""
     cpu_us_per_mb: float
-    """`cpu_us` for a million bytes of plaintext."""
+    """`cpu_us` per million bytes of plaintext."""
     of_floor: float
-    """`cpu_us` divided by that of the whole floor."""
+    """`cpu_us` divided by that of the floor with all its stages."""
     wall_us: float
     runs: int
 
@@ -75,14 +76,15 @@ class Result(msgspec.Struct, frozen=True):
     command: str
     facts: Facts
     plain: dict[str, float]
-    """Mean bytes of an object's plaintext."""
+    """Kind of object -> mean size of the plaintext in bytes."""
     stored: dict[str, float]
-    """Mean bytes of an object as stored."""
+    """Kind of object -> mean size of the stored object in bytes."""
     rows: list[Row]
 
 
 def make(store: Path, kind: str, count: int) -> tuple[Path, float, float]:
-    """Writes the objects. Returns a list of them, and their mean bytes as (plain, stored)."""
+    """Writes `count` objects. Returns the path of a file that lists them, and the mean size of an object in
+    bytes, plain and stored."""
     library = next(Path(zstandard.__file__).parent.glob("backend_c*.so"))
     source = library.read_bytes() * 3
     dice = random.Random(kind)
@@ -98,7 +100,8 @@ def make(store: Path, kind: str, count: int) -> tuple[Path, float, float]:
 
 
 def run(url: str, listed: Path, side: Side, checkout: Path | None) -> tuple[float, float]:
-    """Returns microseconds of processor time and of real time."""
+    """Runs one side in a new process. Returns the processor time and the wall time for one object, in
+    microseconds."""
     directory = tempfile.mkdtemp(prefix="lazyfs-miss-", dir="/dev/shm")  # no disk is measured
     environment = dict(os.environ)
     if checkout is not None:
@@ -118,7 +121,8 @@ def run(url: str, listed: Path, side: Side, checkout: Path | None) -> tuple[floa
 def measure(
     kind: str, count: int, runs: int, sides: dict[Side, Path | None]
 ) -> tuple[list[Row], float, float]:
-    """Returns the rows of one kind of object, and the mean bytes of its objects as (plain, stored)."""
+    """Measures all sides on one kind of object. Returns their rows, and the mean size of an object in bytes,
+    plain and stored."""
     with tempfile.TemporaryDirectory(prefix="lazyfs-miss-", dir="/dev/shm") as work:
         store = Path(work)
         store.chmod(0o755)

@@ -1,11 +1,11 @@
-"""The measured process. It fetches every object of a list from an origin, and prints the processor time and
-the real time that this took, in microseconds for each object.
+"""The measured process. It fetches every object in a list from an origin, and prints the processor time and
+the wall time for one object, in microseconds.
 
 `python process.py URL LIST DIRECTORY WAY HTTP`. LIST has a line with digest and size for each object. WAY is
-one of three: the name of a stage (`STAGES`); a number, for the whole way with so many readers, each of which
-waits for one object after the other; or `ahead`, for the whole way without readers, in which objects are
-fetched in batches, as a directory's small files are. Ways with readers use only interfaces that other
-revisions have too.
+one of three: the name of a stage (in `STAGES`); a number of readers, which each read one object after the
+other, with the complete work of a miss; or `ahead`, the same complete work without readers, in which objects
+are fetched in batches, as the small files of a directory are. Ways with readers use only interfaces that
+other revisions have too.
 """
 
 import functools
@@ -32,10 +32,11 @@ from lazyfs.transport.open import open_fetcher
 from lazyfs_cache import open_cache
 
 BATCH: Final = 128
-"""Objects that `ahead` fetches at one time; fewer if they are larger than 32 MiB together."""
+"""The number of objects that `ahead` fetches in one batch. A batch is smaller if its objects exceed 32
+MiB."""
 IN_FLIGHT: Final = 24
 TOGETHER: Final = 8
-"""Objects that the stages admit to the cache together."""
+"""The number of objects that the stages admit to the cache in one call."""
 LIMIT: Final = 4 << 30
 
 Refs = list[ObjectRef]
@@ -77,7 +78,8 @@ def floor_fetch(url: str, refs: Refs, done: Done) -> None:
 
 
 class FloorStore:
-    """A store of files with a CRC-32 of each 64 KiB, and of rows in LMDB, 16 in a transaction."""
+    """Stores objects in files with a CRC-32 for each 64 KiB, and a row for each in LMDB, 16 rows in a
+    transaction."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
@@ -128,8 +130,8 @@ def floor(url: str, refs: Refs, directory: str, *, stages: int) -> None:
 
 
 def loop(url: str, refs: Refs, directory: str, *, stages: int) -> None:
-    """Fetches over the chain and the loop of attempts. With two stages also verifies the objects, with three
-    also admits them to a cache."""
+    """Fetches with lazyfs's chain and its loop of attempts. With two `stages` it also verifies the objects,
+    with three it also admits them to a cache."""
     from lazyfs.transport.fetcher import Rest  # this revision may lack it
 
     fetcher = open_fetcher(url, http="pycurl")

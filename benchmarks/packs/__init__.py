@@ -1,1 +1,1 @@
-"""The limits of packs, chosen on a real image and a real start of it."""
+"""The choice of the limits of packs, by a real image and a real start of it."""

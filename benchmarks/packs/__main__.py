@@ -1,10 +1,10 @@
-"""The limits of packs, chosen by the cost of a cold start of the analysis image.
+"""The choice of the limits of packs, by the cost of a cold start of the analysis image.
 
     python -m benchmarks.packs [--quick] [--json FILE]
 
-Publishes the image at a few limits and starts the analysis from an empty cache, which gives real requests,
-waits and bytes. Then replays the trace of such a start on the packs that the publisher makes at many more
-limits. Counts do not depend on the machine's speed; the cost on a line is computed from them.
+For a few limits, publishes the image and starts the analysis with an empty cache, which gives real requests,
+waits and bytes. For many more limits, makes the packs with the publisher's code, and replays the trace of
+such a start on them. Counts do not depend on the machine's speed; the cost on a line is computed from them.
 """
 
 import argparse
@@ -39,18 +39,18 @@ from lazyfs.repository import lifecycle
 _CHECKOUT: Final = Path(__file__).parents[2]
 KIB: Final = 1 << 10
 CACHES: Final = (5, 10, 25)
-"""Sizes of caches in percent of the image."""
+"""Cache sizes in percent of the image's size."""
 BEFORE_PACKS: Final = 3
-"""The compression level of a store of single files, with which the others are compared."""
+"""Compression level of the store without packs, with which the others are compared."""
 CHUNKS: Final = {BEFORE_PACKS: 420_000, codec.LEVEL: 399_000}
-"""Stored bytes of a chunk of 1 MiB, on average, by compression level."""
+"""Compression level -> average stored size of a chunk of 1 MiB, in bytes."""
 RANDOM: Final = 200
 """The number of small files that are read at random."""
 
 
 def limits(files: int, target: int, least: int = 0, most: int = 0) -> Params:
-    """Returns parameters that put files of up to `files` KiB into packs of about `target` KiB, by default
-    between a quarter and twice of that; `files` 0 packs none."""
+    """Returns parameters that put files of up to `files` KiB into packs of about `target` KiB. Packs have
+    `least` to `most` KiB, by default a quarter to twice the target. If `files` is 0, there are no packs."""
     return Params(
         pack_files=files * KIB,
         pack_least=(least or target // 4) * KIB,
@@ -97,7 +97,7 @@ def main() -> None:
 
 
 def _start(image: BenchmarkImage, params: Params, work: Path) -> Start:
-    """Publishes the image at these limits, and starts the analysis. Starts it a second time to leave a
+    """Publishes the image with these limits and starts the analysis. Then starts it again, to record a
     trace."""
     store, keys, worker = work / "files/store", work / "keys", work / "worker"
     store.parent.mkdir()
@@ -178,7 +178,7 @@ def _replays(image: BenchmarkImage, settings: list[Params], work: Path) -> list[
 
 
 def _unknown(_place: str, _digest: bytes) -> None:
-    """No config is known beforehand."""
+    """A look-up of known configs that finds none."""
 
 
 if __name__ == "__main__":

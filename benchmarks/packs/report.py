@@ -6,14 +6,14 @@ from benchmarks.packs.result import Replay, Result, Start
 from lazyfs.core.params import Params
 
 LINES: Final = ((0.0, 1000.0), (10.0, 1000.0), (50.0, 100.0), (150.0, 100.0))
-"""(round-trip time in ms, Mbit/s)."""
+"""Lines as (round-trip time in ms, Mbit/s)."""
 _CPU: Final = 0.0015
-"""Seconds of processor time for each object, in the computed cost."""
+"""Processor time in seconds that the computed cost has for each object."""
 
 
 def cost(waits: int, requests: int, size: int) -> str:
-    """Returns the computed seconds on each line: round trips of the waits, bytes at the line's rate, and
-    processor time of the objects."""
+    """Returns the computed seconds on each line: a round trip for each wait, the bytes at line rate, and
+    processor time for each request."""
     return " | ".join(
         f"{waits * rtt / 1e3 + size * 8 / (mbit * 1e6) + requests * _CPU:.1f}" for rtt, mbit in LINES
     )

@@ -21,24 +21,23 @@ class Start(msgspec.Struct, frozen=True):
 
 
 class Replay(msgspec.Struct, frozen=True):
-    """The counts of a replayed start. Counted are small files and the chunks of large ones, but no
-    catalogs."""
+    """The counts of a replayed start, for small files and chunks of large files. Catalogs are not counted."""
 
     params: Params
     packs: int
-    """Objects that hold the image's small files."""
+    """The number of objects that hold the image's small files."""
     small_bytes: int
-    """Stored bytes of the objects that hold the image's small files."""
+    """The stored size of these objects in bytes."""
     requests: int
     waits: int
-    """One for each pack or small object touched, and one for each large file, whose chunks are fetched
-    together."""
+    """Waits for fetches: one for each pack or small object that is read, and one for each large file, whose
+    chunks are fetched together."""
     bytes: int
     cached: list[int]
-    """Bytes fetched with a cache of 5, 10 and 25% of the image."""
+    """Bytes fetched with a cache of each size in CACHES: 5, 10 and 25% of the image."""
     random_requests: int
     random_bytes: int
-    """Counts for 200 small files read at random."""
+    """`random_requests` and `random_bytes` are the counts for 200 small files read at random."""
 
 
 class Result(msgspec.Struct):

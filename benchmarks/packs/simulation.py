@@ -1,7 +1,7 @@
-"""An image's packs at other limits, made by the publisher's own code, and the reads of a real start replayed
-on them.
+"""Makes an image's packs with other limits, by the publisher's own code, and replays the reads of a real
+start on them.
 
-Files that are too large for any of the limits are left out of the store, but count where they are read.
+Files that are too large for any of the limits are not stored, but their reads are counted.
 """
 
 import json
@@ -23,27 +23,27 @@ from lazyfs.store.ingest import Ingest
 from lazyfs.store.layer_files import LayerFiles, Read
 
 LARGEST: Final = 1 << 20
-"""Bytes of the largest file that any of the limits packs."""
+"""Size in bytes of the largest file that any of the limits puts into a pack."""
 _SNAPSHOT: Final = re.compile(r"^\.flat/../[0-9a-f]{64}/|^/")
 
 
 class Touch(NamedTuple):
-    """One read of a part of an object in a start."""
+    """A read of part of an object during a start."""
 
     name: object
     size: int
-    """Plaintext bytes."""
+    """Plaintext size in bytes."""
     stored: int
 
 
 class Spool(LayerFiles):
-    """Keeps the small files of a layer on a disk instead of storing them."""
+    """Writes the small files of a layer to a disk, in place of the ingest that would store them."""
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(Params(), self._pass, lambda _pack: None)
         self._file = file
         self.places: dict[int, int] = {}
-        """Position on the disk by id of the record."""
+        """id() of a record -> the position of its content on the disk."""
 
     def _pass(self, record: Record, read: Read) -> None:
         left = record.size
@@ -62,7 +62,7 @@ class Spool(LayerFiles):
 
 
 class Stored:
-    """Takes objects and keeps the sizes of their frames."""
+    """A store that keeps only the sizes of the objects' frames."""
 
     writers = 2
 
@@ -77,7 +77,7 @@ class Stored:
 
 
 class Layers:
-    """The records of an image's layers, with the contents of the small files on a disk."""
+    """The records of an image's layers. The contents of the small files are on a disk."""
 
     def __init__(self, image: Image, file: IO[bytes]) -> None:
         self._file = file
@@ -88,8 +88,8 @@ class Layers:
         ]
 
     def ingested(self, params: Params, level: int) -> tuple[Inode, Stored]:
-        """Returns the merged tree and the objects of the small files at these limits and this compression
-        level."""
+        """Ingests the layers with these limits and this compression level. Returns the merged tree, and the
+        objects that hold the small files."""
         stored = Stored()
         merge = Merge()
         with Ingest(stored, params, level=level) as ingest:
@@ -126,8 +126,8 @@ def trace_of(path: Path) -> list[TracedRead]:
 
 
 def touched(reads: Iterable[TracedRead], root: Inode, stored: Stored, chunk: int) -> list[Touch]:
-    """Returns the objects that the reads need, in order, with repetitions. `chunk`: the stored bytes of a
-    chunk."""
+    """Returns the objects that the reads need, in order and with repetitions. `chunk` is the assumed stored
+    size of a chunk in bytes."""
     found = []
     for read in reads:
         inode = find(root, read.path)
@@ -143,7 +143,7 @@ def touched(reads: Iterable[TracedRead], root: Inode, stored: Stored, chunk: int
 
 
 def find(root: Inode, path: str) -> Inode | None:
-    """Returns the file at a path of the merged tree."""
+    """Returns the file at a path of the merged tree; None if there is none."""
     inode: Inode | None = root
     for part in path.encode("utf-8", "surrogateescape").split(b"/"):
         inode = inode.children.get(part) if inode is not None and inode.children is not None else None
@@ -151,8 +151,8 @@ def find(root: Inode, path: str) -> Inode | None:
 
 
 def waits(reads: Iterable[TracedRead], root: Inode, once: list[Touch]) -> int:
-    """Returns the number of waits of a start with an empty cache: one for each object, but one for all chunks
-    of a file."""
+    """Returns the number of waits in a start with an empty cache: one for each object, but only one for all
+    chunks of a file."""
     large = [read for read in reads if (inode := find(root, read.path)) and inode.size > LARGEST]
     return len(once) - len({read.digest for read in large}) + len({read.path for read in large})
 
@@ -163,8 +163,7 @@ def first(touches: Iterable[Touch]) -> list[Touch]:
 
 
 def refetched(touches: Iterable[Touch], limit: int) -> int:
-    """Returns the stored bytes that are fetched with a cache of `limit` plaintext bytes, which drops the
-    least recently used object first."""
+    """Returns the stored bytes that are fetched with an LRU cache of `limit` plaintext bytes."""
     held: OrderedDict[object, int] = OrderedDict()
     used = fetched = 0
     for touch in touches:
@@ -180,7 +179,7 @@ def refetched(touches: Iterable[Touch], limit: int) -> int:
 
 
 def small_files(root: Inode) -> list[Inode]:
-    """Returns the files of at most 64 KiB of the merged tree, in the order of their paths."""
+    """Returns the files of at most 64 KiB in the merged tree, in the order of their paths."""
     found, waiting = [], [root]
     while waiting:
         directory = waiting.pop()
@@ -193,7 +192,7 @@ def small_files(root: Inode) -> list[Inode]:
 
 
 def random_reads(root: Inode, stored: Stored, count: int) -> list[Touch]:
-    """Returns the objects that `count` small files chosen at random lie in, each object once."""
+    """Chooses `count` small files at random. Returns the objects that hold them, each object once."""
     chosen = random.Random(7).sample(small_files(root), count)
     return first(
         Touch(inode.pack.digest, inode.pack.size, stored.sizes[inode.pack.digest])
@@ -204,5 +203,5 @@ def random_reads(root: Inode, stored: Stored, count: int) -> list[Touch]:
 
 
 def names_of(root: Inode) -> bytes:
-    """Returns a digest of the contents of the merged tree, which must be the same at all limits."""
+    """Returns a digest of all contents in the merged tree, which must be the same for all limits."""
     return sha256(b"".join(inode.content for inode in small_files(root)))

@@ -1,1 +1,1 @@
-"""The load of cold starts on a site's proxy and on the origin behind it."""
+"""The load that cold starts put on a site's proxy, and on the origin behind it."""

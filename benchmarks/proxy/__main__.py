@@ -1,9 +1,10 @@
-"""What a site's proxy is asked for and stores when two workers start the analysis, each from an empty cache.
+"""What a site's proxy must fetch and store when two workers start the analysis, each with an empty cache.
 
     python -m benchmarks.proxy [--beside CHECKOUT] [--json FILE]
 
-Needs root, squid and nginx. Each revision has its own store and an empty squid. Counts only: the machine's
-speed plays no part. Ends with BOUND_MISSED if the second worker costs the origin more than metadata.
+Needs root, squid and nginx. Each revision has its own store and an empty squid. The result has only counts,
+so the machine's speed does not matter. The exit code is BOUND_MISSED if the second worker costs the origin
+more than metadata.
 """
 
 import argparse
@@ -39,12 +40,12 @@ class Row(msgspec.Struct, frozen=True):
     """One cold start through the proxy."""
 
     revision: str
-    """Empty for this checkout's."""
+    """Label of the revision; empty for this checkout."""
     worker: str
     proxy_requests: int
-    """Requests that the proxy got."""
+    """Requests that the proxy received."""
     proxy_objects: int
-    """Objects that the proxy stored of them."""
+    """Objects that the proxy stored because of these requests."""
     origin_requests: int
     bytes_from_origin: int
 

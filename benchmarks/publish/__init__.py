@@ -1,1 +1,1 @@
-"""Time and memory of publishing a large image, against skopeo and umoci in the same run."""
+"""Time and memory of publishing a large image, compared in the same run with skopeo and umoci."""

@@ -2,10 +2,10 @@
 
 Needs skopeo, umoci and debootstrap.
 
-Publishes an image of at least 2 GB (--quick: 0.5 GB) into a fresh repository. Copies the same image with
-skopeo, and unpacks it with umoci, in turn. Every run starts with the input in the page cache and no dirty
-pages, and ends when its output is on the disk. The exit code is 3 if a bound is missed: 400 MB of memory, or
-the time of the peers.
+In each round, publishes an image of at least 2 GB (--quick: 0.5 GB) into a fresh repository, copies the same
+image with skopeo, and unpacks it with umoci. Every run starts with the input in the page cache and no dirty
+pages, and ends when its output is on the disk. The exit code is 3 if a bound is exceeded: 400 MB of memory,
+or the time of the other tools.
 """
 
 import argparse
@@ -75,7 +75,7 @@ def layers_of(layout: Path) -> int:
 
 
 def measure(directory: Path, layout: Path, rounds: int) -> dict[str, Any]:
-    """Measures every contender in turn, round after round; returns medians."""
+    """Measures all tools in turn, round after round; returns medians."""
     runs: dict[str, list[dict[str, float]]] = {}
     for number in range(rounds):
         work = directory / f"round{number}"

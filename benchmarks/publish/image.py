@@ -1,5 +1,5 @@
-"""A large real image made without a registry: Debian and layers of wheels, as an OCI layout of gzip
-layers."""
+"""A large realistic image, made without a registry: an OCI layout of Debian and layers of Python wheels,
+compressed with gzip."""
 
 import gzip
 import hashlib
@@ -20,13 +20,13 @@ WHEELS = (
     ("opencv-python-headless", "vtk"),
     ("xgboost", "catboost"),
 )
-"""Groups of wheels. Each group becomes a layer, until the image is large enough."""
+"""Groups of wheels. One layer is made of each group in turn, until the image is large enough."""
 SITE = "usr/local/lib/python3.11/dist-packages"
 
 
 def make(directory: Path, at_least: int) -> tuple[Path, int]:
-    """Makes the layout; returns its path and the bytes of its files. Raises CalledProcessError if a package
-    cannot be downloaded."""
+    """Makes the layout; returns its path and the total size of the image's files in bytes. Raises
+    CalledProcessError if a package cannot be downloaded."""
     layout = directory / "layout"
     (layout / "blobs/sha256").mkdir(parents=True)
     layers, diff_ids, total = [], [], 0
@@ -65,14 +65,14 @@ def _trees(directory: Path) -> Iterator[Path]:
 
 
 def install(tree: Path, *packages: str) -> None:
-    """Downloads Python packages and unpacks them where Debian's Python looks for them. Raises
+    """Downloads Python packages, and unpacks them into a tree where Debian's Python finds them. Raises
     CalledProcessError."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile"]
     subprocess.run([*command, "--target", str(tree / SITE), *packages], check=True)
 
 
 def pack_layer(layout: Path, tree: Path) -> tuple[dict[str, object], str]:
-    """Makes a compressed tar of a tree as the upper layer; returns the layer's descriptor and diff_id."""
+    """Packs a tree into a compressed layer of the layout; returns the layer's descriptor and diff_id."""
     plain = hashlib.sha256()
     made = layout / "layer"
     command = ["tar", "--format=posix", "--sort=name", "--xattrs", "-C", str(tree), "-c", "."]

@@ -1,10 +1,11 @@
-"""What `lazyfs run` adds to a runtime's own start: an image on a mount, `true` in it, bare and by lazyfs.
+"""The time that `lazyfs run` adds to a runtime's own start of `true`, in an image on a mount.
 
     [chrt --fifo 1] python -m benchmarks.run [--quick] [--json FILE]
 
-Needs root and the runtimes. The sides take turns, each round beginning with another one; round 0 is not
-counted, since it fills the cache and tries the runtimes. Bare is what a person would type: for bubblewrap the
-very arguments that lazyfs hands it, for the others a start of the same image with the same `true`.
+Needs root and the runtimes. All sides take turns, and each round begins with another one. Round 0 is not
+counted, because it fills the cache and probes the runtimes. The bare start of bubblewrap has exactly the
+arguments that lazyfs gives it. The bare starts of the other runtimes are what a person would type to run the
+same program in the same image.
 """
 
 import argparse
@@ -34,19 +35,19 @@ CHECKOUT: Final = Path(__file__).resolve().parents[2]
 NAME: Final = "registry.example/tools/busybox:1"
 BOUND_MS: Final = 80.0
 FIRST: Final = "bubblewrap"
-"""The runtime whose bare start has the arguments of lazyfs's."""
+"""The runtime whose bare start has exactly the arguments that lazyfs gives it."""
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One runtime: medians over the rounds."""
+    """One runtime. Figures are medians over the rounds."""
 
     runtime: str
     bare_ms: float
     lazyfs_ms: float
     added_ms: float
-    """Median of lazyfs less median of bare."""
+    """`lazyfs_ms` minus `bare_ms`."""
     bare_cpu_ms: float
-    """User and system time of all processes."""
+    """User and system time of all processes of the start."""
     lazyfs_cpu_ms: float
 
 
@@ -56,12 +57,12 @@ class Result(msgspec.Struct, frozen=True):
     facts: Facts
     rounds: int
     python_ms: float
-    """Median of a start of Python that does nothing, which is a part of what is added."""
+    """Median duration of a start of Python that does nothing. This is part of what lazyfs adds."""
     rows: list[Row]
 
 
 def once(command: list[str]) -> tuple[float, float]:
-    """Runs a command; returns milliseconds of real time and of processor time."""
+    """Runs a command; returns its wall time and processor time in milliseconds."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begun = time.perf_counter()
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -72,7 +73,7 @@ def once(command: list[str]) -> tuple[float, float]:
 
 
 def measure(sides: dict[str, list[str]], rounds: int) -> dict[str, tuple[float, float]]:
-    """Returns the medians of each side: (real, processor) milliseconds."""
+    """Returns side -> medians of (wall time, processor time) in milliseconds."""
     samples: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     names = list(sides)
     for turn in range(rounds + 1):
@@ -88,7 +89,7 @@ def measure(sides: dict[str, list[str]], rounds: int) -> dict[str, tuple[float, 
 
 
 def publish(work: Path) -> Path:
-    """Publishes an image of busybox with a config; returns the store."""
+    """Publishes an image of busybox with a config; returns the path of the store."""
     directories = [entry(name, tarfile.DIRTYPE) for name in ("bin", "etc", "proc", "dev", "sys", "tmp")]
     files = [entry(f"etc/{name}") for name in ("hosts", "resolv.conf", "passwd", "group")]
     programs = [entry(f"bin/{name}", tarfile.SYMTYPE, linkname="busybox") for name in ("true", "sh")]
@@ -101,7 +102,8 @@ def publish(work: Path) -> Path:
 
 
 def main() -> int:
-    """Reads the command line, measures, prints the table; returns BOUND_MISSED if the bound is missed."""
+    """Reads the command line, measures, and prints the table. Returns the exit code: BOUND_MISSED if the
+    bound is exceeded."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run")
     parser.add_argument("--quick", action="store_true", help="5 rounds instead of 21")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the result is written")

@@ -1,2 +1,2 @@
-"""The cost that a large repository has for a mount: 10,000 images and 10 million files, of which one image is
-entered."""
+"""What a large repository costs a mount: the repository has 10,000 images and 10 million files, and a program
+enters one image."""

@@ -28,7 +28,7 @@ def timed(work: Callable[[], Any]) -> float:
 
 
 def run(images: int, directory: Path) -> dict[str, Any]:
-    """Runs the steps of a worker's day; returns the time of each and the daemon's memory after it."""
+    """Runs the steps of a worker's day. Returns the time of each step, and the daemon's memory after it."""
     store, mnt = directory / "store", directory / "mnt"
     mnt.mkdir()
     made = []

@@ -1,7 +1,7 @@
-"""Makes a repository of many images with the publisher's own catalogs, store and signed pointer.
+"""Makes a repository of many images, with the publisher's own code for catalogs, store and signatures.
 
-Images come in families. Images of one family share the directory /usr, as tags of one image do. Each image
-has a few files of its own. Files have no content, because the benchmark measures metadata only.
+Images come in families. All images of a family share the directory /usr, as the tags of one image do, and
+each image has a few files of its own. Files have no content, because the benchmark measures only metadata.
 """
 
 import stat
@@ -16,18 +16,19 @@ from lazyfs.repository.commit import commit_revision, read_revision
 from lazyfs.store import open_store
 
 FAMILY = 100
-"""Images that share a /usr."""
+"""The number of images that share a /usr."""
 FILES = 1000
-"""Files of each image."""
+"""The number of files in each image."""
 OWN = 5
 REGISTRY = b"registry.example.org"
 
 
 def make(store: str, keys_directory: str, images: int, family: int = FAMILY, large: int = 0) -> Nested:
-    """Makes a repository of `images` images with about `images` * FILES files; returns its root.
+    """Makes a repository of `images` images with about `images` * FILES files; returns its root catalog.
 
-    `family`: images that share a /usr. `large`: every such file of a /usr has 100 KB, by its entry; 0 for
-    none."""
+    `family` is the number of images that share a /usr. Every `large`-th file of a /usr has a size of 100 KB
+    in its catalog entry; if `large` is 0, none has.
+    """
     lifecycle.init(store, "scale.example.org", datetime.now(UTC), keys=keys_directory)
     directory = open_store(store)
 

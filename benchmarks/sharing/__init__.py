@@ -1,1 +1,1 @@
-"""The files and bytes of stores in which images share layers, or files, or nearly all of a layer."""
+"""The number of files and bytes in stores of images that share layers, files, or most of a layer."""

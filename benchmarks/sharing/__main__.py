@@ -1,11 +1,11 @@
-"""What a store costs where images share layers, or nearly all of a layer, or files and no layer.
+"""What a store costs if images share layers, most of a layer, or only files.
 
     python -m benchmarks.sharing [--beside CHECKOUT] [--json FILE] [--repeats N]
 
-Needs root, and the packages that tools/bench installs. Publishes, into a store of its own for each revision:
-the analysis image (timed, revisions in turns), four images that are its layers stacked, the image with ten
-files of its top layer changed, and three images of one layer each with three of five of the packages.
-Ends with BOUND_MISSED if a bound is missed: see `verdicts`.
+Needs root, and the packages that tools/bench installs. For each revision, publishes these images into a store
+of its own: the analysis image (timed; the revisions take turns); four images that stack the layers of that
+image; that image with ten changed files in its top layer; and three images of a single layer, each with three
+fifths of the packages. The exit code is BOUND_MISSED if a bound of `verdicts` is exceeded.
 """
 
 import argparse
@@ -39,16 +39,16 @@ class Result(msgspec.Struct, frozen=True):
     image: BenchmarkImage
     rows: list[Published]
     mean_pack: float
-    """Stored bytes of a pack of the analysis image, on average."""
+    """Average stored size of a pack of the analysis image, in bytes."""
     extra_packs: int
-    """Packs of the stacked images that publishing the image alone does not make."""
+    """The number of packs of the stacked images that the store of the analysis image alone does not have."""
 
 
 def measure(
     image: BenchmarkImage, sides: list[tuple[str, str]], work: Path, repeats: int
 ) -> tuple[list[Published], float, int]:
-    """Returns the rows, the mean stored bytes of a pack, and the number of packs that the stacked images have
-    beyond those of the image alone. `sides`: revisions with their interpreters."""
+    """Returns the rows, the average stored size of a pack, and the number of packs that the stacked images
+    have in addition to those of the image alone. `sides` are pairs of a revision and its interpreter."""
     timed: dict[str, list[Published]] = {}
     alone: dict[str, Store] = {}
     for repeat in range(repeats):
@@ -88,7 +88,7 @@ def _together(runs: list[Published]) -> Published:
 
 
 def verdicts(result: Result) -> list[tuple[str, bool]]:
-    """Returns a line for each bound, and True where it holds."""
+    """Returns for each bound a line of text, and True if the bound holds."""
     rows = {(row.revision, row.image): row for row in result.rows}
     other = next((revision for revision, _ in rows if revision), "")
     mean, rebuilt = result.mean_pack, rows["", "rebuilt"]

@@ -1,4 +1,4 @@
-"""A store that is filled image by image, and its growth by each."""
+"""A store that is filled image by image, and how much each image adds."""
 
 import os
 import resource
@@ -24,24 +24,24 @@ REGISTRY: Final = "registry.example"
 
 
 class Published(msgspec.Struct, frozen=True):
-    """The growth of a store by one image."""
+    """What one image has added to a store."""
 
     revision: str
-    """Empty for this checkout's."""
+    """Label of the revision; empty for this checkout."""
     image: str
     seconds: list[float]
     cpu_seconds: list[float]
     objects: int
-    """Objects that came with it."""
+    """The number of objects that the image has added."""
     bytes_stored: int
     packs: int
-    """Packs among the objects; 0 in a revision without packs."""
+    """The number of packs among these objects; 0 for a revision without packs."""
     shared_packs: int
-    """Packs of the image that the store had before."""
+    """The number of the image's packs that the store already had."""
 
 
 class Store:
-    """A store, filled by the lazyfs of one revision."""
+    """A store that the lazyfs of one revision fills."""
 
     def __init__(self, directory: Path, revision: str, python: str) -> None:
         directory.mkdir()
@@ -55,7 +55,7 @@ class Store:
         )  # fmt: skip
 
     def publish(self, layout: str, tag: str, name: str) -> Published:
-        """Publishes an image of a layout under a name."""
+        """Publishes an image of a layout under a name; returns what it has added."""
         before, packs_before = self._objects(), self.packs()
         os.sync()
         begun, used = time.monotonic(), _children()
@@ -90,7 +90,7 @@ class Store:
         return found
 
     def packs(self, image: str = "") -> dict[bytes, int]:
-        """Returns the stored bytes of each pack of all images, or of one, by digest."""
+        """Returns digest -> stored size of the packs of all images, or of one image."""
         if self.revision:
             return {}  # its format may be another
         store = DirectoryStore(str(self.path))
@@ -106,7 +106,7 @@ class Store:
         return {digest: len(store.get(digest)) for digest in packs}
 
     def has(self, digest: bytes) -> bool:
-        """Returns True if the store has an object, in use or not."""
+        """Returns True if the store has an object, whether it is in use or not."""
         return (self.path / object_path(Digest(digest))).is_file()
 
 

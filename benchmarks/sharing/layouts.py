@@ -15,15 +15,16 @@ from typing import IO, Any, Final, NamedTuple, cast
 from benchmarks.startup.images import TAG, BenchmarkImage
 
 CHANGED: Final = 10
-"""Files that a rebuilt layer has changed."""
+"""The number of files that are changed in a rebuilt layer."""
 SHARE: Final = 0.6
-"""Share of the packages that a base has: two bases have about two files of five of their union in common."""
+"""Fraction of the packages that each base has. Of the files that two bases have together, about two fifths
+are in both."""
 _LAYER: Final = "application/vnd.oci.image.layer.v1.tar+gzip"
 _LIBRARIES: Final = "usr/local/lib/python3.11/dist-packages"
 
 
 class Layer(NamedTuple):
-    """A compressed layer among the blobs of a layout."""
+    """A compressed layer in a layout."""
 
     digest: str
     size: int
@@ -70,11 +71,11 @@ class Layout:
         return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(data)}
 
     def link(self, blob: Path) -> None:
-        """Takes a blob of another layout."""
+        """Adds a blob of another layout by a link."""
         (self._blobs / blob.name).hardlink_to(blob)
 
     def layer(self, tar: IO[bytes]) -> Layer:
-        """Compresses an archive into a layer."""
+        """Compresses a tar archive into a layer of the layout."""
         plain = hashlib.sha256()
         made = self.path / "layer"
         with gzip.open(made, "wb", 1) as compressed:
@@ -105,8 +106,8 @@ def layers_of(image: BenchmarkImage) -> list[Layer]:
 
 
 def stacked(image: BenchmarkImage, place: Path) -> Layout:
-    """Makes `stack1` of the image's lowest layer, `stack2` of the two lowest, and so on; and `rebuilt`, whose
-    top layer has CHANGED other small files than the image's."""
+    """Makes `stack1` of the image's lowest layer, `stack2` of its two lowest layers, and so on. Also makes
+    `rebuilt`, which is the whole image with CHANGED small files of its top layer changed."""
     layout, layers = Layout(place), layers_of(image)
     for layer in layers:
         layout.link(Path(image.layout) / "blobs/sha256" / layer.digest.removeprefix("sha256:"))
@@ -121,7 +122,7 @@ def stacked(image: BenchmarkImage, place: Path) -> Layout:
 
 
 def _rebuild(before: IO[bytes], after: IO[bytes]) -> None:
-    """Copies an archive; CHANGED of its Python files, chosen at random, have a line more."""
+    """Copies a tar archive, and appends a line to CHANGED of its Python files, chosen at random."""
     with tarfile.open(fileobj=before, mode="r:") as read:
         members = list(read)
         sources = [one for one in members if one.isreg() and one.name.endswith(".py") and one.size > 1000]
@@ -136,8 +137,8 @@ def _rebuild(before: IO[bytes], after: IO[bytes]) -> None:
 
 
 def bases(tree: Path, place: Path, count: int) -> Layout:
-    """Makes images `base0`, `base1` and so on of one layer each: a random SHARE of the Debian packages and of
-    the wheels in an unpacked image. They share files, and no layer."""
+    """Makes images `base0`, `base1` and so on. Each has a single layer with a random SHARE of the Debian
+    packages and wheels of an unpacked image. So they share files, but no layer."""
     layout = Layout(place)
     packages = [*_debian(tree), *_wheels(tree)]
     for number in range(count):

@@ -1,10 +1,11 @@
-"""Time to first output and to result: pulled, unpacked or lazy, with real runtimes.
+"""Time to first output and to result, for images that are pulled, unpacked or lazily mounted, with real
+runtimes.
 
     python -m benchmarks.startup [--quick] [--json FILE]
 
-Needs root and the packages that tools/bench installs. Sides are interleaved: each repeat runs every side
-of every case once. The result file is rewritten after each repeat, and an interrupted run (ctrl-C)
-reports the complete repeats.
+Needs root and the packages that tools/bench installs. The sides are interleaved: each repeat runs every side
+of every case once. The result file is rewritten after each repeat, so an interrupted run (ctrl-C) reports all
+complete repeats.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 # Its first output comes before its imports, and its libraries are in the image, not here.
 # ruff: noqa: E402
 # mypy: ignore-errors
-"""The job of the analysis image: its first output, then a small analysis as people run them.
+"""The job of the analysis image: it prints its first output, then does a small but typical analysis.
 
 It makes a hundred thousand muon pairs, writes them to a ROOT file, reads them back, and fits the peak.
 """

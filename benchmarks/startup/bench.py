@@ -33,31 +33,32 @@ from benchmarks.startup.workloads import RANDOM_FILES, WORKLOADS, Workload, with
 
 _IMAGES = {"shell": shell_image, "analysis": analysis_image}
 METADATA = 10
-"""The most requests that a warm proxy passes on: for metadata older than one minute, and for no object."""
+"""The most requests that a warm proxy may pass on to the origin: some for metadata older than a minute, none
+for objects."""
 _CHECKOUT = Path(__file__).parents[2]
 _GET_APPTAINER = _CHECKOUT / "tools/get-apptainer"
 
 
 class Revision(NamedTuple):
-    """A revision of lazyfs that publishes and mounts."""
+    """An installed revision of lazyfs, which publishes and mounts."""
 
     label: str
-    """The revision's name in the table; empty for this checkout's."""
+    """The revision's name in the table; empty for this checkout."""
     python: str
-    """The interpreter that has the revision installed."""
+    """The interpreter of the environment in which the revision is installed."""
 
     @property
     def store(self) -> str:
-        """Returns the name of the revision's store."""
+        """Returns the name of the store that this revision has published."""
         return f"store-{self.label}" if self.label else "store"
 
     def side(self, name: str) -> str:
-        """Returns the name that the side `name` has if this revision makes it."""
+        """Returns the name in the table of the side `name` when this revision makes it."""
         return plan.other(name, self.label) if self.label else name
 
 
 class Checkout(NamedTuple):
-    """A checkout that its own tools/setup has set up."""
+    """A checkout in which tools/setup has been run."""
 
     label: str
     directory: Path
@@ -69,13 +70,13 @@ def checkout(directory: Path) -> Checkout:
 
 
 class Bench:
-    """Runs the servers until the stack is closed, and the starts of the plan."""
+    """Starts the servers, which run until the stack is closed, and makes the starts of the plan."""
 
     def __init__(
         self, stack: ExitStack, work: Path, cases: list[Case], beside: "Checkout | None" = None
     ) -> None:
-        """Prepares the servers. `beside` is an older revision, whose sides have names by `plan.other` in
-        `cases`."""
+        """Prepares the servers. `beside` is the checkout of an older revision. In `cases`, its sides have the
+        names that `plan.other` returns."""
         self._stack = stack
         self._work = work
         self._cases = cases
@@ -149,8 +150,8 @@ class Bench:
         ]
 
     def round(self, repeat: int, result: Result) -> None:
-        """Runs each case that has so many repeats: every side once, with another side first in each
-        repeat."""
+        """Does repeat number `repeat` of each case that has so many: starts every side once, beginning with
+        another side in each repeat."""
         for case in self._cases:
             if repeat >= case.repeats:
                 continue
@@ -205,8 +206,8 @@ class Bench:
 
 
 def _drop_pages(directory: Path) -> None:
-    """Makes the kernel drop its cached pages of these files: a start then finds the disk warm and the memory
-    cold."""
+    """Makes the kernel drop the cached pages of these files, so that a start finds them on the disk but not
+    in memory."""
     for folder, _, files in os.walk(directory):
         for name in files:
             descriptor = os.open(os.path.join(folder, name), os.O_RDONLY)

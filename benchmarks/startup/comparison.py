@@ -1,4 +1,4 @@
-"""Each lazyfs side beside the same side of another revision, start by start."""
+"""Compares each lazyfs side with the same side of another revision."""
 
 from statistics import median
 from typing import Final, NamedTuple
@@ -8,7 +8,7 @@ from benchmarks.startup.result import CaseResult, Result
 from benchmarks.startup.start import Start
 
 MARK: Final = ", at "
-"""Between a side's name and the revision that makes it."""
+"""Separates a side's name from the name of the revision in a row's name."""
 _HEAD: Final = (
     "| program | line | side | faster in | time | CPU s | CPU s of the mount | requests | waits | MB |\n"
     "|---|---|---|---:|---:|---:|---:|---:|---:|---:|\n"
@@ -16,14 +16,14 @@ _HEAD: Final = (
 
 
 class Pair(NamedTuple):
-    """The two rows of one side."""
+    """The rows of one side: this checkout's and the other revision's."""
 
     ours: CaseResult
     theirs: CaseResult
 
 
 def pairs(result: Result) -> list[Pair]:
-    """Returns the sides that another revision makes too, and that were started."""
+    """Returns a pair for each side that was started with both revisions."""
     rows = {(str(case.line), case.workload, case.side): case for case in result.cases if case.starts}
     found = []
     for (line, workload, side), theirs in rows.items():
@@ -69,7 +69,8 @@ def _row(pair: Pair) -> str:
 
 
 def _above_warm(result: Result, cold: CaseResult, revision: str) -> tuple[float, Start] | None:
-    """Returns the processor time of a cold start above a warm one's, and the cold start of median time."""
+    """Returns how much more processor time a cold start takes than a warm one (medians), and the cold start
+    of median processor time. Returns None without warm starts."""
     name = other(WARM_NODE, revision) if revision else WARM_NODE
     for row in result.cases:
         if (row.line, row.workload, row.side) == (cold.line, cold.workload, name) and row.starts:
@@ -93,8 +94,8 @@ def _above(result: Result, pair: Pair) -> str:
 
 
 def document(result: Result) -> str:
-    """Returns the comparison as Markdown; empty without another revision. Ratios are those of medians; counts
-    are ours / theirs."""
+    """Returns the comparison as Markdown; an empty text if there is no other revision. Ratios are those of
+    medians, and counts are shown as ours / theirs."""
     found = pairs(result)
     if not found:
         return ""

@@ -1,8 +1,9 @@
-"""The worker's disk: a filesystem made for the run, because the machine's own may be in an untypical state.
+"""The worker's disk: a filesystem made for the run, because the machine's own may be in an unusual state.
 
 An ext4 without a journal, as a virtual machine may have, does not reuse an inode for up to five minutes after
-its deletion, and looks for another one by one (`recently_deleted` in fs/ext4/ialloc.c). Some images of 38,000
-files had been unpacked and removed: unpacking the shell image then took 0.22 s in the kernel instead of 0.03.
+it was deleted, and searches for another one inode by inode (`recently_deleted` in fs/ext4/ialloc.c). After
+some images of 38,000 files had been unpacked and removed, unpacking the shell image took 0.22 s in the kernel
+instead of 0.03 s.
 """
 
 import subprocess
@@ -12,13 +13,13 @@ from pathlib import Path
 from typing import Final
 
 SIZE: Final = 16 << 30
-"""Size in bytes. The file that holds the filesystem is sparse and takes only the bytes written."""
+"""Size of the filesystem in bytes. It lies in a sparse file, which takes only the bytes written."""
 
 
 @contextmanager
 def disk(work: Path) -> Iterator[Path]:
-    """Mounts an ext4 with a journal from a file in `work`; yields its directory. The loop device bypasses the
-    page cache, so that pages dropped from the ext4 are not still cached as pages of the file below it."""
+    """Mounts an ext4 with a journal from a file in `work`; yields its mount point. The loop device bypasses
+    the page cache, so that pages dropped from the ext4 are not still cached as pages of that file."""
     image, place = work / "disk.img", work / "disk"
     with image.open("wb") as file:
         file.truncate(SIZE)

@@ -1,4 +1,5 @@
-"""A control group around all processes of one start, daemons included: its CPU seconds and memory."""
+"""A control group for all processes of one start, including daemons. It measures their CPU time and
+memory."""
 
 import os
 import signal
@@ -10,16 +11,16 @@ from pathlib import Path
 from typing import Final
 
 _PAUSE: Final = 0.05
-"""Seconds between two looks at the group's memory."""
+"""Seconds between two measurements of the group's memory."""
 
 
 class Group:
-    """A control group below the machine's cpuacct hierarchy (cgroup v1) or its unified one (v2). Needs
-    root."""
+    """A control group below the machine's cpuacct hierarchy (version 1) or unified hierarchy (version 2).
+    Needs root."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        """Path of this group, for tools that start their processes in groups of their own."""
+        """Path of this group, for tools that put their processes into groups of their own."""
         self._hierarchy, self._v1 = _hierarchy()
         self.directory = self._hierarchy / name
         self.directory.mkdir()
@@ -29,15 +30,14 @@ class Group:
         return ["sh", "-c", 'echo $$ >"$0"; exec "$@"', str(self.directory / "cgroup.procs"), *argv]
 
     def cpu_seconds(self) -> float:
-        """Returns the user and system time of all processes that are or were in the group or a group below
-        it."""
+        """Returns the user and system time of all processes that are or were in the group or below it."""
         if self._v1:
             return int((self.directory / "cpuacct.usage").read_text()) / 1e9
         usage = (self.directory / "cpu.stat").read_text().split()
         return int(usage[usage.index("usage_usec") + 1]) / 1e6
 
     def processes(self) -> set[int]:
-        """Returns the PIDs of the processes that are now in the group or a group below it."""
+        """Returns the ids of the processes that are now in the group or below it."""
         found: set[int] = set()
         for members in self.directory.rglob("cgroup.procs"):
             try:
@@ -47,12 +47,13 @@ class Group:
         return found
 
     def memory(self) -> int:
-        """Returns the bytes that the kernel could not drop: anonymous and shared memory of all processes
-        together."""
+        """Returns the bytes that the kernel cannot drop: anonymous and shared memory of all processes in the
+        group."""
         return sum(map(_resident, self.processes()))
 
     def remove(self) -> None:
-        """Kills the processes left in the group (casync outlives its unmount), and removes the group."""
+        """Kills the processes left in the group (casync keeps running after its unmount), and removes the
+        group."""
         end = time.monotonic() + 10
         for process in self.processes():
             with suppress(ProcessLookupError):
@@ -93,7 +94,7 @@ def _resident(process: int) -> int:
 
 
 class Peak:
-    """The greatest memory that was seen in the group."""
+    """The largest memory measured in the group."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -101,7 +102,7 @@ class Peak:
 
 @contextmanager
 def peak_memory(group: Group) -> Iterator[Peak]:
-    """Watches the memory of the group while the block runs."""
+    """Measures the memory of the group during the block; yields the peak."""
     peak, stop = Peak(), threading.Event()
 
     def watch() -> None:

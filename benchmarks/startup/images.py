@@ -1,7 +1,7 @@
-"""The images that are started: a small shell, and a Python analysis stack of more than 1 GB unpacked.
+"""The images that are started: a small shell, and a Python analysis stack of more than 1 GB when unpacked.
 
-Both are OCI layouts made on this machine from Debian packages and pinned wheels. They are built once and kept
-under the system's temporary directory, because debootstrap and 60 wheels take two minutes.
+Both are OCI layouts, made on this machine from Debian packages and pinned wheels. They are built once and
+kept below the system's temporary directory, because debootstrap and 60 wheels take two minutes.
 """
 
 import hashlib
@@ -25,29 +25,30 @@ class BenchmarkImage(msgspec.Struct, frozen=True):
 
     name: str
     layout: str
-    """Directory of the OCI layout. The image has the tag TAG there."""
+    """Path of the OCI layout, in which the image has the tag TAG."""
     entries: int
     unpacked_bytes: int
-    """File content after unpacking, each hardlink group counted once."""
+    """Total size of the files' contents, with each hardlink group counted once."""
     compressed_bytes: int
-    """Bytes of all blobs, which a pull transfers."""
+    """Total size of all blobs, which is what a pull transfers."""
     layers: int
 
     def without_place(self) -> "BenchmarkImage":
-        """Returns the image without the path of its layout, because a committed result must not name places
-        of a machine."""
+        """Returns a copy without the path of the layout, because a committed result must not contain paths of
+        a machine."""
         return msgspec.structs.replace(self, layout="")
 
 
 def kept_directory() -> Path:
-    """Returns the directory of built images and other files that are kept between runs."""
+    """Returns the directory for built images and other files that are kept between runs."""
     kept = Path(tempfile.gettempdir()) / f"lazyfs-kept-{os.getuid()}"
     kept.mkdir(mode=0o755, exist_ok=True)
     return kept
 
 
 def shell_image() -> BenchmarkImage:
-    """Makes an image of busybox with its 300 commands: one layer, 2 MB."""
+    """Builds an image of busybox with its 300 commands: one layer, 2 MB. Returns the kept one if it
+    exists."""
     return _kept("shell", [layers.shell])
 
 

@@ -1,6 +1,6 @@
-"""A checkout's lazyfs as users have it: installed, not as an editable checkout.
+"""Installs a checkout's lazyfs as users have it, not as an editable install.
 
-The finder of an editable install imports 40 modules into every process, which takes 20 ms of processor time:
+The finder of an editable install imports 40 modules into every process. This takes 20 ms of processor time,
 more than a tenth of a mount.
 """
 
@@ -10,8 +10,9 @@ from pathlib import Path
 
 
 def installed(checkout: Path, place: Path) -> str:
-    """Installs a checkout that tools/setup has set up into a new environment at `place`, which takes the
-    dependencies from the checkout's own; returns its interpreter. Raises CalledProcessError."""
+    """Installs a checkout into a new environment at `place`; returns the interpreter of that environment. The
+    dependencies come from the checkout's own environment, which tools/setup must have made. Raises
+    CalledProcessError."""
     ours = checkout / ".venv"
     python = str(ours / "bin/python")
     subprocess.run([python, "-m", "venv", "--without-pip", str(place)], check=True)

@@ -1,4 +1,4 @@
-"""The contents of the images, one function for each layer. They are Debian packages and pinned wheels."""
+"""The contents of the images, from Debian packages and pinned wheels, with one function for each layer."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ _HERE: Final = Path(__file__).parent
 WHEELS: Final = _HERE / "analysis.txt"
 PROGRAM: Final = _HERE / "analysis.py"
 _BASE_WHEELS: Final = ("numpy", "scipy", "pandas")
-"""Wheels of the third layer. The fourth layer has the other wheels, as a group builds its own image on a
+"""Wheels of the third layer. The fourth layer has all others, as when a group builds its own image on a
 common one."""
 
 
@@ -81,7 +81,7 @@ def other_wheels(root: Path) -> None:
 
 
 def _quietly(*command: str, env: dict[str, str] | None = None) -> None:
-    """Runs a command and hides its output. Raises RuntimeError with the output if the command fails."""
+    """Runs a command without showing its output. If it fails, raises RuntimeError with the output."""
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=env)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} exited {done.returncode}:\n{done.stdout}{done.stderr}")

@@ -1,4 +1,4 @@
-"""Fills the servers with the same images: in a registry, as a lazyfs store, and as casync chunks."""
+"""Puts the same images into all servers: a registry, a lazyfs store, and casync chunks."""
 
 import os
 import subprocess
@@ -14,12 +14,12 @@ from benchmarks.startup.workloads import Workload
 
 NAME: Final = "bench.example.org"
 OTHERS: Final = 30
-"""Further names in the lazyfs store, as many as in a site's. With so many, a mount prefetches no image's
-catalog."""
+"""The number of further names in the lazyfs store, about as many as at a site. With so many names, a mount
+prefetches no image's catalog."""
 
 
 def push(image: BenchmarkImage, registry_port: int) -> None:
-    """Copies the layout into the registry with skopeo."""
+    """Copies an image's layout to the registry with skopeo."""
     target = f"docker://127.0.0.1:{registry_port}/{image.name}:{TAG}"
     source = f"oci:{image.layout}:{TAG}"
     subprocess.run(["skopeo", "copy", "--quiet", "--dest-tls-verify=false", source, target], check=True)
@@ -32,8 +32,8 @@ def publish(
     store_name: str = "store",
     python: str = sys.executable,
 ) -> Path:
-    """Makes a lazyfs store at root/`store_name`, with the lazyfs of an interpreter; returns the root of trust
-    that clients need."""
+    """Makes a store of these images at root/`store_name`, with the lazyfs of the interpreter `python`.
+    Returns the root of trust that clients need."""
     store = root / store_name
     _lazyfs("repo", "init", str(store), "--name", NAME, "--keys", str(keys), python=python)
     for image in images:
@@ -46,7 +46,8 @@ def publish(
 def publish_image(
     image: BenchmarkImage, store: Path, keys: Path, name: str = "", python: str = sys.executable
 ) -> None:
-    """Publishes with `lazyfs publish` into an existing repository, by default under the image's name."""
+    """Publishes an image into an existing repository with `lazyfs publish`, by default under the image's own
+    name."""
     name = f"{REGISTRY}/{name or image.name}:{TAG}"
     source = f"oci:{image.layout}:{TAG}"
     _lazyfs("publish", source, str(store), "--as", name, "--keys", str(keys), python=python)
@@ -60,8 +61,8 @@ def profile(
     store_name: str = "store",
     python: str = sys.executable,
 ) -> None:
-    """Copies root/`store_name` to root/`profiled-STORE_NAME`. Adds a profile of one start to each workload's
-    image in the copy."""
+    """Copies root/`store_name` to root/`profiled-STORE_NAME`. In the copy, gives the image of each workload a
+    profile of one start."""
     store, profiled = root / store_name, root / f"profiled-{store_name}"
     subprocess.run(["cp", "-al", str(store), str(profiled)], check=True)
     for workload in workloads:
@@ -81,8 +82,8 @@ def profile(
 
 
 def _make(python: str) -> list[str]:
-    """Returns the words that make a profile of a trace, after `lazyfs profile`: releases up to af0a6fc have
-    no subcommands."""
+    """Returns the subcommand of `lazyfs profile` that makes a profile of a trace: `make`, or nothing for
+    releases up to af0a6fc, which have no subcommands."""
     shown = subprocess.run(
         [python, "-P", "-m", "lazyfs", "profile", "--help"], check=True, capture_output=True, text=True
     )
@@ -98,7 +99,7 @@ def _lazyfs(*arguments: str, python: str = sys.executable) -> None:
 
 
 def unpack(image: BenchmarkImage) -> str:
-    """Unpacks the image with umoci beside the image, and keeps the tree; returns its path."""
+    """Unpacks an image with umoci into a tree that is kept beside the image; returns the tree's path."""
     tree = Path(image.layout).parent / "tree"
     if not tree.is_dir():
         with tempfile.TemporaryDirectory(prefix="tree-", dir=tree.parent) as work:
@@ -109,7 +110,7 @@ def unpack(image: BenchmarkImage) -> str:
 
 
 def build_sif(image: BenchmarkImage, root: Path, apptainer: str) -> None:
-    """Makes apptainer's SIF file at root/sif from the layout, and keeps it beside the image."""
+    """Makes a SIF file at root/sif from the layout with apptainer, and keeps it beside the image."""
     kept = Path(image.layout).parent / "image.sif"
     if not kept.is_file():
         with tempfile.TemporaryDirectory(prefix="sif-", dir=kept.parent) as work:
@@ -123,7 +124,7 @@ def build_sif(image: BenchmarkImage, root: Path, apptainer: str) -> None:
 
 
 def chunk(image: BenchmarkImage, root: Path) -> None:
-    """Makes casync's chunks and index at root/casync from the unpacked tree, and keeps them beside the
+    """Makes casync's chunks and index of the unpacked tree at root/casync, and keeps them beside the
     image."""
     kept = Path(image.layout).parent / "casync"
     if not kept.is_dir():

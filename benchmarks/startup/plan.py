@@ -1,4 +1,4 @@
-"""The starts to make, quick and full, and the repeats of each."""
+"""Which starts are made in a quick and a full run, and how often."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ from benchmarks.startup.services import Line
 
 COLD: Final = "lazyfs cold"
 PROFILED: Final = f"lazyfs cold, {BY_RACE}"
-"""A cold start with a profile of the image, which was made from a start of the same program."""
+"""A cold start of an image whose profile was made from a start of the same program."""
 WARM_PROXY: Final = f"lazyfs, {BY_AGE}"
 WARM_NODE: Final = "lazyfs, warm node cache"
 UNSEEN: Final = (COLD, WARM_PROXY, WARM_NODE)
@@ -21,7 +21,7 @@ SIF: Final = "apptainer pull, SIF built before"
 PULLS: Final = (PODMAN, UNPACK, APPTAINER, SIF)
 CASYNC: Final = "casync mount"
 LOCAL: Final = "unpacked before"
-"""The program alone, with everything on the local disk and nothing to fetch."""
+"""The program alone: everything is on the local disk, and nothing is fetched."""
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -34,14 +34,14 @@ class Case(msgspec.Struct, frozen=True):
 
 
 def other(side: str, revision: str) -> str:
-    """Returns the name of a lazyfs side that another revision of lazyfs makes."""
+    """Returns the name of the lazyfs side `side` when another revision makes it."""
     return f"{side}, at {revision}"
 
 
 def with_revision(cases: list[Case], revision: str) -> list[Case]:
-    """Returns the cases with each lazyfs side a second time, made by another revision; the warm proxy, which
-    differs by nothing but its requests, stays alone, and so does reading everything on a long line, where a
-    revision without packs waits for 32,000 requests."""
+    """Returns the cases with lazyfs sides added that another revision makes. The warm proxy is not added,
+    because only its requests would differ. Nothing is added to reading everything on a long line, where a
+    revision without packs would wait for 32,000 requests."""
     return [
         case
         if case.workload == "read everything" and case.line.rtt_ms
@@ -55,15 +55,15 @@ def with_revision(cases: list[Case], revision: str) -> list[Case]:
 
 
 def quick() -> list[Case]:
-    """Returns the small image at 50 ms and 1000 Mbit/s."""
+    """Returns the case of the small image at 50 ms and 1000 Mbit/s."""
     return [Case(Line(50, 1000), "shell", (*LAZYFS, *PULLS, CASYNC, LOCAL), repeats=3)]
 
 
 def full() -> list[Case]:
-    """Returns the cases of both images: every side on two lines. On the other lines each lazyfs side starts
-    once, beside the pulls that may be faster.
+    """Returns the cases of both images. On two lines, every side is started. On the other lines, each lazyfs
+    side is started once, and the pulls that may be faster.
 
-    casync fetches 64 KiB chunks one after the other, so its analysis runs on the short line only.
+    casync fetches chunks of 64 KiB one after the other, so its analysis runs only on the short line.
     """
     short, long = Line(0, 1000), Line(50, 100)
     cases = [

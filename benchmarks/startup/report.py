@@ -12,9 +12,9 @@ from benchmarks.startup.services import Line
 from benchmarks.startup.workloads import WORKLOADS
 
 LEVEL: Final = 0.05
-"""Two sides whose medians differ by no more than this are called level."""
+"""If the medians of two sides differ by no more than this fraction, the sides are called level."""
 ROUND_TRIPS: Final = 4
-"""The fewest round trips of a cold start: connection, signed pointer, catalog, content."""
+"""The fewest round trips of a cold start: connection, signed metadata, catalog, content."""
 _HEAD: Final = (
     "| side | mounted or pulled, s | first output, s | result, s | fastest, s | against lazyfs cold "
     "| requests | waits | MB from origin | MB on disk | disk/unpacked | peak MB | CPU s |\n"
@@ -23,8 +23,8 @@ _HEAD: Final = (
 
 
 def document(result: Result) -> str:
-    """Returns all tables as Markdown. Every figure but the fastest result is a median over the starts of its
-    row."""
+    """Returns all tables as Markdown. Every figure, except the fastest result, is a median over the starts of
+    its row."""
     facts = result.facts
     parts = [
         f"Command: `{result.command}`, at commit {facts.commit}. {facts.cpu}, {facts.cores} cores, "
@@ -89,7 +89,7 @@ def _row(result: Result, row: CaseResult, cold: CaseResult | None) -> str:
 
 
 def limit(line: Line, bytes_needed: float) -> float:
-    """Returns the least seconds that any lazy filesystem takes on this line: the bytes at line rate, and the
+    """Returns the fewest seconds that any lazy filesystem takes on this line: the bytes at line rate, and the
     round trips."""
     return bytes_needed * 8 / (line.mbit * 1e6) + ROUND_TRIPS * line.rtt_ms / 1000
 
@@ -133,8 +133,8 @@ def _times(ours: float, theirs: float) -> str:
 
 
 def plot(result: Result, stem: Path) -> None:
-    """Draws `stem`.png and `stem`.svg: for each program and line, seconds to output and to result of every
-    side."""
+    """Draws `stem`.png and `stem`.svg: the seconds to output and to result of every side, for each program
+    and line."""
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -27,7 +27,8 @@ class Result(msgspec.Struct):
     cases: list[CaseResult]
 
     def case(self, line: Line, workload: str, side: str) -> CaseResult:
-        """Returns the row of this name. Raises KeyError if the plan has none."""
+        """Returns the row of one side with one program on one line. Raises KeyError if the plan has no such
+        row."""
         for case in self.cases:
             if (case.line, case.workload, case.side) == (line, workload, side):
                 return case

@@ -60,7 +60,7 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
 
 @contextmanager
 def registry(work: Path) -> Iterator[int]:
-    """Runs Debian's docker-registry 2.8 with its blobs on disk and in its memory cache; yields its port."""
+    """Runs Debian's docker-registry 2.8, with its blobs on disk and a cache in memory; yields its port."""
     port, debug = free_ports(2)
     config = work / "registry.yml"
     config.write_text(
@@ -93,8 +93,8 @@ def nginx(root: Path, work: Path) -> Iterator[int]:
 
 @contextmanager
 def squid(work: Path) -> Iterator[int]:
-    """Runs a site's forward cache, empty, with room in memory and on disk for a whole image; yields its
-    port."""
+    """Runs a site's forward proxy with an empty cache, which has room in memory and on disk for a whole
+    image. Yields its port."""
     (port,) = free_ports(1)
     home = work / "squid"
     home.mkdir()
@@ -130,7 +130,7 @@ class Relayed:
 
 @contextmanager
 def relay(line: Line, origin_ports: Sequence[int], work: Path) -> Iterator[Relayed]:
-    """Runs `python -m tools.relay` in front of all given servers, which share its bottleneck."""
+    """Runs `python -m tools.relay` in front of all these servers, which share the relay's bottleneck."""
     counts_port, *listen = free_ports(1 + len(origin_ports))
     ports = dict(zip(origin_ports, listen, strict=True))
     command = [

@@ -1,4 +1,5 @@
-"""The compared ways to start a program from an image. Each is used as its documentation says."""
+"""The ways to start a program from an image that are compared. Each tool is used as its documentation
+says."""
 
 import os
 import subprocess
@@ -14,7 +15,7 @@ from benchmarks.startup.plan import APPTAINER, CASYNC, LOCAL, PODMAN, SIF, UNPAC
 from tests.support.runtimes import PODMAN_CONF
 
 REGISTRY: Final = "registry.example"
-"""The name above the images in the lazyfs repository."""
+"""The registry's name in the paths of images in the lazyfs repository."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -28,13 +29,13 @@ class Place(msgspec.Struct, frozen=True):
     """The directory, image and server of one start."""
 
     directory: str
-    """Directory of the worker's files: emptied before a cold start, measured after every start."""
+    """Directory of the worker's files. It is emptied before a cold start, and measured after every start."""
     image: str
     """Name of the image."""
     origin: str
     """HOST:PORT of the relay in front of the server that the side fetches from."""
     group: str = ""
-    """Control group of the start."""
+    """Path of the control group of the start."""
 
     def path(self, name: str) -> str:
         return os.path.join(self.directory, name)
@@ -48,7 +49,7 @@ class Side(Protocol):
     """The server that the side fetches from: `registry` or `files`."""
 
     def fetch(self, place: Place) -> Sequence[Step]:
-        """Returns the commands that must end before the program can run: the pull, or the mount."""
+        """Returns the commands that must have ended before the program can run: the pull or the mount."""
         ...
 
     def run(self, place: Place, command: Sequence[str]) -> Step:
@@ -56,20 +57,20 @@ class Side(Protocol):
         ...
 
     def clean(self, place: Place) -> None:
-        """Unmounts and ends everything that the start left mounted or running."""
+        """Unmounts and ends everything that the start has left mounted or running."""
         ...
 
 
 def bubblewrap(root: str, command: Sequence[str]) -> Step:
-    """Returns a start with bubblewrap, the lightest runtime, so that the sides do not differ in the start of
-    the runtime."""
+    """Returns the start of a command with bubblewrap, the lightest runtime. All sides without a runtime of
+    their own use it, so that they do not differ in this."""
     sandbox = ["bwrap", "--ro-bind", root, "/", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
     return Step([*sandbox, "--unshare-all", "--die-with-parent", *command])
 
 
 class Podman:
-    """podman pull, then podman run: native overlay, runc, six layers at a time (its default), unpigz if
-    installed."""
+    """podman pull, then podman run: with native overlay, runc, six layers in parallel (podman's default), and
+    unpigz if it is installed."""
 
     name = PODMAN
     origin = "registry"
@@ -103,7 +104,8 @@ class Podman:
 
 
 SIF_OPTIONS: Final = ("--mksquashfs-args", "-comp zstd -Xcompression-level 3")
-"""gzip, the default, takes longer than zstd both to make and to read. `apptainer build` offers the choice."""
+"""zstd is faster than gzip, the default, both to compress and to read. Only `apptainer build` offers the
+choice."""
 
 
 class _Sif:
@@ -129,8 +131,8 @@ class _Sif:
 
 
 class ApptainerBuild(_Sif):
-    """Each worker makes the SIF file from the registry's image, as `apptainer pull docker://` does, but with
-    a choice of compression."""
+    """Each worker builds the SIF file from the registry's image, as `apptainer pull docker://` does, but with
+    zstd compression."""
 
     name = APPTAINER
     origin = "registry"
@@ -142,8 +144,8 @@ class ApptainerBuild(_Sif):
 
 
 class ApptainerPull(_Sif):
-    """A web server has the SIF file, which was built once for all workers. This is the usual way of a
-    site."""
+    """The SIF file was built once for all workers, and a web server serves it. This is how sites usually do
+    it."""
 
     name = SIF
     origin = "files"
@@ -154,8 +156,8 @@ class ApptainerPull(_Sif):
 
 
 class Unpack:
-    """skopeo copies the image into an OCI layout, umoci unpacks the layout, and bubblewrap runs from the
-    tree."""
+    """skopeo copies the image into an OCI layout, umoci unpacks that layout, and bubblewrap starts the
+    program in the tree."""
 
     name = UNPACK
     origin = "registry"
@@ -186,7 +188,7 @@ class Lazyfs:
         store: str = "store",
         python: str = sys.executable,
     ) -> None:
-        """Prepares the side. `python` is the interpreter of the checkout whose lazyfs mounts."""
+        """Prepares the side. `python` is the interpreter whose lazyfs mounts."""
         self.name = name
         self._store = store
         self._python = python
@@ -225,8 +227,8 @@ class Lazyfs:
 
 
 class Casync:
-    """casync mount of an index over HTTP. It is content-addressed too, with chunks of 64 KiB on average. It
-    does not keep the data that it has read: its option --cache is for making archives."""
+    """casync mount of an index over HTTP. casync is content-addressed too, with chunks of 64 KiB on average,
+    but keeps no data that it has read: its option --cache is only for making archives."""
 
     name = CASYNC
     origin = "files"
@@ -253,7 +255,7 @@ class Casync:
 
 
 class Local:
-    """A tree that was unpacked before the measured time began."""
+    """A tree that was unpacked before the measurement begins."""
 
     name = LOCAL
     origin = "files"

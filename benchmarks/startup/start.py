@@ -1,4 +1,4 @@
-"""One start: the fetch in the way of its side, the run of the program, and the measurements of both."""
+"""One start: the fetch, the run of the program, and the measurements of both."""
 
 import itertools
 import os
@@ -17,14 +17,14 @@ from tests.support.usage import disk_usage
 
 _NUMBER = itertools.count()
 _LIMIT: Final = 1800
-"""Seconds after which a command of a start is given up."""
+"""Timeout of each command of a start, in seconds."""
 
 
 class Start(msgspec.Struct, frozen=True):
     """The measured times and counts of one start."""
 
     seconds_to_fetch: float
-    """Seconds until the program was started: the pull, or the mount."""
+    """Seconds until the pull or the mount had ended and the program was started."""
     seconds_to_output: float
     """Seconds until the program's first byte of output."""
     seconds: float
@@ -33,15 +33,15 @@ class Start(msgspec.Struct, frozen=True):
     requests: int
     """HTTP requests that reached the origin."""
     waits: int
-    """Requests of the longest chain, each of which was sent after the answer to the one before had ended."""
+    """Length of the longest chain of requests in which each was sent after the previous answer had ended."""
     bytes_from_origin: int
     disk_bytes: int
-    """Bytes of the blocks that the worker's directories took at the end."""
+    """Disk usage of the worker's directories at the end, in bytes."""
     peak_memory: int
-    """The most anonymous and shared memory that all processes of the side held together."""
+    """Peak of the anonymous and shared memory of all processes of the side together, in bytes."""
     cpu_seconds: float
     cpu_to_fetch: float = 0.0
-    """Processor seconds by the time that the pull or mount had returned."""
+    """Processor seconds until the pull or mount had returned."""
 
 
 def run_start(side: Side, workload: Workload, place: Place, relayed: Relayed) -> Start:

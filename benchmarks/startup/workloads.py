@@ -38,17 +38,17 @@ RANDOM_FILES: Final = Workload(
     ("/bin/sh", "-c", 'echo started; cat -- "$@" | wc -c', "sh"),
     answer=b"started\n",
 )
-"""Its arguments are the files: see `with_random_files`."""
+"""Reads files given as arguments, which `with_random_files` adds."""
 RANDOM: Final = 200
-"""Files that it reads."""
+"""The number of files that RANDOM_FILES reads."""
 SMALL: Final = 64 << 10
-"""Bytes of the largest of them."""
+"""The largest size of these files in bytes."""
 WORKLOADS: Final = {workload.name: workload for workload in (SHELL, ANALYSIS, HELLO, READ_ALL, RANDOM_FILES)}
 
 
 def with_random_files(tree: str) -> Workload:
-    """Returns RANDOM_FILES with the paths of files that are chosen from an unpacked image at random, the same
-    ones each time."""
+    """Returns RANDOM_FILES with the paths of files in an unpacked image, which are chosen at random but are
+    the same each time."""
     found = []
     for directory, folders, files in os.walk(tree):
         folders[:] = sorted(folders) if directory != tree else sorted(set(folders) - _COVERED)
@@ -62,4 +62,4 @@ def with_random_files(tree: str) -> Workload:
 
 
 _COVERED: Final = {"dev", "proc", "tmp"}
-"""Directories over which the sandbox mounts its own."""
+"""Directories that are hidden in the sandbox, which mounts its own over them."""

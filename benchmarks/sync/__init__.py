@@ -1,1 +1,1 @@
-"""Time and memory of a service's first run, against skopeo sync and umoci unpack of the same images."""
+"""Time and memory of a service's first run, compared with skopeo sync and umoci unpack of the same images."""

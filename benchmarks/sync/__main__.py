@@ -3,10 +3,10 @@
 Needs skopeo, umoci, docker-registry, htpasswd and debootstrap.
 
 A registry on this machine has eight images (--quick: three). `lazyfs sync` publishes them into a fresh
-repository; `skopeo sync` copies them into a directory, and `umoci unpack` unpacks each. The sides take turns.
-Every run starts with the registry's files in the page cache and no dirty pages, and ends when its output is
-on the disk. Making an OCI layout for umoci out of what skopeo has left is not counted. Exits 3 if a bound is
-missed: 0.6 of the peers' time, 400 MB of memory.
+repository. `skopeo sync` copies them into a directory, and `umoci unpack` then unpacks each image. The sides
+take turns. Every run starts with the registry's files in the page cache and no dirty pages, and ends when its
+output is on the disk. skopeo's output must be made into an OCI layout for umoci; this is not counted. The
+exit code is 3 if a bound is exceeded: 0.6 of the other tools' time, or 400 MB of memory.
 """
 
 import argparse
@@ -35,7 +35,8 @@ NAMES = ("lazyfs sync", "skopeo sync", "umoci unpack")
 LAZYFS = [sys.executable, "-m", "lazyfs"]
 
 Run = dict[str, float]
-"""Seconds, processor seconds, peak bytes of the largest process, requests to the registry."""
+"""The figures of one run: seconds, processor seconds, peak memory of the largest process in bytes, and
+requests to the registry."""
 
 
 def main() -> int:
@@ -69,8 +70,8 @@ def main() -> int:
 def measure(
     directory: Path, registry: RealRegistry, tags: list[str], stored: int, rounds: int
 ) -> dict[str, Any]:
-    """Measures every side in turn, round after round; returns medians and their comparison. `stored`: the
-    bytes of the set at the registry, each layer once."""
+    """Measures every side in turn, round after round. Returns the medians and their comparison. `stored` is
+    the total size of all images in the registry, with each layer counted once."""
     runs: dict[str, list[Run]] = {name: [] for name in NAMES}
     for number in range(rounds):
         work = directory / f"round{number}"
@@ -131,8 +132,8 @@ def _umoci(work: Path, copied: Path, tags: list[str]) -> Run:
 
 
 def _timed(commands: list[list[str]], registry: RealRegistry | None) -> Run:
-    """Runs commands one after another, until their output is on the disk. Raises SystemExit with what a
-    command that fails has said."""
+    """Runs commands one after another, until all their output is on the disk. If one fails, raises SystemExit
+    with its error output."""
     if registry is not None:
         registry.warm()
         registry.requests()

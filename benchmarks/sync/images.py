@@ -1,4 +1,5 @@
-"""A set of images as a site has it: one Debian, a few stacks of Python packages, an own package for each."""
+"""A set of images like a site's: all have the same Debian, groups share a stack of Python packages, and each
+has a package of its own."""
 
 import json
 import sys
@@ -9,14 +10,14 @@ from benchmarks.publish.image import install, pack_layer, write_blob
 from tests.support.debian import root_filesystem
 
 STACKS = (("numpy", "scipy"), ("numpy", "pandas"), ("matplotlib", "pillow"), ("scikit-learn", "joblib"))
-"""Packages of a layer that two images share."""
+"""The packages of each layer that two images share."""
 OWN = ("requests", "sympy", "networkx", "jinja2", "sqlalchemy", "cryptography", "lxml", "h5py")
-"""Package of the layer that one image has."""
+"""The package in the layer that only one image has, for each image."""
 
 
 def make(directory: Path, images: int) -> tuple[Path, list[str]]:
-    """Makes an OCI layout with the first `images` of the set; returns it and the images' tags. Raises
-    CalledProcessError if a package cannot be downloaded."""
+    """Makes an OCI layout with the first `images` images of the set; returns its path and the images' tags.
+    Raises CalledProcessError if a package cannot be downloaded."""
     layout = directory / "layout"
     (layout / "blobs/sha256").mkdir(parents=True)
     layers = {"debian": pack_layer(layout, root_filesystem())}
@@ -54,7 +55,7 @@ def _manifest(layout: Path, tag: str, layers: list[tuple[dict[str, object], str]
 
 
 def as_layout(copied: Path, layout: Path, tag: str) -> str:
-    """Makes an OCI layout of an image as `skopeo sync` has left it, by links; returns LAYOUT:TAG."""
+    """Makes an OCI layout, by links, of an image that `skopeo sync` has copied; returns LAYOUT:TAG."""
     blobs = layout / "blobs/sha256"
     blobs.mkdir(parents=True)
     manifest = (copied / "manifest.json").read_bytes()

@@ -22,8 +22,8 @@ exec "$@"
 
 
 def refused(done: "subprocess.CompletedProcess[str]", *words: str) -> str:
-    """Returns the one error line of a failed command, which progress lines may precede. Asserts that the
-    error holds all the words."""
+    """Returns the error line of a failed command. Asserts that this line contains all the words. Progress
+    lines may precede it."""
     assert done.returncode not in (0, None)
     *progress, line = done.stderr.strip().splitlines()
     assert line.startswith("lazyfs: "), done.stderr

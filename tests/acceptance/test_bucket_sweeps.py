@@ -15,7 +15,7 @@ from tests.support.s3_faults import CUT, INTERNAL, LOST, NONE, SLOW_DOWN, Fault,
 from tests.support.sweeps import Images, Sweeps
 
 FAULTS = {CUT: 0.01, LOST: 0.02, INTERNAL: 0.02, SLOW_DOWN: 0.02}
-"""Shares of the requests."""
+"""Fault -> the fraction of the requests that meet it."""
 
 
 @pytest.mark.timeout(1800)

@@ -20,7 +20,8 @@ from tests.support.store_files import store_objects
 SECONDS = count(6, 120)
 READERS = 8
 LEAST = 600
-"""The least number of reads, on any machine: the tree has 300 objects, the cache holds 120."""
+"""The least number of reads on any machine, however slow. The tree has 300 objects, and the cache holds
+120."""
 
 
 def _spread(node: Node) -> str:
@@ -76,8 +77,8 @@ async def test_no_read_fails_while_a_path_lives(tmp_path: Path, capsys: pytest.C
 
 
 async def test_all_paths_down_and_back(tmp_path: Path) -> None:
-    """While all paths are down, cached objects can be read. Other reads fail: at first by the deadline, later
-    at once. They succeed when one path is back."""
+    """While all paths are down, cached objects can be read. Other reads fail, at first by the deadline and
+    later at once. When one path is back, all reads succeed."""
     store = tmp_path / "store"
     held = store_objects(store, 40, 20_000)
     refs = list(held)
@@ -116,7 +117,8 @@ async def test_all_paths_down_and_back(tmp_path: Path) -> None:
 async def test_32_readers_of_a_cold_file_ask_for_each_object_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """96 objects of 1 MiB, fetched through both squids and their parent and counted at nginx."""
+    """The file has 96 objects of 1 MiB. They come through both squids and their parent, and nginx counts the
+    requests."""
     store = tmp_path / "store"
     held = store_objects(store, 96, 1 << 20)
     with RealSite(store) as site:

@@ -1,5 +1,5 @@
-"""Every fault at every place of a real site: reads give right bytes, or an error by the deadline that names
-the fault."""
+"""Every fault at every place of a real site: a read returns the right bytes, or fails by the deadline with an
+error that names the fault."""
 
 import contextlib
 import itertools

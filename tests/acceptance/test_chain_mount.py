@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(400)]
 
 SECONDS = count(6, 120)
 BOTH = [pytest.param("pyfuse3", marks=pytest.mark.long), "direct"]
-"""The ordinary tier takes one session: the chain is the same under both."""
+"""Both sessions. The ordinary tier skips pyfuse3, since the chain is the same under both."""
 SMALL, BIG = 200, 100 << 20
 
 

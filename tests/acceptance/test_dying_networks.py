@@ -1,5 +1,5 @@
-"""The network dies in eight ways under readers: nothing waits past its deadline, cached content is served
-throughout, and all goes on within 10 s of the path's return."""
+"""The network fails in eight ways while programs read. No read waits past its deadline, cached content stays
+readable, and all reads succeed within 10 s after the network is back."""
 
 import itertools
 import os
@@ -26,10 +26,10 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
 PATIENCE = 3.0
 SLACK = 2.0
-"""Seconds for a machine that is busy with other tests."""
+"""Extra seconds, since the machine may be busy with other tests."""
 IMAGES, WARM_READERS, COLD_READERS = count(4, 20), count(8, 70), count(4, 30)
 COLD_FILES = 60
-"""Files of each image that no reader has read before."""
+"""The number of files in each image that no reader has read before."""
 
 ORDINARY = ("dropped", "dns dead")
 WAYS = [
@@ -41,7 +41,7 @@ WAYS = [
 
 
 class Contents:
-    """A repository of images, and the content of each of their files by its path in the mount."""
+    """A repository of images, and the contents of all their files: path in the mount -> content."""
 
     def __init__(self, directory: Path) -> None:
         source = random.Random(7)
@@ -61,7 +61,7 @@ class Contents:
 
 
 class Network:
-    """A site with names of its own: one squid, one origin, and a direct path to it."""
+    """A site with a name server of its own, one squid, one origin, and a direct path to the origin."""
 
     def __init__(self, store: Path, stack: ExitStack) -> None:
         self.names = stack.enter_context(NameServer())
@@ -72,7 +72,7 @@ class Network:
 
     @contextmanager
     def dead(self, way: str) -> Iterator[None]:
-        """Lets the network die in one way for the block."""
+        """Breaks the network in the way of this name for the block."""
         with ExitStack() as stack:
             getattr(self, "_" + way.replace(" ", "_"))(stack)
             yield

@@ -1,4 +1,5 @@
-"""A daemon under attack: from a proxy, at its control socket, at its metrics, by its settings."""
+"""A daemon under attack: by a proxy, through its control socket and metrics server, and through its
+settings."""
 
 import json
 import os
@@ -51,7 +52,7 @@ QUICK = [attack for attack in ATTACKS if not attack.large and not any(word in at
 
 @pytest.mark.parametrize("session", KINDS)
 def test_no_answer_of_a_proxy_ends_the_daemon(published: Published, tmp_path: Path, session: str) -> None:
-    """Refreshes and reads find the way past all hostile proxies at once."""
+    """All hostile proxies are configured at once. Refreshes and reads still succeed by another path."""
     with ExitStack() as stack:
         content = of_directory(published.store)
         proxies = [stack.enter_context(HostileProxy(content, attack)) for attack in QUICK]

@@ -1,4 +1,4 @@
-"""The memory of a daemon stays below its setting, and below its control group's limit, whatever is walked."""
+"""A daemon's memory stays below its setting and its control group's limit, however many files are walked."""
 
 import os
 import random
@@ -29,7 +29,8 @@ from tests.support.runtime_directory import runtime_directory
 pytestmark = [pytest.mark.root, pytest.mark.timeout(1200)]
 
 LIMIT = count("100M", "300M")
-"""The long tier takes the default; the ordinary one walks a tenth of the files with a third of the memory."""
+"""The memory setting: the default in the long tier. The ordinary tier walks a tenth of the files with a third
+of the memory."""
 IMAGES = count(120, 2000)
 REPOSITORIES, READERS = count(12, 200), count(16, 64)
 ROUNDS = count(5, 300)
@@ -42,7 +43,7 @@ for _ in range(0, int(sys.argv[1]), 1 << 20):
     taken.append(b"x" * (1 << 20))
     time.sleep(0.1)
 """
-"""A program that takes so many bytes, a MiB at a time."""
+"""A program that allocates the given number of bytes, one MiB at a time."""
 
 
 @pytest.fixture(autouse=True)
@@ -53,8 +54,8 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Returns a store of images that share nothing; a tenth of their files is large enough for shared
-    pages."""
+    """Returns a store of images that share nothing. A tenth of the files have the size from which lazyfs
+    shares the pages of equal files."""
     directory = tmp_path_factory.mktemp("site")
     make(str(directory / "store"), str(directory / "keys"), IMAGES, family=1, large=10)
     return directory / "store"
@@ -71,7 +72,7 @@ def walk(directory: Path) -> int:
 
 
 def most_memory(pid: int) -> int:
-    """Returns the bytes of the process at its largest, files that it has mapped included."""
+    """Returns the peak resident memory of a process in bytes, with the files that it has mapped."""
     found = re.search(r"^VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     assert found
     return int(found[1]) << 10
@@ -119,7 +120,8 @@ def test_a_walk_of_every_file(
 
 @pytest.fixture(scope="module")
 def repositories(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[bytes]]:
-    """Returns a directory of repositories, and what the file of each of the first READERS of them holds."""
+    """Returns the directory of all repositories, and the contents of the one file in each repository. The
+    files of the first READERS repositories are large."""
     directory = tmp_path_factory.mktemp("repositories")
     source = random.Random(3)
     contents = []
@@ -168,7 +170,8 @@ def test_many_repositories_and_readers(
 def test_in_a_control_group_that_has_less(
     site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The kernel would kill the daemon, or the group's limit is found and kept to."""
+    """The setting is larger than the group's limit. Unless the daemon finds and respects the limit, the
+    kernel kills it."""
     size = count(100 << 20, 150 << 20)
     mnt = tmp_path / "mnt"
     mnt.mkdir()

@@ -20,7 +20,7 @@ OF_THE_MACHINE = (
     "/etc/apt/sources.list.d", "/etc/apt/apt.conf.d", "/etc/pip.conf", "/etc/ssl/certs",
     "/usr/local/share/ca-certificates",
 )  # fmt: skip
-"""How a machine reaches its package registries: not of the recipe."""
+"""Files by which this machine reaches its package registries. They are no part of the recipe."""
 pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(1800)]
 
 
@@ -31,7 +31,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 
 class Project:
-    """A GitLab project of wishlists, whose pipelines run on this machine."""
+    """A GitLab project with wishlists. Its pipeline's jobs run on this machine."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
@@ -47,7 +47,7 @@ class Project:
         return run("git", "-C", str(self.path), *identity, *arguments, check=True).stdout.decode().strip()
 
     def commit(self) -> str:
-        """Commits everything; returns the commit that was before."""
+        """Commits everything; returns the commit before the new one."""
         self.git("add", "-A")
         self.git("commit", "-qm", "lists")
         return self.git("rev-list", "-n", "2", "HEAD").split()[-1]

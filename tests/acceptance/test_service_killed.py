@@ -1,4 +1,4 @@
-"""A service that is killed at random points goes on with its next run, and loses nothing."""
+"""A service that is killed at random points continues with its next run, and loses nothing."""
 
 import os
 import random
@@ -69,7 +69,7 @@ def start(world: World, service: ServiceSite) -> "subprocess.Popen[bytes]":
 
 
 def move(world: World, number: int) -> None:
-    """Moves a tag of each registry, and adds one that the pattern means."""
+    """Gives one tag in each registry a new image, and adds a tag that matches the pattern."""
     for place in (f"{HUB}/hub/app0:0", f"{SITE}/team/app1:1", f"{PRIVATE}/secret/app2:2"):
         world.put(place, built(f"moved {number} {place.replace('/', '_')}", base=BASES[number % 3]))
     world.put(f"{HUB}/hub/tagged:v3.{number}", built(f"tagged {number}", base=BASES[number % 3]))

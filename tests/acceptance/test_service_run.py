@@ -57,17 +57,18 @@ def mount(tmp_path: Path, service: ServiceSite) -> Iterator[Path]:
 
 
 class Runs:
-    """The runs of one service, each compared with what it should have asked and made."""
+    """The runs of one service. Checks the requests and the tree of each run."""
 
     def __init__(self, world: World, service: ServiceSite, mount: Path) -> None:
         self.world, self.service, self.mount = world, service, mount
         self.failing = list(FAILING)
         self._known: set[str] = set()
-        """The layers that the tree has had."""
+        """Digests of the layers of all images so far, which the service need not read again."""
         self._before: dict[str, Built] = {}
 
     def run(self, new: list[Built], without: str = "no registry") -> Report:
-        """Does one run, which reads these images, and has no answer from the registry `without`."""
+        """Does one run and checks it. `new`: the images that it must read. `without`: the registry that does
+        not answer."""
         self.world.asked()
         report = self.service.run(self.world.write_lists(self.service.directory))
         assert report.exit_code == 1
@@ -82,9 +83,9 @@ class Runs:
         return report
 
     def _compare_requests(self, new: list[Built], without: str) -> None:
-        """Asserts that each tag cost one HEAD, the pattern its pages, and each new image its manifest, its
-        config and the layers that no image had, once each. What the image with the wrong layer costs, which
-        is tried in each run, is left out."""
+        """Asserts that each tag cost one HEAD, the pattern its pages, and each new image one request each for
+        its manifest, its config and its new layers. Ignores the image with the wrong layer, which every run
+        tries again."""
         asked = [line for line in self.world.asked() if line != f"HEAD {path_of(WRONG)} 200"]
         heads = sorted(line for line in asked if line.startswith("HEAD"))
         places = [place for place in self.world.expected if not place.startswith(without)]

@@ -1,4 +1,5 @@
-"""The cost of a run over many images: what tags that have not moved cost, and what one more image writes."""
+"""The cost of a run over many images: the requests for tags that have not moved, and the writes for one more
+image."""
 
 import hashlib
 import json
@@ -25,7 +26,7 @@ from tests.support.service import ServiceSite, built
 TAGS = count(100, 1000)
 IMAGES = 10_000
 ROUND_TRIP = 0.02
-"""Seconds."""
+"""Seconds of a round trip to the registry."""
 MOST_SECONDS = 60
 MOST_MEMORY = 200_000_000
 MOST_METADATA = 2_000_000
@@ -40,8 +41,8 @@ sys.exit(done.returncode)
 
 
 def measured(*arguments: str) -> tuple[float, int, str]:
-    """Runs a command; returns the seconds that it took, its peak of memory in bytes, and its output. The
-    command is started by a small process: a peak counts the memory of the process that forks, too."""
+    """Runs a command; returns its duration in seconds, its peak memory in bytes, and its standard output."""
+    reading, writing = os.pipe()
     began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, *LAZYFS, *arguments], capture_output=True, text=True, check=True
@@ -87,8 +88,8 @@ def test_tags_that_have_not_moved_cost_one_request_each(tmp_path: Path) -> None:
 
 
 def fill(site: ServiceSite, like: str, image: Built, images: int) -> None:
-    """Puts many images into the tree. As far as folders can tell each has a tree, a layer and documents of
-    its own; all are those of one image that is there."""
+    """Adds many images to the tree. Each has paths of its own for its tree, layer and metadata, but the
+    contents at all these paths are those of `image`, which is already published as `like`."""
     tree = site.tree()
 
     def part(path: str) -> Inode:

@@ -1,6 +1,6 @@
-"""The status site of the service with 60 images, in headless Chromium: on a phone and on a wide screen
-nothing overlaps or is cut; search, sorting and links work, by mouse and by keys; axe-core finds no serious
-fault."""
+"""The status site of the service with 60 images in headless Chromium, on a phone and on a wide screen:
+nothing overlaps or is cut, search, sorting and links work by mouse and keyboard, and axe-core finds no
+serious fault."""
 
 import json
 import subprocess
@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Returns the directory of a site whose images are in every condition."""
+    """Writes a status site with images in every condition; returns its directory."""
     directory = tmp_path_factory.mktemp("site")
     with service_world(directory / "world") as world:
         service = site_of(world, directory / "service")
@@ -58,7 +58,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def waiting(state: State) -> None:
-    """Adds an image that waits, and one that failed, with the longest words there may be."""
+    """Adds a waiting image and a failed one to the state, with the longest names and messages allowed."""
     wishes = [WisherState("https://lists.example/" + "w" * 150, 12, LONG, "o" * 60)]
     state.images[LONG] = ImageState(wishes=wishes)
     state.images[f"{SITE}/team/long:1"] = ImageState(error="e" * 400, failures=3, failed=5, wishes=wishes)
@@ -94,7 +94,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture(params=WIDTHS)
 def page(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
-    """Yields a page of this width; its console must have shown no error at the end."""
+    """Yields a page of this width. Asserts at the end that its console has shown no error."""
     with browser.page(request.param) as page:
         yield page
         assert page.complaints() == []

@@ -30,7 +30,7 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 class Site:
-    """A repository whose revision N has one image with the file `n` that holds N."""
+    """A repository whose revision N has one image with a file `n`, whose content is N."""
 
     def __init__(self, directory: Path) -> None:
         self.published = Published(directory)
@@ -127,7 +127,7 @@ def test_a_mount_that_may_not_serve_what_is_stale_ends(site: Site, tmp_path: Pat
 def test_a_repository_of_several_that_is_stale_is_withdrawn_alone(
     session: str, comes_back_with: int, tmp_path: Path
 ) -> None:
-    """A publisher can let its own repository expire, but no other one. The repository comes back at its
+    """If a repository's publisher lets it expire, only that repository is withdrawn. It returns with its
     newest revision, also for programs whose working directory lies in it."""
     fresh, stale = Site(tmp_path / "fresh"), Site(tmp_path / "stale")
     mnt = tmp_path / "mnt"

@@ -1,4 +1,5 @@
-"""The comparison of a startup result's sides with those of another revision."""
+"""The comparison of lazyfs's sides with the same sides of another revision, in a result of the startup
+benchmark."""
 
 import msgspec
 

@@ -1,4 +1,4 @@
-"""The figures in the documents are those of the committed results."""
+"""The figures in the documents equal those in the committed results."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A reserved port is given to its holder only."""
+"""No other process gets a reserved port."""
 
 import errno
 import socket

@@ -1,4 +1,4 @@
-"""The spare files and promised bytes of a process: together they never exceed its allowance."""
+"""The spare files and promised bytes of a process never exceed its allowance together."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,7 +32,8 @@ def test_files_and_promises_fit_into_what_is_held(files: list[int], more: int, a
 
 
 def test_a_large_value_writes_over_nothing() -> None:
-    """The spare files still go, because their space was promised to the value."""
+    """A large value reuses no spare file. The spare files are deleted all the same, because their space was
+    promised to the value."""
     allowance = SpaceAllowance(SPARES)
     slot = allowance.slots.take()
     assert slot is not None

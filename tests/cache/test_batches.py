@@ -1,5 +1,4 @@
-"""Puts and claims in batches: each value succeeds or fails alone, and the charges are right at every
-moment."""
+"""Puts and claims in batches: each value succeeds or fails alone, and the charges are right at any time."""
 
 import errno
 import os
@@ -26,7 +25,7 @@ def entry_of(cache: Cache, key: bytes) -> int:
 
 
 def stored(cache: Cache) -> int:
-    """Returns the charges of all values, also of those that are not yet in the index."""
+    """Returns the total charge of all values, including those that are not yet in the index."""
     return cache._shared.account().sums.stored
 
 
@@ -126,7 +125,8 @@ def test_claims_come_together_and_go_one_by_one(root: Path) -> None:
 def test_of_two_processes_that_put_one_value_the_larger_file_is_charged(
     root: Path, monkeypatch: pytest.MonkeyPatch, pinned: bool
 ) -> None:
-    """Another process's file, larger by an extent, replaces ours after our entry was made."""
+    """After this process has made its entry, its file is replaced by another process's, which is larger by an
+    extent."""
     with open_cache(str(root), LIMIT, upkeep=False) as cache:
         value, status = bytes(100_000), ValueFiles.status
         cache.put_many([(b"key", value), (b"other", value)])

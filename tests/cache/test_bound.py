@@ -1,5 +1,5 @@
-"""The bound under the hardest conditions: many small values, so that index and directories are a large
-part."""
+"""The limit holds under the hardest conditions: many small values, so that the index and the directories take
+a large part."""
 
 import random
 from contextlib import suppress
@@ -17,8 +17,8 @@ from tests.support.usage import disk_usage
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("limit", [2 << 20, 5 << 20, 12 << 20, 40 << 20])
 def test_the_index_and_the_directories_are_within_the_limit(tmp_path: Path, limit: int) -> None:
-    """Fills the cache, then keeps changing all of it: three of the last 2000 values are used after each
-    put."""
+    """Fills the cache, then keeps replacing its values: after each put, three of the last 2000 values are
+    used."""
     source = random.Random(limit)
     root = tmp_path / "cache"
     number = 0
@@ -41,7 +41,7 @@ def test_the_index_and_the_directories_are_within_the_limit(tmp_path: Path, limi
 
 
 def test_a_map_that_is_full_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pins need more of the index than its map was sized for. The cache goes on, also after it is opened
+    """Pins need more index space than the map was sized for. The cache still works, also after it is opened
     again."""
     root = str(tmp_path / "cache")
     monkeypatch.setattr(database, "map_size", lambda _: 1 << 20)

@@ -1,4 +1,4 @@
-"""Changed pages in an index cost at most the index: the process goes on and the limit holds."""
+"""Corrupted pages in an index cost at most the index: the process continues, and the limit holds."""
 
 import random
 from contextlib import suppress
@@ -33,7 +33,7 @@ def _filled(directory: Path) -> Path:
 
 
 def _use(directory: Path) -> None:
-    """Reads, adds, evicts, lists and pins; asserts that every value is right or a miss."""
+    """Reads, adds, evicts, lists and pins. Asserts that every value read is right or a miss."""
     with open_cache(str(directory), LIMIT, upkeep=False) as cache:
         for number in range(VALUES + 50):
             found = cache.get(key_of(number))
@@ -65,7 +65,7 @@ def test_any_bytes_of_the_index_may_be_changed(tmp_path: Path, seed: int) -> Non
 @pytest.mark.parametrize("table", ["entries", "queue", "pins", "kept", "owners", "folders", "main"])
 @pytest.mark.parametrize("row", [b"", b"\xff" * 9, b"\xff" * 64], ids=len)
 def test_any_row_may_be_another(tmp_path: Path, table: str, row: bytes) -> None:
-    """The row is put under the keys of the table, and under keys that the cache never writes."""
+    """A table has this row in place of every right one, and also under keys that the cache never writes."""
     index = _filled(tmp_path / "cache")
     with lmdb.open(str(index.parent), max_dbs=8, lock=False) as environment:
         database = environment.open_db(table.encode())

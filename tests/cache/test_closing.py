@@ -21,8 +21,8 @@ LIMIT = 32 << 20
 
 
 def killed(root: Path, monkeypatch: pytest.MonkeyPatch, *, before: str) -> None:
-    """Runs a process that fills a cache and closes it. The process is killed when closing calls the method
-    `before` of Transaction."""
+    """Runs a process that fills a cache and closes it. The process is killed when its close is about to call
+    the method `before` of Transaction."""
 
     def die(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -59,8 +59,8 @@ def test_killed_while_closing_nothing_is_without_an_entry(
 def test_what_could_not_be_entered_at_the_end_is_left_to_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last transaction fails with a disk error: no clean mark is set, and the next process reads the
-    journal."""
+    """The last transaction fails with a disk error. The index is then not marked as clean, and the next
+    process reads the journal."""
     root = tmp_path / "cache"
     cache = open_cache(str(root), LIMIT, upkeep=False)
     assert cache.put(b"key", bytes(100_000))
@@ -120,8 +120,8 @@ def test_a_failed_opening_leaves_nothing_open(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_journal_that_is_closed_is_not_written_to(tmp_path: Path) -> None:
-    """A thread may put a value while another one changes to a new index. The descriptor of the closed journal
-    may belong to another file by then."""
+    """A thread may put a value while another thread switches to a new index. By then the descriptor number of
+    the closed journal may belong to another file."""
     (tmp_path / layout.TMP).mkdir()
     old = Journal(str(tmp_path), 1)
     assert old.arriving([0], [b"key"])

@@ -49,7 +49,7 @@ FILES = {f"lib/{number}.so": os.urandom(100_000 + number) for number in range(20
 
 
 CATALOGS = 4
-"""Catalogs of the tree's root, `lab`, and the two images: the mount pins the ones in use."""
+"""The number of catalogs that the mount pins while in use: the tree's root, `lab`, and the two images."""
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +104,8 @@ def test_an_operator_looks_and_acts_while_it_is_mounted(world: World) -> None:
     left: list[Any] = []
 
     def only_pinned_ones_left() -> bool:
-        """Evicts all; returns True if only pinned values are left. A new value can be evicted only once the
-        mount has entered it in the index, within two seconds."""
+        """Evicts everything; returns True if only pinned values are left. A new value can be evicted only
+        after the mount has entered it in the index, which takes up to two seconds."""
         world.cache("evict", "all")
         left[:] = [json.loads(line) for line in world.cache("list", "--json").stdout.splitlines()]
         return all(row["pins"] for row in left)
@@ -168,8 +168,8 @@ def test_wrong_arguments_are_one_line(world: World, arguments: list[str], said: 
 
 @pytest.mark.root
 def test_a_sites_prefilled_directory_below_the_cache(tmp_path: Path) -> None:
-    """The directory is a read-only copy of a store's objects. The mount reads from it when the objects are
-    gone from the origin."""
+    """The directory is a read-only copy of a store's objects. The mount reads objects from it that the origin
+    no longer has."""
     store, keys = new_repository(tmp_path)
     lazyfs("publish", f"dir:{tree(tmp_path, 'first', FILES)}", store, "--as", "lab/first:1", "--keys", keys)
     shutil.copytree(store / "data", tmp_path / "site" / "data")
@@ -183,8 +183,8 @@ def test_a_sites_prefilled_directory_below_the_cache(tmp_path: Path) -> None:
 
 @pytest.mark.root
 def test_catalogs_in_use_stay(tmp_path: Path) -> None:
-    """All other values are evicted, the origin is gone, and the mount's process has ended. The next mount
-    still shows the tree."""
+    """All other values are evicted, the origin is down, and the mount's process has ended. A new mount can
+    still show the tree."""
     store, keys = new_repository(tmp_path)
     lazyfs("publish", f"dir:{tree(tmp_path, 'first', FILES)}", store, "--as", "lab/first:1", "--keys", keys)
     directory = tmp_path / "cache"

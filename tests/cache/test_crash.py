@@ -1,4 +1,4 @@
-"""Processes that use a cache are killed at random points; the files that they leave behind are right."""
+"""Processes that use a cache are killed at random points. The files that they leave behind are right."""
 
 import functools
 import random
@@ -18,7 +18,7 @@ LIMIT = 12 << 20
 
 
 def fill(root: Path, seed: int, ready: Callable[[], None]) -> None:
-    """Makes every change that a process may make to a cache, without end."""
+    """Makes random changes of every kind to a cache, until it is killed."""
     source = random.Random(seed)
     cache = open_cache(str(root), LIMIT)
     ready()
@@ -54,7 +54,7 @@ def fill(root: Path, seed: int, ready: Callable[[], None]) -> None:
 
 
 def check(root: Path) -> None:
-    """Opens the cache. Asserts that the cache agrees with its files and serves no wrong value."""
+    """Opens the cache. Asserts that its index agrees with its files, and that it serves no wrong value."""
     with open_cache(str(root), LIMIT, upkeep=False) as cache:
         assert disk_usage(root) <= cache.stats().charged <= LIMIT
         cache.upkeep()

@@ -15,7 +15,8 @@ from tests.support.cachefill import Child
 
 LIMIT = 16 << 20
 FIRST, SECOND, AFTER = (LANE_PATIENCE * (number + 0.5) for number in range(LANES + 1))
-"""Seconds that a client has waited when it claims the first lane, the second, and no lane any more."""
+"""How long a client has waited when it claims the first lane, the second lane, and no lane any more
+(seconds)."""
 
 
 def hold(root: Path, ready: Callable[[], None]) -> None:
@@ -80,7 +81,7 @@ def test_other_keys_are_not_delayed(cache: Cache) -> None:
 
 
 def bring(root: Path, downloads: Path, ready: Callable[[], None]) -> None:
-    """Claims, waits and downloads as a client does. Each claim states the time that the client has waited."""
+    """Claims, waits and downloads as a client does. States in each claim how long it has waited so far."""
     with open_cache(str(root), LIMIT) as cache:
         ready()
         started = time.monotonic()

@@ -1,4 +1,4 @@
-"""The orders of eviction without disk, database or clock, as a simulation runs them."""
+"""The eviction orders without disk, database or clock, as a simulation uses them."""
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
@@ -100,8 +100,8 @@ def test_the_orders_are_those_of_the_plain_policies(
     sizes_of: list[int],
     room: int,
 ) -> None:
-    """The plain policies evict one value at a time. Ours choose at once all values that a new value
-    displaces."""
+    """Hits and misses equal those of the benchmark's simple policies, which evict one value at a time. The
+    cache's orders choose all values to evict for a new value at once."""
     expected, tested = plain(room), MemoryCache(room, order)
     for number in requests:
         assert tested.request(number, sizes_of[number]) == expected.request(number, sizes_of[number])

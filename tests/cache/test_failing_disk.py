@@ -1,4 +1,4 @@
-"""Disks that are full, read-only, broken or too small: reads go on without them, and no exception is
+"""Disks that are full, read-only, broken or too small: reads continue without them, and no exception is
 raised."""
 
 import errno
@@ -40,8 +40,8 @@ def read_through(cache: Cache, key: bytes) -> bytes:
 
 
 def read_all(cache: Cache, numbers: range) -> None:
-    """Reads, pins and unpins these values; asserts that no read fails or is wrong, in any state of the
-    disk."""
+    """Reads, pins and unpins these values. Asserts that no read fails or returns a wrong value, whatever the
+    state of the disk."""
     for number in numbers:
         key = key_of(number)
         assert read_through(cache, key) == value_of(key)
@@ -114,7 +114,7 @@ def test_so_much_is_left_free(tmp_path: Path) -> None:
 
 @pytest.mark.root
 def test_inodes_are_left_for_others(tmp_path: Path) -> None:
-    """A disk of 64 MB may have few inodes (ext4: 16,384), and values of one block would use them up."""
+    """A disk of 64 MB may have few inodes (16,384 with ext4). Values of one block each would use them up."""
     with (
         mounted_disk(tmp_path / "mnt", "-t", "tmpfs", "-o", "size=64m,nr_inodes=2000", "tmpfs") as directory,
         open_cache(str(directory / "cache"), LIMIT) as cache,
@@ -165,7 +165,7 @@ def test_a_disk_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 class FaultyOs:
-    """Stands for the os module: the named calls fail, except for the first `after` of them."""
+    """Stands in for the os module. The named calls fail, except the first `after` of them."""
 
     def __init__(self, names: set[str], number: int, after: int) -> None:
         self.names = names
@@ -240,7 +240,7 @@ def test_no_failing_call_is_raised(
 def test_a_rebuild_that_fails_is_borne(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
 ) -> None:
-    """EIO is permanent, so the cache goes off. EMFILE is temporary, so the next upkeep repeats the
+    """EIO is permanent, so the cache turns itself off. EMFILE is temporary, so the next upkeep repeats the
     rebuild."""
     root = tmp_path / "cache"
     with open_cache(str(root), LIMIT, upkeep=False) as cache:
@@ -274,8 +274,8 @@ def test_a_rebuild_that_fails_is_borne(
 def test_a_failing_index(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, state: str
 ) -> None:
-    """The cache goes on with a full index. It sets a corrupt index aside and rebuilds it. It goes off on
-    other errors."""
+    """If the index is full, the cache continues. If it is corrupt, the cache sets it aside and rebuilds it.
+    On other errors, the cache turns itself off."""
     with open_cache(str(tmp_path / "cache"), LIMIT, upkeep=False) as cache:
         read_all(cache, range(40))
         here = cache.stats().entries
@@ -298,8 +298,8 @@ def test_a_failing_index(
 
 
 def test_an_index_is_replaced_while_a_value_with_a_file_to_write_over_is_downloaded(tmp_path: Path) -> None:
-    """The spare file that the value would write over went with the old index. The value is not admitted, and
-    the cache goes on."""
+    """The value was to be written over a spare file, which is lost with the old index. The value is not
+    admitted, and the cache continues."""
     with open_cache(str(tmp_path / "cache"), 4 << 20, upkeep=False) as cache:
         for number in range(1000):
             assert cache.put(b"%d" % number, bytes(10_000))
@@ -342,9 +342,10 @@ with open_cache(sys.argv[1], 1 << 40, upkeep=False) as cache:
 
 
 def test_a_large_limit_under_a_small_rlimit_as(tmp_path: Path) -> None:
-    """Batch systems set RLIMIT_AS. A cache of 1 TiB would map 85 GiB, which the kernel then refuses.
+    """Batch systems set RLIMIT_AS. The kernel then refuses the mapping of 85 GiB that a cache of 1 TiB would
+    make.
 
-    Runs in a process of its own: a fork would inherit the test runner's mappings.
+    Runs in a new process, because a fork would inherit the test runner's mappings.
     """
     command = [sys.executable, "-c", USE_LITTLE_MEMORY, str(tmp_path / "cache")]
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "on\n"

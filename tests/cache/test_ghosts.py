@@ -1,5 +1,5 @@
-"""Ghosts, the rows of evicted values that LRU leaves in the table of entries: they are never visible, and
-few."""
+"""Ghosts: rows that LRU leaves in the table of entries for evicted values. They are never visible, and there
+are few of them."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -125,7 +125,7 @@ def test_a_value_let_go_below_the_floor_is_here_and_goes_in_its_turn(index: Inde
 
 
 def test_a_file_adopted_below_the_floor_is_here_and_goes_in_its_turn(index: Index) -> None:
-    """A rebuild finds files older than the values that were evicted since the rebuild began."""
+    """A rebuild may adopt files that are older than values evicted since the rebuild began."""
     keys = [bytes((number,)) for number in range(40)]
     fill(index, keys[:20])
     with index.transaction() as transaction:
@@ -193,8 +193,8 @@ ORDERS: dict[str, Callable[[int], bytes]] = {
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("together", [1, 7, 64])
 def test_ghosts_are_few_whatever_comes_and_goes(index: Index, order: str, together: int) -> None:
-    """Values are replaced one for one and in waves, and at last all are evicted. The rows are never too
-    many."""
+    """Values are replaced one by one and in bulk, and in the end all are evicted. There are never too many
+    rows."""
     source = random.Random(together)
     made = 0
     most = 0
@@ -245,8 +245,8 @@ STEPS = st.lists(
 @given(STEPS)
 @settings(max_examples=count(200, 5000), deadline=None)
 def test_the_tables_say_what_a_model_says(steps: list[tuple[str, int]]) -> None:
-    """Each step is a transaction of its own. The model keeps the values and their order itself, without
-    reading the tables."""
+    """Each step is a transaction. The model keeps the values and their order itself, without reading the
+    tables."""
     with TemporaryDirectory() as directory:
         index = Index(directory, 1 << 24)
         try:

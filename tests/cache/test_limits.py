@@ -1,5 +1,5 @@
-"""The limits of a cache and the waits for room, without disk, database or clock, as a simulation uses
-them."""
+"""The limits of a cache, and when a new value must wait for room, without disk, database or clock, as a
+simulation uses them."""
 
 from dataclasses import dataclass, field
 
@@ -31,7 +31,7 @@ class Account:
 
 @dataclass
 class Disk:
-    """The measurements of a filesystem, chosen by the test."""
+    """A filesystem whose measurements the test chooses."""
 
     fixed_bytes: int = 0
     index: int = 0
@@ -95,7 +95,7 @@ def test_the_low_watermark_is_below_the_high_one(account: Account, disk: Disk) -
 def test_so_much_of_the_filesystem_stays_free(
     account: Account, disk: Disk, charge: int, free: int, keep_free: int
 ) -> None:
-    """Reserved space will be taken from the space that is free now."""
+    """The space reserved for values under way counts as used, since it will be taken from the free space."""
     disk.space = FreeSpace(free, 0, 0)
     shortfall = Limits(disk, keep_free=keep_free, arriving=32).shortfall(account, charge)
     left = free + max(shortfall.bytes, 0) - account.reserved - charge
@@ -116,9 +116,9 @@ def test_entries_go_where_the_index_or_the_inodes_run_out(
 
 @given(ACCOUNTS, DISKS)
 def test_what_may_come_and_be_pinned_to_the_last_byte(account: Account, disk: Disk) -> None:
-    """A charge is possible up to the last byte that eviction can free. Pins may take all of these bytes and
-    the reserved space, but must leave an eighth of the limit. Reserved space counts because it becomes
-    values, which can be evicted."""
+    """A charge is possible up to the last byte that eviction can free. Pins may take all of this and the
+    reserved space, except an eighth of the limit. Reserved space counts because it becomes values, which can
+    be evicted."""
     limits = Limits(disk, keep_free=0, arriving=32)
     evictable = account.values
     account.values = 0

@@ -1,6 +1,6 @@
-"""The cache against a model: the values in it, their order of eviction, and the space they take.
+"""The cache against a model: the values in it, their eviction order, and the space that they take.
 
-The upkeep thread is off, so that every step is the caller's: the order of use is exact then.
+The upkeep thread is off, so that every change is the test's own and the order of use is exact.
 """
 
 import os
@@ -34,7 +34,7 @@ def value_for(key: bytes, size: int) -> bytes:
 
 
 def kill(cache: Cache) -> None:
-    """Leaves the cache as a SIGKILL does: nothing is written or unlocked in an orderly way."""
+    """Leaves the cache as SIGKILL would: nothing is written or unlocked in an orderly way."""
     opened._open.pop(cache.root)
     cache._shared.generation.index.close()
     cache._shared.generation.journal.close()
@@ -125,7 +125,8 @@ class Model(RuleBasedStateMachine):
             assert before.charged + 2 * (bytes_of_all + 8192 * len(batch)) + room > self.limit, "without need"
 
     def fits(self, key: bytes, size: int) -> bool:
-        """Returns True if a value surely has room: half of the limit is free of pins."""
+        """Returns True if a value certainly has room: with it, the pinned values take less than half of the
+        limit."""
         pinned = sum(len(self.values.get(key, b"")) + 8192 for key in self.pinned())
         return size + pinned < self.limit // 2
 
@@ -204,7 +205,7 @@ class Model(RuleBasedStateMachine):
     @precondition(lambda self: self.order)
     @rule()
     def outlive(self) -> None:
-        """Pins the least recently used value, evicts the one behind it, and unpins the first."""
+        """Pins the least recently used value, evicts the next one, and unpins the first."""
         key = self.order[0]
         self.pin(key, b"a")
         self.evict(1)
@@ -239,7 +240,7 @@ class Model(RuleBasedStateMachine):
         key=st.sampled_from(KEYS), label=st.sampled_from([b"x", b"y"]), wanted=st.sampled_from([0, 300_000])
     )
     def sieve_for_a_while(self, key: bytes, label: bytes, wanted: int) -> None:
-        """Evicts by SIEVE, from the middle of the queue. The values left keep their order."""
+        """Evicts by SIEVE, from the middle of the queue. The remaining values keep their order."""
         self.cache.close()
         self.cache = self.open("sieve")
         self.pins.clear()
@@ -270,7 +271,7 @@ class Model(RuleBasedStateMachine):
 
     @rule()
     def reboot(self) -> None:
-        """Reopens as after a power cut: the machine went down without a clean close, so the index is not
+        """Reopens the cache as after a power cut. Since the cache was not closed cleanly, its index is not
         trusted."""
         kill(self.cache)
         root = str(self.root / "c")
@@ -305,7 +306,8 @@ class Model(RuleBasedStateMachine):
         self.establish_order()
 
     def establish_order(self) -> None:
-        """Uses every value in the model's order. The crash lost the uses that were not written before."""
+        """Uses every value in the model's order, because the crash has lost uses that were not yet
+        written."""
         for key in self.order:
             assert self.cache.get(key) == self.values[key]
 
@@ -342,8 +344,8 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def all_uses_can_be_written(self) -> None:
-        """Writes the uses before they exceed one transaction. A use that is not written would leave its value
-        at its old place in the order."""
+        """Writes the pending uses before they exceed one transaction. Otherwise a value whose use was not
+        written would keep its old place in the order."""
         uses = self.cache._uses
         if uses.left or self.cache._suspects or len(uses._used) > sizes.uses_per_transaction(self.limit):
             self.cache.upkeep()

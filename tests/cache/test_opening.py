@@ -1,4 +1,4 @@
-"""Opening a directory as a cache: the directories and users that are refused, and the files found there."""
+"""Opening a directory as a cache: directories and users that are refused, and files that are found there."""
 
 import ctypes
 import fcntl
@@ -78,7 +78,7 @@ def test_a_directory_below_another_users_is_refused(tmp_path: Path) -> None:
 def test_what_another_user_has_planted_is_refused(
     tmp_path: Path, name: str, planted: Callable[[Path], None]
 ) -> None:
-    """Other users could once write to the directory. Its mode may have been set right since."""
+    """Other users could once write to the directory, although its mode may be right now."""
     root = tmp_path / "cache"
     root.mkdir()
     planted(root / name)
@@ -109,8 +109,8 @@ def test_the_way_to_a_cache_is_nobody_elses(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["index-*/data.mdb", "pins/6162.new", "state.json.new", "tmp/*"])
 def test_a_link_in_a_cache_leads_nowhere(tmp_path: Path, name: str) -> None:
-    """A user who could once write to the cache may have left the link. Its target may be a valid file of a
-    cache."""
+    """A user who could once write to the cache may have left a link in it. The link's target may be a valid
+    file of a cache."""
     root = tmp_path / "cache"
     cache = open_cache(str(root), LIMIT)
     cache.put(b"key", b"value")
@@ -144,7 +144,7 @@ def test_without_a_limit_there_must_be_a_cache(tmp_path: Path) -> None:
 
 
 def test_network_filesystems_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel reports the type of a filesystem; the test puts the type of tmp_path's on the list."""
+    """The test adds the filesystem type of tmp_path to the list of network filesystems."""
     buffer = ctypes.create_string_buffer(256)
     assert ctypes.CDLL(None).statfs(os.fsencode(tmp_path), buffer) == 0
     kind = int.from_bytes(buffer.raw[:4], "little")
@@ -208,8 +208,8 @@ def test_of_a_format_before_the_index_is_rebuilt_and_the_values_stay(tmp_path: P
 
 
 def test_values_written_before_1970_are_adopted(tmp_path: Path) -> None:
-    """The node's clock was not set when the values came: they count as the oldest, and the cache keeps the
-    index."""
+    """The clock of the node was not set when the values were written. They count as the oldest values, and
+    the index stays."""
     root = tmp_path / "cache"
     with open_cache(str(root), LIMIT, upkeep=False) as cache:
         for number in range(3):
@@ -248,7 +248,8 @@ def test_a_lower_limit_is_met_before_the_cache_is_used(tmp_path: Path) -> None:
 
 
 def test_a_rebuild_is_not_over_before_the_last_directory_though_the_limit_is_reached(tmp_path: Path) -> None:
-    """A rebuild that is cut off at the limit must be taken up again: the unseen files are charged nowhere."""
+    """Even when the limit is reached, a rebuild goes on to the last directory, because files that it has not
+    seen are not charged."""
     root = tmp_path / "cache"
     with open_cache(str(root), LIMIT) as cache:
         for number in range(150):
@@ -271,7 +272,7 @@ def test_a_rebuild_is_not_over_before_the_last_directory_though_the_limit_is_rea
 @pytest.mark.timeout(900)  # a million files are made
 def test_orphans_do_not_delay_opening_and_count_as_full_until_they_are_gone(tmp_path: Path) -> None:
     """Orphans are files in data/ and tmp/ without an entry in the index, as after a lost index or a power
-    cut."""
+    cut. Until they are deleted, the cache counts as full."""
     root = tmp_path / "cache"
     # the names of a million files make a directory of 40 MB, which does not shrink again
     limit = count(LIMIT, 16 * LIMIT)
@@ -357,7 +358,7 @@ def test_no_cache_answers_not_here() -> None:
 
 @pytest.mark.parametrize("filler", [b"\0", b"\xff"])
 def test_an_index_damaged_in_any_page_is_rebuilt(tmp_path: Path, filler: bytes) -> None:
-    """The cache opens and serves right bytes. Opening or a later use finds the damage."""
+    """The cache opens and returns the right bytes. Either opening or a later use detects the damage."""
     root = tmp_path / "cache"
     with open_cache(str(root), LIMIT, upkeep=False) as cache:
         for number in range(300):
@@ -395,8 +396,7 @@ def open_and_wait(root: Path, ready: Callable[[], None]) -> None:
 
 
 def test_an_index_found_damaged_when_it_is_joined_is_rebuilt_with_all_that_lies_there(tmp_path: Path) -> None:
-    """The index opens, but its sums cannot be read. The journal of a process that was killed is charged
-    too."""
+    """The index opens, but its totals cannot be read. The journal of a killed process is charged too."""
     root = tmp_path / "cache"
     child = Child(functools.partial(open_and_wait, root))
     child.wait_until_ready()

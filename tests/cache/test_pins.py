@@ -81,7 +81,7 @@ def test_a_limit_below_the_pins_is_refused(tmp_path: Path) -> None:
 
 
 def test_values_last_used_at_one_time_all_go_when_they_are_let_go(tmp_path: Path) -> None:
-    """Filesystems keep times 4 ms apart, so values that a rebuild adopts often have equal times."""
+    """Filesystems record times in steps of 4 ms, so values that a rebuild adopts often have equal times."""
     root = tmp_path / "cache"
     keys = [b"%d" % number for number in range(10)]
     with open_cache(str(root), LIMIT, upkeep=False) as cache:
@@ -144,8 +144,7 @@ def test_the_files_of_pin_sets_are_in_everyones_account(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("step", ["save", "remove"])
 def test_killed_between_a_set_and_its_commit(tmp_path: Path, step: str) -> None:
-    """After the next process has opened the cache, the pinned values are those in the saved files of pin
-    sets."""
+    """After the next process has opened the cache, the pinned values are those of the saved pin sets."""
     root = str(tmp_path / "cache")
     with open_cache(root, LIMIT) as cache:
         for key in (b"old", b"new"):

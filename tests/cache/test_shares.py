@@ -1,5 +1,5 @@
-"""Tenants of one cache: the tenant that gives values up when room is needed, and the values that the others
-keep."""
+"""Several tenants of one cache: which tenant must give up values when room is needed, and which values the
+others keep."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -25,11 +25,11 @@ NOW = 10 * IDLE
 _QUEUES = st.lists(
     st.lists(st.tuples(st.integers(0, 2 * IDLE), st.integers(1, 9)), max_size=12), min_size=1, max_size=5
 )
-"""For each tenant, (age in ticks, charge) of each of its values."""
+"""A list for each tenant, with (age in ticks, charge) of each of its values."""
 
 
 def _stakes(queues: list[list[tuple[int, int]]]) -> list[tuple[int, list[Queued]]]:
-    """Returns for each tenant (bytes held, its values in their order of eviction)."""
+    """Returns for each tenant (total charge, its values in their eviction order)."""
     found = []
     for tenant, queue in enumerate(queues):
         values = [
@@ -79,8 +79,8 @@ def test_no_tenant_loses_what_it_uses_below_an_equal_part(
 def test_nobody_gives_in_the_place_of_one_whose_order_pauses(
     queues: list[list[tuple[int, int]]], pause: int
 ) -> None:
-    """A SIEVE order pauses when the hand has passed over enough values. No other tenant's values then take
-    the place of the pausing tenant's."""
+    """A SIEVE order pauses when its hand has passed over enough values. While a tenant's order pauses, no
+    other tenant must give up values in its place."""
     stakes = [(held, values) for held, values in _stakes(queues) if values]
     order = [Stake(held, islice(values, pause), NOW) for held, values in stakes]
     whole = [Stake(held, iter(values), NOW) for held, values in stakes]
@@ -95,8 +95,8 @@ _STEP = st.tuples(
     st.sampled_from([b"", b"a", b"b", b"c"]),
 )
 _TRANSACTIONS = st.lists(st.lists(_STEP, max_size=5), max_size=20)
-"""The steps of each transaction. Several steps share one, because a transaction remembers the end of the
-queue between them."""
+"""A list of steps for each transaction. Several steps share one transaction, because a transaction remembers
+the end of the queue between them."""
 
 
 @pytest.mark.parametrize("sieve", [False, True])
@@ -105,7 +105,7 @@ queue between them."""
 def test_each_tenants_count_is_that_of_its_values(
     sieve: bool, transactions: list[list[tuple[str, int, bytes]]]
 ) -> None:
-    """The model knows the tenant of each value by name, the tables know it by number."""
+    """The model identifies the tenant of each value by name, the tables by number."""
     with new_index(sieve=sieve) as index:
         owners: dict[bytes, bytes] = {}
         for steps in transactions:
@@ -198,8 +198,8 @@ def _here(cache: Cache, numbers: range) -> int:
 
 
 def test_a_tenant_that_streams_pushes_out_its_own(cache: Cache) -> None:
-    """The 40 values of 60 kB are well below the honest tenant's half of 8 MiB. The hostile tenant streams
-    600, four times the whole."""
+    """The honest tenant's 40 values of 60 kB are well below its half of the 8 MiB. The hostile tenant reads
+    600 values, four times the whole cache."""
     for number in range(40):
         assert cache.put(key_of(number), VALUE, tenant=b"honest")
     for number in range(1000, 1600):

@@ -1,4 +1,5 @@
-"""Several processes on one cache directory: one limit, one download per value, no harm from a death."""
+"""Several processes on one cache directory: one limit, one download of each value, and no harm when a process
+dies."""
 
 import fcntl
 import functools
@@ -24,12 +25,12 @@ from tests.support.usage import Sampler, disk_usage
 LIMIT = 200 << 20
 PROCESSES = 8
 KEYS = 1500
-"""The values of all keys take about 190 MB, too much for the limit once the slack is added."""
+"""The number of keys. All their values take about 190 MB, which is too much for the limit."""
 
 
 class Downloads:
-    """An origin that notices when two processes download one value at the same time: each download holds a
-    file that must not exist before."""
+    """An origin that detects two simultaneous downloads of one value: each download creates a file that must
+    not exist."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -137,7 +138,8 @@ def shrink_and_pin(root: Path, ready: Callable[[], None]) -> None:
 
 
 def test_limit_and_pin_sets_are_everyones(tmp_path: Path) -> None:
-    """The child process is forked before this process opens the cache, and acts afterwards."""
+    """The child is forked before this process opens the cache, and changes the limit and the pins
+    afterwards."""
     root = tmp_path / "cache"
     with open_cache(str(root), LIMIT) as cache:
         cache.put(b"pinned", b"value")
@@ -154,7 +156,7 @@ def test_limit_and_pin_sets_are_everyones(tmp_path: Path) -> None:
 
 
 def test_a_lock_that_is_not_had_in_time_is_done_without(tmp_path: Path) -> None:
-    """Another process was stopped inside a transaction and holds the lock."""
+    """Another process holds the lock, because it was stopped inside a transaction."""
     root = tmp_path / "cache"
     with open_cache(str(root), LIMIT, lock_timeout=0.3, upkeep=False) as cache:
         assert cache.put(b"here", b"value")
@@ -250,8 +252,8 @@ test_sharing.use(root, origin, seed, seconds, lambda: print("ready", flush=True)
 
 
 def in_a_namespace(root: Path, downloading: Path, seed: int, seconds: int) -> "subprocess.Popen[str]":
-    """Starts a process that uses the cache as PID 1 of a namespace of its own; returns its parent, whose
-    death ends it."""
+    """Starts a process that uses the cache as PID 1 of a new PID namespace. Returns its parent; when the
+    parent dies, so does the process."""
     command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
     command += [sys.executable, "-c", IN_A_NAMESPACE, str(root), str(downloading), str(seed), str(seconds)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -260,8 +262,8 @@ def in_a_namespace(root: Path, downloading: Path, seed: int, seconds: int) -> "s
 @pytest.mark.root
 @pytest.mark.timeout(240)
 def test_pid_namespaces_share_one_cache(tmp_path: Path) -> None:
-    """Two namespaces with processes of the same PID and this namespace use the cache; processes in further
-    ones are killed."""
+    """Processes with the same PID in two namespaces, and one in this namespace, use the cache. Meanwhile
+    processes in further namespaces are killed."""
     root = tmp_path / "cache"
     origin = Downloads(tmp_path / "downloading")
     seconds = count(5, 60)

@@ -1,4 +1,5 @@
-"""The index's SIEVE, compared with the benchmark's plain one, and the bound on the work of one change."""
+"""The index's SIEVE, compared with the benchmark's simple SIEVE, and the bound on the work of a single
+change."""
 
 import random
 from collections.abc import Iterator
@@ -52,7 +53,7 @@ def test_one_eviction_passes_over_so_many_and_no_more() -> None:
 
 
 def test_a_change_ends_where_it_has_passed_over_enough() -> None:
-    """The next change goes on at the place where the hand stopped."""
+    """The next change continues where the hand has stopped."""
     with sieving() as tested:
         for number in range(20):
             tested.insert(bytes((number,)), 1, 1)

@@ -1,4 +1,4 @@
-"""A process that was stopped within a transaction, and the processes that wait for its index lock."""
+"""A process is stopped inside a transaction, and other processes wait for its index lock."""
 
 import fcntl
 from pathlib import Path
@@ -13,7 +13,7 @@ LIMIT = 200 << 20
 
 
 class Clock:
-    """Stands for the time module: sleeping takes no time."""
+    """Stands in for the time module: sleeping takes no real time."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -28,8 +28,8 @@ class Clock:
 def test_a_process_stopped_inside_a_transaction_does_not_delay_everything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first two waits for the lock last as long as they may, and the later ones are brief. Once the
-    stopped process goes on, waits may be long again."""
+    """The first two waits for the lock take the whole timeout, and later ones are short. When the stopped
+    process continues, waits may be long again."""
     root = tmp_path / "cache"
     clock = Clock()
     with open_cache(str(root), LIMIT, lock_timeout=2, upkeep=False) as cache:

@@ -1,4 +1,4 @@
-"""Values can be stored and read back; a value that is wrong on the disk is not returned."""
+"""Values can be stored and read back. A value whose file is damaged is not returned."""
 
 import hashlib
 import os
@@ -71,7 +71,7 @@ def test_the_bound_holds_and_the_least_recently_used_goes_first(cache: Cache, tm
 
 
 class Interrupted:
-    """Stands for the os module: calls `act` before the first pread."""
+    """Stands in for the os module: calls `act` before the first pread."""
 
     def __init__(self, act: Callable[[], None]) -> None:
         self._act: Callable[[], None] | None = act
@@ -86,7 +86,7 @@ class Interrupted:
 def test_a_file_written_over_under_its_reader_is_a_miss(
     cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between open and read the value is evicted, and its file is given to another value."""
+    """Between open and read, the value is evicted and its file reused for another value."""
     before = bytes(1000)
     assert cache.put(key_for(0), before)
     place = os.stat(os.path.join(cache.root, layout.DATA, layout.name_of(key_for(0))))

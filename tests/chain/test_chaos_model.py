@@ -1,4 +1,4 @@
-"""Random sites in simulated time: every request ends in time, and with bytes if a path works."""
+"""Random sites in simulated time: every request ends by its deadline, and succeeds if a path works."""
 
 import random
 
@@ -16,11 +16,11 @@ PROXIES = (("http://p1:1", "http://p2:1"), ("http://p3:1",), ("DIRECT",))
 ORIGINS = ("http://s1/r", "http://s2/r")
 NAMES = [name for group in PROXIES for name in group] + list(ORIGINS)
 EPOCH = 7.0
-"""Seconds between changes of the broken members."""
+"""Seconds between changes in which members are broken."""
 
 faults = st.sampled_from([fault for fault in Fault if fault is not Fault.MISSING])
 broken = st.dictionaries(st.sampled_from(NAMES), faults)
-"""The broken members of one epoch, with their faults."""
+"""Broken member -> its fault, for one epoch."""
 
 
 def _chain(seed: int) -> Chain:

@@ -1,4 +1,4 @@
-"""The choice of the next path, and the member that is blamed for a fault."""
+"""Which path is tried next, and which member is blamed for a fault."""
 
 import pytest
 
@@ -23,8 +23,8 @@ def make_chain(proxies: str, *origins: str, policy: Policy | None = None) -> Cha
 def run(
     chain: Chain, failing: dict[tuple[str, str], Fault], *, may_be_missing: bool = False
 ) -> tuple[object, list[tuple[str, str, bool]]]:
-    """Runs one request while these (proxy, origin) pairs fail; `*` stands for any. Returns the error and the
-    attempts."""
+    """Runs one request while the (proxy, origin) pairs in `failing` fail; `*` stands for any name. Returns
+    the request's error and its attempts."""
 
     def behaviour(_: float, route: Route) -> Fault | None:
         proxy, origin = route.proxy.name, route.origin.name
@@ -165,7 +165,7 @@ def test_an_object_that_is_bad_everywhere_is_bad_data_and_nobodys_fault() -> Non
 
 
 def test_a_firewalled_direct_way_does_not_speak_against_the_origin() -> None:
-    """P1 fails once, and DIRECT never works. The origin must not be put aside for long."""
+    """P1 fails once, and DIRECT never works. The origin must still count as up."""
     chain = make_chain(f"{P1};DIRECT")
     hiccups = iter([Fault.UNAVAILABLE])
     world = World(chain, lambda _, route: Fault.CONNECT if route.proxy.direct else next(hiccups, None))

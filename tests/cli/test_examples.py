@@ -1,5 +1,4 @@
-"""Every example in a command's --help and every `lazyfs` line of the documents is a command line that click
-accepts."""
+"""Click accepts every example in a command's --help, and every `lazyfs` line in the documents."""
 
 import re
 import shlex
@@ -13,11 +12,11 @@ from lazyfs.cli.main import COMMANDS, lazyfs
 
 ROOT = Path(__file__).parents[2]
 PLACEHOLDERS = re.compile(r"\[|\||\.\.\.")
-"""Signs of a synopsis, which leaves choices and options open."""
+"""Marks a synopsis, which is not a complete command line."""
 
 
 def commands() -> Iterator[click.Command]:
-    """Yields every command, those of groups included."""
+    """Yields every command, including the subcommands of groups."""
     context = click.Context(lazyfs)
     yield lazyfs
     for name in COMMANDS:
@@ -39,8 +38,8 @@ def examples_in_documents() -> Iterator[str]:
 
 
 def lines_of(text: str) -> Iterator[str]:
-    """Yields the command lines of a text, without comments. A text line may hold several, some behind a
-    pipe."""
+    """Yields the command lines in a text, without comments. One line of the text may hold several, for
+    example in a pipe."""
     for line in text.splitlines():
         found = re.match(r"(?: {4,}|  )(?:\$ |# )?(?:[\w ./:-]+ \| )?(?:sudo )?(lazyfs .*)", line)
         if found:
@@ -48,7 +47,7 @@ def lines_of(text: str) -> Iterator[str]:
 
 
 def parse(words: list[str]) -> None:
-    """Makes click read a command line without running it. Raises click's errors."""
+    """Lets click parse a command line without running it. Raises click's errors."""
     command: click.Command = lazyfs
     context: click.Context | None = None
     while isinstance(command, click.Group):

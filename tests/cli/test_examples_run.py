@@ -1,7 +1,7 @@
-"""The examples of --help and README run in the order of a site's first day, on a repository of their own.
+"""The examples of --help and README run in the order of a site's first day, on a new repository.
 
-The remaining examples need a registry by name, another machine, or root's own folders. test_examples.py only
-has click read them.
+The remaining examples need a registry by name, another machine, or root's own folders. For these,
+test_examples.py checks only that click accepts the command line.
 """
 
 import os
@@ -91,7 +91,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def typed(line: str, site: Path, url: str = "") -> list[str]:
-    """Returns the arguments of an example, with its paths and URL replaced by the test's."""
+    """Returns the arguments of an example. Its paths and URL are replaced by the test's own."""
     assert line in (*HELP, *DOCUMENTS), f"{line} is no longer in --help or the documents"
     for place, ours in (
         ("/srv/unpacked", site / "store"),

@@ -1,4 +1,4 @@
-"""No command prints a character that acts on a terminal, even if images, stores and registries have hostile
+"""No command prints characters that control a terminal, even if images, stores and registries have hostile
 names."""
 
 import contextlib
@@ -18,18 +18,19 @@ from tests.support.fake_registry import fake_registry
 from tests.support.oci_images import Built, entry, layer
 
 EVIL = "e\x1b]0;PWN\x07\x1b[2J\r\b\x7f\x85\x9b31m\u202e\u2028\nlazyfs: forged"
-"""Title, clear screen, carriage return, backspace, DEL, C1 controls, direction of writing, new lines."""
+"""A name that sets the title and clears the screen, with carriage return, backspace, DEL, C1 controls, a
+change of writing direction, and line breaks."""
 
 
 def bad_characters(text: str) -> set[str]:
-    """Returns the characters that must not reach a terminal. A line feed counts only if a forged line follows
-    it."""
+    """Returns the characters that must not reach a terminal. A line feed is one only if the forged line
+    follows it."""
     forged = {"forged line"} if any(line.startswith("lazyfs: forged") for line in text.split("\n")) else set()
     return {character for character in text if not character.isprintable() and character != "\n"} | forged
 
 
 class Spoken:
-    """Runs commands and checks that they print no bad character."""
+    """Runs commands, and asserts that they print no bad character."""
 
     def __init__(self) -> None:
         self.shown = 0
@@ -59,7 +60,7 @@ CONFIG = {
 
 
 def build(number: int) -> Built:
-    """Builds an image in which everything has a hostile name, a different image for each number."""
+    """Builds an image in which every name is hostile. The image differs for each number."""
     return Built(
         [
             layer(

@@ -10,7 +10,7 @@ from lazyfs.cli.top_text import WIDTH, top_lines
 from lazyfs.daemon.status import MountStatus
 
 HOSTILE = "n\x1b]0;x\x07\r\n\x9b\u202e" + "long" * 40
-"""Escape sequence, C1 control, direction of writing, line feed."""
+"""A long name with an escape sequence, a C1 control, a change of writing direction, and a line break."""
 
 
 def member(name: str, kind: str, state: str) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Every command finds an image by all spellings of the name that it was published under."""
+"""Every command finds an image under all spellings of the name under which it was published."""
 
 import tarfile
 from pathlib import Path

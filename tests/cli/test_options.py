@@ -1,4 +1,4 @@
-"""The quick reader of options agrees with click on every command line that it takes."""
+"""lazyfs's fast option parser gives the same result as click, for every command line that it accepts."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ WORDS = st.one_of(
 
 
 def of_click(words: list[str]) -> tuple[list[str], dict[str, Any]]:
-    """Returns what click makes of a command line. Raises click's errors."""
+    """Returns the arguments and options that click reads from a command line. Raises click's errors."""
     values = dict(command.make_context("run", list(words)).params)
     image, arguments = values.pop("image"), values.pop("arguments")
     return ([] if image is None else [image]) + list(arguments), values

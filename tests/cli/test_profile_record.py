@@ -1,4 +1,4 @@
-"""`lazyfs profile record`: one step from a program to the profile of its start."""
+"""`lazyfs profile record`: runs a program and publishes the profile of its start, in one step."""
 
 import json
 import os
@@ -22,7 +22,8 @@ PLACE = "r.example/team/app:1"
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Makes a store with an image whose own command reads a file; the test runs in the folder above it."""
+    """Makes a store with an image whose own command reads a file. The working directory is the store's
+    parent."""
     store, keys = new_repository(tmp_path)
     files = layer(
         entry("bin/busybox", data=Path("/bin/busybox").read_bytes(), mode=0o755),

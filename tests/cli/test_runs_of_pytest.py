@@ -1,4 +1,4 @@
-"""A second run of pytest on the machine leaves the directories of this one open to other users."""
+"""Another run of pytest on the machine does not close this run's directories to other users."""
 
 import os
 import subprocess

@@ -1,4 +1,5 @@
-"""Repositories of one mount share the bytes under way: the bound holds, and none waits for ever."""
+"""The repositories of one mount share a bound on the bytes being downloaded: it is never exceeded, and no
+download waits for ever."""
 
 from hypothesis import given
 from hypothesis import strategies as st

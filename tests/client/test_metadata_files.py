@@ -1,5 +1,5 @@
-"""Fetches of several files of metadata/ at once. In an outage only one request may look for a path that works
-again."""
+"""Concurrent fetches of several files below metadata/. In an outage, only one request at a time may try the
+paths."""
 
 import time
 from collections.abc import Iterator

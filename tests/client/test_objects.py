@@ -1,5 +1,5 @@
-"""Objects: one miss is one request, a reader that leaves strands no other, and a dead cache disk fails no
-read."""
+"""Objects: concurrent reads of a missing object make one request, a cancelled reader does not affect the
+others, and a dead cache disk fails no read."""
 
 import time
 from pathlib import Path
@@ -137,8 +137,8 @@ async def test_every_reader_has_its_own_deadline(tmp_path: Path, fetcher: GateFe
 async def test_a_failure_answers_for_a_moment_but_not_for_the_more_patient(
     tmp_path: Path, fetcher: GateFetcher
 ) -> None:
-    """The kernel repeats a request at once when its read-ahead has failed. The second wait must not double
-    the deadline."""
+    """The kernel repeats a request at once when its read-ahead has failed. To repeat the wait as well would
+    double the deadline, so the failure is remembered for a moment."""
     ref, other = store_objects(tmp_path, 2, 100)
     objects = Objects(fetcher, MemoryCache(), patience=0.2)
     for _ in range(3):
@@ -306,7 +306,7 @@ async def test_over_the_real_cache(tmp_path: Path, fetcher: GateFetcher) -> None
 
 
 async def test_a_reader_whose_deadline_has_passed_is_told_so(tmp_path: Path, fetcher: GateFetcher) -> None:
-    """A call for several objects can use up all its time on the first. The next fetch must raise a
+    """A call for several objects can use up all its time on the first one. The next fetch must then raise a
     LazyfsError, because any other exception ends a pyfuse3 session and its mount."""
     joined, bundled = store_object(tmp_path, b"joined"), store_object(tmp_path, b"bundled")
     objects = Objects(fetcher, MemoryCache())
@@ -328,8 +328,8 @@ async def test_a_reader_whose_deadline_has_passed_is_told_so(tmp_path: Path, fet
 async def test_what_never_comes_pushes_nothing_out(
     tmp_path: Path, fetcher: GateFetcher, failure: LazyfsError
 ) -> None:
-    """Regression: a catalog named missing files of large sizes, and 53 of 61 objects were evicted to make
-    room for them."""
+    """Regression: a catalog named missing files of large sizes. To make room for these, 53 of 61 objects were
+    evicted."""
     fetcher.gate.set()
     refs = [store_object(tmp_path, b"%d" % number * 100_000) for number in range(100, 130)]
     with open_cache(str(tmp_path / "cache"), 16 << 20, upkeep=False) as cache:
@@ -349,7 +349,7 @@ async def test_what_never_comes_pushes_nothing_out(
 
 
 async def test_bytes_under_way_are_bounded(tmp_path: Path, fetcher: GateFetcher) -> None:
-    """An object under way takes three times its size in memory."""
+    """An object that is being downloaded takes three times its size in memory."""
     refs = [store_object(tmp_path, bytes([number]) * (8 << 20)) for number in range(6)]
     objects = Objects(fetcher, MemoryCache())
     async with trio.open_nursery() as nursery:
@@ -377,7 +377,8 @@ async def test_one_that_is_given_up_while_it_waits_makes_way(tmp_path: Path, fet
 
 
 async def test_an_object_of_another_size_is_not_at_hand(tmp_path: Path, fetcher: GateFetcher) -> None:
-    """A catalog states a wrong size for an object that is in the cache."""
+    """A catalog may state a wrong size for a cached object. Under this size, the object is not found in the
+    cache."""
     fetcher.gate.set()
     ref = store_object(tmp_path, b"hello" * 100)
     with open_cache(str(tmp_path / "cache"), 16 << 20, upkeep=False) as cache:
@@ -392,8 +393,7 @@ async def test_an_object_of_another_size_is_not_at_hand(tmp_path: Path, fetcher:
 async def test_a_digest_alone_opens_nothing_that_needed_a_credential(
     tmp_path: Path, fetcher: GateFetcher
 ) -> None:
-    """Public repositories share the objects of a cache. A private repository shares its objects with no
-    other."""
+    """Public repositories share cached objects with each other. A private repository shares none."""
     fetcher.gate.set()
     ref = store_object(tmp_path, b"secret")
     with open_cache(str(tmp_path / "cache"), 16 << 20, upkeep=False) as cache:

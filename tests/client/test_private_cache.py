@@ -1,4 +1,4 @@
-"""The repositories that count as private, and the separation of their cached objects by keys alone."""
+"""Which repositories count as private, and how the keys of cached objects alone keep them apart."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def test_what_takes_a_credential_is_private(url: str, *, certificate: bool, priv
 
 
 def test_repositories_of_one_server_and_credential_are_apart() -> None:
-    """On one server a stranger may publish a repository beside ours, behind the same password."""
+    """A stranger may publish a repository beside ours on the same server, behind the same password."""
     url = "https://user:password@server/@repo@"
     assert namespace(url, "ours", certificate=False) != namespace(url, "theirs", certificate=False)
     assert state_key(url, "ours") != state_key(url, "theirs")

@@ -1,4 +1,4 @@
-"""Downloads that one thread makes side by side: the faults of one object of a batch affect no other."""
+"""Parallel downloads in one thread: the failure of one object of a batch affects no other."""
 
 import functools
 import os
@@ -31,7 +31,7 @@ COUNT = 40
 
 
 class Origin:
-    """A server of objects, a client of it on pycurl, and an empty cache."""
+    """An origin of objects, a client that uses pycurl, and an empty cache."""
 
     def __init__(self, directory: Path, stack: ExitStack) -> None:
         self.held = store_objects(directory / "store", COUNT, 20_000)
@@ -166,7 +166,7 @@ async def test_objects_that_a_stopped_process_has_claimed_hold_up_no_others(tmp_
 
 
 async def test_large_objects_are_verified_each_for_itself(tmp_path: Path, origin: Origin) -> None:
-    """Large answers are verified on other threads while the next ones arrive."""
+    """Other threads verify large answers while the next ones arrive."""
     held = store_objects(tmp_path / "store", 12, 600_000, seed=2)
     bad = list(held)[4]
     origin.fault(bad, Misbehave.FLIP)

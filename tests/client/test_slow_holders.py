@@ -1,5 +1,5 @@
-"""A process, or another mount of this process, that is stopped or slow while it downloads an object. A reader
-waits for that download for a moment, and then downloads the object itself."""
+"""A process, or another mount of this process, is stopped or slow while it downloads an object. A reader
+waits only briefly for that download, then downloads the object itself."""
 
 import functools
 import os
@@ -20,7 +20,7 @@ from tests.support.store_files import store_object
 
 LIMIT = 16 << 20
 PATIENCE = 20.0
-"""Seconds until a reader fails if it does nothing but wait for the holder."""
+"""Deadline of a read in seconds. A reader that only waited for the other download would fail."""
 
 
 def hold(root: Path, key: Digest, size: int, ready: Callable[[], None]) -> None:

@@ -1,5 +1,5 @@
-"""The bound on requests and bytes under way: it is never exceeded, requests begin in order, and none waits
-for ever."""
+"""The bound on concurrent requests and on the bytes being downloaded: it is never exceeded, requests start in
+order, and none waits for ever."""
 
 from collections import deque
 

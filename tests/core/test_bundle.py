@@ -1,5 +1,5 @@
-"""Bundles: members come out verified as their bytes arrive, wherever the bytes are cut. A wrong bundle is
-refused."""
+"""Bundles: each member is available, verified, as soon as its bytes have arrived, however these are cut. A
+wrong bundle is refused."""
 
 import pytest
 from hypothesis import given
@@ -89,7 +89,7 @@ def test_a_member_that_makes_more_than_it_claims_fills_no_memory() -> None:
 
 
 def test_nothing_is_decoded_that_is_not_listed() -> None:
-    """A bundle's second member is right but not listed. Decoding it would take 64 MiB of memory."""
+    """A bundle's second member is valid, but not in the list. Decoding it would take 64 MiB of memory."""
     plains = [b"listed", bytes(64 << 20)]
     expected, encoded = bundle_of(plains)
 

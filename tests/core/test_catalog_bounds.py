@@ -1,5 +1,4 @@
-"""Validly signed but wrong catalogs: each field at its extremes, and numbers that refer to forbidden
-places."""
+"""Properly signed but wrong catalogs: each field at its extremes, and references to forbidden places."""
 
 import stat
 import struct
@@ -40,7 +39,7 @@ def catalog(*directories: list[Entry], owns: list[int], parents: list[int], **he
 
 
 def alone(one: Entry, **header: Any) -> Entry:
-    """Returns the entry as a reader decodes it, from a catalog that holds no other."""
+    """Encodes a catalog with this entry only, and returns the entry as a reader decodes it."""
     return catalog([one], owns=[0], parents=[0], **header).entry(1)
 
 
@@ -50,7 +49,7 @@ def packed(size: int, offset: int, number: int = 0, **fields: Any) -> Entry:
 
 
 def table(*sizes: int) -> bytes:
-    """Returns the encoded table of packs of these sizes, which need not be allowed."""
+    """Returns the encoded table of packs of these sizes, even if these are not allowed."""
     return b"".join(struct.pack("<32sI", DIGEST, size) for size in sizes)
 
 
@@ -200,7 +199,8 @@ def test_catalogs_of_version_1_are_read_and_name_no_packs() -> None:
 
 @pytest.mark.parametrize("link", [2, 3, 1 << 31, 1 << 32, (1 << 32) + 1, (1 << 63) - 1])
 def test_a_hardlink_leads_to_no_later_name_and_into_no_other_slot(link: int) -> None:
-    """With a link of more than 32 bits, `slot << 32 | link` would be a number of the next slot."""
+    """If a link could have more than 32 bits, `slot << 32 | link` would be an inode number of the next
+    slot."""
     with pytest.raises(FormatError):
         alone(entry(link=link))
 
@@ -234,8 +234,8 @@ def test_directories_form_a_tree(owns: list[int], parents: list[int]) -> None:
 
 @pytest.mark.parametrize("inner", [0, 2, 3, 1 << 17, (1 << 32) + 1])
 def test_a_directory_s_entry_is_its_own(inner: int) -> None:
-    """An entry that names another entry's directory as its own would give that directory a second number and
-    a second parent."""
+    """An entry that claims another entry's directory would give that directory a second inode number and a
+    second parent."""
     blobs = [[directory(b"a", inner), directory(b"b", 2)], [], []]
     found = catalog(*blobs, owns=[0, 1, 2], parents=[0, 0, 0])
     with pytest.raises(FormatError):
@@ -259,14 +259,14 @@ def raw(
     header: bytes = b"",
     version: int = 2,
 ) -> bytes:
-    """Returns a catalog's bytes with the given directory table, right or wrong."""
+    """Returns a catalog's bytes with this directory table, valid or not."""
     header = header or msgspec.msgpack.encode(Header(ROOT, live=False, totals=Totals()))
     columns = [struct.pack(f"<{len(table)}I", *column) for column in zip(*table, strict=True)]
     return b"".join((PREFIX.pack(MAGIC, version, len(header), len(table), entries), header, *columns, blobs))
 
 
 def test_directories_do_not_overlap() -> None:
-    """Directories that share one blob would be stored in 11 KiB and decoded to a gigabyte."""
+    """If directories could share one blob, a catalog of 11 KiB could decode to a gigabyte."""
     blob = msgspec.msgpack.encode([entry(b"%08d" % number) for number in range(1000)])
     with pytest.raises(FormatError, match="overlap"):
         Catalog(raw([(0, len(blob), 1 + 1000 * n, n, 0) for n in range(100)], blob, 100_001))
@@ -437,7 +437,8 @@ def test_a_catalog_at_a_path_too_long_for_readers_is_not_published() -> None:
 
 @pytest.mark.parametrize("count", [1024, 1025])
 def test_no_call_decodes_more_than_so_many_entries(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    """A call that decodes holds up every other thread of the interpreter, and so all answers of the mount."""
+    """While a call decodes, it blocks every other thread of the interpreter, and so all answers of the
+    mount."""
     decoded: list[int] = []
 
     class Counting:

@@ -1,4 +1,4 @@
-"""Digits from foreign input: any text is either a number or none, and raises no exception."""
+"""Digits in foreign input: any text is either a number or None, and raises no exception."""
 
 import pytest
 from hypothesis import given

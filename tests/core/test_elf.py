@@ -1,4 +1,4 @@
-"""The libraries that ELF files need: for real files as readelf lists them; hostile files raise no
+"""The libraries that ELF files need. For real files they are those that readelf lists; hostile files raise no
 exception."""
 
 import re
@@ -95,7 +95,8 @@ def test_any_bytes_need_nothing_or_little(data: bytes) -> None:
 def test_any_change_to_a_library_raises_nothing(
     bits: int, order: str, changes: list[tuple[int, bytes]], end: int
 ) -> None:
-    """The reads stay within bounds: offsets that a file can have, at most 16 KiB at once, few of them."""
+    """The reader asks only for offsets that a file can have, for at most 16 KiB at once, and only a few
+    times."""
     data = bytearray(library([b"libc.so.6", b"liba.so"], runpath=b"$ORIGIN:/usr/lib", bits=bits, order=order))
     for at, new in changes:
         data[at : at + len(new)] = new

@@ -30,7 +30,7 @@ from lazyfs.core.reach import history_at, walk
 
 
 class Objects(dict[Digest, bytes]):
-    """Objects by digest, and the number of reads."""
+    """Objects by digest. Counts the reads."""
 
     reads = 0
 
@@ -206,7 +206,8 @@ def test_a_revision_of_another_format_version_is_refused() -> None:
 
 
 def with_field(place: list[int], value: object) -> bytes:
-    """Returns a head of two revisions with another value for the field at this place of the nested arrays."""
+    """Returns the encoded head of a history of two revisions, in which one field has another value. `place`
+    is the path of indices to the field."""
     raw = msgspec.msgpack.decode(history_of(2, Objects()).encode())
     above = raw
     for index in place[:-1]:
@@ -288,8 +289,8 @@ def block_of(content: list[PastRevision] | list[Block], objects: Objects) -> Blo
 
 
 def head_over(top: list[Block], level: int, objects: Objects) -> bytes:
-    """Returns a head with the blocks `top` of this level, and on each lower level one block of one
-    revision."""
+    """Returns an encoded head with the blocks `top` at this level, and at each lower level one block that
+    covers a single revision."""
     levels = [top]
     for lower in reversed(range(level)):
         block = block_of([past(999 - lower, objects)], objects)
@@ -301,8 +302,8 @@ def head_over(top: list[Block], level: int, objects: Objects) -> bytes:
 
 @st.composite
 def foreign_histories(draw: st.DrawFn) -> tuple[bytes, Objects]:
-    """Draws a head and its blocks. Each block leads to some blocks of the level below, also to blocks that
-    another one leads to."""
+    """Draws a head and its blocks. Each block leads to some blocks of the level below, which other blocks may
+    lead to as well."""
     objects = Objects()
     firsts = draw(st.lists(st.integers(1, 12), min_size=1, max_size=4))
     lengths = [draw(st.integers(1, 3)) for _ in firsts]
@@ -338,8 +339,8 @@ def test_numbers_descend_in_whatever_a_history_gives(made: tuple[bytes, Objects]
 
 
 def test_blocks_that_share_the_blocks_in_them_are_refused_at_once() -> None:
-    """Each block leads to all blocks below that begin no earlier. So 150 objects would give millions of
-    revisions."""
+    """Each block leads to all blocks of the level below that do not begin earlier. In this way 150 objects
+    would stand for millions of revisions."""
     objects = Objects()
     blocks = [block_of([past(number, objects)], objects) for number in range(1, 33)]
     for _ in range(4):

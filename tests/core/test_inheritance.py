@@ -1,4 +1,5 @@
-"""A new image inherits what the old one's starts touched: by path, content, or a name but for its version."""
+"""A new image inherits what starts of the old image touched. Files are matched by path, by content, or by a
+name that differs only in its version."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,12 +11,12 @@ CHUNK = 1000
 
 
 def file(path: str, content: str, *objects: str) -> FileInImage:
-    """Returns a file that lies in these objects, CHUNK bytes in each."""
+    """Returns a file that is stored in these objects, with CHUNK bytes in each."""
     return FileInImage(path.encode(), content.encode(), tuple(Part(ref(name), CHUNK) for name in objects))
 
 
 def packed(path: str, pack: str) -> FileInImage:
-    """Returns a small file that lies in a pack of many."""
+    """Returns a small file that shares its pack with many others."""
     return FileInImage(path.encode(), path.encode(), (Part(ref(pack, 100 * CHUNK), CHUNK),))
 
 
@@ -57,7 +58,8 @@ def test_a_file_with_another_version_in_its_name_is_its_successor_unless_two_are
 
 
 def test_a_library_beside_its_successor_is_none() -> None:
-    """A path of the new image that the old one has too is its own successor only."""
+    """libx.so.2 exists in both images, so it is the successor of the old libx.so.2 only, and not of
+    libx.so.1."""
     old = image(file("libx.so.1", "1", "1"), file("libx.so.2", "2", "2"))
     new = image(file("libx.so.2", "2b", "2b"))
     assert inherited(touched("1"), old, new) == []

@@ -94,7 +94,8 @@ def test_a_platform_that_would_be_another_path_is_refused(text: str) -> None:
 
 
 def listed(*platforms: str | None) -> Index:
-    """Returns an index in which the size of each entry is its number."""
+    """Returns an index of these platforms. The size field of each entry is the entry's number, so that tests
+    can recognise it."""
     entries = []
     for number, text in enumerate(platforms):
         platform = None if text is None else Platform(*text.split("/"))

@@ -1,4 +1,4 @@
-"""Packs: the places at which a layer is cut into packs, and the table by which catalogs name the packs."""
+"""Packs: where a layer is cut into packs, and the table by which catalogs refer to packs."""
 
 from collections.abc import Iterable
 from itertools import pairwise
@@ -14,11 +14,11 @@ from lazyfs.core.pack import NO_PACKS, Cutter, PackTable
 from lazyfs.core.params import Params
 
 File = tuple[int, Digest]
-"""Size and digest, all that a Cutter uses of a file."""
+"""(size, digest): all that a Cutter uses of a file."""
 
 
 def packs_of(files: Iterable[File], least: int, target: int, most: int) -> list[list[File]]:
-    """Returns the packs as lists of their files."""
+    """Cuts the files into packs; returns the files of each pack."""
     cutter = Cutter(least, target, most)
     packs: list[list[File]] = [[]]
     for size, digest in files:
@@ -37,7 +37,7 @@ def made(count: int, *, size: int = 8 << 10, salt: str = "") -> list[File]:
 
 
 def usual(files: Iterable[File]) -> list[list[File]]:
-    """Returns the packs at the limits of a new repository."""
+    """Cuts the files into packs with a new repository's default limits."""
     params = Params()
     return packs_of(files, params.pack_least, params.pack_target, params.pack_most)
 

@@ -1,4 +1,4 @@
-"""Format parameters: a client that lacks a feature names it in its error."""
+"""Format parameters: if a client lacks a required feature, its error names the feature."""
 
 import pytest
 

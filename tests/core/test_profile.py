@@ -1,5 +1,5 @@
-"""Profiles: an encoded profile is read back, a wrong one is refused, and a hint counts only on an image in a
-folder."""
+"""Profiles: an encoded profile is read back, a wrong one is refused, and a hint is valid only on an image in
+a live folder."""
 
 import stat
 

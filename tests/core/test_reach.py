@@ -1,4 +1,4 @@
-"""The walk from a catalog to every object: it omits nothing, repeats nothing, and ends on every graph."""
+"""The walk from a catalog to every object: it misses nothing, repeats nothing, and ends on every graph."""
 
 import stat
 from collections import Counter
@@ -21,11 +21,12 @@ DIR = stat.S_IFDIR | 0o755
 FILE = stat.S_IFREG | 0o644
 SHIFT = 12
 LEVELS = 40
-"""Levels that each name the next level twice: 2**40 paths, 12 days at a million a second."""
+"""The number of levels, each of which names the next one twice. A walk over all 2**40 paths would take 12
+days at a million paths a second."""
 
 
 class Objects:
-    """Objects in memory, and the number of reads of each."""
+    """Objects in memory. Counts the reads of each."""
 
     def __init__(self) -> None:
         self.plain: dict[Digest, bytes] = {}
@@ -70,7 +71,7 @@ def file(content: bytes) -> Inode:
 
 
 def packed(objects: Objects | None, content: bytes, *before: bytes) -> Inode:
-    """Makes a file that lies in a pack, behind files with the contents `before`."""
+    """Makes a file that is stored in a pack, after files with the contents `before`."""
     plain = b"".join((*before, content))
     if objects is not None:
         objects.put(plain)
@@ -194,8 +195,8 @@ def test_folders_named_twice_at_each_of_40_levels_are_read_once(objects: Objects
 
 
 def test_directories_of_a_catalog_named_twice_are_refused(objects: Objects) -> None:
-    """Each directory has exactly one entry. If two names shared a directory, two inode numbers would stand
-    above it."""
+    """Each directory has exactly one entry. If two entries shared a directory, its children would have two
+    inode numbers for their parent."""
 
     def directory(name: bytes, number: int) -> Entry:
         return Entry(name, DIR, 0, 0, 0, DIRECTORY_SIZE, detail=number)

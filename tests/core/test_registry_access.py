@@ -1,5 +1,5 @@
-"""The state machine of registry access, without a network: the account used for each request, and the privacy
-that the answers prove."""
+"""The state machine of registry access, without a network: which account each request uses, and whether the
+answers prove that an image is private."""
 
 from dataclasses import dataclass, field
 
@@ -14,33 +14,35 @@ from lazyfs.core.registry.steps import Identity, Kind, Outcome, Privacy
 
 BEARER, BASIC, NEGOTIATE = Challenge("bearer"), Challenge("basic"), Challenge("negotiate")
 LONGEST = 200
-"""Steps of one request at most: 6 failures, 8 renewals, two identities."""
+"""The most steps that one request can take: 6 failures and 8 renewals, for two identities."""
 
 
 @dataclass
 class World:
-    """A registry and its token server, as seen for one repository."""
+    """A registry and its token server, for requests to one repository."""
 
     nobody: int = 200
-    """The registry's status for a request with an anonymous token, or with no token if it asks for none."""
+    """The status for an anonymous request: with an anonymous token if the registry wants tokens, otherwise
+    without any."""
     account: int = 200
     challenges: tuple[Challenge, ...] = (BEARER,)
-    """The challenges of the registry's 401, and of its API's root."""
+    """The challenges in the registry's 401, and in the answer of its API's root."""
     has_account: bool = False
     tokens: dict[Identity, list[int]] = field(default_factory=dict)
-    """Statuses of the token server; the last one is repeated for ever. The default is 200."""
+    """Identity -> statuses of the token server's answers, in order. The last one is repeated for ever.
+    Without a list, the status is 200."""
     retry_after: float | None = None
     blobs: int = 200
-    """The registry's status for an anonymous request for a blob."""
+    """The status for an anonymous request for a blob."""
     open_door: bool = False
-    """True if the registry serves requests without any header."""
+    """True if the registry serves requests without an Authorization header."""
     unknown: bool = False
-    """True if the bodies of its errors say that there is no such name."""
+    """True if error answers say in their bodies that the name is unknown."""
     log: list[str] = field(default_factory=list)
     pauses: list[float] = field(default_factory=list)
 
     def run(self, access: Access, kind: Kind = Kind.MANIFEST) -> steps.Serve | steps.Stop:
-        """Runs one request to its end."""
+        """Runs the steps of one request to its end; returns the final step."""
         exchange = Exchange(access, kind)
         step: steps.Step = exchange.start()
         for _ in range(LONGEST):
@@ -85,7 +87,7 @@ class World:
 
 
 def privacy(access: Access) -> Privacy:
-    """Returns the privacy known so far."""
+    """Returns what the answers so far prove about the privacy of the image."""
     return access.privacy
 
 
@@ -285,7 +287,7 @@ ANSWERS = st.builds(steps.Answer, STATUS, CHALLENGES, st.none() | st.floats(0.1,
 
 
 class AnyRegistry:
-    """A registry with answers drawn by Hypothesis; checks the promises of the state machine."""
+    """A registry whose answers Hypothesis draws. Checks the guarantees of the state machine."""
 
     def __init__(self, data: st.DataObject, access: Access, has_account: bool) -> None:
         self._data = data
@@ -293,9 +295,9 @@ class AnyRegistry:
         self._has_account = has_account
         self.looked = 0
         self.refused = False
-        """True once an anonymous request was refused."""
+        """True once the registry has refused an anonymous request."""
         self.private = False
-        """True once a request with the account was served."""
+        """True once the registry has served a request that needed the account."""
 
     def run(self, kind: Kind) -> None:
         """Runs one request to its end."""
@@ -364,7 +366,7 @@ def test_whatever_is_answered_each_request_ends_and_the_account_is_not_shown_una
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_privacy_is_the_sum_of_all_requests(status: int) -> None:
-    """The public may read the manifest. That proves nothing about the blobs."""
+    """Anyone may read the manifest, but this does not prove that anyone may read the blobs."""
     access = Access()
     assert World(has_account=True).run(access) == steps.Serve()
     assert privacy(access) is Privacy.PUBLIC

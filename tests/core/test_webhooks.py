@@ -1,5 +1,5 @@
-"""Webhooks of registries: who may send them, and which pushes they tell of. The bodies are those of the
-senders' documentation."""
+"""Webhooks from registries: who may send them, and which pushes they announce. The bodies are examples from
+the senders' documentation."""
 
 import base64
 import hashlib
@@ -202,7 +202,7 @@ def test_who_knows_the_secret_is_believed_and_nobody_else() -> None:
 
 
 def test_github_signs_as_its_documentation_says() -> None:
-    """The example of "Validating webhook deliveries"."""
+    """The example is from "Validating webhook deliveries" in GitHub's documentation."""
     assert signature("It's a Secret to Everybody", b"Hello, World!") == (
         "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
     )

@@ -1,5 +1,5 @@
-"""Each format of wishlist: the wishes read from it, and the findings about its bad lines, which harm no other
-line."""
+"""Each format of wishlist: the wishes read from it, and the findings about its bad lines. A bad line affects
+no other line."""
 
 from textwrap import dedent
 

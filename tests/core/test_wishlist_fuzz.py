@@ -1,4 +1,5 @@
-"""A stranger's list raises no exception, whatever its bytes are. An added line harms no other line."""
+"""A stranger's list raises no exception, whatever its bytes are. A line that the stranger adds affects no
+other line."""
 
 from textwrap import dedent
 
@@ -215,8 +216,8 @@ def test_a_value_of_a_stranger_is_one_message_at_its_line_and_harms_no_other(pla
 def test_a_bare_value_of_a_stranger_raises_nothing_and_removes_nothing_of_the_others(
     place: str, value: str
 ) -> None:
-    """Without quotes a value may be any YAML, and eat what follows it: then the list says nothing of what is
-    not wished, so that the wishes of before stay."""
+    """Without quotes, a value may be any YAML and swallow the lines after it. The list is then marked as
+    incomplete, so that no earlier wish is dropped."""
     text, _ = PLACES[place]
     found = read_wishlist(dedent(text).replace("VALUE", value).encode(), "list")
     shown = [wish.shown for wish in found.wishes]

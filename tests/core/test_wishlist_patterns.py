@@ -1,4 +1,4 @@
-"""Patterns for tags, ranges of versions, and the rules by which tags are kept."""
+"""Tag patterns, version ranges, and retention rules for tags."""
 
 import random
 import resource

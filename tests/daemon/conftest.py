@@ -1,4 +1,5 @@
-"""A published repository, and a runtime directory of the test's own; its mounts are taken away at the end."""
+"""Fixtures: a published repository, and a runtime directory for each test, whose mounts are removed at the
+end."""
 
 from collections.abc import Iterator
 from pathlib import Path

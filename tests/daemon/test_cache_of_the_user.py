@@ -29,7 +29,7 @@ def home_of_nobody(place: Path) -> Path:
 
 
 def make_own(directory: Path) -> str:
-    """Makes the user's cache directory in a process of its own, which gives up root; returns its stderr."""
+    """Makes the user's cache directory in a separate process that drops root's rights; returns the stderr."""
     done = subprocess.run(
         [sys.executable, "-c", MAKE_OWN, str(directory)], capture_output=True, text=True, check=False
     )

@@ -1,4 +1,4 @@
-"""Requests to a daemon whose repositories answer when the test lets them."""
+"""Requests to a daemon. The test decides when the daemon's repositories answer."""
 
 from types import SimpleNamespace
 from typing import cast
@@ -18,7 +18,7 @@ def no_status() -> MountStatus:
 
 
 async def test_repositories_look_for_news_side_by_side() -> None:
-    """The first refresh waits for the last one to begin. Refreshes in sequence would never end."""
+    """The first refresh returns only after the last one has begun. Refreshes in sequence would never end."""
     last_begun = trio.Event()
 
     async def refresh(name: str) -> bool:

@@ -1,4 +1,5 @@
-"""Commands and daemon start from a known state in any shell, batch system or service."""
+"""The commands and the daemon start from a known state, whatever shell, batch system or service starts
+them."""
 
 import os
 import resource
@@ -56,8 +57,8 @@ def test_the_daemon_keeps_nothing_open_of_the_caller(published: Published, tmp_p
 def test_ignored_and_blocked_signals_limits_and_umask_stay_with_the_caller(
     published: Published, tmp_path: Path
 ) -> None:
-    """The caller is a batch job. Its limits on time and file size would end a daemon that serves other jobs
-    too."""
+    """The caller is a batch job. Its limits on CPU time and file size must not apply to a daemon that serves
+    other jobs too."""
     mnt = tmp_path / "mnt"
     mnt.mkdir()
 

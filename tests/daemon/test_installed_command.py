@@ -1,4 +1,4 @@
-"""The commands that pip installs start isolated from the environment of another Python, and in any locale."""
+"""The commands that pip installs ignore the environment of another Python, and start in any locale."""
 
 import os
 import sys
@@ -47,7 +47,7 @@ def test_the_installed_command_takes_nothing_from_another_pythons_environment(
 
 
 def test_the_environment_that_stops_python_does_stop_it(other_python: Path) -> None:
-    """Proves the test above: without isolation, each of these variables stops Python."""
+    """Shows that the test above proves something: without isolation, each of these variables stops Python."""
     for name in ("PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH"):
         environment = os.environ | {name: str(other_python)}
         assert run(*LAZYFS, "--version", env=environment).returncode != 0

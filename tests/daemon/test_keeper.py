@@ -1,4 +1,4 @@
-"""The keeper answers for a daemon that is stopped or dead, and is replaced when it is killed itself."""
+"""The keeper answers requests while the daemon is stopped or dead. A keeper that is killed is replaced."""
 
 import errno
 import os
@@ -37,7 +37,7 @@ def is_keeper(pid: int) -> bool:
 
 
 def error_of(call: Callable[[], object]) -> int:
-    """Returns the errno with which a call fails; 0 if it does not."""
+    """Makes a call; returns the errno of its error, or 0 if it succeeds."""
     try:
         call()
     except OSError as error:
@@ -123,7 +123,7 @@ def test_a_mount_without_a_keeper_dies_with_its_daemon(
 def test_daemons_that_die_again_and_again_end_in_errors_and_not_in_hanging(
     published: Published, tmp_path: Path
 ) -> None:
-    """The successor is a program that fails until it is mended, as a half removed one would."""
+    """The successor's program fails until it is repaired, like that of a half-removed installation."""
     program = tmp_path / "program"
     whole = f'exec {" ".join(PYTHON)} "$@"'
     program.write_text(whole)
@@ -199,7 +199,7 @@ def test_settings_that_a_live_mount_keeps_are_named(published: Published, tmp_pa
 
 
 def test_reloads_leave_nothing_behind(published: Published, tmp_path: Path) -> None:
-    """Neither descriptors and threads nor, once the kernel has forgotten them, inode numbers."""
+    """Reloads leak no descriptors and threads, and no inode numbers once the kernel has forgotten them."""
     with mounted(published.store, tmp_path / "mnt", "--cache", tmp_path / "c") as mnt:
         (mnt / "lib/a:1/big").read_bytes()
         found = []
@@ -221,7 +221,7 @@ os.execv(sys.executable, [sys.executable, "-m", "lazyfs", *sys.argv[1:]])
 
 
 def test_the_units_descriptor_store_keeps_the_mount(published: Published, tmp_path: Path) -> None:
-    """A stand-in speaks systemd's side: it takes the descriptors, and hands them to the next process."""
+    """A stand-in for systemd takes the descriptors, and passes them to the next process."""
     (tmp_path / "mnt").mkdir()
     mnt = tmp_path / "mnt"
     mount = ["mount", "--foreground", str(published.store), str(mnt), "--cache", str(tmp_path / "c")]

@@ -9,7 +9,7 @@ from lazyfs.daemon.log import INTERVAL, MOST_KINDS, RepeatFilter, _OneLine
 
 
 class Written:
-    """A filter, its clock, and the lines that pass the filter."""
+    """A log filter, its clock, and the lines that have passed it."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -1,4 +1,4 @@
-"""The shares of a daemon's memory, and what control groups say of it."""
+"""How a daemon's memory is divided, and the limits that control groups state."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def test_shortness_empties_in_a_few_looks_and_ease_fills_again(used: float) -> N
 
 
 def test_a_group_of_version_2(tmp_path: Path) -> None:
-    """The pages of files are left out: the kernel takes them back by itself."""
+    """The group's page cache is not counted, because the kernel reclaims it by itself."""
     group = tmp_path / "group"
     group.mkdir()
     (group / "memory.current").write_text("1000\n")

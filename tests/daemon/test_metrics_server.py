@@ -1,4 +1,4 @@
-"""The server of the daemon's numbers, with clients that never finish."""
+"""The daemon's metrics server, with clients that never finish their requests."""
 
 import socket
 import threading

@@ -40,7 +40,7 @@ def begin(source: str | Path, mnt: Path, *options: str | Path) -> "subprocess.Po
 
 
 def daemon_at_work(runtime: Path) -> int:
-    """Returns the daemon of the only mount that is under way, once that daemon holds the mount point."""
+    """Waits until the daemon of the only mount in progress holds the mount point; returns its process id."""
     until(lambda: any(path.read_bytes() for path in runtime.glob("*.lock")))
     (lock,) = runtime.glob("*.lock")
     return int(lock.read_text())
@@ -67,7 +67,7 @@ def test_of_many_mounts_at_once_one_is_made(published: Published, tmp_path: Path
 def test_a_daemon_ends_with_a_command_that_is_given_up(
     published: Published, tmp_path: Path, runtime: Path, number: signal.Signals
 ) -> None:
-    """The signal goes to the command alone, like that of the out-of-memory killer or a watchdog."""
+    """The signal goes only to the command, as from the out-of-memory killer or a watchdog."""
     mnt = tmp_path / "mnt"
     mnt.mkdir()
     trust = ("--trust", published.store / "metadata/1.root.json", "--cache", tmp_path / "cache")
@@ -109,7 +109,7 @@ def test_the_lock_of_a_mount_point_names_its_holder_and_is_free_after_it(tmp_pat
 def test_what_somebody_else_mounted_meanwhile_is_left_alone(
     published: Published, tmp_path: Path, runtime: Path
 ) -> None:
-    """The locks of lazyfs are each user's own, so root may mount on the user's directory at the same time."""
+    """The locks of lazyfs are per user, so root may mount on a user's directory at the same time."""
     mnt = tmp_path / "mnt"
     mnt.mkdir()
     trust = ("--trust", published.store / "metadata/1.root.json", "--cache", tmp_path / "cache")

@@ -1,4 +1,4 @@
-"""A mount that would serve its own daemon is refused at the start, and the file is named."""
+"""A mount over files that its own daemon needs is refused at the start, with the name of the file."""
 
 import os
 import sys

@@ -1,4 +1,5 @@
-"""A mount of root's neither gives away nor writes a file that another user has put in its way."""
+"""Another user puts files in the way of root's mount. The mount neither changes their owner nor writes to
+them."""
 
 import os
 import pwd

@@ -1,4 +1,4 @@
-"""The messages that a mount's commands print, and the answers that its daemon gives, to each user."""
+"""What the commands print and the daemon answers to each user."""
 
 import hashlib
 import json
@@ -193,7 +193,7 @@ def test_another_user_may_see_roots_mount_and_change_nothing(
 
 
 def test_a_mount_on_roots_directory_is_refused_with_its_reason(tmp_path: Path) -> None:
-    """fusermount3 gives the reason; libfuse, which is tried second, says only that the mount failed."""
+    """fusermount3 states the reason. libfuse is tried second, and says only that the mount failed."""
     roots = Path(tempfile.mkdtemp())  # tmp_path is closed to other users
     roots.chmod(0o755)
     prepare("direct")

@@ -1,4 +1,4 @@
-"""A password of a proxy or an origin is shown to nobody, however it was given."""
+"""The password of a proxy or an origin is never shown, however the password was given."""
 
 import base64
 import http.server
@@ -32,8 +32,8 @@ ACCOUNT = b"Basic " + base64.b64encode(f"site:{SECRET}".encode())
 
 @contextmanager
 def closed_store(store: Path, header: str) -> Iterator[tuple[int, list[bool]]]:
-    """Serves a store, as an origin or a proxy, to clients that name the account in a header; yields the port
-    and a list with True for each answered request and False for each refused one."""
+    """Serves a store, as an origin or a proxy, to clients that send the account in `header`. Yields the port
+    and a list that gets True for each answered request and False for each refused one."""
     answered: list[bool] = []
 
     class Answers(http.server.SimpleHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""Each setting is shown with its value and the place that it comes from, and without its password."""
+"""Each setting is shown with its value and its source, and without its password."""
 
 import json
 from pathlib import Path

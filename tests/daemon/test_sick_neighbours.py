@@ -1,4 +1,4 @@
-"""A mount whose daemon is frozen or dead holds up no command that looks at all mounts or unmounts it."""
+"""A mount whose daemon is frozen or dead delays no command that looks at all mounts, or that unmounts it."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from tests.support.until import until
 pytestmark = pytest.mark.root
 
 LIMIT = 60
-"""Seconds after which a command counts as hanging. Without limits of its own it would never end."""
+"""Seconds after which a command counts as hanging. A command that waits without a timeout would never end."""
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def sick(published: Published, tmp_path: Path) -> Iterator[Path]:
 
 
 def said(*arguments: str | Path, status: int = 2) -> str:
-    """Returns the stderr of a command that must fail, within the limit."""
+    """Runs a command that must fail with this status in time; returns its stderr."""
     done = lazyfs(*arguments, check=False, timeout=LIMIT)
     assert done.returncode == status, done
     return done.stderr
@@ -92,7 +92,7 @@ def test_all_the_sick_are_asked_at_the_same_time(
 
 
 def test_a_frozen_mount_is_unmounted_from_under_its_users(sick: Path) -> None:
-    """A lazy unmount would not do: the hanging calls in the mount would keep it busy for ever."""
+    """A lazy unmount would not be enough: the hanging calls would keep the filesystem in use for ever."""
     (pid,) = daemons(sick)
     with subprocess.Popen(["cat", sick / "lib/a:1/big"], stderr=subprocess.PIPE, text=True) as reader:
         until(lambda: Path(f"/proc/{reader.pid}/wchan").read_text() == "request_wait_answer")
@@ -108,8 +108,8 @@ def test_a_frozen_mount_is_unmounted_from_under_its_users(sick: Path) -> None:
 def test_a_frozen_mount_whose_socket_is_out_of_reach_is_unmounted_too(
     sick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Root's command looks in another runtime directory for the socket of a user's mount, and does not find
-    it."""
+    """Root's command does not find the socket of the user's mount, since it looks in another runtime
+    directory."""
     monkeypatch.setenv("LAZYFS_RUNTIME_DIR", str(tmp_path / "another"))
     with subprocess.Popen(["cat", sick / "lib/a:1/big"], stderr=subprocess.DEVNULL) as reader:
         until(lambda: Path(f"/proc/{reader.pid}/wchan").read_text() == "request_wait_answer")
@@ -213,8 +213,8 @@ def test_a_caller_waits_while_the_queue_of_callers_is_full(
 def test_a_program_of_one_mount_runs_beside_frozen_and_dead_ones_and_twins(
     published: Published, tmp_path: Path
 ) -> None:
-    """The image lacks the program. The error says so, which shows that the image was found. The image's name
-    is unique to this test, because the command searches all mounts of the machine."""
+    """The image lacks the program, and the error says so, which proves that the image was found. The image's
+    name is unique to this test, because the command searches all mounts of the machine."""
     options = ("--cache", tmp_path / "cache", "--no-keeper")
     name = f"twins-{os.getpid()}/a:1"
     folder, _, tag = name.partition("/")

@@ -1,4 +1,4 @@
-"""The start of a mount: the imports of its processes before it answers, and its behaviour until all is
+"""The start of a mount: what its processes import before it answers, and its behaviour until all modules are
 loaded."""
 
 import subprocess
@@ -23,10 +23,11 @@ HEAVY = {
     "asyncio", "concurrent", "email", "http", "prometheus_client", "pycurl", "pyfuse3", "requests", "rich",
     "ssl", "subprocess", "tomllib", "trio", "tuf", "urllib3", "xml",
 }  # fmt: skip
-"""Top-level modules that cost a start more than they are worth to it."""
+"""Top-level modules that cost more time at the start than they save."""
 MODULES_OF_A_MOUNT = 380
-"""Bound on the modules that command and daemon import before the mount answers: 200 and 165, with the
-interpreter's own and those of an editable install. Imports take most of the processor time of a mount."""
+"""Bound on the modules that the command (now 200) and the daemon (now 165) together import before the mount
+answers, with those of the interpreter and of an editable install. Imports take most of the processor time of
+a mount."""
 CLI_MODULES = {"--help": 155, "run": 260, "status": 200, "umount": 200}
 
 
@@ -68,8 +69,8 @@ def test_a_mount_with_a_trusted_revision_imports_little_before_it_answers(
 
 
 def test_an_ordinary_install_spares_a_mount_what_an_editable_one_imports() -> None:
-    """The finder of an editable install imports tempfile with shutil, bz2, lzma and random in every process,
-    which hides that lazyfs needs them."""
+    """The finder of an editable install imports tempfile, and with it shutil, bz2, lzma and random, in every
+    process. This would hide an import of them by lazyfs."""
     packages = (lazyfs_package.__path__[0], lazyfs_cache.__path__[0], msgspec.__path__[0])
     modules = "cli.mount", "daemon.detach", "daemon.process", "daemon.answering_mount", "fuse.direct.session"
     program = (

@@ -1,4 +1,5 @@
-"""A daemon that is killed, replaced or stopped is noticed by no reader: the keeper and the successor."""
+"""Readers notice nothing when a daemon is killed, replaced or stopped, because the keeper and a successor
+take over."""
 
 import json
 import os
@@ -32,7 +33,7 @@ KILLS = count(4, 50)
 
 @pytest.fixture
 def images(tmp_path: Path) -> Published:
-    """A repository with images whose files have the content that steady readers expect."""
+    """Publishes images whose files have the content that steady readers expect."""
     found = Published(tmp_path / "images")
     made = {
         f"image:{number}": image(
@@ -46,7 +47,7 @@ def images(tmp_path: Path) -> Published:
 
 @contextmanager
 def readers(mnt: Path, count: int) -> Iterator[list[dict[str, Any]]]:
-    """Runs steady readers for the block; the list has their findings afterwards."""
+    """Runs steady readers for the block. After the block, the yielded list has their reports."""
     command = [sys.executable, "-m", "tests.support.steady_reader", str(mnt)]
     pipe = subprocess.PIPE
     running = [

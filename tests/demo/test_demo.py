@@ -1,4 +1,4 @@
-"""The whole demo, with a small image in the ordinary tier and this machine's Python in the long one."""
+"""The whole demo, with a small image in the ordinary tier and this machine's Python in the long tier."""
 
 import json
 import os
@@ -15,8 +15,8 @@ from tests.support.cli import lazyfs
 
 @pytest.fixture
 def layout(tmp_path: Path) -> str:
-    """Makes an image of busybox and 5 MB that no program reads. The 5 MB are incompressible, so that bytes
-    can be compared."""
+    """Makes an image of busybox and 5 MB that no program reads. They are incompressible, so that the bytes
+    fetched can be compared with the size of the image."""
     made = Layout(str(tmp_path / "layout"))
     made.add_layer([], {"/ballast": os.urandom(5_000_000), "/hello": b"hello from the image\n"})
     made.add_layer(with_links("/bin/busybox"))

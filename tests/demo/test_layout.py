@@ -12,7 +12,7 @@ from lazyfs.demo.layout import Layout, unpack
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Makes a tree of a file, a second name of the same file, a link and a program."""
+    """Makes a tree of a file, a hardlink to it, a symbolic link and a program."""
     top = tmp_path / "tree"
     (top / "sub").mkdir(parents=True)
     (top / "sub/file").write_bytes(b"content" * 1000)

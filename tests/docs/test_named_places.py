@@ -1,4 +1,4 @@
-"""The files, modules, classes and functions that the documents name exist."""
+"""The files, modules, classes and functions named in the documents exist."""
 
 import ast
 import functools
@@ -15,14 +15,15 @@ OF_CODE = [ROOT / "docs" / name for name in ("architecture.md", "cache.md", "whe
 PLACEHOLDER = "NAME"
 TOPS = ("lazyfs/", "cache/", "tests/", "benchmarks/", "tools/", "docs/")
 NOT_IN_A_CHECKOUT = ("data/", "metadata/", "tmp/", "pins/", "index-aside/")
-"""Folders inside a store and a cache; the pages name these too."""
+"""Folders inside a store or a cache, which the pages name too."""
 OF_OTHERS = {"MDB_NOLOCK", "recently_deleted", "lazyfs_cache_on"}
-"""Names from outside the code: a flag of LMDB, a function of Linux, and a metric."""
+"""Names that the pages use but the code does not define: a flag of LMDB, a function of Linux, and a
+metric."""
 
 
 @functools.cache
 def files() -> frozenset[str]:
-    """Returns the paths of all files, and of their folders with a slash at the end."""
+    """Returns the paths of all files, and of all folders with a slash at the end."""
     found = {
         path for top in TOPS for path in ROOT.joinpath(top).rglob("*") if "__pycache__" not in path.parts
     }
@@ -35,9 +36,9 @@ class Code:
 
     def __init__(self) -> None:
         self.modules: dict[str, set[str]] = {}
-        """By dotted name: names at the top of the module, and the modules in a package."""
+        """Dotted name of a module -> the names at its top level; for a package, also its modules."""
         self.members: dict[str, set[str]] = defaultdict(set)
-        """By name of a class: its methods, fields and attributes, and the names of its bases."""
+        """Name of a class -> its methods, fields and attributes, and the names of its bases."""
         self.arguments: set[str] = set()
         for name in files():
             if name.endswith(".py") and name.startswith(("lazyfs/", "cache/", "tests/")):
@@ -63,12 +64,12 @@ class Code:
 
     @functools.cached_property
     def names(self) -> set[str]:
-        """Returns every name that the code has: of modules, of their contents, of members, of arguments."""
+        """Returns every name in the code: of modules, their contents, class members, and arguments."""
         return self.arguments.union(*self.modules.values(), *self.members.values())
 
     def has(self, dotted: str) -> bool:
-        """Returns True if a part of the code has this name. The name is `room.module.Class.member`, or the
-        end of such a name."""
+        """Returns True if something in the code has the name `package.module.Class.member`, of which the
+        beginning may be left out."""
         first, *rest = dotted.split(".")
         if not rest:
             return first in self.names
@@ -92,7 +93,7 @@ class Code:
 
 
 def defined(statement: ast.stmt) -> set[str]:
-    """Returns the names that one statement gives to functions, classes, values and imported things."""
+    """Returns the names that a statement binds: functions, classes, variables and imports."""
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return {statement.name}
     if isinstance(statement, ast.Assign):
@@ -108,7 +109,7 @@ def defined(statement: ast.stmt) -> set[str]:
 
 
 def quoted(page: Path) -> list[str]:
-    """Returns the texts in backticks, without blocks of several lines."""
+    """Returns the texts in backticks, except fenced code blocks."""
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
     return re.findall(r"`([^`\n]+)`", text)
 

@@ -1,4 +1,4 @@
-"""The timers, units and cron file of tools/service: systemd takes them, their commands do what they say."""
+"""The timers, units and cron file of tools/service: systemd accepts them, and their commands work."""
 
 import re
 import shutil
@@ -19,7 +19,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 
 def lines(path: Path, key: str) -> list[str]:
-    """Returns the values of a key of a unit."""
+    """Returns all values of a key in a unit file."""
     return re.findall(rf"^{key}=(.*)$", path.read_text(), re.MULTILINE)
 
 

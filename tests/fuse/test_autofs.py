@@ -1,4 +1,4 @@
-"""Mounts that a real automount makes and takes away: first access, expiry, mounting again, and failures."""
+"""Mounts made by a real automounter: first access, expiry, remounting, and failures."""
 
 import json
 import re
@@ -16,9 +16,9 @@ from tests.support.until import until
 pytestmark = pytest.mark.root
 
 PATIENCE = 2
-"""Seconds that a mount waits for a dead origin."""
+"""Seconds after which a mount gives up on a dead origin."""
 GRACE = 20
-"""Further seconds until a busy machine has reported the failure."""
+"""Further seconds until a busy machine must have reported the failure."""
 NO_SERVER = "http://127.0.0.1:9/nothing"
 
 
@@ -43,13 +43,13 @@ def status(node: Automounter, path: Path) -> Any:
 
 
 def ended(node: Automounter) -> None:
-    """Returns when neither a daemon nor a control socket is left."""
+    """Waits until no daemon is left; asserts that no control socket is left either."""
     until(lambda: not node.daemons())
     assert node.run("find", "/run/lazyfs", "-name", "*.sock").stdout == ""
 
 
 def only_one(node: Automounter, path: Path) -> None:
-    """Returns when the daemon of `path` is the only one; its predecessor may still be ending."""
+    """Waits until the daemon of `path` is the only one, since its predecessor may still be ending."""
     pid = status(node, path)["pid"]
     until(lambda: node.daemons() == [pid])
 
@@ -172,8 +172,8 @@ def test_a_daemon_told_to_stop_is_started_by_the_next_access(
 def test_a_new_mount_outlives_the_end_of_the_old_one(
     node: Automounter, published: Published, kind: str
 ) -> None:
-    """The old daemon notices the end of its mount late, when the new mount has the same path and device
-    number."""
+    """The old daemon notices late that its mount has ended. By then, the new mount has the same path and
+    device number."""
     node.configure("one", f'source = "{published.store}"\nfuse = "{kind}"\n')
     node.start()
     path = node.top / "one"

@@ -41,7 +41,7 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def refused(*arguments: str | Path, status: int = 2) -> str:
-    """Returns the one-line error message of a command that must fail."""
+    """Runs a command that must fail with this status; returns its error message, which must be one line."""
     done = lazyfs(*arguments, check=False)
     assert done.returncode == status, done
     assert done.stderr.startswith("lazyfs: ")

@@ -1,5 +1,5 @@
-"""Behaviour of the session on /dev/fuse alone: it ends the requests of killed programs, falls back to the
-other session, and leaves no trace."""
+"""Behaviour that only the session on /dev/fuse has: it ends the requests of killed programs, falls back to
+the other session, and leaves no trace."""
 
 import os
 import signal
@@ -30,8 +30,8 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture
 def mount(tmp_path: Path) -> Iterator[Mounted]:
-    """Mounts two images, of which only the second has been read. From then on each object must be fetched
-    before it is at hand."""
+    """Mounts two images, of which only the second has been read. From now on, each object must be fetched
+    before it can be read."""
     objects = Objects()
     one = image(objects, {"f": b"one", "d": {"g": b"g"}})
     two = image(objects, {"f": b"two"})
@@ -175,8 +175,8 @@ def test_auto_falls_back_where_the_direct_session_does_not_work(
 
 
 async def serve_and_read(directory: str) -> None:
-    """Becomes another user, mounts through fusermount3, reads and unmounts. Run it in a process of its
-    own."""
+    """Becomes another user, mounts through fusermount3, reads a file and unmounts. Must run in a process of
+    its own."""
     os.setgroups([])
     os.setresgid(65534, 65534, 65534)
     os.setresuid(65534, 65534, 65534)  # only now: the interpreter itself may lie where nobody can read it

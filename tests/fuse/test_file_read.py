@@ -1,5 +1,5 @@
-"""One READ from its plan to its bytes: it is planned once, and looks each object up once and never under the
-lock."""
+"""A single READ from its plan to its bytes. It is planned once. It looks each object up once, and never while
+it holds the lock."""
 
 from collections import Counter
 
@@ -24,7 +24,7 @@ CHUNKS = [sha256(PLAIN[at : at + (1 << SHIFT)]) for at in range(0, len(PLAIN), 1
 
 
 class CountedObjects(Objects):
-    """Objects that keep nothing they fetch, and count the lookups and the fetches."""
+    """Objects that keep nothing after a fetch. Counts lookups and fetches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class CountedObjects(Objects):
 
 
 class Told(NoPrefetching):
-    """A prefetcher that records each event with the objects that the read had fetched by then."""
+    """A prefetcher that records each event of a read, and the objects that the read had fetched by then."""
 
     def __init__(self) -> None:
         self.of: list[tuple[str, set[Digest]]] = []
@@ -137,8 +137,8 @@ async def test_a_miss_is_answered_though_the_kernel_has_given_the_number_back(mo
 
 
 class WithdrawnSite(Mount):
-    """A site whose one repository is opened on demand. Its file is large enough to be shared between
-    images."""
+    """A site with one repository, which is opened on demand. Its file `f` is large enough to be shared
+    between images."""
 
     def __init__(self) -> None:
         self.objects, self.told, self.opened = CountedObjects(), Told(), 0
@@ -160,7 +160,7 @@ class WithdrawnSite(Mount):
 
 
 async def test_a_file_that_is_open_is_read_on_when_its_repository_is_open_again() -> None:
-    """A read carries only the inode number, by which the filesystem finds the file without any catalog."""
+    """A read carries only the inode number. From it the filesystem finds the file without any catalog."""
     site = WithdrawnSite()
     for one in await site.numbers():
         assert site.filesystem.tree.shared_files.get(one) is not None

@@ -1,5 +1,5 @@
-"""The layer between tree and session: a failure ends only its own call, and no old or half-read state is
-shown."""
+"""The layer between tree and session: a failure ends only the call that met it, and no outdated or half-read
+state is shown."""
 
 import sys
 import threading
@@ -29,7 +29,7 @@ FAILING, SLOW = ref_of(b"failing"), ref_of(b"slow")
 
 
 class FailingObjects(Objects):
-    """Objects that fail at once for one object, and deliver the other after 0.1 s."""
+    """Two objects: a fetch of one fails at once, a fetch of the other succeeds after 0.1 s."""
 
     def __init__(self, failure: LazyfsError) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class FailingObjects(Objects):
 
 
 class KernelWithoutMemory:
-    """A session whose kernel keeps nothing, so that only the session's own answers have to be dropped."""
+    """A session whose kernel caches nothing, so that only the session's own answers must be dropped."""
 
     def __init__(self, kept: KeptAnswers) -> None:
         self.forget_answers = kept.drop
@@ -87,8 +87,8 @@ async def test_a_call_that_has_said_what_it_needs_is_made_when_that_is_here() ->
 
 
 async def test_a_sites_folder_is_shown_as_its_repository_is_now() -> None:
-    """The session keeps its answer for the folder's name. The answer holds the time of the repository's last
-    change."""
+    """The session caches its answer for the folder's name. This answer contains the time of the repository's
+    last change, so a new revision must replace it."""
     objects = FetchedObjects()
     tree = Tree(SlotTable())
     tree.show_site(("one",))

@@ -56,8 +56,8 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(params=["requests", "pycurl"])
 def http(request: pytest.FixtureRequest) -> list[str]:
-    """Returns the option that chooses an HTTP client by name, so that the installed packages decide nothing
-    here."""
+    """Returns the option that selects one HTTP client by name, so that the test does not depend on which ones
+    are installed."""
     return ["--http", request.param]
 
 
@@ -95,8 +95,8 @@ def test_a_mount_over_https(
 def test_the_environments_cas_are_believed_from_where_they_were_named(
     site: Site, http: list[str], variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The daemon changes its working directory to /. It must still find files that a relative name stands
-    for."""
+    """The daemon changes its working directory to /, but must still find the CA files that the environment
+    names by relative paths."""
     cas = tmp_path / "cas"
     cas.mkdir()
     shutil.copy(site.authority.ca, cas / "site.pem")
@@ -110,7 +110,8 @@ def test_the_environments_cas_are_believed_from_where_they_were_named(
 
 
 def test_certificates_outlast_root(site: Site, kind: str, http: list[str], open_path: Path) -> None:
-    """`--user` gives root up, so files that only root may read must be read before."""
+    """With `--user` the daemon drops root's rights, so it must read files that only root may read before
+    that."""
     secret = open_path / "secret"
     secret.mkdir(mode=0o700)
     for file in (site.authority.ca, site.client.cert, site.client.key):

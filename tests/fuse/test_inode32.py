@@ -34,7 +34,7 @@ int looked(int *stack) {
 __asm__(".globl _start\n_start: mov %esp, %eax\n push %eax\n call looked\n"
         "mov %eax, %ebx\n mov $1, %eax\n int $0x80\n");
 """
-"""Exits with 0, or with the errno of the call that failed."""
+"""A 32-bit program that stats and lists a mount. Its exit code is 0, or the errno of the call that failed."""
 EOVERFLOW = 75
 
 

@@ -1,4 +1,4 @@
-"""The structures of the FUSE protocol, and the parsing of arbitrary bytes."""
+"""The structures of the FUSE protocol, and the parsing of arbitrary bytes as requests."""
 
 import errno
 import struct

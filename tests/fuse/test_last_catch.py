@@ -1,4 +1,5 @@
-"""An unforeseen exception ends one call, counted and logged; the mount, its threads and its unmount go on."""
+"""An unforeseen exception ends one call, and is counted and logged. The mount, its threads and its unmount
+still work."""
 
 import errno
 import logging
@@ -57,7 +58,7 @@ def test_a_bug_in_one_answer_is_eio_for_one_program(tmp_path: Path, kind: str, h
 @pytest.mark.root
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_answer_that_cannot_be_written_is_eio_too(tmp_path: Path, kind: str) -> None:
-    """The exception comes from the code behind the tree, which packs an answer into the kernel's bytes."""
+    """The exception comes from the code that packs the tree's answer into bytes for the kernel."""
     objects = Objects()
     with mounted(kind, objects, live(objects, {"i": image(objects, {"f": b"1"})}), tmp_path) as mount:
         mount.ask("break space", how=True)
@@ -138,8 +139,8 @@ def test_a_full_disk_ends_the_trace_and_neither_a_read_nor_the_unmount(
 def test_a_frozen_disk_holds_up_no_unmount(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    """A write to a frozen filesystem ends only when the filesystem is thawed. `most` is the number of lines
-    that the trace holds until then."""
+    """A write to a frozen filesystem blocks until the filesystem is thawed. `most` is the number of lines
+    that the trace buffers meanwhile."""
     monkeypatch.setattr("lazyfs.fuse.trace.MOST", most)
     with loop_ext4(tmp_path, 16 << 20) as disk:
         trace = Trace(str(disk / "trace"))

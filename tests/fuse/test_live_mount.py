@@ -1,4 +1,4 @@
-"""New revisions under a kernel that caches everything: folders change at once, snapshots never."""
+"""New revisions while the kernel caches everything: folders change at once, snapshots never."""
 
 import os
 import subprocess

@@ -1,5 +1,5 @@
-"""Objects that are not at hand: each is fetched once and delays no other call. A failure or a kill ends the
-wait for one."""
+"""Reads of objects that must be fetched: each object is fetched once and delays no other call. A failed fetch
+or a killed program ends the wait."""
 
 import errno
 import os
@@ -21,8 +21,8 @@ BIG = os.urandom(1 << 20)
 
 @pytest.fixture
 def mount(kind: str, tmp_path: Path) -> Iterator[Mounted]:
-    """Mounts two images, of which only the second has been read. From then on each object must be fetched
-    before it is at hand."""
+    """Mounts two images, of which only the second has been read. From now on, each object must be fetched
+    before it can be read."""
     objects = Objects()
     many = {f"n{i}": b"content of n%d" % i for i in range(60)}
     one = image(objects, {"f": b"one", "big": file(objects, BIG, shift=17), "d": {"g": b"g"}, "many": many})

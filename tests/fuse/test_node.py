@@ -1,4 +1,4 @@
-"""The tools of a worker node: mount -t lazyfs, fstab's options, the autofs map, systemd's notify."""
+"""The tools of a worker node: mount -t lazyfs, fstab options, the autofs map, and systemd notification."""
 
 import os
 import shutil
@@ -38,8 +38,8 @@ def test_what_mount_passes_becomes_our_options() -> None:
 def test_a_file_called_as_the_placeholder_is_not_taken_for_a_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """mount(8) replaces the placeholder by an absolute path if a file of that name exists in the working
-    directory."""
+    """If the working directory has a file with the placeholder's name, mount(8) replaces the placeholder by
+    the absolute path of that file."""
     monkeypatch.chdir(tmp_path)
     for name in ("lazyfs", "none"):
         (tmp_path / name).mkdir()

@@ -1,4 +1,4 @@
-"""The views for operators: metrics, trace, top, and the tree's own extended attributes."""
+"""What operators can look at: metrics, trace, top, and extended attributes of the tree."""
 
 import json
 import os
@@ -153,7 +153,8 @@ def test_the_daemon_becomes_the_user_it_is_told_to_and_can_still_unmount(
 def test_that_user_need_not_be_able_to_read_the_program(
     kind: str, open_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The daemon imports everything before it becomes another user. So an installation below /root works."""
+    """The daemon imports everything before it becomes another user. So an installation works even where only
+    root can read it."""
     for package in (program, lazyfs_cache):
         source = Path(package.__path__[0])
         shutil.copytree(source, tmp_path / "program" / source.name)

@@ -1,5 +1,5 @@
-"""Repositories of a site, opened on first use. Callers share one opening, which goes on if the first caller
-leaves."""
+"""A site's repositories are opened on first use. Concurrent callers share one opening, which continues if its
+first caller leaves."""
 
 import pytest
 import trio
@@ -45,8 +45,8 @@ class Site:
 
 
 async def test_calls_that_come_together_wait_for_one_opening(nursery: trio.Nursery) -> None:
-    """Regression: each call used to make a connection and a refresher, and only those of the last were ever
-    ended."""
+    """Regression: each call used to make its own connection and refresher, and only those of the last call
+    were ever closed."""
     site = Site()
     for _ in range(3):
         nursery.start_soon(site.look)

@@ -1,4 +1,4 @@
-"""Packs on a mount: a missed pack is one request, and no wrong byte of a pack reaches a reader."""
+"""Packs on a mount: a missing pack costs one request, and no wrong byte of a pack reaches a reader."""
 
 import errno
 import mmap
@@ -26,7 +26,7 @@ from tests.support.until import until
 pytestmark = pytest.mark.root
 FILES = 120
 LIMITS = Params(pack_files=256 << 10)
-"""There are files of one object that are too large for a pack."""
+"""With this limit, some files are too large for a pack, but still a single object."""
 
 
 class Site:
@@ -60,7 +60,7 @@ class Site:
         return place.ref
 
     def in_pack(self, pack: ObjectRef) -> list[str]:
-        """Returns the files that lie in a pack."""
+        """Returns the names of the files that lie in a pack."""
         return [
             name
             for name, data in self.files.items()

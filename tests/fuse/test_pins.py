@@ -1,4 +1,4 @@
-"""Pins of the catalogs in use: they follow the use, and never delay the mount."""
+"""Pins of the catalogs in use: they are updated as the use changes, and never delay the mount."""
 
 import fcntl
 import time
@@ -20,8 +20,8 @@ LIMIT = 32 << 20
 
 
 def catalogs(cache: Cache, count: int, repository: str = "one", length: int = 0) -> list[tuple[str, HeldKey]]:
-    """Puts `count` values into the cache, as catalogs of a repository; returns their (repository, key)
-    pairs."""
+    """Puts `count` values into the cache, which stand for catalogs of a repository. Returns a (repository,
+    key) pair for each."""
     found = []
     for number in range(count):
         value = b"catalog %d of %s" % (number, repository.encode()) + bytes(length)
@@ -35,8 +35,8 @@ def catalogs(cache: Cache, count: int, repository: str = "one", length: int = 0)
 def test_a_lock_that_is_not_had_is_tried_again_the_next_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process was stopped inside a change of the index, and holds the lock. The pins give up soon, so that
-    the mount's end is not delayed."""
+    """Another process holds the lock, because it was stopped inside a change of the index. The update of the
+    pins gives up soon, so that it does not delay an unmount, and a later update makes up for it."""
     monkeypatch.setattr(catalog_pins, "PATIENCE", 0.1)
     root = tmp_path / "cache"
     with open_cache(str(root), LIMIT, lock_timeout=0.2, upkeep=False) as cache:
@@ -76,7 +76,8 @@ def test_they_come_back_after_the_index_was_lost(tmp_path: Path) -> None:
 
 
 def test_one_repository_pins_no_more_than_its_share(tmp_path: Path) -> None:
-    """A repository has 20 catalogs of 1 MiB in use. That leaves room for the pins of a repository with 2."""
+    """The greedy repository has 20 catalogs of 1 MiB in use. Its pins leave room for those of a repository
+    with two."""
     with open_cache(str(tmp_path / "cache"), LIMIT, upkeep=False) as cache:
         modest = catalogs(cache, 2, "modest", 1 << 20)
         greedy = catalogs(cache, 20, "greedy", 1 << 20)

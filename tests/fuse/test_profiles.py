@@ -1,4 +1,4 @@
-"""A cold start with a profile: few requests, and the behaviour with wrong bundles."""
+"""A cold start with a profile: it makes few requests. Wrong bundles do no harm."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The opening of repositories, and the work that begins before the mount is made."""
+"""The opening of repositories, and the work that starts before the mount exists."""
 
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,8 @@ from tests.support.repository import Published
 async def test_a_repository_whose_root_cannot_be_fetched_leaves_nothing_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A site repeats the opening at each lookup of the name. Regression: each try left connections and a
-    thread behind."""
+    """A site repeats a failed opening at each lookup of the name. Regression: each attempt left connections
+    and a thread behind."""
     published = Published(tmp_path)
     root = live(published.objects, {}).ref
     published.commit(live(published.objects, {}))
@@ -67,8 +67,8 @@ async def test_a_repository_whose_root_cannot_be_fetched_leaves_nothing_open(
 async def test_nothing_is_fetched_in_threads_while_the_process_may_be_root(
     user: str | None, walks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Regression: files that were fetched so early belonged to root. `--user` could not read them, and the
-    cache went off."""
+    """Regression: files fetched before the change of user belonged to root. With `--user` the daemon could
+    not read them, and turned the cache off."""
     published = Published(tmp_path)
     published.commit(live(published.objects, {}))
     begun: list[ObjectRef] = []

@@ -1,4 +1,4 @@
-"""The table of requests: another process finds each request that had no answer, and nothing else."""
+"""The table of requests: another process finds in it exactly the requests that have not been answered."""
 
 import os
 
@@ -31,7 +31,8 @@ def uniques(table: RequestTable) -> set[int]:
 def test_another_process_finds_what_was_entered_and_not_left(
     steps: list[tuple[bool, int, bytes]],
 ) -> None:
-    """Steps enter a request, or leave the one entered n-th last; the keeper and the daemon take turns."""
+    """Each step enters a request, or removes the one that was entered n-th last. The keeper and the daemon
+    both enter requests."""
     fd = RequestTable.make()
     daemon, keeper = RequestTable(os.dup(fd)), RequestTable(os.dup(fd), keeper=True)
     here: dict[int, tuple[int, bytes]] = {}

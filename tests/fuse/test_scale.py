@@ -1,4 +1,4 @@
-"""A large repository costs a mount in proportion to its use, not to its size."""
+"""A large repository costs a mount in proportion to what is used, not to the repository's size."""
 
 from pathlib import Path
 

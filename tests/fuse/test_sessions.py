@@ -1,4 +1,4 @@
-"""The contract of a session: programs see the same on the mount through both sessions."""
+"""The contract of a session: programs see the same through either session."""
 
 import errno
 import mmap

@@ -1,4 +1,5 @@
-"""Two jobs of one user, each with a mount of its own on the node's cache, one of them stopped."""
+"""Two jobs of one user, of which one is stopped. Each has its own mount, and both mounts share the node's
+cache."""
 
 import fcntl
 import os
@@ -19,7 +20,7 @@ from tests.support.until import until
 
 CONTENT = os.urandom(3 << 20)
 PATIENCE = 30
-"""Seconds after which a read fails if it does nothing but wait for the other job."""
+"""Deadline of a read in seconds. A read that only waited for the other job would fail."""
 
 
 def any_download(cache: Path) -> bool:

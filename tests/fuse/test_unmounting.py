@@ -1,4 +1,4 @@
-"""`lazyfs umount` names the programs that use a mount. If told to, it ends these programs and no others."""
+"""`lazyfs umount` names the programs that use a mount. With the option to end them, it ends exactly these."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ MAPPING = (
     "ctypes.CDLL(None).mmap(None, ctypes.c_size_t(4096), 1, 2, file, ctypes.c_long(0));"
     f"os.close(file); {_READY}"
 )
-"""Maps a file without keeping it open. Python's own mmap would keep it open."""
+"""Maps a file into memory without keeping it open, as Python's own mmap would."""
 
 
 @contextmanager
@@ -117,7 +117,8 @@ def test_a_program_in_another_namespace_is_named_by_its_own_path(mnt: Path) -> N
 def test_a_frozen_daemons_mount_goes_and_its_containers_are_named(
     published: Published, tmp_path: Path
 ) -> None:
-    """Nothing of the way out asks the filesystem: its device is taken from mountinfo."""
+    """No step of the unmount asks the frozen filesystem: for example, its device number comes from
+    mountinfo."""
     mnt = tmp_path / "mnt"
     mnt.mkdir()
     lazyfs("mount", published.store, mnt, "--cache", tmp_path / "cache")
@@ -149,8 +150,8 @@ def test_containers_that_keep_the_filesystem_are_named(
 
 
 def test_a_container_that_is_being_started_is_not_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A container that starts has copies of all mounts for a moment. A second look may find the copies in
-    another such container. Only a program that both looks find is named."""
+    """A container that is being started has copies of all mounts for a moment. A second look might find
+    copies in yet another such container. So only programs that both looks have found are named."""
     mount = points.Mount("0:1", "/m", points.FSTYPE, "x", "ro")
     one, two = Holder(7, "bwrap", "x"), Holder(8, "sh", "x")
     monkeypatch.setattr(unmount, "STARTING", 0)

@@ -1,4 +1,4 @@
-"""The kernel does not repeat its requests, as the daemon counts them."""
+"""The kernel does not repeat requests. The test reads the daemon's counts of them."""
 
 import os
 import subprocess
@@ -16,7 +16,8 @@ REMAINING = {
     "direct": {"STATFS"},
     "pyfuse3": {"STATFS", "OPEN", "RELEASE", "OPENDIR", "READDIRPLUS", "RELEASEDIR", "READLINK", "FLUSH"},
 }
-"""Requests that a session still gets when all is warm. `find` calls statfs once, which no kernel caches."""
+"""Session -> requests that the kernel still makes when everything is cached. `find` calls statfs once, which
+no kernel caches."""
 
 
 @pytest.fixture
@@ -46,12 +47,12 @@ PROGRAMS = {
 
 
 IN_PAGES = {"READ", "READDIRPLUS", "READLINK"}
-"""Requests that the kernel repeats when it has dropped pages."""
+"""Requests that the kernel repeats if it has dropped pages."""
 
 
 def came_back() -> int:
-    """Returns the number of file pages since boot that the kernel dropped and had to fill again. Some kernels
-    page out memory that was not used for a minute, however much is free (DAMON)."""
+    """Returns how many file pages the kernel has dropped and filled again since boot. Some kernels page out
+    memory that was not used for a minute, even if much memory is free (DAMON)."""
     lines = Path("/proc/vmstat").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("workingset_refault_file "))
 

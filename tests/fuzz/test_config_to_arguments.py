@@ -1,4 +1,4 @@
-"""No text in an image's configuration becomes an option of a runtime, whatever the text is."""
+"""No text in an image's configuration becomes an option of a runtime."""
 
 import json
 from pathlib import Path

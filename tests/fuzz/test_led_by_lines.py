@@ -1,5 +1,5 @@
-"""Settings, requests at the control socket and catalogs, however wrong, are understood or refused with a
-declared error. Hypothesis is led towards inputs that run more lines."""
+"""Wrong settings, control requests and catalogs are either accepted or refused with a declared error.
+Hypothesis searches for inputs that run more lines."""
 
 import json
 import re
@@ -294,7 +294,7 @@ def catalogs(draw: st.DrawFn) -> tuple[Objects, ObjectRef]:
 
 
 def _tell(objects: Objects, ref: ObjectRef) -> None:
-    """Makes every request of the kernel to a mount's root and to each entry in it."""
+    """Makes every kind of kernel request to a mount's root and to each entry in it."""
     tree = Tree(SlotTable())
     tree.show_repository(Repository("test", objects, ref, 1))
     waiting, seen = [ROOT], {ROOT}
@@ -346,7 +346,7 @@ def test_any_catalog_is_told_to_the_kernel_or_refused(catalog: tuple[Objects, Ob
 
 
 def test_what_pyfuse3_takes_for_a_device_is_asked_of_it() -> None:
-    """The test above also runs pyfuse3's own translation of attributes. That translation raises for a device
-    number that is too large."""
+    """The test above also runs pyfuse3's own conversion of attributes. This shows that the conversion raises
+    for a device number that is too large."""
     with pytest.raises(OverflowError):
         pyfuse3.EntryAttributes().st_rdev = 1 << 70

@@ -1,4 +1,5 @@
-"""A mount of an honest and a hostile repository: programs in the honest one notice nothing of the other."""
+"""A mount of an honest and a hostile repository: programs in the honest one notice nothing of the hostile
+one."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from tests.support.repository import Published
 pytestmark = pytest.mark.root
 
 STEP = count(61, 1)
-"""One in STEP changes of a field is tried."""
+"""One in STEP of the hostile changes is tried."""
 MEMORY = 150 << 20
 
 

@@ -1,5 +1,5 @@
-"""A hostile repository of many times the cache's size is read through once, beside an honest one whose
-working set is smaller than its share."""
+"""A program reads a hostile repository of many times the cache's size once. Beside it is an honest
+repository, whose working set is smaller than its share of the cache."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.root
 
 LIMIT = 24 << 20
 STREAMED = count(8, 100) * LIMIT
-"""Bytes read of the hostile repository; 2.3 GiB at full count."""
+"""Bytes read from the hostile repository: 2.3 GiB in the long tier."""
 
 
 def _large_repository(directory: Path) -> Published:

@@ -1,5 +1,5 @@
-"""A repository whose chunk lists, profiles, bundles and metadata are drawn by Hypothesis, mounted beside an
-honest one: the mount goes on, and the honest one stays as it was."""
+"""A hostile repository, whose chunk lists, profiles, bundles and metadata Hypothesis draws, mounted beside an
+honest one. The mount survives, and the honest repository stays as it was."""
 
 import subprocess
 import sys
@@ -41,7 +41,8 @@ def session(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
 
 @contextmanager
 def attacked(directory: Path, session: str) -> Iterator[tuple[Site, Published]]:
-    """Mounts an honest repository and one that the test changes; looks at the honest one before and after."""
+    """Mounts an honest repository, and one that the test changes. Asserts at the end that the honest one
+    looks as before."""
     honest, hostile = (
         honest_repository(directory / "honest"),
         Published(directory / "hostile", "h.example.org"),
@@ -62,8 +63,8 @@ def attacked(directory: Path, session: str) -> Iterator[tuple[Site, Published]]:
 
 
 def refresh(site: Site) -> subprocess.CompletedProcess[str]:
-    """Has the daemon look for revisions, which may fail for the hostile repository; returns the command's
-    end."""
+    """Makes the daemon look for new revisions, which may fail for the hostile repository. Returns the
+    completed command."""
     command = [sys.executable, "-m", "lazyfs", "refresh", str(site.mnt)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert "Traceback" not in done.stderr
@@ -107,7 +108,7 @@ def test_any_metadata_but_roots(session: str, tmp_path: Path) -> None:
 
 
 def test_any_next_root(session: str, tmp_path: Path) -> None:
-    """An accepted root may lock its own repository out for good. So each mount is offered only a few
+    """An accepted root may lock out its own repository for good. So each mount is offered only a few
     roots."""
     drawn: list[int] = []
 

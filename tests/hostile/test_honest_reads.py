@@ -1,8 +1,8 @@
-"""Reads of an honest repository while a program makes every request to a hostile one in the same mount.
+"""Reads of an honest repository, while a program makes every kind of request to a hostile one in the same
+mount.
 
-A busy neighbour takes processor time from everybody: on two cores an endless loop alone doubles the times of
-these reads. So each round is compared with one in which the same program makes every request to an honest
-image.
+Any busy neighbour takes processor time from the reader: on two cores, an endless loop alone doubles the time
+of these reads. So each round is compared with one in which the same program uses an honest image.
 """
 
 import statistics
@@ -22,7 +22,8 @@ pytestmark = [pytest.mark.root, pytest.mark.long]
 
 ROUNDS = 9
 MOST = 2.0
-"""Greatest ratio of the times of honest reads beside a hostile and beside an honest neighbour (medians)."""
+"""Upper bound on the median time of honest reads beside a hostile neighbour, divided by that beside an honest
+neighbour."""
 _ATTACK = """
 import sys
 from pathlib import Path
@@ -36,7 +37,7 @@ while True:
 
 @contextmanager
 def beside(site: Site, repository: str) -> Iterator[None]:
-    """Lets a program make every request to a repository, again and again, while the block runs."""
+    """Runs a program that makes every kind of request to a repository, again and again, during the block."""
     command = [sys.executable, "-c", _ATTACK, str(site.mnt / repository)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as process:
         assert process.stdout is not None
@@ -48,7 +49,7 @@ def beside(site: Site, repository: str) -> Iterator[None]:
 
 
 def seconds(site: Site) -> float:
-    """Returns the seconds that three walks with all reads take, when the kernel has no pages cached."""
+    """Returns the seconds for three complete reads of the honest repository, from an empty page cache."""
     Path("/proc/sys/vm/drop_caches").write_text("1")
     started = time.perf_counter()
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""A hostile repository beside an honest one in one tree: the two share no inode number."""
+"""A hostile and an honest repository in one tree share no inode number."""
 
 import stat
 from collections.abc import Callable, Iterator
@@ -93,8 +93,7 @@ class Site:
         raise AssertionError("it is decoded again and again")
 
     def attack(self) -> int:
-        """Makes every request of a program to the hostile repository; returns the number of files found
-        there."""
+        """Makes every kind of request to the hostile repository; returns the number of files found there."""
         seen = {ROOT}
         waiting = [self._child(ROOT, b"hostile")]
         while waiting and len(seen) < MOST_FILES:
@@ -190,7 +189,7 @@ def test_hostile_chunk_lists() -> None:
 
 @given(st.integers(1, (1 << 32) - 1), st.integers(-(1 << 64), 1 << 64))
 def test_a_number_stays_in_its_slot_by_construction(slot: int, index: int) -> None:
-    """A number stays in its slot even if the catalog reader lets a wrong number through."""
+    """Even if the catalog reader accepts a wrong index, the inode number stays in the catalog's slot."""
     try:
         number = pack(slot, index)
     except LazyfsError:
@@ -212,8 +211,8 @@ ROOT_CHANGES: list[Change] = list(changes(ROOTS))
 @settings(max_examples=count(300, 20_000), deadline=None)
 @given(st.lists(st.sampled_from(ROOT_CHANGES), min_size=1, max_size=3))
 def test_a_hostile_revision_on_a_live_mount(some: list[Change]) -> None:
-    """The mount shows the hostile revision, or keeps the old one. In either case it can show the old one
-    afterwards."""
+    """The mount shows the hostile revision, or stays at the old one. Afterwards it can show the old one in
+    either case."""
     root = with_changes(ROOTS, some)
     if root is None:
         return

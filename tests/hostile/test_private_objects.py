@@ -1,4 +1,5 @@
-"""One mount and one cache: a repository behind a password, and another repository that names its objects."""
+"""A repository behind a password, and a stranger's repository that names the same objects, in one mount with
+one cache."""
 
 import errno
 import stat
@@ -41,8 +42,8 @@ def repository(directory: Path, name: str, content: bytes) -> tuple[Published, N
 
 
 def stranger(directory: Path, named: dict[str, tuple[ObjectRef, Nested]]) -> Published:
-    """Makes a repository whose catalogs name a file and an image of each of these repositories. Its store
-    does not have their objects."""
+    """Makes a repository whose catalogs refer to a file and an image of each repository in `named`. Its own
+    store does not have these objects."""
     made = Published(directory, "stranger.example.org")
     files: dict[str, object] = {}
     for name, (ref, _) in named.items():

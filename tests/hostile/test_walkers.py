@@ -1,4 +1,5 @@
-"""Commands that walk a repository end, however often an object is named and however deep the tree is."""
+"""Commands that walk a repository come to an end, however often an object is named and however deep the tree
+is."""
 
 import json
 import stat
@@ -84,12 +85,12 @@ def test_what_is_added_twice_is_listed_once(published: Published) -> None:
 
 
 def test_plain_and_nested_directories_in_turn(published: Published) -> None:
-    """A directory is nested on one side wherever it is plain on the other, so two catalogs are never compared
-    directly."""
+    """Wherever a directory is nested on one side, it is plain on the other. So `diff` never compares two
+    catalogs directly."""
 
     def level(here: ObjectRef, *, plain: bool) -> ObjectRef:
-        """Makes two names for `here`, each in a plain directory of its own if `plain`, otherwise both in one
-        catalog."""
+        """Makes a catalog that leads to `here` under two names: in two plain directories if `plain`,
+        otherwise directly."""
         if not plain:
             return hung(published.objects, {b"left": here, b"right": here})
         top = hostile.entry(b"", stat.S_IFDIR | 0o755, size=4096)
@@ -143,7 +144,7 @@ def test_pin_and_list_end(published: Published, tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_config_that_never_ends_is_not_read(published: Published) -> None:
-    """`lazyfs inspect` of a hostile store stops reading the config."""
+    """`lazyfs inspect` stops reading the endless config of a hostile store."""
     made = hostile.Draft(
         [hostile.entry(b"", stat.S_IFDIR | 0o755, size=4096), False, [1, 1, 1], [], []], [[]]
     )

@@ -1,5 +1,5 @@
-"""Fixtures: a published repository, settings, and a runtime directory of the test's own, whose mounts are
-taken away at the end."""
+"""Fixtures: a published repository, settings, and a runtime directory for each test, whose mounts are removed
+at the end."""
 
 from pathlib import Path
 
@@ -14,8 +14,8 @@ __all__ = ["published", "runtime"]
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    """Returns a function that makes the settings of a file: these lines of TOML and fields, and a small
-    cache."""
+    """Returns a function that writes a settings file with these lines of TOML and these fields, and reads it.
+    The settings have a small cache."""
 
     def of(*lines: str, **fields: str) -> WantedSettings:
         given = {

@@ -1,5 +1,5 @@
-"""A bug report has the facts that help, comes also when mounts hang, and holds no secret, wherever one was
-planted."""
+"""A bug report has the facts that help, is made even if mounts hang, and contains no secret, wherever a
+secret was planted."""
 
 import json
 import os

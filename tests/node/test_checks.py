@@ -1,4 +1,4 @@
-"""Faults that no test can put into this machine: the facts are made up, and the checks judge them right."""
+"""The doctor's checks on invented facts, for faults that no test can cause on this machine."""
 
 import errno
 from collections.abc import Iterable

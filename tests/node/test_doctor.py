@@ -1,4 +1,5 @@
-"""Faults put into a machine on purpose: the doctor finds each, names the remedy, and finds nothing else."""
+"""Faults that a test causes on this machine: the doctor finds each, names the remedy, and reports nothing
+else."""
 
 import json
 import os
@@ -142,7 +143,8 @@ def test_the_fuse_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def shown(*prefix: str, **options: object) -> str:
-    """Returns the findings of a machine without mounts, from a process with other rights."""
+    """Returns the doctor's findings on a machine without mounts, in a process started by the command
+    `prefix`, which takes rights away."""
     script = "from lazyfs.node.doctor import *; print(*examine(Surroundings([], [])), sep='\\n')"
     command = [*prefix, sys.executable, "-c", script]
     return subprocess.run(command, check=True, capture_output=True, text=True, **options).stdout  # type: ignore[call-overload,no-any-return]
@@ -154,7 +156,7 @@ def test_a_root_that_may_not_mount() -> None:
 
 
 def test_a_user_who_is_not_root_may_mount_too() -> None:
-    """The only finding is that other users would not see the mount, for Debian's own /etc/fuse.conf."""
+    """The only finding: other users would not see the mount, because of Debian's default /etc/fuse.conf."""
 
     def as_nobody() -> list[str]:
         os.setgroups([])

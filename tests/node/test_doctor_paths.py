@@ -1,4 +1,5 @@
-"""Faults of proxies, origins, names, clocks and certificates: the doctor finds each, and blames no other."""
+"""Faults of proxies, origins, names, clocks and certificates: the doctor finds each, and blames nothing
+else."""
 
 import email.utils
 import json

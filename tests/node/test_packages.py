@@ -1,4 +1,4 @@
-"""What packages hold, and their way onto a machine, over an upgrade and off again."""
+"""The contents of the packages, and their installation, upgrade and removal."""
 
 import os
 import subprocess

@@ -1,4 +1,5 @@
-"""The probe's verdict and its one line, for mounts that are well, troubled, hanging, dead and missing."""
+"""The probe's verdict and its one line of output, for mounts that are healthy, degraded, hanging, dead or
+missing."""
 
 import errno
 import os
@@ -48,7 +49,7 @@ def test_well_then_frozen_then_dead_then_gone(published: Published, tmp_path: Pa
 
 @pytest.mark.root
 def test_all_mounts_of_the_node_are_one_line(published: Published, tmp_path: Path) -> None:
-    """Other tests' mounts may be there too, in any state."""
+    """The line may count other tests' mounts too, in any state."""
     with (
         mounted(published.store, tmp_path / "a", "--cache", tmp_path / "cache") as sick,
         mounted(published.store, tmp_path / "b", "--cache", tmp_path / "cache"),
@@ -71,7 +72,7 @@ def test_an_answer_comes_within_five_seconds() -> None:
 
 @pytest.fixture
 def well(published: Published, tmp_path: Path) -> MountStatus:
-    """Returns the status of a real mount that is well and reads over HTTP."""
+    """Returns the status of a real, healthy mount that reads over HTTP."""
     trust = published.store / "metadata/1.root.json"
     options = ("--cache", tmp_path / "cache", "--trust", trust, "--proxy", "DIRECT")
     with serving(published.store) as url, mounted(url, tmp_path / "mnt", *options) as mnt:

@@ -1,4 +1,4 @@
-"""Secrets are removed from texts of every form, and the facts that help to find a fault stay."""
+"""The scrubber removes secrets from texts of every form, and keeps the facts that help to find a fault."""
 
 import json
 

@@ -1,5 +1,5 @@
-"""The weaker guesses: other libraries of a directory, libraries that a program needs, the packs behind a
-missed one."""
+"""The less certain guesses: other libraries of a directory, libraries that a program needs, and the packs
+after a missed one."""
 
 from lazyfs.core.digest import ref_of
 from lazyfs.core.pack import PackTable
@@ -60,7 +60,7 @@ def test_a_directory_of_very_many_libraries_is_no_package() -> None:
 
 
 def needed(objects: Objects, tree: Tree, path: str) -> list[bytes]:
-    """Returns the paths in the image of the libraries that a file needs."""
+    """Returns the paths, in the image, of the libraries that a file needs."""
     place = place_of(tree, number(tree, f"image/{path}"))
     assert place is not None
     entry, packs = tree.entry_and_packs(number(tree, f"image/{path}"))

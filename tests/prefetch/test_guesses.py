@@ -1,4 +1,5 @@
-"""Fetching on a guess: only while no reader waits, within the budget, and without evicting other values."""
+"""Objects that are fetched on a guess: only while no reader waits, within the budget, and without evicting
+other values."""
 
 from pathlib import Path
 
@@ -146,8 +147,8 @@ sizes = st.integers(1, 4 << 20)
     st.integers(0, 64 << 20),
 )
 def test_unused_bytes_stay_within_the_budget(steps: list[tuple[str, int]], most: int) -> None:
-    """Readers' requests, guesses, uses and failures come in any order. The bytes that guesses fetched and
-    nobody has used stay below both bounds."""
+    """Reads, guesses, uses and failures come in any order. The bytes that were fetched on guesses and not yet
+    used stay below both bounds."""
     budget, asked, guessed = GuessBudget(), 0, list[ObjectRef]()
     for what, value in steps:
         if what == "asked":
@@ -172,8 +173,8 @@ def test_unused_bytes_stay_within_the_budget(steps: list[tuple[str, int]], most:
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.sampled_from(["began", "ended", "guess"]), max_size=40))
 def test_guesses_begin_only_between_the_waits(steps: list[str]) -> None:
-    """For any sequence of waits, each guessed object is asked for while no reader waits. In the end all have
-    been asked for."""
+    """Whatever the order of the readers' waits, a guessed object is requested only while no reader waits. In
+    the end, all of them have been requested."""
 
     class Recorded:
         keeps = True

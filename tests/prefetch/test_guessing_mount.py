@@ -1,5 +1,5 @@
-"""Guesses on a whole mount: a first miss in a program also fetches the program's libraries, and their
-libraries too, in any image."""
+"""Guesses on a whole mount: the first miss in a program also fetches the libraries of that program, and their
+libraries, in any image."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from tests.support.memory_cache import MemoryCache
 from tests.support.store_files import store_object
 
 SIZE = 200_000
-"""Bytes of a library: four chunks."""
+"""Size of a library in bytes, which makes four chunks."""
 
 
 class Mount:
@@ -50,7 +50,7 @@ class Mount:
         return b"".join(await self.filesystem.complete(FileRead(self.filesystem, at, offset, 100)))
 
     async def here(self, *contents: bytes) -> None:
-        """Returns once all chunks of these files' contents are in the cache."""
+        """Waits until all chunks of these files are in the cache."""
         while not all(self._has(content) for content in contents):
             await trio.sleep(0.001)
 

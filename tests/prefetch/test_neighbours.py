@@ -1,4 +1,4 @@
-"""The choice of files that are fetched along with a missed file."""
+"""Which files are fetched along with a missed file."""
 
 import pytest
 
@@ -40,7 +40,7 @@ def test_the_small_files_of_the_directory_come_along_once() -> None:
 
 
 def spread(objects: Objects, mark: str, count: int = 3) -> dict[str, object]:
-    """Returns files that each lie in a pack of their own."""
+    """Returns name -> inode of `count` files, each in a pack of its own."""
     files = [packed(objects, {f"f{at:02}": f"{mark} {at}".encode()}) for at in range(count)]
     return {name: inode for one in files for name, inode in one.items()}
 

@@ -1,4 +1,5 @@
-"""The prefetches that a run of reads starts: the rules together, without files, clocks or an event loop."""
+"""Which prefetches a sequence of reads triggers: all rules together, without files, clocks or an event
+loop."""
 
 import stat
 

@@ -1,5 +1,5 @@
-"""The prefetch facade over real objects and a store: readers come first, any thread may call it, and it does
-nothing after its end."""
+"""The prefetcher with real objects and a store: readers have priority, any thread may call it, and after its
+end it does nothing."""
 
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def paths(*digests: Digest) -> list[str]:
 
 
 async def test_a_readers_own_object_is_asked_for_before_those_nobody_waits_for(tmp_path: Path) -> None:
-    """Requests are made one at a time, in the order in which they were started."""
+    """Only one request is made at a time, in the order in which the requests were started."""
     mount = Mount(tmp_path)
     mount.fetcher.gate.set()
     assert await mount.read("one/b") == b"b"
@@ -98,8 +98,8 @@ def test_a_reader_thread_that_outlives_the_event_loop_is_not_disturbed(tmp_path:
 def test_what_a_reader_thread_tells_as_the_event_loop_ends_does_not_disturb_the_end(
     rule: str, tmp_path: Path
 ) -> None:
-    """The event loop takes its last calls when no task can begin any more. An error in one of them ends the
-    process."""
+    """When the event loop ends, it still makes the calls that were scheduled, but no task can start any more.
+    An error in such a call would end the process."""
     ref = ObjectRef(sha256(b"profile"), 7)
 
     async def tell_at_the_end(mount: Mount, queue: PrefetchQueue) -> None:

@@ -1,5 +1,5 @@
-"""The bundles of a profile are fetched into the cache in few requests. Readers join the requests. Wrong
-bundles do no harm."""
+"""The bundles of a profile are fetched into the cache in few requests. Readers wait for these requests
+instead of making their own. Wrong bundles do no harm."""
 
 import time
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from tests.support.store_files import store_object, store_objects
 
 
 class Fetcher(GateFetcher):
-    """A fetcher behind a gate; the paths in `free` pass the closed gate."""
+    """A fetcher whose answers wait for a gate, except those for the paths in `free`."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
@@ -73,7 +73,7 @@ class World:
         return {ref for ref in self.plains if ref.digest in self.cache.proven}
 
     async def run(self) -> None:
-        """Starts the profile with the network open and waits for its end."""
+        """Opens the gate, starts the profile and waits for its end."""
         self.fetcher.gate.set()
         self.profiles.start(self.profile)
         await self.ended()
@@ -284,8 +284,7 @@ async def test_nothing_is_fetched_for_a_cache_that_keeps_nothing(world: World) -
 async def test_a_profile_of_which_bundles_were_passed_over_is_not_done(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The cache refuses one object, and the bundles behind it are passed over. The next mount fetches
-    them."""
+    """The cache refuses one object, so the bundles after it are skipped. The next mount fetches them."""
     monkeypatch.setattr("lazyfs.prefetch.profiles.AT_ONCE", 1)
     other = store_object(world.directory, b"another object")
     world.fetcher.free |= {object_path(world.profile.digest), object_path(other.digest)}
@@ -314,7 +313,7 @@ async def test_a_bug_in_a_fetch_ends_no_mount(world: World) -> None:
 
 
 async def test_a_profile_whose_bundles_fail_is_given_up(world: World) -> None:
-    """A profile of 300 missing bundles would otherwise cause 300 requests."""
+    """Otherwise, a profile with 300 missing bundles would cause 300 requests."""
     names = [ObjectRef(sha256(b"%d" % number), 10) for number in range(300)]
     world.profile = store_object(
         world.directory, profile.encode([profile.Bundle(1000, (name,)) for name in names])
@@ -327,7 +326,7 @@ async def test_a_profile_whose_bundles_fail_is_given_up(world: World) -> None:
 
 
 async def test_of_many_profiles_a_few_are_under_way(world: World) -> None:
-    """`ls -l` of a folder of images looks up every image, and so starts every profile."""
+    """`ls -l` of a folder of images looks up every image, and so starts all their profiles."""
     many = [
         store_object(
             world.directory, profile.encode([profile.Bundle(number, (ref,)) for ref in world.plains])

@@ -1,4 +1,4 @@
-"""A Python package comes once its `__init__` is read."""
+"""A Python package is fetched as soon as its `__init__` is read."""
 
 import pytest
 
@@ -12,7 +12,8 @@ COMPILED = "__init__.cpython-311.pyc"
 
 
 def spread(objects: Objects, *names: str) -> dict[str, object]:
-    """Returns files that lie in a pack each, named by their content."""
+    """Returns name -> inode of files that each lie in a pack of their own. The content of a file is its
+    name."""
     return {name: packed(objects, {name: name.encode()})[name] for name in names}
 
 

@@ -1,5 +1,5 @@
-"""Prefetching in the background: each object goes into the cache once, within bounds, and readers join its
-request."""
+"""Prefetching in the background: each object is fetched into the cache once, within bounds. A reader of the
+object waits for the same request."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -66,8 +66,7 @@ async def test_bytes_and_requests_are_bounded(tmp_path: Path, fetcher: GateFetch
 
 
 async def test_large_chunks_leave_room_for_a_reader(fetcher: GateFetcher, nursery: trio.Nursery) -> None:
-    """Regression: a reader's chunk waited for all chunks that were fetched ahead, and failed on a slow
-    line."""
+    """Regression: a reader's chunk waited for all prefetched chunks, and failed on a slow line."""
     size = 4 << 20
     chunks = [ObjectRef(sha256(b"%d" % number), size) for number in range(BYTES // size + 1)]
     objects = Objects(fetcher, MemoryCache())

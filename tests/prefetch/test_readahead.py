@@ -1,4 +1,4 @@
-"""The window of a sequential reader: there is none before the reads prove sequential; then it grows with use,
+"""The readahead window of a reader. It opens once reads prove to be sequential, grows while they continue,
 and shrinks at jumps."""
 
 import itertools

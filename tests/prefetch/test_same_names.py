@@ -1,4 +1,4 @@
-"""Files of one name in one directory after another."""
+"""Files of the same name, read in one directory after another."""
 
 from lazyfs.core.digest import sha256
 from lazyfs.prefetch.same_names import PACKS, PROOF, SameNames
@@ -10,7 +10,7 @@ NAME = "entry_points.txt"
 
 
 def installed(objects: Objects, count: int) -> dict[str, object]:
-    """Returns directories that have a pack each, with files of three names."""
+    """Returns `count` directories, each with its own pack and the same three file names."""
     return {
         f"d{at:03}": packed(objects, {NAME: b"points %d" % at, "METADATA": b"%d" % at, "RECORD": b"r%d" % at})
         for at in range(count)

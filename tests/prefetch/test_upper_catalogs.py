@@ -1,5 +1,5 @@
-"""Prefetching from a root catalog down to its images, before any lookup. It takes few round trips, and is
-bounded."""
+"""Prefetching of catalogs from a root catalog down to its images, before any lookup. It takes few round trips
+and is bounded."""
 
 import time
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from tests.support.store_files import store_object
 
 
 class Turnstile:
-    """A store in which each request waits until its path is let through."""
+    """A store in which each request waits until the test lets its path through."""
 
     def __init__(self, directory: Path) -> None:
         self._store = LocalFetcher(str(directory))
@@ -43,7 +43,7 @@ class Turnstile:
 
 
 class Repository:
-    """A tree in a store. Checks the requests of a walk from the tree's root, one round trip at a time."""
+    """A tree in a store, to check which requests a walk from the root makes in each round trip."""
 
     def __init__(self, directory: Path) -> None:
         self.made = Made()
@@ -59,13 +59,13 @@ class Repository:
         return live(self.made, spec)
 
     def store(self, *which: Nested) -> None:
-        """Stores these objects where the fetcher finds them, or all objects if none is named."""
+        """Writes these objects, by default all, to where the fetcher finds them."""
         for ref in [one.ref for one in which] or list(map(ref_of, self.made.values())):
             store_object(self.directory, self.made[ref.digest])
 
     async def asks(self, root: Nested, *rounds: set[str]) -> None:
-        """Checks that a walk makes exactly these requests. All requests of a round come before any of its
-        answers."""
+        """Asserts that a walk makes exactly these requests, and that it makes all requests of a round before
+        it gets any answer of that round."""
         self.store()
         with trio.fail_after(20):
             async with trio.open_nursery() as nursery:

@@ -1,4 +1,4 @@
-"""The job that fetches a whole image: readers come first, each object is fetched once, and the end is
+"""The job that fetches a whole image: readers have priority, each object is fetched once, and the end is
 reported."""
 
 from pathlib import Path

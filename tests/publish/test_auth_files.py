@@ -1,4 +1,4 @@
-"""The search for accounts: auth files in every form that tools write them, and credential helpers."""
+"""The search for accounts: auth files in every form that tools write, and credential helpers."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from tests.support.until import until
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """Makes a home without accounts."""
+    """Makes a home directory without any account."""
     home = tmp_path / "home"
     home.mkdir()
     return home

@@ -1,14 +1,14 @@
-"""Stacks of layers made by Hypothesis: our catalogs against the trees that `umoci unpack` makes as root.
+"""Stacks of layers drawn by Hypothesis: lazyfs's catalogs against trees that `umoci unpack` makes as root.
 
 umoci 0.4.7 and lazyfs differ on purpose in these cases:
 
-- A directory without an entry in any layer: umoci gives it and the directory around it the time of the clock.
-  lazyfs gives it the epoch, and does not change the directory around it. The test knows this case by a time
-  of umoci's that is not before the test's start, and then does not compare that time.
+- A directory without an entry in any layer: umoci sets its modification time, and that of its parent, to the
+  current time. lazyfs sets the directory's time to the epoch and leaves the parent's alone. The test does not
+  compare a time if umoci's is not before the start of the test.
 - A name that leads out of the image: umoci cleans it, lazyfs refuses it. Not generated.
 - A link that leads out of the image: umoci follows it as if `..` above the image's root were the root. lazyfs
-  refuses an entry below such a link, in the words of LEADS_OUT. The stack is then not compared.
-- A bare `.wh.`: umoci lets it delete the directory that it lies in, lazyfs refuses it. Not generated.
+  refuses an entry below such a link, with the message LEADS_OUT. The test does not compare such a stack.
+- A bare `.wh.`: umoci deletes the directory that contains it, lazyfs refuses it. Not generated.
 """
 
 import os
@@ -99,11 +99,12 @@ LEADS_OUT = "leads out of the image through a symbolic link"
 
 
 class LeadsOut(Exception):
-    """lazyfs refuses a stack because a link leads above the image's root; umoci takes the root instead."""
+    """lazyfs refuses a stack because of a link that leads above the image's root, which umoci would
+    follow."""
 
 
 MOUNTED = 10
-"""Number of stacks that one mount shows."""
+"""The number of stacks that are compared on one mount."""
 
 
 class Bench:
@@ -141,7 +142,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 
 def without_clock(expected: dict[bytes, bytes], found: dict[bytes, bytes], began: float) -> None:
-    """In each directory to which umoci gave the clock's time, replaces our time by umoci's."""
+    """In each directory to which umoci gave the current time, replaces lazyfs's time by umoci's."""
     for path, line in expected.items():
         kind, *_, mtime = line.split(b" ")
         ours = found.get(path, b"").rsplit(b" ", 1)

@@ -1,4 +1,5 @@
-"""The directory store: atomic names, first writer wins, one committing publisher at a time."""
+"""The directory store: names appear atomically, the first writer of an object wins, and one publisher commits
+at a time."""
 
 import errno
 import os
@@ -47,7 +48,7 @@ def test_an_object_is_readable_at_once_and_named_after_sync(store: DirectoryStor
 def test_an_object_can_be_read_while_its_batch_gets_its_names(
     store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run of the service reads layers that it has just stored, in other threads."""
+    """During a run of the service, some threads read layers that others have just stored."""
     digests = [put(store, b"%d" % number) for number in range(3)]
     read: list[bytes] = []
     rename = os.rename
@@ -285,7 +286,8 @@ def test_metadata_that_cannot_be_reached_is_not_taken_for_none(
 def test_a_look_that_fails_says_nothing_about_an_object(
     store: DirectoryStore, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """An NFS server that starts anew answers ESTALE. Regression: os.path.exists took this for "no"."""
+    """An NFS server that has restarted answers ESTALE. Regression: os.path.exists took this for a missing
+    file."""
     digest = put(store, b"hello")
     store.sync()
 

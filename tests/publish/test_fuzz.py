@@ -1,7 +1,7 @@
-"""Bytes made to break the readers of tar archives and layers, of manifests, and of catalogs.
+"""Bytes crafted to break the readers of tar archives, layers, manifests and catalogs.
 
-For any bytes a reader gives a result or raises BadData. It never raises another error, hangs, or allocates
-more memory than the bytes justify. Inputs found by fuzzing become examples here.
+For any bytes, a reader returns a result or raises BadData. It never raises another error, hangs, or allocates
+more memory than the bytes justify. Inputs found by fuzzing are added here as examples.
 """
 
 import gzip
@@ -35,10 +35,11 @@ from tests.support.counts import count
 from tests.support.oci_images import Built, entry, layer
 
 LONG, SHORT = count(1, 1200) / 2, count(1, 240) / 2
-"""Seconds for each target: half a second. In the long tier ten minutes for readers of data from a registry,
-and two minutes for readers of small inputs and of data that such a reader has passed on."""
+"""Seconds for each target: half a second in the ordinary tier. The long tier gives ten minutes to readers of
+data from a registry, and two minutes to readers of small inputs and of data already checked by such a
+reader."""
 LIMIT = 64 << 20
-"""Bytes that reading a few hundred KiB may allocate at most: a decompressor's window, and then some."""
+"""Upper bound on the bytes allocated to read a few hundred KiB: a decompressor's window and some more."""
 pytestmark = pytest.mark.timeout(900)
 
 XATTR = {"SCHILY.xattr.user.a": "v", "mtime": "1.5"}
@@ -115,7 +116,8 @@ def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
 
 
 def fix_checksums(data: bytes) -> bytes:
-    """Gives every block that could be a header the right checksum, so that the damage reaches later steps."""
+    """Corrects the checksum of every block that could be a header, so that a reader gets past it to the
+    damage."""
     fixed = bytearray(data)
     for start in range(0, len(fixed) - 511, 512):
         block = fixed[start : start + 512]
@@ -194,7 +196,8 @@ FINDS: list[tuple[Callable[[bytes], None], bytes]] = [
     (read_config, CONFIG.replace(b"rootfs", b"r\x80otfs")),
     (read_manifest, MANIFEST.replace(b"config", b"c\xffnfig")),
 ]
-"""Inputs found by fuzzing. JSON text that is not UTF-8 raises an error that is not a MsgspecError."""
+"""(reader, input) pairs that fuzzing has found. For JSON text that is not UTF-8, msgspec raises an error that
+is not a MsgspecError."""
 
 RECORDS = b"".join(record.encode([record.Record(0, b"a", mode=0o100644), record.Record(2, b"b")]))
 TARGETS: list[tuple[Callable[[bytes], None], bytes, float]] = [

@@ -1,4 +1,5 @@
-"""A start that nobody traced is guessed from the command: programs, interpreters, libraries, Python."""
+"""If nobody has recorded a start, its profile is guessed from the image's command: programs, interpreters,
+libraries, Python."""
 
 import os
 import re
@@ -24,7 +25,7 @@ PROGRAM = Path("/usr/sbin/nginx")
 
 
 class Guesses:
-    """A repository in which each small file is an object of its own, and images with guessed profiles."""
+    """A repository in which each small file is an object of its own, for images with guessed profiles."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -32,13 +33,13 @@ class Guesses:
         self._count = 0
 
     def publish(self, *entries: tuple[Any, bytes], place: str = PLACE, **config: Any) -> None:
-        """Publishes an image with these entries and values of its config."""
+        """Publishes an image with these tar entries, and `config` as fields of its config."""
         self._count += 1
         layout = Built([layer(*entries)], config=config).write_layout(self.directory / f"l{self._count}")
         self.repository.publish(f"oci:{layout}", place=place, guess_profiles=True)
 
     def paths(self, *entries: tuple[Any, bytes], **config: Any) -> list[str]:
-        """Returns the paths that are guessed for an image, in their order; none if nothing is."""
+        """Publishes an image and returns the guessed paths in their order; an empty list without a guess."""
         self.publish(*entries, **config)
         tree = open_tree(self.repository.path)
         if self.plain() is None:
@@ -59,7 +60,7 @@ def guesses(tmp_path: Path) -> Guesses:
 
 
 def program(name: str, *needed: bytes, **fields: Any) -> tuple[Any, bytes]:
-    """Returns an ELF file of its own content."""
+    """Returns an entry for an ELF file that needs these libraries. Its content is unique."""
     return entry(name, data=library([*needed, f"self-{name}".encode()], **fields), mode=0o755)
 
 
@@ -139,7 +140,7 @@ def test_an_image_without_a_program_gets_no_guess(
 
 
 def test_hostile_programs_end(guesses: Guesses, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scripts and libraries that lead to themselves, endless chains, and files that are broken."""
+    """The guess ends for scripts and libraries that lead to themselves, endless chains, and broken files."""
     monkeypatch.setattr(guessed, "FILES", 50)
     chain = [program(f"lib/l{at}.so", f"l{at + 1}.so".encode()) for at in range(200)]
     found = guesses.paths(
@@ -156,7 +157,8 @@ def test_hostile_programs_end(guesses: Guesses, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_of_a_large_program_the_linkers_parts_are_taken(guesses: Guesses) -> None:
-    """Its first segment is all of it, of which FIRST_SEGMENT bytes are taken."""
+    """Only the parts of a large program that the dynamic linker reads are in the profile, or its first
+    FIRST_SEGMENT bytes if it is no ELF file."""
     large = library([b"libc.so.6"]) + os.urandom(6 << 20)
     guesses.publish(entry("bin/large", data=large, mode=0o755), Cmd=["/bin/large"])
     found = published_profile(open_tree(guesses.repository.path), PLACE)

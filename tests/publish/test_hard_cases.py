@@ -328,7 +328,7 @@ def test_compression_is_told_apart_by_magic(how: str) -> None:
 
 
 def test_a_layer_of_tiny_blocks_comes_block_by_block() -> None:
-    """A layer of 4 KB expands to 128 MiB, which must not be held in one piece."""
+    """A layer of 4 KB expands to 128 MiB, and the reader must not hold these in one piece."""
     bomb = rle_bomb(2_000, 3 << 20)
 
     def taken() -> None:
@@ -401,7 +401,8 @@ def test_a_huge_extended_header_is_refused_before_it_is_held() -> None:
 
 
 def _rewritten(info: tarfile.TarInfo, *fields: tuple[int, bytes]) -> bytes:
-    """Returns the header with other bytes at these places, and the right checksum."""
+    """Returns a tar header with `fields`, pairs of offset and bytes, written over it, and a correct
+    checksum."""
     header = bytearray(info.tobuf(format=tarfile.GNU_FORMAT))
     for place, field in fields:
         header[place : place + len(field)] = field
@@ -420,7 +421,7 @@ MINUS = (-512).to_bytes(12, "big", signed=True)
     "size", [MINUS, b"-1000", b"+1000", b"1_000", b"0o17", b"\xff" * 12, b"\x80" + b"\xff" * 11]
 )
 def test_sizes_that_are_none_are_refused(kind: bytes, size: bytes) -> None:
-    """A reader that believed a negative size would come back to the same header for ever."""
+    """A reader that accepted a negative size would return to the same header for ever."""
     info = tarfile.TarInfo("x")
     info.type = kind
     header = _rewritten(info, (124, size.ljust(12, b"\0")))
@@ -475,7 +476,8 @@ def test_a_layer_whose_bytes_do_not_match_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_layer_compressed_otherwise_than_its_manifest_says_is_refused(tmp_path: Path) -> None:
-    """The stored blob differs from the manifest's in the time of its gzip header, not in size or content."""
+    """The stored blob differs from the one in the manifest only in the time of its gzip header; size and
+    content are equal."""
     image = Built([layer(entry("f", data=b"x"))])
     layout = image.write_layout(tmp_path / "i")
     stored = layout / "blobs/sha256" / image.layer_descriptors[0]["digest"].removeprefix("sha256:")
@@ -498,7 +500,8 @@ def test_records_keep_every_field_of_an_entry() -> None:
 
 @pytest.mark.parametrize("kind", ["gzip", "zstd"])
 def test_many_empty_members_are_not_copied_over_and_over(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    """1 MiB holds 50,000 empty members. At the end of each, the rest of the piece is copied."""
+    """A piece of 1 MiB can hold 50,000 empty members. If the rest of the piece were copied after each of
+    them, the time would be quadratic."""
     handed = 0
 
     class Counting:

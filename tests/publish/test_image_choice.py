@@ -1,4 +1,5 @@
-"""The choice of an image in layouts and archives, by name, by number and by platform, as skopeo chooses."""
+"""Which image of a layout or archive is chosen, by name, number and platform. The choice is the same as
+skopeo's."""
 
 import json
 import os
@@ -23,7 +24,7 @@ AMD64 = ImageOptions(Platform("linux", "amd64"))
 
 
 def image(name: str, platform: str = "linux/amd64") -> Built:
-    """Makes an image with one file, for a platform."""
+    """Builds an image with one file for a platform."""
     system, architecture, *variant = platform.split("/")
     more: dict[str, Any] = {"variant": variant[0]} if variant else {}
     return Built([layer(entry(name))], os=system, architecture=architecture, **more)
@@ -244,8 +245,8 @@ def test_names_that_mean_no_image_of_an_archive(which: str, message: str, archiv
 @pytest.mark.parametrize("named", [True, False])
 @pytest.mark.parametrize("stated", [True, False])
 def test_a_layout_with_one_image_for_each_platform(named: bool, stated: bool, tmp_path: Path) -> None:
-    """The specification, oras and ko write such layouts. If the index states no platform, the configs state
-    one."""
+    """The specification, oras and ko write such layouts. If the index states no platforms, those in the
+    configs are used."""
     platforms = ("linux/arm64", "linux/amd64", "linux/arm/v7")
     images = [image("same", platform) for platform in platforms]
     names = {"ref": "1"} if named else {}
@@ -313,7 +314,7 @@ def test_an_index_is_read_as_skopeo_reads_it(platforms: list[str], tmp_path: Pat
 
 
 class Warned(PublishObserver):
-    """Keeps the warnings."""
+    """Records the warnings."""
 
     def __init__(self) -> None:
         self.messages: list[str] = []
@@ -324,8 +325,8 @@ class Warned(PublishObserver):
 
 @pytest.mark.parametrize("kind", ["oci", "docker-archive", "docker"])
 def test_an_image_for_another_machine(kind: str, tmp_path: Path) -> None:
-    """If a platform was asked for, an image for another one is refused. If the platform is only this
-    machine's, there is a warning."""
+    """If the user asked for a platform, an image for another one is refused. If the platform is only this
+    machine's own, there is a warning."""
     built = image("file", "linux/arm64")
     repository = Repository(tmp_path)
     with fake_registry() as registry:
@@ -349,7 +350,8 @@ def test_an_image_for_another_machine(kind: str, tmp_path: Path) -> None:
 
 
 def test_an_indexs_word_counts_more_than_a_configs(tmp_path: Path) -> None:
-    """Cross-builds often leave the builder's architecture in the config."""
+    """The platform in the index takes precedence, since cross-builds often leave the builder's architecture
+    in the config."""
     built = image("file", "linux/amd64")
     directory = layout(tmp_path / "l", [built], [listed(built, platform="linux/arm64")])
     observer = Warned()

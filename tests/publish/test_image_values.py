@@ -1,4 +1,5 @@
-"""Manifests and configs as tools and hostile publishers write them: null, zero, empty, far away, hostile."""
+"""Odd values in manifests and configs, as tools and hostile publishers write them: null, zero, empty, huge,
+hostile."""
 
 import io
 import json
@@ -36,7 +37,7 @@ I64 = 1 << 63
 
 
 class Warned(PublishObserver):
-    """Keeps the warnings."""
+    """Records the warnings."""
 
     def __init__(self) -> None:
         self.messages: list[str] = []
@@ -274,7 +275,7 @@ EXTREMES: list[Any] = [
 
 
 def mutated(document: Any) -> Any:
-    """Returns a strategy of the document with one of its fields replaced or left out."""
+    """Returns a strategy that draws the document as JSON, with one of its fields replaced or removed."""
 
     @st.composite
     def strategy(draw: st.DrawFn) -> bytes:
@@ -315,8 +316,8 @@ ARCHIVE = [{"Config": "c.json", "RepoTags": ["a:1"], "Layers": ["l"]}]
 
 
 def read(function: Callable[[], Any]) -> Any:
-    """Calls the function; returns its result. Returns None if it refuses the bytes with an error that names
-    the image."""
+    """Calls the function and returns its result. Returns None if the function raises BadData; asserts that
+    the error names the image."""
     try:
         return function()
     except BadData as error:
@@ -353,7 +354,7 @@ def test_any_manifest_of_an_archive_is_read_or_refused(data: bytes) -> None:
 
 
 def test_schema_1_is_named_by_a_real_registry(tmp_path: Path) -> None:
-    """For an image of schema 1 a registry states the digest of a part of the manifest."""
+    """A registry states, for an image of schema 1, the digest of only a part of the manifest."""
     with real_registry(tmp_path / "registry", schema1=True) as registry:
         layout = Built([LAYER], history=[{"created_by": "x"}]).write_layout(tmp_path / "layout")
         registry.push(layout, "v1", "old/app:1", "--format=v2s1")

@@ -1,4 +1,5 @@
-"""A new tag inherits the profile of its repository's last one, counted on an image like those of analyses."""
+"""A new tag inherits the profile of its repository's last tag. The effect is counted on an image like those
+of analyses."""
 
 import random
 from pathlib import Path
@@ -22,12 +23,13 @@ NEXT = "r.example/app:2"
 PACKS = Params(
     pack_files=16 << 10, pack_least=16 << 10, pack_target=64 << 10, pack_most=128 << 10, chunk_shift=16
 )
-"""A sixteenth of the default sizes, and files of a sixteenth."""
+"""Pack and chunk sizes of a sixteenth of the defaults, for files that are as much smaller."""
 Files = dict[str, bytes]
 
 
 class Analysis:
-    """An image of a base and a layer of 60 packages, and a program that reads most of 18 of these."""
+    """An image with a base layer and a layer of 60 packages. A program reads some of the base, and most files
+    of 18 packages."""
 
     def __init__(self, site: ProfiledSite) -> None:
         self.site = site
@@ -55,14 +57,14 @@ class Analysis:
         self.site.publish(self.base, self.packages, place=place)
 
     def record(self, place: str = PLACE) -> None:
-        """Makes a profile of a start of the image."""
+        """Publishes a profile of a start of the image."""
         publish_profile(
             self.site.repository.store, self.site.repository.keys, place,
             dict.fromkeys(ref.digest for ref in self.objects(place)), lambda: NOW,
         )  # fmt: skip
 
     def objects(self, place: str) -> dict[ObjectRef, None]:
-        """Returns the objects that hold the files which the program reads, in its order."""
+        """Returns the objects that hold the files which the program reads, in the order of its reads."""
         top = self.site.entry(place).nested
         assert top is not None
         files = ImageFiles(open_tree(self.site.repository.path), top)
@@ -74,8 +76,9 @@ class Analysis:
         return found
 
     def upgrade(self, share: float, moved: int = 5, removed: int = 3) -> None:
-        """Upgrades packages until a share of the touched files has other content: every second one has
-        another version in its directory's name. Moves some other files, and takes some away."""
+        """Gives the files of some packages new content, until this share of the touched files has changed.
+        Every second package also gets a new version in its directory's name. Moves and removes some other
+        files."""
         touched = [path for path in self.touched if path in self.packages]
         changed: set[str] = set()
         packages = sorted({path.rsplit("/", 1)[0] for path in touched})
@@ -94,7 +97,8 @@ class Analysis:
             self.touched.remove(path)
 
     def replace(self, path: str, new: str, changed: set[str]) -> None:
-        """Gives a file other content and a new path. The layer's order stays that of names."""
+        """Gives a file new content and the path `new`. Keeps the layer sorted by name. Adds `new` to
+        `changed` if the program reads the file."""
         size = len(self.packages.pop(path))
         self.packages[new] = self.random.randbytes(size + 7)
         self.packages = dict(sorted(self.packages.items()))
@@ -114,7 +118,7 @@ def analysis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Analysis:
 
 
 def stored(site: ProfiledSite, digests: set[Digest]) -> int:
-    """Returns the bytes of objects in the store."""
+    """Returns the total size of these objects in the store, in bytes."""
     return sum((site.repository.path / object_path(digest)).stat().st_size for digest in digests)
 
 
@@ -124,9 +128,9 @@ def origin(site: ProfiledSite, place: str) -> Origin | None:
 
 
 def test_four_fifths_of_what_a_new_tag_touches_come_ahead(analysis: Analysis) -> None:
-    """20% of the touched files have other content, half of these another path; some have moved. A worker that
-    is cold fetches little more than with a profile of its own; one that has the old tag's objects fetches
-    little more than has changed."""
+    """20% of the touched files have new content, half of them also a new path, and some others have moved. A
+    worker with an empty cache fetches little more than with a profile recorded for the new tag. A worker that
+    has the old tag's objects fetches little more than what has changed."""
     site = analysis.site
     before = set(site.members())
     analysis.upgrade(0.2)
@@ -239,7 +243,8 @@ def test_a_published_tree_inherits_from_what_hung_at_its_path(site: ProfiledSite
 
 @pytest.mark.parametrize("lost", ["profile", "catalog", "object"])
 def test_a_damaged_older_image_costs_the_profile_only(site: ProfiledSite, lost: str) -> None:
-    """`object`: the new image has it too, where the old one's profile named it."""
+    """`lost` is the damaged part of the old image. The `object` is one that its profile names, and that the
+    new image has too."""
     found = {
         "profile": profile.hinted(site.entry()),
         "catalog": site.entry().nested,

@@ -1,4 +1,4 @@
-"""Archives read from pipes, from the standard input, and from descriptors whose offset is in mid-file."""
+"""Archives read from pipes, from standard input, and from descriptors whose offset is not at the start."""
 
 import gzip
 import os
@@ -20,8 +20,8 @@ IMAGE = Built([LAYER], how="none")
 def publish(
     repository: Repository, source: str, *options: str, shell: str = "", stdin: bytes | None = None
 ) -> "subprocess.CompletedProcess[bytes]":
-    """Runs `lazyfs publish` with `stdin` piped into it. Or runs the shell script `shell`, in which LAZYFS
-    stands for that command."""
+    """Runs `lazyfs publish` with `stdin` piped into it. If `shell` is given, runs this shell script instead,
+    in which LAZYFS stands for that command."""
     command = [*LAZYFS, "publish", source, str(repository.path), "--keys", str(repository.keys_path)]
     command += ["--platform", "amd64", *options]
     if shell:

@@ -1,4 +1,4 @@
-"""A layer that the store has is not read again. The tree also holds each layer by itself."""
+"""A layer that is already in the store is not read again. The tree also shows each layer by itself."""
 
 import stat
 import tarfile

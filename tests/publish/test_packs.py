@@ -1,5 +1,5 @@
-"""Packs in a store: the packs that layers and images share, the cost of a rebuilt layer, and the findings of
-check on wrong packs."""
+"""Packs in a store: packs shared between layers and images, the cost of a rebuilt layer, and what check finds
+in wrong packs."""
 
 import random
 from itertools import pairwise
@@ -25,7 +25,7 @@ LIMITS = Params(pack_files=64 << 10, pack_least=16 << 10, pack_target=64 << 10, 
 
 
 def made(count: int, salt: str = "", size: int = 4000) -> Files:
-    """Returns files of about `size` bytes that compress to half."""
+    """Returns `count` files of about `size` bytes each, which compress to half."""
     chance = random.Random(f"{salt}{count}")
     return {
         f"{salt}d{number // 40:02}/f{number:04}": chance.randbytes(chance.randint(1, size)).hex().encode()
@@ -52,7 +52,7 @@ class Site:
         return built
 
     def packs(self, place: str) -> set[ObjectRef]:
-        """Returns the packs that an image leads to."""
+        """Returns the packs that an image refers to."""
         tree = open_tree(self.repository.path)
         top = resolve(tree, f"r.example/{place}").node.entry.nested
         assert top is not None
@@ -82,7 +82,8 @@ def test_what_is_published_is_read_and_checked(site: Site) -> None:
 
 
 def test_a_store_holds_a_tenth_of_the_files_that_it_serves(site: Site) -> None:
-    """Version 1 stored each distinct file as an object. The number of these files is the measure."""
+    """The store has less than a tenth as many files as the image. Format version 1 stored each distinct file
+    as an object."""
     before = len(site.repository.files())
     site.publish("app:1", made(3000, size=600))
     assert len(site.repository.files()) - before < 3000 / 10

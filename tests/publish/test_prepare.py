@@ -1,4 +1,4 @@
-"""Each source of a publish is a unit: it fails alone, and the others are published."""
+"""Each source of a publish succeeds or fails alone; a failed source does not prevent the others."""
 
 import dataclasses
 import os
@@ -20,8 +20,8 @@ LARGE = os.urandom(3 << 20)
 
 
 def layout(directory: Path, name: str, *, damaged: bool = False) -> str:
-    """Makes an image of three layers; if `damaged`, the last layer has a wrong byte in the middle of its
-    files."""
+    """Makes an image of three layers; returns the source to publish. If `damaged`, the last layer has a wrong
+    byte in the middle of its files."""
     layers = [layer(entry(f"{name}{number}", data=b"%d" % number)) for number in range(2)]
     layers.append(layer(entry("large", data=LARGE), entry(name, data=name.encode())))
     built = Built(layers)

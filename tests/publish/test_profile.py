@@ -1,4 +1,5 @@
-"""`lazyfs profile`: the contents of a profile, the publishes that keep it, and the report of check on it."""
+"""`lazyfs profile`: the contents of a profile, later publishes that keep it, and what check reports about
+it."""
 
 import os
 from pathlib import Path
@@ -20,7 +21,7 @@ from tests.support.profiled_site import LARGE, PLACE, SMALL, ProfiledSite
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ProfiledSite:
-    """Makes a site whose large file has a chunk list, as files of many chunks have."""
+    """Makes a site whose large file is stored with a chunk list, as files of many chunks are."""
     monkeypatch.setattr(bounds, "INLINE_CHUNKS", 1)
     return ProfiledSite(tmp_path)
 
@@ -185,8 +186,8 @@ def test_what_cannot_be_profiled_is_said(site: ProfiledSite, tmp_path: Path) -> 
 
 
 def test_an_image_cannot_bring_its_own(site: ProfiledSite) -> None:
-    """A layer may hold an attribute with the name of a profile's hint. It is not published, because a hint
-    would be signed."""
+    """A layer may contain an extended attribute with the name of a profile hint. It is not published, because
+    a hint in a catalog counts as signed by the publisher."""
     pax = {f"SCHILY.xattr.{profile.HINT.decode()}": "a" * 40}
     root = entry("./", kind=b"5", pax=pax)
     layout = Built([layer(root, entry("f", data=b"x"))]).write_layout(site.directory / "sly")

@@ -1,4 +1,5 @@
-"""`lazyfs profile import`, `show`, `export` and `drop`: lists become profiles, and profiles lists."""
+"""`lazyfs profile import`, `show`, `export` and `drop`: lists of paths become profiles, and profiles become
+lists."""
 
 import json
 import os
@@ -22,7 +23,7 @@ def site(tmp_path: Path) -> ProfiledSite:
 
 
 def contents(site: ProfiledSite, place: str = PLACE) -> list[bytes]:
-    """Returns the members of an image's profile that are no catalogs."""
+    """Returns the members of an image's profile, without catalogs."""
     catalogs = {site.entry(place).content}
     return [digest for digest in site.members(place) if digest not in catalogs]
 
@@ -49,7 +50,8 @@ def test_a_list_of_paths_becomes_a_profile_and_comes_out_again(site: ProfiledSit
 
 
 def test_file_bundles_inside_an_image_are_read(site: ProfiledSite) -> None:
-    """Their relative paths count from their directory, and the file that they belong to comes first."""
+    """Relative paths in a bundle are relative to its directory. The file for which the bundle was written
+    comes first."""
     listed = {"name": "CVMFS_BUNDLE", "version": "1.0.0", "dependencies": ["../d/c", f"/{PLACE}/d/a", "/d/b"]}
     site.publish(SMALL | {"bin/run": b"program", "bin/.cvmfsbundle-run": json.dumps(listed).encode()})
     store, keys = site.repository.path, site.repository.keys_path

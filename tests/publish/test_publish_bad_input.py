@@ -1,4 +1,5 @@
-"""A source that cannot be published gives one clear line, a non-zero exit, and an unchanged repository."""
+"""A source that cannot be published gives one clear error line and a non-zero exit code, and leaves the
+repository unchanged."""
 
 import json
 import os

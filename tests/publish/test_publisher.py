@@ -1,4 +1,4 @@
-"""The order of a publish's writes, and its behaviour when another publish is quicker."""
+"""The order of a publish's writes, and its behaviour when another publish commits first."""
 
 import os
 from dataclasses import replace

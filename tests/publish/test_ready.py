@@ -1,4 +1,4 @@
-"""The files that a publish adds to images, and the images' own files, which it leaves alone."""
+"""The files that a publish adds to images, and the images' own files, which it does not touch."""
 
 import json
 import os

@@ -33,7 +33,7 @@ def registry() -> Iterator[FakeRegistry]:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Makes a home without accounts."""
+    """Makes a home directory without any account."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
@@ -191,7 +191,8 @@ def test_nothing_there_and_a_refused_account_are_both_said(
 
 @pytest.fixture(params=["localhost", "127.0.0.1"])
 def storage(registry: FakeRegistry, request: pytest.FixtureRequest) -> Iterator[FakeRegistry]:
-    """Redirects blobs to another host, and to the same host on another port."""
+    """Yields a server to which the registry redirects blob requests: once as another host, and once as the
+    same host on another port."""
     with fake_registry() as storage:
         storage.add(IMAGE, "v1")
         registry.storage = f"http://{request.param}:{storage.host.rpartition(':')[2]}/v2/team/app/blobs/"
@@ -226,8 +227,8 @@ def test_no_credential_follows_a_redirect(
 def test_an_api_that_is_redirected_names_no_place_for_the_account(
     registry: FakeRegistry, storage: FakeRegistry, repository: Repository, account: ImageOptions
 ) -> None:
-    """The registry answers 404 for a private image and gives no challenge. So lazyfs asks the root of the
-    registry's API for one."""
+    """The registry answers 404 for a private image, without a challenge. lazyfs then asks the root of the
+    registry's API for a challenge. If that redirects to another server, lazyfs sends no account to either."""
     registry.nobody, registry.api_moved = {"manifests": 404}, f"http://{storage.host}/v2/"
     storage.tokens, storage.accounts = True, registry.accounts
     with pytest.raises(NotFound, match="has no manifests/v1"):
@@ -348,7 +349,7 @@ def test_a_public_image_starts_no_helper(
 def test_tokens_of_auth_files(
     form: str, registry: FakeRegistry, repository: Repository, options: ImageOptions, tmp_path: Path
 ) -> None:
-    """An identity token is posted to the token server; a registry's token is sent to the registry itself."""
+    """An identity token is posted to the token server. A registry token is sent to the registry itself."""
     registry.tokens, registry.nobody = True, {"manifests": 403}
     entry_ = {"identitytoken": "refresh-me"} if form == "identity" else {"registrytoken": "account-mine"}
     registry._uses["account-mine"] = 100

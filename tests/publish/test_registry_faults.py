@@ -1,4 +1,4 @@
-"""The faults of registries, each shown to the client by a server of the tests' own."""
+"""The faults of registries, played to the client by a fake registry."""
 
 import base64
 import json
@@ -342,7 +342,8 @@ def test_a_blob_that_is_said_to_be_too_large_is_not_asked_for(
 
 
 def test_a_part_of_a_body_is_what_has_come(registry: FakeRegistry, client: RegistryClient) -> None:
-    """A server that sends a byte now and then would never fill a part of full size."""
+    """The client yields the bytes that have arrived. It does not wait for a full part, which a slow server
+    might never fill."""
     document = parse_manifest(client.manifest("v1"), "v1")
     assert isinstance(document, Manifest)
     registry.stop_after = 1000

@@ -1,4 +1,5 @@
-"""docker-registry 2.8 with accounts: publish, publish again, publish a tag that shares layers."""
+"""docker-registry 2.8 with accounts: a publish, a second publish of the same tag, and a publish of a tag that
+shares layers."""
 
 import os
 from collections.abc import Iterator

@@ -55,7 +55,7 @@ def plain_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Pull:
-    """Pulls an image, and keeps the pauses before retries."""
+    """Pulls an image, and records the pauses before retries."""
 
     def __init__(self) -> None:
         self.pauses: list[float] = []
@@ -76,7 +76,7 @@ def pull() -> Pull:
 
 @contextmanager
 def fails(pull: Pull, message: str) -> Iterator[None]:
-    """Expects an error with this message at the first try, without a retry."""
+    """Asserts that the block fails with this message at the first try, without a retry."""
     with pytest.raises((TransportError, UsageError), match=message):
         yield
     assert pull.pauses == []
@@ -115,8 +115,8 @@ def test_the_environment_names_cas(
 def test_all_that_the_environment_names_counts(
     registry: FakeRegistry, pull: Pull, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A site may set one variable to the system's bundle, and a user another one to the site's CA. Both
-    count."""
+    """A site may name the system's bundle in one variable, and a user the site's CA in another. Both are
+    trusted."""
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         monkeypatch.setenv(name, "/etc/ssl/certs/ca-certificates.crt")
     monkeypatch.setenv("SSL_CERT_DIR", "/etc/ssl/certs")
@@ -135,7 +135,7 @@ def test_a_file_that_is_no_certificate_is_named(
 
 @pytest.mark.root
 def test_the_systems_store_is_trusted(registry: FakeRegistry, authority: Authority, tmp_path: Path) -> None:
-    """Runs in a mount namespace of its own, in which Debian's bundle has the site's CA."""
+    """Runs in a mount namespace whose copy of Debian's CA bundle contains the site's CA."""
     store = Path("/etc/ssl/certs/ca-certificates.crt")
     bundle = tmp_path / "bundle.crt"
     bundle.write_bytes(store.read_bytes() + authority.ca.read_bytes())
@@ -155,7 +155,7 @@ def test_the_systems_store_is_trusted(registry: FakeRegistry, authority: Authori
 
 @pytest.fixture
 def folder(registry: FakeRegistry, tmp_path: Path) -> Path:
-    """Makes the registry's folder in a certs.d."""
+    """Makes the registry's directory in a certs.d."""
     folder = tmp_path / "certs.d" / registry.host
     folder.mkdir(parents=True)
     return folder
@@ -248,7 +248,7 @@ def test_http_where_tls_was_meant_and_the_other_way_round(registry: FakeRegistry
 
 
 def test_a_tls_registry_that_is_asked_in_plain_http_by_go(pull: Pull) -> None:
-    """The TLS servers of Go answer a request in plain HTTP with 400 and this sentence."""
+    """Go's TLS servers answer a request in plain HTTP with 400 and this sentence."""
     with fake_registry() as registry:
         registry.nobody = {"manifests": 400}
         registry.reason = b"Client sent an HTTP request to an HTTPS server.\n"

@@ -1,4 +1,4 @@
-"""Trees that are no images: a directory and archives of it are published unchanged."""
+"""Trees that are not images: directories, and archives of directories, are published unchanged."""
 
 import os
 import socket

@@ -1,4 +1,5 @@
-"""The store of pulled images: bounded, least recently used first, nothing in use, nobody else's."""
+"""The store of pulled images: it keeps to its limit, removes the least recently used image first, and never
+one that is in use or another user's."""
 
 import os
 import subprocess
@@ -123,7 +124,7 @@ def test_private_images_are_closed_to_others(tmp_path: Path) -> None:
 def test_the_bound_holds_and_use_decides(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int, bool]]
 ) -> None:
-    """After each step the images are at most the limit, and no image in use is gone."""
+    """After each step, the images take no more than the limit, and every image in use still exists."""
     directory = tmp_path_factory.mktemp("model") / "store"
     store = ImageStore(str(directory), LIMIT)
     in_use: dict[str, KeptImage] = {}

@@ -1,4 +1,5 @@
-"""`lazyfs run docker://...`, `https://...sif` and `oci:...`: mounted first, else pulled once and kept."""
+"""`lazyfs run docker://...`, `https://...sif` and `oci:...`: an image in a mount is preferred; any other one
+is pulled once and kept."""
 
 import json
 import os
@@ -48,7 +49,7 @@ ALONE = [
     do umount --lazy --no-canonicalize "$point"; done; exec "$@" """,
     "sh",
 ]
-"""Runs a command where no repository is mounted."""
+"""Beginning of a command that runs the rest in a mount namespace without any lazyfs mount."""
 
 
 class Home:
@@ -70,8 +71,8 @@ class Home:
     def run(
         self, *arguments: str, seen: bool = False, pass_fds: tuple[int, ...] = ()
     ) -> subprocess.CompletedProcess[str]:
-        """Runs `lazyfs run`. `seen`: the mounts of this machine are looked in; without it no mount is there,
-        since those of other tests may be silent, and each look-up would wait 30 s for them."""
+        """Runs `lazyfs run`. With `seen`, it sees the mounts of this machine. Otherwise it sees none, because
+        mounts of other tests may be silent, and each look-up would wait 30 s for them."""
         command = [*([] if seen else ALONE), *LAZYFS, "run", *arguments]
         return subprocess.run(
             command,
@@ -212,7 +213,8 @@ def _https(directory: Path, pair: Pair) -> Iterator[str]:
 
 
 def test_whose_failure_it_was(registry: RealRegistry, home: Home, tmp_path: Path) -> None:
-    """One line each; another machine's image and a missing one are the image's, an account the request's."""
+    """Each failure is reported in one line. An unusable or missing image is a failure of the image, an
+    unreadable password or auth file one of the request."""
     registry.put(image("other", "s390x"), "team/other", "1")
     result = tmp_path / "result"
     at = f"docker://{registry.host}/team"
@@ -239,7 +241,7 @@ def test_another_machines_image_is_said_before_the_start(registry: RealRegistry,
 
 
 def test_a_private_image_and_where_its_password_is_not(tmp_path: Path, home: Home) -> None:
-    """The password comes by a file, a descriptor or a file of accounts, and is in no argument, environment,
+    """The password is given in a file, a descriptor or an auth file. It appears in no argument, environment,
     message, result or file of the start."""
     word = PASSWORD
     with real_registry(tmp_path / "registry") as registry:
@@ -273,7 +275,7 @@ def test_a_private_image_and_where_its_password_is_not(tmp_path: Path, home: Hom
 
 
 def test_links_are_resolved_once(registry: RealRegistry, home: Home) -> None:
-    """A job that runs keeps its image, whatever is pulled meanwhile, and however small the store is."""
+    """A running job keeps its image, although a newer one is pulled and the store is too small for both."""
     registry.put(image("first"), "team/moving", "1")
     source = f"docker://{registry.host}/team/moving:1"
     home.settings.write_text(f'image_store = "{home.images.parent}"\nimage_limit = "17M"\n')

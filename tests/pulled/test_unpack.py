@@ -1,4 +1,5 @@
-"""Layers are unpacked as they would be mounted: whiteouts, links, modes; nothing outside the directory."""
+"""Layers are unpacked to the same tree that a mount would show (whiteouts, links, modes), and nothing is
+written outside the directory."""
 
 import os
 import stat
@@ -77,7 +78,7 @@ def test_layers_are_merged(tmp_path: Path) -> None:
 
 
 def test_modes_owners_times_and_hard_links(tmp_path: Path) -> None:
-    """A set-user-id file would be one for every user of this machine, so it is none."""
+    """The set-user-id bit is cleared, since every user of this machine could run the file."""
     root = unpacked(tmp_path, LOWER, UPPER)
     tool = (root / "usr/bin/tool").stat()
     assert (stat.S_IMODE(tool.st_mode), tool.st_nlink) == (0o755, 3)

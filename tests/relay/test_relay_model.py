@@ -1,4 +1,4 @@
-"""The relay's arithmetic, compared with a path of the same delay and bandwidth."""
+"""The relay's arithmetic, compared with a real path of the same delay and bandwidth."""
 
 import math
 

@@ -51,7 +51,7 @@ async def test_a_receiver_that_does_not_read_holds_up_the_sender(
 
 @asynccontextmanager
 async def _relayed(relay: Relay) -> AsyncIterator[trio.SocketStream]:
-    """Yields a connection through the relay to a server that answers each 10 bytes with 3000."""
+    """Yields a connection through the relay to a server that answers every 10 bytes with 3000 bytes."""
 
     async def serve(stream: trio.SocketStream) -> None:
         async for piece in stream:

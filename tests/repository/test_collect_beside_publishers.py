@@ -1,5 +1,5 @@
-"""Two publishers and a collection side by side. Their operations are mixed at random, on a clock that
-sometimes jumps past a lease. No commit is lost, and every image of every newest revision is whole."""
+"""Two publishers and a collection run concurrently. Their operations interleave at random, and the clock
+sometimes jumps past a lease. No commit is lost, and every image of each newest revision is complete."""
 
 import os
 import random

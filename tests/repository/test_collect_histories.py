@@ -1,5 +1,5 @@
-"""Histories made by Hypothesis: images are published, removed, profiled, rolled back, named and collected.
-The clock passes, and processes are killed between any two operations of the store."""
+"""Histories drawn by Hypothesis: images are published, removed, given profiles, rolled back, and collected,
+and revisions are named. Time passes, and processes are killed between any two operations of the store."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -36,7 +36,7 @@ lives = st.one_of(st.none(), st.none(), st.integers(0, 40), st.integers(0, 400))
 
 
 class Known(NamedTuple):
-    """A revision, and the images that it must show."""
+    """A revision, and the images that the revision must show."""
 
     revision: Revision
     images: dict[str, int]
@@ -56,11 +56,11 @@ def layouts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 class Histories(RuleBasedStateMachine):
-    """One repository, and the expected images of its revisions."""
+    """One repository, and the expected images of each of its revisions."""
 
     layouts: list[Path]
     killed, deleted = [0], [0]
-    """Processes killed, and objects deleted, in all histories."""
+    """Totals over all histories: killed processes and deleted objects, in a list of one number each."""
 
     @initialize()
     def begin(self) -> None:
@@ -71,7 +71,7 @@ class Histories(RuleBasedStateMachine):
         self.collected = False
 
     def note(self, images: dict[str, int]) -> None:
-        """Records the committed revision if it is a new one, which must show `images`."""
+        """If the committed revision is a new one, records that it must show `images`."""
         newest = self.repository.newest()
         if newest.number == self.known[-1].revision.number:
             return
@@ -84,7 +84,8 @@ class Histories(RuleBasedStateMachine):
         return dict(self.known[-1].images)
 
     def kept(self) -> list[Known]:
-        """Returns the revisions that must be whole now."""
+        """Returns the revisions that must be complete now: those that are named, and those within the time
+        that revisions are kept."""
         return [
             known
             for known in self.known
@@ -183,8 +184,8 @@ class Histories(RuleBasedStateMachine):
         self.read_names()
 
     def read_names(self) -> None:
-        """Records the names that the committed history has. A process may have committed one before it was
-        killed."""
+        """Updates the names from the committed history, since a process may have committed a name before it
+        was killed."""
         kept = read_history(self.repository.store(), self.repository.newest()).names
         self.names = {one.name: one.number for one in kept}
 
@@ -240,7 +241,7 @@ class Histories(RuleBasedStateMachine):
 
 
 def read_all(repository: MemoryRepository) -> list[tuple[int, ObjectRef]]:
-    """Returns (number, head of the history that it was last signed with) for each revision."""
+    """Returns (number, head of the history as last signed with this revision) for each revision."""
     newest = repository.newest()
     assert newest.history is not None
     found = [(newest.number, newest.history)]

@@ -1,4 +1,4 @@
-"""Publishers, removals and collections as real processes on one directory, killed at random moments."""
+"""Publishers, removals and collections as real processes on one store directory, killed at random moments."""
 
 import os
 import random
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(1800)
 
 
 class Site:
-    """A repository that keeps no old revisions, and commands that run on it side by side."""
+    """A repository that keeps no old revisions, and commands that run on it concurrently."""
 
     def __init__(self, directory: Path) -> None:
         self.repository = Repository(directory, Params(keep_days=0))
@@ -47,11 +47,12 @@ class Site:
         return self.start("publish", f"oci:{self.layouts[number]}")
 
     def age(self) -> None:
-        """Makes every object ten seconds older: a collection spares those of the last two."""
+        """Makes every object ten seconds older, because a collection spares objects of the last two
+        seconds."""
         make_older(self.repository.path, 10)
 
     def check(self) -> None:
-        """Asserts that every kept revision is whole."""
+        """Asserts that every kept revision is complete."""
         newest = read_committed(self.store).revision
         for kept in kept_revisions(self.store, newest, time.time()):
             assert check(self.store, kept.past.root, history=kept.history).problems == []

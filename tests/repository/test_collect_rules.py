@@ -1,4 +1,4 @@
-"""The rules that keep a collection apart from publishers, from other collections, and from readers."""
+"""The rules that keep a collection from interfering with publishers, other collections, and readers."""
 
 import contextlib
 from collections.abc import Callable
@@ -55,15 +55,15 @@ def content(repository: MemoryRepository, path: str) -> bytes | None:
 
 
 def make_garbage(repository: MemoryRepository) -> Digest:
-    """Publishes and removes a tree; returns the digest of its only file."""
+    """Publishes a tree and removes it again; returns the digest of its only file, which is garbage then."""
     put(repository, "old", b"old")
     remove(repository, "old")
     return sha256(b"old")
 
 
 def at_operation(operation: str, then: Callable[[], object], after: int = 0) -> Callable[[str], None]:
-    """Returns a watcher that calls `then` once, before an operation of this name. The first `after` such
-    operations are passed over."""
+    """Returns a watcher that calls `then` once: before the operation of this name that follows the first
+    `after` ones."""
     left = [after + 1]
 
     def before(name: str) -> None:
@@ -82,7 +82,7 @@ def listed(repository: MemoryRepository) -> ObjectList:
 
 
 def kill_after_decision(repository: MemoryRepository) -> None:
-    """Runs a collection that is killed before its first delete."""
+    """Runs a collection that is killed after it has decided what to delete, before its first delete."""
 
     def die() -> None:
         raise Killed
@@ -162,8 +162,8 @@ def test_a_revision_that_was_collected_gets_no_name_any_more(repository: MemoryR
 
 
 def test_a_publisher_under_way_keeps_what_it_has_found_in_the_store(repository: MemoryRepository) -> None:
-    """The publisher finds an object in the store that no revision leads to. It commits after the list of
-    deletions was made."""
+    """The publisher reuses an object in the store that no revision leads to. The collection lists this object
+    for deletion before the publisher commits."""
     gone = make_garbage(repository)
     store = repository.store()
     with repository.leased(store) as lease, Edit(store, repository.keys, repository.now, lease=lease) as edit:
@@ -309,7 +309,7 @@ def test_a_publisher_that_slept_after_its_last_object_starts_over(repository: Me
 
 
 def test_what_a_publisher_under_way_started_from_is_kept(repository: MemoryRepository) -> None:
-    """The first publisher brings a condemned object back in its commit. The second one starts from that
+    """The first publisher's commit uses a condemned object again. The second publisher starts from that
     revision, which is replaced before the collection decides."""
     gone = make_garbage(repository)
     store = repository.store()
@@ -340,7 +340,7 @@ def test_a_publisher_that_goes_on_renews_its_lease(repository: MemoryRepository)
 
 
 def collected_meanwhile(repository: MemoryRepository) -> None:
-    """Lets the publisher's lease run out, and collects."""
+    """Lets the publisher's lease expire, then collects."""
     repository.pass_time(leases.LENGTH + 1)
     assert repository.collect().deleted > 0
 
@@ -349,7 +349,8 @@ def collected_meanwhile(repository: MemoryRepository) -> None:
 def test_a_publisher_that_slept_within_its_commit_commits_nothing(
     repository: MemoryRepository, moment: int
 ) -> None:
-    """The publisher wakes up before it writes targets, snapshot or timestamp, or gives its lease back."""
+    """The publisher sleeps until its lease has expired. It wakes up just before it writes targets, snapshot
+    or timestamp, or before it gives its lease back."""
     gone = make_garbage(repository)
     before = repository.newest().number
     watcher = at_operation("write_metadata", lambda: collected_meanwhile(repository), moment)
@@ -371,7 +372,7 @@ def test_a_publisher_that_slept_within_its_commit_commits_nothing(
 
 @pytest.mark.parametrize("killed_before", range(0, 150, count(11, 1)))
 def test_a_sleeper_stays_kept_out_when_the_collection_is_killed(killed_before: int) -> None:
-    """The next collection finishes the deletion, whatever the killed one had done already."""
+    """The next collection finishes the deletion, however far the killed one had got."""
     repository = MemoryRepository(keep_days=0)
     gone = make_garbage(repository)
     before = repository.newest().number
@@ -395,7 +396,7 @@ def test_a_sleeper_stays_kept_out_when_the_collection_is_killed(killed_before: i
 
 
 def test_a_name_that_is_given_too_late_is_refused(repository: MemoryRepository) -> None:
-    """The revision was whole when it was looked at, but was collected before its name was committed."""
+    """The revision was complete when it was checked, but was collected before its name was committed."""
     put(repository, "old", b"old")
     number = repository.newest().number
     remove(repository, "old")
@@ -442,8 +443,8 @@ def test_a_damaged_catalog_ends_the_collection_before_its_first_delete(repositor
 
 
 def lose(repository: MemoryRepository, path: str) -> tuple[Digest, tuple[bytes, float]]:
-    """Deletes the catalog of a tree of the newest revision. Returns its digest, and the bucket's entry of
-    it."""
+    """Deletes the catalog of a tree from the newest revision. Returns the catalog's digest, and its entry in
+    the bucket so that a test can restore it."""
     node = StoredTree(reader(repository.store()), repository.newest().root).find(path)
     assert node is not None
     assert node.entry.nested is not None
@@ -456,8 +457,8 @@ def contents_and_metadata(repository: MemoryRepository) -> tuple[set[Digest], se
 
 
 def test_a_missing_object_ends_the_collection_before_its_first_delete() -> None:
-    """While a catalog is missing, the objects below it are unknown. Regression: all of them were deleted, and
-    the catalog came back without them."""
+    """While a catalog is missing, the objects below it are unknown. Regression: they were all deleted, so
+    that the catalog was useless when it came back."""
     repository = MemoryRepository(keep_days=1)
     for number in range(20):  # makes signed files of old revisions, which stay too
         put(repository, "other", b"%d" % number)
@@ -561,8 +562,8 @@ def test_clocks_that_are_minutes_apart_are_refused(repository: MemoryRepository,
 
 
 def test_a_collection_that_slept_past_its_lease_deletes_nothing_more(repository: MemoryRepository) -> None:
-    """Meanwhile another collection has finished the list, and a publisher has stored one of its objects
-    again."""
+    """While the collection slept, another collection has finished its list, and a publisher has stored one of
+    the listed objects again."""
     gone = make_garbage(repository)
 
     def sleep() -> None:
@@ -657,8 +658,8 @@ def test_signed_files_of_old_revisions_go_and_their_numbers_are_not_used_again(
 
 
 def test_signed_files_of_what_was_published_meanwhile_stay(repository: MemoryRepository) -> None:
-    """A collection waits in vain for a publisher. Meanwhile others commit more revisions than any rule
-    keeps."""
+    """While a collection waits for a publisher in vain, others commit so many revisions that no rule would
+    keep all their signed files."""
     repository = MemoryRepository(keep_days=1)
     make_garbage(repository)
     repository.pass_time(2 * DAY)
@@ -696,6 +697,6 @@ def test_signed_files_of_what_came_and_was_replaced_meanwhile_go(repository: Mem
 
 
 def test_a_missing_object_is_told_from_a_failure() -> None:
-    """The rules above rely on this: NotFound is the only error which means that there is no object."""
+    """The rules above rely on this: only NotFound means that an object does not exist."""
     assert not issubclass(NotFound, StoreError)
     assert not issubclass(StoreError, NotFound)

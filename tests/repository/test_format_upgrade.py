@@ -1,8 +1,8 @@
-"""A repository that lazyfs made in format version 1: read as it is, upgraded, published into again.
+"""A repository in format version 1: it is read, upgraded, and published into again.
 
 `version1.tar.gz` holds files written by the last lazyfs of that version: `store` and `keys` of
-old.example.org, the OCI layout `layout` that it published as r.example/app:1, and the directory `tree` that
-it published as software/1.
+old.example.org, the OCI layout `layout`, which was published as r.example/app:1, and the directory `tree`,
+which was published as software/1.
 """
 
 import tarfile
@@ -45,7 +45,7 @@ CONTENTS = {
     b"etc/same": b"b" * 300,
     b"large": bytes(number % 251 for number in range(10_000)),
 }
-"""The files of the image's layers."""
+"""Path -> content of the files in the image's layers."""
 
 
 class Old:
@@ -109,7 +109,7 @@ def old(tmp_path: Path) -> Old:
 
 
 def right(old: Old) -> None:
-    """Asserts that everything is read as it was published."""
+    """Asserts that everything reads back as it was published."""
     listed = old.listed()
     assert {path: listed.read(path) for path in CONTENTS} == CONTENTS
     tree = old.listed(TREE)

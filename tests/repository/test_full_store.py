@@ -1,4 +1,4 @@
-"""A store on a disk without a free byte can be collected, and published into again."""
+"""A store on a disk without a free byte can still be collected, and then be published into again."""
 
 import errno
 import json
@@ -38,8 +38,8 @@ def fill(directory: Path) -> None:
 
 
 def new_store(disk: Path, keys: Path) -> DirectoryStore:
-    """Makes a repository that keeps no old revisions. Publishes a tree of 4 MiB in it, and removes the
-    tree."""
+    """Makes a repository that keeps no old revisions. Publishes a tree of 4 MiB in it and removes the tree
+    again."""
     store = disk / "store"
     lifecycle.init(
         str(store), "test.example.org", datetime.now(UTC), keys=str(keys), params=Params(keep_days=0)

@@ -1,4 +1,5 @@
-"""`lazyfs log`, `rm`, `rollback`, `gc` and `repo keep` as an operator runs them, on a directory and a URL."""
+"""`lazyfs log`, `rm`, `rollback`, `gc` and `repo keep` as an operator runs them, on a directory and on a
+URL."""
 
 import json
 import os
@@ -15,7 +16,8 @@ BASE = layer(entry("base", data=b"base"))
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Makes a repository: revision 3 moved r.example/x:1, and revision 4 added r.example/y:1."""
+    """Makes a repository in which revision 3 has moved r.example/x:1, and revision 4 has added
+    r.example/y:1."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home-cache"))
     store, keys = new_repository(tmp_path)
     monkeypatch.setenv("KEYS", str(keys))
@@ -27,7 +29,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: str | Path, check: bool = True) -> str:
-    """Runs a command that signs; returns its output."""
+    """Runs a command with the repository's keys; returns its output."""
     done = lazyfs(*arguments, "--keys", os.environ["KEYS"], check=check)
     return done.stdout + done.stderr
 

@@ -1,5 +1,5 @@
-"""A copy of a repository: killed anywhere and resumed it equals its source, it costs what changed, it shows
-nothing that it has not whole, and it forgets what its source forgets."""
+"""A mirror of a repository: after being killed and resumed anywhere it equals its source, it transfers only
+what has changed, it shows only complete revisions, and it forgets what its source forgets."""
 
 import os
 import random
@@ -42,7 +42,7 @@ def layout(directory: Path, number: int, base: bytes = SMALL) -> Path:
 
 
 def publish_many(repository: MemoryRepository, directory: Path, numbers: range) -> None:
-    """Publishes images as one revision each ten."""
+    """Publishes images, ten at a time under one lease."""
     for first in range(numbers.start, numbers.stop, 10):
         store = repository.store()
         with repository.leased(store) as lease:
@@ -59,7 +59,7 @@ def remove_big(edit: Edit) -> None:
 
 
 class Copy:
-    """A copy in a bucket of its own, whose clock is the repository's."""
+    """A mirror in a bucket of its own, on the same clock as the repository."""
 
     def __init__(self, repository: MemoryRepository) -> None:
         self.repository = repository
@@ -74,12 +74,13 @@ class Copy:
         asked: Callable[[str], None] = unwatched,
         **options: object,
     ) -> MirrorReport:
-        """Does one run. `before`, `asked`: told of each operation on the copy and on the repository."""
+        """Does one run of the mirror. `before` is called at each operation on the copy, `asked` at each one
+        on the source."""
         source = self.repository.store(asked)
         return Mirror(source, self.store(before), **options).run()  # type: ignore[arg-type]
 
     def assert_equal(self) -> None:
-        """Asserts that the copy shows the repository's newest revision, whole, with its history."""
+        """Asserts that the copy shows the repository's newest revision, complete and with its history."""
         newest = read_committed(self.repository.store())
         mine = read_committed(self.store())
         assert mine.proven.timestamp_bytes == newest.proven.timestamp_bytes
@@ -222,7 +223,7 @@ def test_what_cannot_be_had_is_never_shown_and_keeps_nothing_from_leaving(
 
 
 def leaves(repository: MemoryRepository) -> set[Digest]:
-    """Returns the packs and files of the newest revision."""
+    """Returns the objects of the newest revision that lead to no others: packs and file contents."""
     store = repository.store()
     root = read_revision(store).root
     found = walk([catalog_at(root)], lambda ref: codec.open_object(store.get(ref.digest), ref))

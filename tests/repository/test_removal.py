@@ -24,7 +24,7 @@ BASE = layer(entry("base", data=b"base"))
 
 
 class Site:
-    """A repository with images a and b on one base layer."""
+    """A repository with two images, a and b, on the same base layer."""
 
     def __init__(self, directory: Path) -> None:
         self.repository = MemoryRepository(keep_days=0)
@@ -48,7 +48,7 @@ class Site:
         )
 
     def parts(self, name: str, place: str) -> dict[str, bool]:
-        """Returns for each part of an image True if it is in the tree."""
+        """Returns part of an image -> True if the tree has it."""
         image = self.images[name]
         base, own = (layer_path(parse_hex(diff_id)) for diff_id in image.diff_ids)
         paths = {
@@ -98,7 +98,7 @@ def test_an_image_stays_as_long_as_one_of_its_names(site: Site) -> None:
 
 
 def test_a_link_of_another_layout_is_a_name_too(site: Site) -> None:
-    """A link below `.multiarch` has no config of its own beside it."""
+    """A link below `.multiarch` counts as a name, although it has no metadata of its own."""
     site.publish("a", "r.example/x:1")
     target = f"../../../{site.images['a'].flat}"
     other = ".multiarch/amd64/r.example/x:1"
@@ -180,7 +180,8 @@ def test_a_removal_that_is_overtaken_spares_what_the_other_publisher_needs(
 def test_a_publish_that_is_overtaken_by_a_removal_brings_its_layers_along(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The publish did not read the base layer again, because it started from a tree that had the layer."""
+    """The tree from which the publish started had the base layer, so the publish did not read that layer
+    again. Then a removal takes the layer out."""
     site.publish("a", "r.example/x:a")
 
     def removed() -> None:

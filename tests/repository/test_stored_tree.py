@@ -1,4 +1,4 @@
-"""The tree of a revision as publishers read it."""
+"""The tree of a revision, as publishers read it."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,8 +12,7 @@ from tests.support.repositories import Repository
 
 
 class Unwalked(tuple[Any, ...]):
-    """A sequence that refuses to be iterated. With 10,000 images each pass over it would take 10,000
-    steps."""
+    """A sequence that must not be iterated: with 10,000 images, each pass would take 10,000 steps."""
 
     def __iter__(self) -> NoReturn:
         raise AssertionError("the totals of all nested catalogs are walked for one of them")

@@ -35,8 +35,8 @@ def places(image: Path, *binds: Bind) -> list[str]:
 
 
 def link(image: Path, name: str, target: str, *existing: str) -> None:
-    """Makes a link at a name of the image, and in the image the directories to which the link seems to
-    lead."""
+    """Makes a link at the path `name` in the image. Also makes the directories `existing` in the image, to
+    which the link seems to lead."""
     place = image / name
     if not place.is_symlink() and place.is_dir():
         place.rmdir()

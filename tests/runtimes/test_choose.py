@@ -1,4 +1,5 @@
-"""The choice of a runtime: by order, by probes, by the starts that a runtime cannot make, by isolation."""
+"""Which runtime is chosen: the first in order whose probe succeeds, that can carry out this launch, and that
+has the wanted isolation."""
 
 import pytest
 

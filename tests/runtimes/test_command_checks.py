@@ -1,4 +1,4 @@
-"""The faults that are found before a start: a missing command or directory, a file that is no program, a
+"""Faults that are found before the start: a missing command or directory, a file that is no program, and a
 program for another machine."""
 
 import struct

@@ -1,4 +1,4 @@
-"""Starts that go wrong in the field: streams, links of the image, users without a name, long paths."""
+"""Starts that have failed at real sites: streams, links in the image, users without a name, long paths."""
 
 import hashlib
 import os
@@ -72,7 +72,8 @@ def start(request: pytest.FixtureRequest, image: Path) -> Start:
 
 
 def test_a_long_path_and_links_of_the_image(start: Start, open_path: Path) -> None:
-    """The host's zone does not cover the image's, and a link out of the tree stays in it."""
+    """The image's own time zone file is seen, not the host's. A bind whose target passes through a link out
+    of the image stays inside the image."""
     (open_path / "bound").write_text("bound\n")
     target = f"/data/{LONG}bound"
     script = f"cat /etc/localtime {target}; readlink /etc/localtime; ls /var/data; ls /usr/share/zoneinfo"
@@ -89,7 +90,8 @@ def test_a_long_path_and_links_of_the_image(start: Start, open_path: Path) -> No
 
 
 def test_binary_streams_pass_whole(start: Start) -> None:
-    """A megabyte of all bytes goes in and comes out, and standard error is a stream of its own."""
+    """A megabyte with every byte value passes through stdin and stdout unchanged, and stderr is a separate
+    stream."""
     content = bytes(range(256)) * 4096
     command = [*lazyfs_of(start.user), "run", str(start.image), "--runtime", start.runtime, "--"]
     done = subprocess.run(
@@ -106,8 +108,9 @@ def test_binary_streams_pass_whole(start: Start) -> None:
 
 
 def test_stdin_is_read_by_the_program_only(start: Start, open_path: Path) -> None:
-    """As in `while read line; do lazyfs run ...; done <file`: what a program leaves, the next one reads. But
-    for runtimes that copy the stream: they read ahead."""
+    """`lazyfs run` itself reads nothing from stdin. So in `while read line; do lazyfs run ...; done <file`
+    the next run sees what the program left unread. Runtimes that copy the stream read ahead and are
+    exempt."""
     (open_path / "lines").write_text("one\ntwo\n")
     command = [*lazyfs_of(start.user), "run", str(start.image), "--runtime", start.runtime, "--", "true"]
     with open(open_path / "lines", "rb") as file:

@@ -1,4 +1,5 @@
-"""docker: the image that it is given, and that nothing of a start stays with the daemon."""
+"""docker: the program sees the whole image, and no container or image stays in the daemon. Also the command
+lines of udocker and shifter."""
 
 import contextlib
 import json
@@ -165,7 +166,8 @@ def test_the_image_is_shown_whole(image: Path, daemon: str, tmp_path: Path) -> N
 @pytest.mark.root
 @pytest.mark.timeout(300)
 def test_nothing_stays_with_the_daemon(image: Path, daemon: str) -> None:
-    """Each signal at random moments: no container, no image."""
+    """Each signal ends `lazyfs run` at random moments. Afterwards the daemon has no container and no image of
+    it."""
     moments = random.Random(7)
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP) * count(1, 30):
         command = [*lazyfs_of(None), "run", str(image), "--runtime", "docker", "--", "sleep", "1000"]
@@ -178,7 +180,7 @@ def test_nothing_stays_with_the_daemon(image: Path, daemon: str) -> None:
 
 @pytest.mark.root
 def test_a_daemon_gone_in_mid_run_is_the_runtimes_failure(image: Path, daemon: str, tmp_path: Path) -> None:
-    """The socket loses its name when the program runs."""
+    """The name of the daemon's socket is removed while the program runs."""
     name, result, settings = tmp_path / "docker.sock", tmp_path / "result", tmp_path / "run.toml"
     settings.write_text(f'[programs]\ndocker = "{name}"\n')
     name.symlink_to(daemon)
@@ -253,7 +255,8 @@ def test_what_they_cannot_do_is_left_to_others(image: Path, runtime: Udocker | S
 
 
 def test_an_options_file_is_handed_over_by_path(tmp_path: Path) -> None:
-    """A stand-in of the runtime says what it was given: no value is in its arguments."""
+    """A stand-in for shifter prints the contents of the options file and its environment. The variable's
+    value is only in the file, not among the arguments."""
     program = tmp_path / "shifter"
     program.write_text(
         '#!/bin/sh\nfor word; do case $word in --env-file=*) cat "${word#*=}";; esac; done; env\n'

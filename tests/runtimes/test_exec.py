@@ -1,4 +1,5 @@
-"""`lazyfs exec`: a command beside mounts of its own, as root and as a user; what any end leaves behind."""
+"""`lazyfs exec` runs a command that sees mounts of its own, as root and as a user, and leaves nothing behind
+however it ends."""
 
 import contextlib
 import os
@@ -30,7 +31,7 @@ class Caller(NamedTuple):
     store: Path
     cache: Path
     runtime: Path
-    """A directory for sockets and locks: those of other tests are not there."""
+    """A directory for sockets and locks, used by this caller alone."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -58,7 +59,8 @@ class Caller(NamedTuple):
         )
 
     def processes(self) -> list[int]:
-        """Returns the processes that name the cache: the command itself, and every process of lazyfs's."""
+        """Returns the ids of the processes with the cache's path on their command line: `lazyfs exec` itself,
+        and all of lazyfs's processes that it needs."""
         found = []
         for name in filter(str.isdigit, os.listdir("/proc")):
             with contextlib.suppress(OSError):
@@ -106,7 +108,8 @@ def _caller(store: Path, open_path: Path, user: int | None) -> Caller:
 
 
 def test_a_command_sees_the_mount_and_is_the_callers(caller: Caller) -> None:
-    """/cvmfs is not on this machine; user, directory, environment, streams and files are the caller's."""
+    """The command sees /cvmfs, which this machine does not have. Its user, working directory, environment,
+    streams and files are the caller's."""
     assert not os.path.exists("/cvmfs")
     done = caller.run(
         "sh",
@@ -206,7 +209,7 @@ def test_an_end_at_any_moment_leaves_nothing(caller: Caller) -> None:
 
 
 def test_many_share_one_cache(caller: Caller) -> None:
-    """The second one finds everything in the cache, with the server gone."""
+    """The second caller finds everything in the cache, although the server is gone."""
     with serving(caller.store) as url:
         first = [
             subprocess.Popen(
@@ -242,7 +245,8 @@ def test_an_existing_directory_is_taken_as_it_is(caller: Caller, open_path: Path
 
 
 def test_a_container_that_covers_its_proc_gives_no_pid_namespace(store: Path, open_path: Path) -> None:
-    """The kernel allows no new /proc there; the command runs all the same."""
+    """The kernel does not allow a new /proc there, so no PID namespace can be made. The command still
+    runs."""
     caller = _caller(store, open_path, NOBODY)
     outer = ["bwrap", "--unshare-user", "--dev-bind", "/", "/", "--ro-bind", "/proc/version", "/proc/cpuinfo"]
     identity, start = lazyfs_of(NOBODY)[:4], caller.command("cat", "/cvmfs/exec.example/image/file")[4:]

@@ -1,4 +1,4 @@
-"""`lazyfs exec` in jobs of a one-node Slurm: however a job ends, nothing of it stays on the node."""
+"""`lazyfs exec` in jobs of a one-node Slurm. However a job ends, nothing of it stays on the node."""
 
 import contextlib
 import os
@@ -57,7 +57,7 @@ def _ended(slurm: Slurm, job: str, seconds: float = 30) -> str:
 
 
 def _remains(slurm: Slurm) -> list[str]:
-    """Returns what is left on the node: processes of the job's user that name the test, mounts, sockets."""
+    """Returns what is left of the jobs on the node: mounts, processes and control sockets."""
     found = [line for line in Path("/proc/mounts").read_text().splitlines() if AT in line]
     for name in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
@@ -102,8 +102,8 @@ def test_out_of_memory_leaves_nothing(slurm: Slurm, store: Path) -> None:
 
 
 def test_a_prolog_mounts_for_the_node_and_the_epilog_unmounts(slurm: Slurm, store: Path) -> None:
-    """The recipe of docs/running.md: a prolog is outside of the job's namespace and control group, so it can
-    make a mount of the node's only."""
+    """Follows docs/running.md: the prolog mounts for the whole node, because a prolog runs outside the job's
+    mount namespace and control group."""
     at, cache = slurm.work / "node", slurm.work / "node-cache"
     at.mkdir()
     program = f"cd {Path(__file__).parents[2]} && {sys.executable} -m lazyfs"

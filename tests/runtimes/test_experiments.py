@@ -1,4 +1,4 @@
-"""The ways of experiments: the four in which ATLAS's pilot starts programs, and Fermi's two flavours."""
+"""How experiments start programs: the four ways of ATLAS's pilot, and Fermi's two kinds of images."""
 
 import json
 import os
@@ -82,7 +82,7 @@ def test_the_pilot_starts_a_standalone_image(site: Path, user: int | None) -> No
 
 
 def test_the_batch_system_starts_the_pilot_in_a_container(site: Path, user: int | None) -> None:
-    """The pilot starts the program itself then, beside it."""
+    """The pilot already runs in a container, so it starts the program directly, in the same container."""
     (site / "work/pilot.sh").write_text("cat /mnt/lustre_2/conditions; sh /cvmfs/atlas.cern.ch/transform\n")
     done = pilot(site, user, "base", "-B", f"{site}/cvmfs:/cvmfs:ro", "--", "sh", "pilot.sh")
     assert (done.stdout, done.stderr) == ("conditions\ncvmfs transform in /srv\n", "")
@@ -108,7 +108,8 @@ def test_the_pilot_in_the_batch_systems_container_starts_another_one(site: Path,
 
 
 def test_fermis_light_image_with_what_is_mounted_in(site: Path, user: int | None) -> None:
-    """Binds to names that the image lacks, configuration as files, and what one site has not."""
+    """Binds targets that the image lacks, single configuration files, and sources that this site does not
+    have."""
     (site / "afs/ground/software").mkdir(parents=True)
     (site / "afs/ground/software/setup").write_text("GLAST_EXT\n")
     (site / "wallet").mkdir()

@@ -18,8 +18,8 @@ posix posixpath pwd re re._casefix re._compiler re._constants re._parser reprlib
 selectors signal site sitecustomize stat struct subprocess sysconfig threading time types typing
 unicodedata usercustomize warnings weakref zipimport zlib
 """
-"""Modules of Python's own that a start may import, together 20 ms. Those with a leading underscore and
-`encodings` come with them."""
+"""Modules of the standard library that a start may import, which takes 20 ms in all. Modules with a leading
+underscore, and those of `encodings`, may be imported too."""
 OURS = """
 lazyfs lazyfs.cli lazyfs.cli.ends lazyfs.cli.options lazyfs.cli.pull_options lazyfs.cli.quick
 lazyfs.cli.run_program lazyfs.cli.start_options lazyfs.core lazyfs.core.byte_size lazyfs.core.digits
@@ -49,7 +49,7 @@ OF_A_RUNTIME = {
         "lazyfs.runtimes.trial",
     },
 }
-"""Modules that the start of this runtime may import beside those, once it has been tried on the node."""
+"""Runtime -> further modules that its start may import, once the runtime has been probed on the node."""
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def image(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("runtime", [None, *OF_A_RUNTIME])
 def test_a_start_imports_only_what_it_needs(image: Path, tmp_path: Path, runtime: str | None) -> None:
-    """The second start, since the first one tries the runtime."""
+    """Looks at the imports of the second start, because the first start also probes the runtime."""
     (tmp_path / "memory").mkdir(mode=0o700)
     environment = {**os.environ, "LAZYFS_RUNTIME_DIR": str(tmp_path / "memory")}
     chosen = [] if runtime is None else ["--runtime", runtime]

@@ -1,5 +1,5 @@
-"""Every promise of docs/running.md about isolation, tried by a probe inside, as the caller and as another
-user.
+"""Tests every promise about isolation in docs/running.md with a probe inside the sandbox, which runs as the
+caller and as another user.
 
 The caller of the probe has everything that the program must not see: secrets in the environment and in kernel
 keys, an abstract socket, open files, a process, a file.
@@ -264,7 +264,7 @@ def test_the_program_is_who_it_was_started_as(sandbox: Sandbox, seen: Any) -> No
 
 @pytest.mark.root
 def test_bound_devices_can_be_opened(sandbox: Sandbox) -> None:
-    """The devices open for reading and writing. Regression: they were bound nodev."""
+    """A bound device can be opened for reading and writing. Regression: devices were bound with nodev."""
     script = "exec 5<>/dev/fuse && exec 6<>/elsewhere/zero && echo opened"
     binds = ("-B", "/dev/fuse", "-B", "/dev/zero:/elsewhere/zero")
     done = subprocess.run(
@@ -334,7 +334,8 @@ HOSTILE = {
 @pytest.mark.parametrize("links", HOSTILE.values(), ids=HOSTILE)
 @pytest.mark.parametrize("file", [False, True], ids=["directory", "file"])
 def test_no_image_makes_anything_on_the_host(tmp_path: Path, links: dict[str, str], file: bool) -> None:
-    """The image also contains the paths that its links seem to lead to, so that a target seems to exist."""
+    """The image also contains the paths to which its links seem to lead, so that each target seems to
+    exist."""
     image, host = tmp_path / "image", tmp_path / "host"
     host.mkdir()
     (image / "bin").mkdir(parents=True)

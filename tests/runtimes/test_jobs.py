@@ -248,7 +248,8 @@ SECRET = "gftrh84dgel-245^ghHH"
 def test_a_token_is_handed_on_in_a_file_of_the_users_own(
     image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """j.virtualization.tokenuser = 'gitlab+deploy-token-123'; what lazyfs is started with is looked at."""
+    """j.virtualization.tokenuser = 'gitlab+deploy-token-123'. A stand-in for Python shows the arguments,
+    environment and auth file with which lazyfs is started."""
     spy = tmp_path / "python"
     spy.write_text(
         '#!/bin/sh\nstat -c "%a %u" "$REGISTRY_AUTH_FILE"; cat "$REGISTRY_AUTH_FILE"; echo; echo "$*"; env\n'
@@ -282,7 +283,8 @@ def test_the_program_gets_no_token(image: str) -> None:
 def test_docker_is_taken_if_it_may_be_and_udocker_otherwise(
     image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ganga's order; without both the reasons of both are said. The mode reaches udocker, not the program."""
+    """docker is tried before udocker, as in Ganga. If neither works, the error gives the reasons of both. The
+    mode is set for udocker, not for the program."""
     container = Docker(image)
     container.mode = "F3"
     monkeypatch.setenv("LAZYFS_RUN_SETTINGS", str(tmp_path / "run.toml"))
@@ -324,7 +326,7 @@ async def test_jobs_run_below_trio(image: str) -> None:
 
 
 async def test_a_cancelled_job_is_asked_to_end(image: str, tmp_path: Path) -> None:
-    """The program gets SIGTERM, and can put away what it has."""
+    """The program gets SIGTERM and has time to clean up."""
     (tmp_path / "out").mkdir()
     script = "trap 'echo got >/out/end; exit 0' TERM; echo x >/out/ready; while :; do sleep 0.05; done"
     container = Auto(image, mounts={str(tmp_path / "out"): "/out"})

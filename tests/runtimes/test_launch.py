@@ -86,7 +86,7 @@ def test_every_launch_that_can_be_made_is_joined_as_it_was_written(values: list[
 
 
 def test_one_piece_is_as_long_as_linux_takes() -> None:
-    """The test asks the kernel too. It refuses one byte more, as Launch does."""
+    """The kernel and Launch accept the longest argument and variable, and both refuse one byte more."""
     environment = {"X": "a" * (LONGEST - 2)}
     Launch("/image", ("true", "a" * LONGEST), environment)
     subprocess.run(["/bin/true", "a" * LONGEST], env=environment, check=True)

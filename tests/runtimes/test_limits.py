@@ -1,4 +1,5 @@
-"""Limits on memory, processes and time: kept by a control group or by rlimits, and it is said which."""
+"""Limits on memory, processes and time. A control group or rlimits enforce them, and the result says which of
+the two."""
 
 import json
 import os
@@ -114,7 +115,7 @@ def test_limits_are_explained(image: Path) -> None:
 
 @pytest.mark.root
 def test_a_mount_point_with_a_carriage_return_and_strange_bytes(image: Path, open_path: Path) -> None:
-    """Of another program's on the machine: it hides no control group, and stops no start."""
+    """Such a mount of another program hides no control group from lazyfs, and prevents no start."""
     odd = os.fsencode(open_path) + b"/a\rb\xff\xc2\x85"
     os.mkdir(odd)
     script = 'mount -t tmpfs odd "$1"; shift; exec "$@"'

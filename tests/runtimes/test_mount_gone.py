@@ -1,4 +1,5 @@
-"""The mount goes while a program runs: one line says so, and the result has it as the mount's failure."""
+"""The mount disappears while a program runs: one line says so, and the result names the mount as the cause of
+the failure."""
 
 import contextlib
 import json
@@ -17,7 +18,8 @@ pytestmark = pytest.mark.root
 
 
 def _servers(mount: Path) -> list[int]:
-    """Returns the processes of a mount: its keeper, which would start another daemon, before the daemon."""
+    """Returns the process ids of a mount's keeper and daemon. The keeper comes first, since it would restart
+    the daemon."""
     found = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):

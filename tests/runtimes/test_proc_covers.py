@@ -1,4 +1,5 @@
-"""The covered files of root's /proc, also for kernels that this machine does not run."""
+"""Which files of /proc are covered when root starts a program, also with kernels that this machine does not
+run."""
 
 import stat
 

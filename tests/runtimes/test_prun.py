@@ -1,4 +1,5 @@
-"""prun's lines of ATLAS's pages, on this machine and as submit files, with images of a mount."""
+"""`lazyfs prun` with the command lines of ATLAS's documentation, run on this machine and as submit files,
+with images from a mount."""
 
 import json
 import os
@@ -33,7 +34,7 @@ echo "proxy: ${X509_USER_PROXY-none} $(ls /x509 2>/dev/null)"
 echo histogram >hist.root
 """
 HUB = "docker.io"
-"""Docker Hub's folder in a tree, whichever of its names an image was asked for by."""
+"""Docker Hub's folder in a published tree. It is the same for all host names of Docker Hub."""
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +218,8 @@ def test_a_reference_that_no_tree_has_is_left_to_the_nodes(work: Path) -> None:
 
 
 def test_slurms_script_runs(mount: Path, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under bash, with what it says on the node: `lazyfs` on PATH, and the mount."""
+    """Runs the script under bash, with the two things that it expects on a node: `lazyfs` on PATH, and the
+    mount."""
     monkeypatch.setenv("X509_USER_PROXY", str(make_proxy(work / ".proxy")))
     done = prun(f"{ANALYSIS} --nCore 4 --memory 2000 --maxWalltime 2 --submit slurm --containerX509")
     out = f"{work}/user.elmsheus.test.20190928161612"

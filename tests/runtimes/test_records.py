@@ -1,4 +1,4 @@
-"""Records that check themselves, however they are made."""
+"""The decorator `checked`: named tuples that validate themselves whichever way they are created."""
 
 from typing import NamedTuple
 

@@ -113,8 +113,8 @@ def test_a_killed_runner_leaves_no_program_behind(root: Path) -> None:
 
 
 def _depth(runner: int) -> int:
-    """Returns the number of generations of processes below the runner's own forks. A trial run of bwrap does
-    not count."""
+    """Returns how many generations of processes there are below the forks of the runner. Ignores a trial run
+    of bwrap."""
     forks = [pid for pid in children(runner) if b"lazyfs" in _command_line(str(pid))]
     below = [pid for fork in forks for pid in children(fork)]
     return bool(forks) + bool(below) + any(children(pid) for pid in below)
@@ -122,8 +122,8 @@ def _depth(runner: int) -> int:
 
 @pytest.mark.parametrize("depth", [1, 2, 3], ids=["watcher", "bwrap", "bwrap's child"])
 def test_a_runner_killed_in_its_first_moments_leaves_nothing_either(root: Path, depth: int) -> None:
-    """The runner is killed as soon as it has so many generations of descendants. bwrap's child is not yet set
-    to die with its parent."""
+    """The runner is killed as soon as it has `depth` generations of descendants. At that time, bwrap's child
+    may not yet be set to die with its parent."""
     for _ in range(5):
         with subprocess.Popen(lazyfs(root, "--", "sleep", "1000"), stdout=subprocess.PIPE) as process:
             until(lambda: depth <= _depth(process.pid))

@@ -140,7 +140,7 @@ def test_a_spoilt_memory_is_asked_again(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_other_circumstances_are_asked_about_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file with the name of other circumstances' sum does not answer for these."""
+    """A remembered probe result is not used if any of the facts recorded with it has changed."""
     monkeypatch.setenv("LAZYFS_RUNTIME_DIR", str(tmp_path))
     tmp_path.chmod(0o700)
     yes = RuntimeProbe("x", True, "says", frozenset({"--able"}))

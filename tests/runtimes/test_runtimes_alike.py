@@ -83,7 +83,7 @@ OF_NO_RUNTIME = (
     "no such image",
     "no runtime works here, or can do it",
 )
-"""Ends that are tried with one runtime, in test_ends_of_no_runtime."""
+"""Rows of the table that test_ends_of_no_runtime tries, with one runtime only."""
 
 
 def exit_codes() -> dict[str, Row]:
@@ -95,7 +95,8 @@ def exit_codes() -> dict[str, Row]:
 
 
 def test_ends_of_no_runtime(image: Path, tmp_path: Path) -> None:
-    """A runtime that works when it is tried, and fails at the start; no image; no runtime."""
+    """Tries three failures: a runtime whose probe succeeds but whose start fails, a missing image, and a
+    runtime that does not work."""
     broken, flag = tmp_path / "bwrap", tmp_path / "flag"
     broken.write_text(f'#!/bin/sh\n[ -e {flag} ] && exit 9\nexec bwrap "$@"\n')
     broken.chmod(0o755)
@@ -135,7 +136,7 @@ def test_ends_are_told_apart(start: Start) -> None:
 
 
 def test_ends_are_those_of_the_table(start: Start, tmp_path: Path) -> None:
-    """Each row of the table of exit codes in docs/running.md, the runtime's own failure apart."""
+    """Tries each row of the table of exit codes in docs/running.md, except those in OF_NO_RUNTIME."""
     (start.image / "bin/text").write_text("text")
     elf = bytearray(Path("/bin/busybox").read_bytes()[:64])
     elf[18:20] = (22).to_bytes(2, "little")  # e_machine of s390x
@@ -175,7 +176,7 @@ def test_signals_reach_the_program(start: Start, number: signal.Signals) -> None
 
 
 def test_a_program_without_a_handler_is_ended_by_a_signal(start: Start) -> None:
-    """A program that is process 1 of its pid namespace would ignore the signal."""
+    """Such a program would ignore the signal if it were process 1 of a PID namespace."""
     with _running(start, "echo ready; exec sleep 1000") as process:
         process.send_signal(signal.SIGTERM)
         assert process.stdout is not None
@@ -194,7 +195,7 @@ def test_a_killed_start_leaves_no_process_and_no_directory(start: Start) -> None
 
 
 def test_texts_reach_the_program_as_they_are(start: Start) -> None:
-    """No runtime takes one of them for an option, a variable, a second line or a library to load."""
+    """No runtime takes any of these texts for an option, a variable, a second line or a library to load."""
     texts = [
         "--",
         "-x",
@@ -347,7 +348,7 @@ def test_without_network_there_is_a_loopback_only(start: Start) -> None:
 
 
 def test_a_device_can_be_bound(start: Start) -> None:
-    """The device can be opened, also for writing. The missing directory for its new name is added."""
+    """The device can be opened for writing too. The directory for its new name is made if it is missing."""
     done = start.run(
         "-B", "/dev/zero:/elsewhere/zero", "--", "sh", "-c", "echo x >/elsewhere/zero && echo opened"
     )

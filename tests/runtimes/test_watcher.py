@@ -1,4 +1,5 @@
-"""The processes below a runtime are found, also if a thread that is not the runtime's first has made them."""
+"""The watcher finds all processes below a runtime, also those that a thread other than the runtime's first
+one has started."""
 
 import os
 import subprocess

@@ -212,7 +212,7 @@ def test_counters(origin: Origin) -> None:
 
 
 def test_names_that_are_not_there_are_not_kept(origin: Origin) -> None:
-    """Otherwise a client that asks for ever new names would fill the memory."""
+    """Otherwise, a client that asks for ever new names would fill the memory."""
     for number in range(50):
         ask(origin, f"/data/ab/{number}")
         ask(origin, f"/{number}/x")
@@ -233,7 +233,8 @@ def test_names_that_are_not_there_are_not_kept(origin: Origin) -> None:
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "BREW"])
 def test_a_body_is_not_taken_for_a_request(origin: Origin, method: str, field: str) -> None:
-    """A proxy in front may pass a body on. It would hand the answer to that body to the next client."""
+    """A proxy may forward a body. If the origin answered that body as a second request, the proxy would give
+    the answer to its next client."""
     body = b"GET /metadata/timestamp.json HTTP/1.1\r\nHost: x\r\n\r\n"
     head = f"{method} /{OBJECT} HTTP/1.1\r\nHost: x\r\n{field.format(length=len(body))}\r\n\r\n"
     with socket.create_connection(origin.server_address[:2], 10) as raw:  # type: ignore[arg-type]

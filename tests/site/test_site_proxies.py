@@ -1,5 +1,5 @@
-"""The proxy configuration for sites, on the real servers: objects are cached once, bad ones are fetched
-again, and negative answers are kept."""
+"""The proxy configuration for sites, tested on the real servers: objects are cached once, corrupt ones are
+fetched again, and negative answers are cached."""
 
 import subprocess
 import threading
@@ -27,7 +27,7 @@ FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 
 
 class Site:
-    """An origin that can misbehave, and one cache in front of it."""
+    """An origin that misbehaves on request, and one cache in front of it."""
 
     def __init__(self, tmp_path: Path, kind: str, stack: ExitStack) -> None:
         self.store = tmp_path / "store"

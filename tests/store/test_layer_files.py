@@ -1,5 +1,5 @@
-"""The files of a layer on their way into packs: the objects that are stored, the place of each file, and the
-contents read back."""
+"""How the files of a layer are put into packs: the stored objects, where each file lies, and the contents
+read back."""
 
 import stat
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from lazyfs.store.check import CheckFindings, check
 from lazyfs.store.ingest import Ingest
 
 Files = dict[bytes, bytes]
-"""Contents by path, in the order of the archive."""
+"""Path -> content, in the order of the archive."""
 SMALL = Params(chunk_shift=12, pack_files=1000, pack_least=500, pack_target=2000, pack_most=4000)
 
 

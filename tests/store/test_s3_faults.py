@@ -1,5 +1,5 @@
-"""A store on a real radosgw behind a proxy that fails as gateways do: nothing that was committed is lost, and
-nothing is said to have failed that was committed."""
+"""A store on a real radosgw behind a proxy that fails as gateways do. No commit is lost, and no commit that
+was made is reported as failed."""
 
 import itertools
 import threading
@@ -49,7 +49,7 @@ def now() -> datetime:
 
 
 def layout(directory: Path, name: str) -> str:
-    """Writes an image of forty files in packs of their own."""
+    """Writes an image of forty files, each in a pack of its own; returns the layout's name for `publish`."""
     files = [entry(f"{name}/{number}", data=bytes([number]) * 70_000) for number in range(40)]
     Built([layer(*files)]).write_layout(directory / name)
     return f"oci:{directory / name}"
@@ -72,13 +72,13 @@ class Site:
         return open_place(self.server, self.place, self.proxy.url, **options)  # type: ignore[arg-type]
 
     def publish(self, name: str, store: BucketStore | None = None) -> int:
-        """Publishes an image; returns the revision that has it."""
+        """Publishes an image; returns the number of the first revision with this image."""
         source = layout(self.directory, name)
         options = PublishOptions(OPTIONS.images, place=f"r.example/{name}:1")
         return publish(store or self.store(), self.keys, [source], options, now).revision.number
 
     def assert_whole(self, *names: str) -> None:
-        """Asserts that the newest revision has these images, and everything that it leads to."""
+        """Asserts that the newest revision has these images, and that every object it refers to exists."""
         store = open_place(self.server, self.place)
         newest = read_revision(store)
         assert check(store, newest.root, history=newest.history).problems == []
@@ -98,7 +98,7 @@ def site(s3_server: Radosgw, proxy: S3Faults, tmp_path: Path) -> Site:
 
 
 def in_turn(*faults: Fault) -> Rule:
-    """Returns a rule that gives each request the next fault."""
+    """Returns a rule that applies these faults to the requests in turn, over and over."""
     turn = itertools.cycle(faults)
     mutex = threading.Lock()
 
@@ -110,7 +110,7 @@ def in_turn(*faults: Fault) -> Rule:
 
 
 def at_writes_of(name: str, *faults: Fault) -> Rule:
-    """Returns a rule that gives the first writes of a name these faults."""
+    """Returns a rule that applies these faults to the first writes of the name, one fault each."""
     left = list(faults)
 
     def rule(request: S3Request) -> Fault:
@@ -171,7 +171,8 @@ def test_a_commit_that_another_publisher_was_faster_than_is_made_again(site: Sit
 
 
 def test_409_is_not_412(site: Site) -> None:
-    """A server says 409 where two conditional writes meet; neither need have happened."""
+    """A server answers 409 if two conditional writes collide. It may have made neither, so they are tried
+    again."""
     site.proxy.rule = at_writes_of(STAMP, CONFLICT, CONFLICT)
     before = len([request for request in site.proxy.seen if request.is_write_of == STAMP])
     assert site.publish("a") == 2
@@ -232,7 +233,8 @@ def test_a_bucket_that_gives_conditions_up_later_is_found_out_by_the_commit(site
 
 
 def test_a_commit_that_was_overwritten_unseen_is_noticed(site: Site) -> None:
-    """Both publishers read revision 1; the second one's write loses its condition on the way."""
+    """Both publishers start from revision 1. The second one's write loses its precondition on the way, and so
+    overwrites the first one's commit."""
 
     def give_up() -> None:
         site.publish("b", open_place(site.server, site.place))

@@ -57,7 +57,7 @@ def test_a_secret_in_a_location_is_refused_and_not_repeated() -> None:
 
 
 def write_files(home: Path, credentials: str, config: str = "") -> dict[str, str]:
-    """Writes a user's files; returns the environment that leads to them."""
+    """Writes the two files of the user's .aws directory; returns the environment in which they are found."""
     (home / ".aws").mkdir(exist_ok=True)
     (home / ".aws/credentials").write_text(credentials)
     (home / ".aws/config").write_text(config)

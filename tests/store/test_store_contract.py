@@ -1,4 +1,4 @@
-"""The contract of a store (lazyfs/store/protocol.py), held by every implementation in OPENERS."""
+"""The contract of a store (lazyfs/store/protocol.py), tested with every implementation in OPENERS."""
 
 import secrets
 import threading
@@ -40,7 +40,7 @@ def s3(request: pytest.FixtureRequest) -> Callable[[], Store]:
 OPENERS: list[Opener] = [directory, memory, s3]
 """The stores under test; a new kind of store is added here."""
 NAMED_AT_ONCE: list[Opener] = [s3]
-"""Those whose objects have their names before `sync`."""
+"""The stores in which an object is visible under its name even before `sync`."""
 
 
 @pytest.fixture(params=OPENERS, ids=lambda opener: opener.__name__)
@@ -217,7 +217,8 @@ def test_metadata_lies_in_its_folder(store: Store, name: str) -> None:
 def test_of_publishers_that_change_one_name_side_by_side_no_change_is_lost(
     store: Store, another: Callable[[], Store]
 ) -> None:
-    """Each publisher adds 1 to a number, as often as it can. The sum must count every success."""
+    """Each publisher adds 1 to a number as often as it can. The final number must equal the number of
+    successful writes."""
     store.write_metadata("sum.json", b"0", expected=None)
     added: list[int] = []
 

@@ -1,8 +1,8 @@
-"""A real automount in a small machine of its own: with mount and process namespaces, and the shipped files in
-/etc and /sbin.
+"""A real automounter in a private environment: its own mount and process namespaces, with the shipped files
+in its /etc and /sbin.
 
-A process that waits for a stuck automounter cannot be stopped by a signal. The end of the first process of
-the namespace ends all processes in it and takes the mounts away.
+No signal can stop a process that waits for a stuck automounter. When the first process of the namespace ends,
+the kernel kills all others in it and removes their mounts.
 """
 
 import os
@@ -40,14 +40,15 @@ while :; do wait; sleep 3600 & done # the first process takes in what daemons le
 
 
 class Automounter:
-    """An automounter: configure it, then start it. Leaving the context ends it with all its mounts."""
+    """An automounter. Call `configure` first, then `start`. At the end of the context, it is stopped and all
+    its mounts are removed."""
 
     def __init__(self, timeout: int = 600) -> None:
         # Not below pytest's directory: a daemon that becomes another user must get here.
         self.directory = Path(tempfile.mkdtemp(prefix="lazyfs-autofs-"))
         self.directory.chmod(0o755)
         self.top = self.directory / "top"
-        """The directory in which the shipped map shows its repositories."""
+        """The directory below which the shipped map mounts the repositories."""
         self.direct = self.directory / "direct"
         """Parent of the direct map's mount points."""
         self.cache = self.directory / "cache"
@@ -73,7 +74,7 @@ class Automounter:
         (self._etc / f"lazyfs/{name}.toml").write_text(text)
 
     def map_directly(self, name: str, path: Path) -> None:
-        """Adds a direct map that shows NAME at `path`. Call it before `start`."""
+        """Adds a direct map that mounts the repository NAME at `path`. Call it before `start`."""
         self._direct.append(path)
         with (self._etc / "auto.direct").open("a") as lines:
             lines.write(f"{path} -fstype=lazyfs,config=/etc/lazyfs/{name}.toml :lazyfs\n")
@@ -117,7 +118,7 @@ class Automounter:
         return self._is_mounted(path, "fuse.lazyfs")
 
     def begin(self, *command: str | Path, seconds: int = 60) -> "subprocess.Popen[str]":
-        """Starts a command inside, which is killed after `seconds`."""
+        """Starts a command inside, and returns its process. The command is killed after `seconds`."""
         entered = ["timeout", "-s", "KILL", str(seconds), "nsenter", "-t", str(self._first), "-m", "-p"]
         return subprocess.Popen(
             [*entered, *map(str, command)],
@@ -128,8 +129,8 @@ class Automounter:
         )
 
     def run(self, *command: str | Path, seconds: int = 60) -> "subprocess.CompletedProcess[str]":
-        """Runs a command inside. Raises AssertionError, with the states of all processes, if the command
-        hangs."""
+        """Runs a command inside to its end. Raises AssertionError, with the states of all processes, if the
+        command takes longer than `seconds`."""
         process = self.begin(*command, seconds=seconds)
         out, err = process.communicate()
         if process.returncode == -signal.SIGKILL:
@@ -148,7 +149,8 @@ class Automounter:
         return process.communicate()[0]
 
     def daemons(self) -> list[int]:
-        """Returns the process ids (inside) of lazyfs's daemons and of mounts under way."""
+        """Returns the process ids (inside) of lazyfs's daemons, and of mount commands that have not yet
+        finished."""
         found = self.begin("ps", "-ewwo", "pid=", "-o", "comm=", "-o", "args=").communicate()[0]
         lines = [line.split(maxsplit=2) for line in found.splitlines()]
         return [

@@ -1,4 +1,5 @@
-"""Headless Chromium over the DevTools protocol, on a pair of pipes: pages are opened, asked and looked at."""
+"""Headless Chromium, controlled over the DevTools protocol through a pair of pipes: opens pages, runs scripts
+in them, and takes pictures."""
 
 import base64
 import json
@@ -13,7 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 SECONDS = 60.0
-"""Time for one command or for a page to load."""
+"""Timeout of one command, and of the loading of a page."""
 KEYS = {"Backspace": 8, "Tab": 9, "Enter": 13}
 ARGUMENTS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
@@ -30,7 +31,7 @@ class Browser:
         self._messages: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
         self._number = 0
         self.events: list[dict[str, Any]] = []
-        """Events that nobody has waited for yet."""
+        """Events that no call of `wait` has taken yet."""
         threading.Thread(target=self._read, args=(answers,), daemon=True).start()
 
     def _read(self, answers: int) -> None:
@@ -63,7 +64,7 @@ class Browser:
             self.send("Target.closeTarget", targetId=page.target)
 
     def wait(self, method: str, session: str) -> None:
-        """Returns once an event has come."""
+        """Waits for the event `method` of a session. An event that came before counts, but only once."""
         for number, event in enumerate(self.events):
             if (event["method"], event.get("sessionId")) == (method, session):
                 del self.events[number]
@@ -119,7 +120,7 @@ class Page:
         return found["result"].get("value")
 
     def wait_for(self, expression: str) -> None:
-        """Returns once an expression is true in the page, whichever page that is by then."""
+        """Waits until an expression is true in the tab, even if the tab loads another page meanwhile."""
         end = time.monotonic() + SECONDS
         while True:
             try:
@@ -131,15 +132,15 @@ class Page:
             time.sleep(0.02)
 
     def prefer_colors(self, scheme: str) -> None:
-        """Says which colors the user prefers: `light` or `dark`."""
+        """Sets the color scheme that the user prefers: `light` or `dark`."""
         self._send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
     def scripts(self, *, on: bool) -> None:
-        """Chooses whether pages that are opened run their scripts."""
+        """Sets whether pages opened from now on run their scripts."""
         self._send("Emulation.setScriptExecutionDisabled", value=not on)
 
     def press(self, key: str, text: str = "") -> None:
-        """Presses and lets go a key in the page."""
+        """Presses and releases a key in the page."""
         fields: dict[str, Any] = {"key": key, "code": key, "windowsVirtualKeyCode": KEYS[key]}
         fields |= {"text": text} if text else {}
         self._send("Input.dispatchKeyEvent", type="keyDown", **fields)
@@ -150,7 +151,8 @@ class Page:
         self._send("Input.insertText", text=text)
 
     def click(self, selector: str) -> None:
-        """Clicks at the middle of the first element of a CSS selector, where whatever lies on top gets it."""
+        """Clicks at the middle of the first element that matches a CSS selector. If another element covers it
+        there, that one gets the click."""
         x, y = self.run(
             f"(() => {{ const one = document.querySelector({json.dumps(selector)}); one.scrollIntoView(); "
             "const box = one.getBoundingClientRect(); "
@@ -165,7 +167,7 @@ class Page:
         path.write_bytes(base64.b64decode(found["data"]))
 
     def complaints(self) -> list[str]:
-        """Returns what the console has shown as an error or warning, and what scripts have raised."""
+        """Returns the console's errors and warnings, and the exceptions of scripts."""
         found = []
         for event in self._browser.events:
             if event.get("sessionId") != self._session:

@@ -18,14 +18,14 @@ from tests.support.radosgw import Radosgw
 
 
 class MovedClock:
-    """The server's clock and the jumps that a test makes it take, for all who share it."""
+    """The server's clock plus the jumps that a test adds, shared by all stores of the repository."""
 
     def __init__(self) -> None:
         self.jumps: list[tuple[float, float]] = []
-        """When on the server's clock, and how far."""
+        """(time on the server's clock, seconds) of each jump."""
 
     def of(self, real: float) -> float:
-        """Returns the moved time of a moment of the server's."""
+        """Returns the moved time for a time on the server's clock."""
         return real + sum(length for when, length in list(self.jumps) if when <= real)
 
     def jump(self, seconds: float) -> None:
@@ -33,7 +33,8 @@ class MovedClock:
 
 
 class MovedStore(BucketStore):
-    """A publisher's view of the bucket. `before` is called with the name of each operation."""
+    """A publisher's view of the bucket, on the moved clock. `before` is called with the name of each
+    operation."""
 
     def __init__(self, client: Client, moved: MovedClock, before: Callable[[str], None]) -> None:
         super().__init__(client)
@@ -66,7 +67,8 @@ class MovedStore(BucketStore):
 
 
 class BucketRepository(MemoryRepository):
-    """A repository in a bucket. `url`: of a proxy before the server, which publishers go through."""
+    """A repository in a bucket. `url` is the address of a proxy in front of the server, through which watched
+    publishers work."""
 
     def __init__(self, server: Radosgw, url: str, keep_days: int) -> None:
         self._server = server
@@ -90,7 +92,7 @@ class BucketRepository(MemoryRepository):
         self._moved.jump(seconds)
 
     def store(self, before: Callable[[str], None] = unwatched) -> MovedStore:  # type: ignore[override]
-        """Opens the bucket: through the proxy for those who are watched, directly for who looks on."""
+        """Opens the bucket: through the proxy if `before` watches the operations, otherwise directly."""
         url = self._server.url if before is unwatched else self._url
         return MovedStore(open_client(self._server, self._place, url), self._moved, before)
 

@@ -15,26 +15,27 @@ from tests.support.s3_admin import make_bucket
 
 
 def _short_pause(seconds: float) -> None:
-    """Waits for a part of the time that a distant server would be given."""
+    """Waits a fiftieth of the time: the server is on this machine, so retries need no long pauses."""
     time.sleep(seconds / 50)
 
 
 @cache
 def _bucket(port: int, directory: str) -> str:
-    """Returns the bucket that this process has made on a server."""
+    """Returns the name of this process's bucket on a server."""
     return f"tests-{secrets.token_hex(4)}"
 
 
 def new_place(server: Radosgw, bucket: str = "") -> str:
-    """Returns the location of a store that is not there yet, in a bucket of this process or one of this
-    name."""
+    """Makes the bucket `bucket`, or else this process's own one, if it is missing. Returns a new location in
+    it for a store."""
     bucket = bucket or _bucket(server.port, server.directory)
     make_bucket(server, bucket)
     return f"s3://{bucket}/{secrets.token_hex(6)}/store"
 
 
 def environment(server: Radosgw, url: str | None = None, home: str = "/nonexistent") -> dict[str, str]:
-    """Returns the variables with which AWS's tools reach a server, at its own address or another."""
+    """Returns the environment variables with which AWS's tools reach a server. `url` replaces the server's
+    own address."""
     return {"AWS_ENDPOINT_URL": url or server.url, "HOME": home, **server.account.environment}
 
 
@@ -47,11 +48,12 @@ def open_client(
     pace: Pace | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> Client:
-    """Returns a client for a store. `url`: of a proxy before the server."""
+    """Returns a client for the store at a location. `url` is the address of a proxy in front of the
+    server."""
     profile = Profile(environment(server, url) if variables is None else variables)
     return Client(parse_location(place), profile, patience=patience, pace=pace, pause=_short_pause)
 
 
 def open_place(server: Radosgw, place: str, url: str | None = None, *, patience: float = 60) -> BucketStore:
-    """Returns a store. `url`: of a proxy before the server."""
+    """Opens the store at a location. `url` is the address of a proxy in front of the server."""
     return BucketStore(open_client(server, place, url, patience=patience))

@@ -71,6 +71,6 @@ def _tell(write_end: int) -> None:
 
 
 def lose_index(cache: Cache) -> None:
-    """Makes the cache find its index damaged, and set it aside."""
+    """Makes the cache find its index damaged, so that it sets the index aside."""
     with cache._shared.transaction():
         raise IndexDamaged("by this test")

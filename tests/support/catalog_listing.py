@@ -29,7 +29,7 @@ def open_tree(store: Path) -> StoredTree:
 
 
 class Listed:
-    """Everything below one path, without the entries that the publisher added."""
+    """Everything below one path of a published tree, except entries that the publisher added."""
 
     def __init__(self, tree: StoredTree, path: str) -> None:
         self._tree = tree
@@ -73,7 +73,8 @@ class Listed:
         return self._packs[place.ref][place.start : place.start + place.length]
 
     def place(self, path: bytes) -> ObjectSlice | None:
-        """Returns the part of an object that is a file's content; None for a file of several chunks."""
+        """Returns where a file's content lies: an object, and the range in it. Returns None for a file of
+        several chunks."""
         node = self._nodes[path]
         return node.entry.place(node.catalog.packs)
 

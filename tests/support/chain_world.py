@@ -11,11 +11,11 @@ from lazyfs.core.chain.faults import AttemptFailed, Fault
 from lazyfs.core.chain.plan import GiveUp, Pause, Plan
 
 Behaviour = Callable[[float, Route], Fault | None]
-"""Returns the fault that a path has for an attempt begun at this time; None if it delivers the right
-bytes."""
+"""(time at which an attempt begins, path) -> the attempt's fault, or None if it delivers the right bytes."""
 
 COST = {None: 0.05, Fault.REFUSED: 0.001, Fault.DNS: 0.2, Fault.CONNECT: 3.0, Fault.UNREACHABLE: 0.001}
-"""Seconds that an attempt takes. Silence and slowness take the route's whole time-out, other faults 0.02."""
+"""Fault -> seconds that an attempt takes. Silence and slowness take the whole timeout of the path; a fault
+that is missing here takes 0.02."""
 
 
 class Result(NamedTuple):
@@ -29,7 +29,7 @@ class Result(NamedTuple):
 
 
 class World:
-    """Runs requests in simulated time, interleaved by the durations of their attempts."""
+    """Runs requests in simulated time. Requests overlap as the durations of their attempts say."""
 
     def __init__(self, chain: Chain, behaviour: Behaviour) -> None:
         self.chain = chain

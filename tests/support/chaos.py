@@ -1,4 +1,4 @@
-"""Faults at random places of a site. At any moment at least one path works."""
+"""Causes faults at random places of a site. At any moment, at least one path works."""
 
 import random
 import threading
@@ -12,8 +12,7 @@ from tests.support.squid import Squid
 
 
 class Chaos:
-    """Breaks members of a site, but none of the path that is to work at the moment. Runs in a thread of its
-    own."""
+    """A thread that breaks and repairs members of a site. At any moment it leaves one path working."""
 
     def __init__(self, site: RealSite, second: NginxOrigin, seed: int) -> None:
         self._site = site

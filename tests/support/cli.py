@@ -1,4 +1,4 @@
-"""The lazyfs command as an operator runs it: in processes of its own."""
+"""Runs the lazyfs command as an operator does: each time in a new process."""
 
 import json
 import os
@@ -83,7 +83,8 @@ def status(mountpoint: Path) -> Any:
 
 
 def successions(mountpoint: Path) -> int:
-    """Returns how often another daemon has taken a mount over; -1 while no daemon answers."""
+    """Returns how many times a successor has taken over the mount from its daemon; -1 if no daemon
+    answers."""
     done = lazyfs("status", mountpoint, "--json", check=False)
     return int(json.loads(done.stdout)["successions"]) if done.returncode == 0 else -1
 

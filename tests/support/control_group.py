@@ -1,4 +1,4 @@
-"""A control group of a test's own that bounds the memory of the processes in it."""
+"""A control group of one test, which limits the memory of the processes in it."""
 
 import os
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from tests.support.until import until
 
 
 class ControlGroup:
-    """A group below this process's own, in either version of control groups."""
+    """A control group below the one of this process, in version 1 or 2 of control groups."""
 
     def __init__(self, directory: Path, version: int) -> None:
         self.directory = directory
@@ -22,7 +22,7 @@ class ControlGroup:
         (self.directory / "cgroup.procs").write_text(str(os.getpid()))
 
     def limit(self, size: int) -> None:
-        """Sets the bytes that the group may take; swap would only delay the end."""
+        """Sets the group's memory limit in bytes. Allows no swap, which would only delay the kill."""
         if self._version == 1:
             (self.directory / "memory.limit_in_bytes").write_text(str(size))
         else:
@@ -30,7 +30,7 @@ class ControlGroup:
             (self.directory / "memory.swap.max").write_text("0")
 
     def killed(self) -> int:
-        """Returns how many processes the kernel has killed for lack of memory."""
+        """Returns how many processes the kernel has killed because the group was out of memory."""
         file = self.directory / ("memory.oom_control" if self._version == 1 else "memory.events")
         facts = dict(line.split() for line in file.read_text().splitlines())
         return int(facts["oom_kill"])
@@ -38,7 +38,7 @@ class ControlGroup:
 
 @contextmanager
 def control_group() -> Iterator[ControlGroup]:
-    """Makes a group for the block. Skips the test where this machine lets nobody make one."""
+    """Makes a group for the block. Skips the test if this machine allows no new group."""
     version, own = _own_group()
     directory = own / f"lazyfs-test-{os.getpid()}"
     try:

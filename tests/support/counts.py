@@ -1,4 +1,4 @@
-"""Repetitions of a test: few in the ordinary tier, the acceptance's number in the long one."""
+"""The number of repetitions in a test: few in the ordinary tier, the full number in the long tier."""
 
 import os
 from typing import TypeVar

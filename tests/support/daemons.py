@@ -1,4 +1,4 @@
-"""Starting and ending a real server that belongs to one test."""
+"""Starts and stops a real server that belongs to one test."""
 
 import os
 import shutil
@@ -75,8 +75,8 @@ class Daemon:
         return self._process is not None
 
     def pause(self) -> None:
-        """Stops the processes with SIGSTOP: the kernel still accepts connections for the server, which never
-        answers."""
+        """Stops the processes with SIGSTOP. The kernel still accepts connections, but nothing answers on
+        them."""
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGSTOP)
 

@@ -1,4 +1,4 @@
-"""A Dask cluster of processes on this machine: a scheduler, and workers of one thread that can be killed."""
+"""A Dask cluster on this machine: a scheduler, and single-threaded worker processes that a test can kill."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def kill_at(number: int, work: Callable[..., Any], *arguments: Any) -> Any:
-    """Does a conversion, or ends its process at the image `team/appNUMBER`."""
+    """Runs a conversion in a worker. If the image is `team/appNUMBER`, kills the worker process instead."""
     if arguments[1].reference.repository == f"team/app{number}":
         os.kill(os.getpid(), signal.SIGKILL)
     return work(*arguments)
@@ -53,7 +53,7 @@ class DaskCluster:
             )
 
     def wait(self) -> None:
-        """Returns once all workers are there."""
+        """Returns once all workers have joined the scheduler."""
         from distributed import Client
 
         end = time.monotonic() + READY_SECONDS
@@ -75,7 +75,7 @@ class DaskCluster:
 
 @contextmanager
 def dask_cluster(directory: Path, workers: int) -> Iterator[DaskCluster]:
-    """Yields a cluster whose workers have come."""
+    """Yields a cluster once all its workers have joined."""
     cluster = DaskCluster(directory, workers)
     try:
         cluster.wait()

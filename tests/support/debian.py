@@ -22,8 +22,8 @@ def mirror() -> str:
 
 
 def root_filesystem() -> Path:
-    """Returns a debootstrap minbase tree (about 6,800 entries, 200 MB), made in 30 s once per boot and then
-    shared."""
+    """Returns the path of a debootstrap minbase tree (about 6,800 entries, 200 MB). It is made once per boot,
+    in 30 s, and then shared."""
     kept = Path(tempfile.gettempdir()) / f"lazyfs-debian-{os.getuid()}"
     if not kept.is_dir():
         fresh = Path(tempfile.mkdtemp(prefix="lazyfs-debian-", dir=tempfile.gettempdir()))
@@ -43,8 +43,8 @@ def root_filesystem() -> Path:
 
 
 def make_image(directory: Path) -> tuple[Path, Path]:
-    """Makes an OCI layout of four layers under `directory`; returns the layout and the tree that `umoci
-    unpack` makes of it as root.
+    """Makes an OCI layout of four layers under `directory`. Returns the path of the layout, and the path of
+    the tree that `umoci unpack` makes of it as root.
 
     The upper layers add cases that a Debian system alone lacks: whiteouts, replaced types, hardlinks,
     devices, capabilities, names that are not UTF-8, holes, and a file of several chunks.
@@ -61,7 +61,7 @@ def make_image(directory: Path) -> tuple[Path, Path]:
 
 
 PYTHON = ("python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib", "libexpat1", "libsqlite3-0")
-"""Debian 12's Python as packages; tools/setup has installed them on this machine."""
+"""The packages of Debian 12's Python, which tools/setup has installed on this machine."""
 
 
 def python_image(directory: Path) -> str:

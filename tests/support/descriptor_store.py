@@ -1,4 +1,4 @@
-"""A stand-in of systemd's side of sd_notify(3): readiness and the descriptor store of one unit."""
+"""A stand-in for systemd's side of sd_notify(3): readiness, and the descriptor store of one unit."""
 
 import array
 import fcntl
@@ -10,10 +10,11 @@ from pathlib import Path
 
 
 class StoreStandIn:
-    """Starts the unit's processes one after another; keeps what they hand over. A context manager."""
+    """A context manager that starts the unit's processes one after another, and keeps the descriptors that
+    they hand over."""
 
     def __init__(self, path: Path) -> None:
-        """`path`: of the notification socket."""
+        """`path` is the path of the notification socket."""
         self._path = path
         self._line = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._line.bind(str(path))
@@ -39,7 +40,8 @@ class StoreStandIn:
         return set(self._kept)
 
     def start(self, command: list[str]) -> "subprocess.Popen[bytes]":
-        """Starts the unit's process with the stored descriptors, and returns it once it is ready."""
+        """Starts the unit's process and passes it the stored descriptors. Returns the process once it is
+        ready."""
         self._ready.clear()
         stored = dict(self._kept)
         environment = os.environ | {"NOTIFY_SOCKET": str(self._path)}

@@ -1,4 +1,4 @@
-"""A docker daemon of the tests' own: its files, socket and containers are no others'."""
+"""A docker daemon for tests, with its own files, socket and containers."""
 
 import os
 import shutil
@@ -14,7 +14,8 @@ from tests.support.until import until
 
 @contextmanager
 def docker_daemon() -> Iterator[str]:
-    """Starts dockerd for the block; yields its socket. `lazyfs run` finds it by LAZYFS_RUN_SETTINGS."""
+    """Starts dockerd for the block and yields the path of its socket. Sets LAZYFS_RUN_SETTINGS, so that
+    `lazyfs run` uses this daemon."""
     work = Path(tempfile.mkdtemp(prefix="lazyfs-docker-"))
     work.chmod(0o755)
     socket = work / "docker.sock"

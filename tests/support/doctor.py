@@ -1,4 +1,4 @@
-"""The doctor's checks one by one, over settings of a test's own."""
+"""Runs single checks of the doctor on settings that a test writes."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from lazyfs.node.findings import Finding, Level
 from lazyfs.node.surroundings import Surroundings
 
 Config = Callable[..., WantedSettings]
-"""Makes the settings of a file from its fields."""
+"""A function that writes its arguments into a settings file, and returns the settings read from that file."""
 
 
 def checks(*names: str) -> list[Check]:
@@ -22,7 +22,8 @@ def found(wanted: WantedSettings | None, *names: str) -> list[Finding]:
 
 
 def only(findings: list[Finding], level: Level, wrong: str, do: str) -> None:
-    """Checks that there is one finding, with these texts in it."""
+    """Asserts that there is exactly one finding, of this level, whose fault contains `wrong` and whose remedy
+    contains `do`."""
     assert [finding.level for finding in findings] == [level], findings
     assert wrong in findings[0].wrong, findings
     assert do in findings[0].do, findings

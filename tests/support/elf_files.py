@@ -1,4 +1,4 @@
-"""ELF files of a test's own making: a header, one segment, a dynamic section and its strings."""
+"""Small ELF files for tests: a header, one segment, a dynamic section and its strings."""
 
 import struct
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ def library(
     bits: int = 64,
     order: str = "<",
 ) -> bytes:
-    """Returns a library that needs the named ones."""
+    """Returns a 32-bit or 64-bit ELF library that names the libraries `needed` as its dependencies."""
     strings = b"\0"
     tags: list[tuple[int, int]] = []
     for tag, texts in ((1, needed), (15, [rpath] if rpath else []), (29, [runpath] if runpath else [])):

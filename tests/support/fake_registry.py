@@ -19,7 +19,7 @@ from tests.support.tls import Pair
 
 
 class FakeRegistry:
-    """Serves images of one repository, `team/app`. Its attributes choose the misbehaviours."""
+    """A registry with one repository, `team/app`. Its attributes switch misbehaviours on."""
 
     def __init__(self) -> None:
         self.blobs: dict[str, bytes] = {}
@@ -27,61 +27,64 @@ class FakeRegistry:
         self.tags: list[str] = []
         self.page = 1000
         self.link = ""
-        """A Link header instead of the right one."""
+        """The Link header of tag lists, in place of the right one; empty for the right one."""
         self.limited = 0
-        """Answers of 429 before anything is served."""
+        """The number of requests still to be answered with 429."""
         self.limit_every = 0
-        """Of so many requests one is answered with 429; 0: none."""
+        """Every n-th request is answered with 429; 0 for none."""
         self.retry_after = "0"
         self.errors = 0
-        """Answers of 503 before a blob is served."""
+        """The number of blob requests still to be answered with 503."""
         self.cut: list[int] = []
-        """Bytes after which the next blob answers break off."""
+        """Each next answer with a large blob breaks off after the next number of bytes in this list."""
         self.ranges = True
         self.tokens = False
-        """True if a bearer token is needed."""
+        """True if every request needs a bearer token."""
         self.token_uses = 1_000_000
-        """Requests that one token allows."""
+        """The number of requests for which a token is valid."""
         self.accounts: dict[str, str] = {}
-        """Basic credentials of the token server; if there are none, anonymous tokens are accepted."""
+        """The keys are the Authorization headers that the token server accepts. If there are none, everyone
+        gets a token."""
         self.stop_after = 0
-        """Bytes of a large blob that are sent before `go_on` is waited for."""
+        """If not 0, an answer with a large blob pauses after so many bytes, until `go_on` is set."""
         self.go_on = threading.Event()
         self.pages = 1
-        """Pages that all are `tag_list`."""
+        """The number of pages of a tag list that is set by `tag_list`. All pages are the same."""
         self.unknown_manifest = b"{}"
-        """The body of the 404 for a manifest that is not there."""
+        """The body of the 404 for a missing manifest."""
         self.tag_list: bytes | None = None
         self.page_faults: dict[int, tuple[int, bytes, int | None]] = {}
-        """Number of a page of tags, from 1 -> the status and body of its answer, and the bytes after which
-        that breaks off."""
+        """Number of a page of tags (from 1) -> (status, body, bytes). The answer breaks off after so many
+        bytes, or is whole if they are None."""
         self.token_answer: bytes | None = None
         self.content_range = ""
-        """A Content-Range of blob answers in place of the right one."""
+        """The Content-Range of blob answers, in place of the right one; empty for the right one."""
         self.basic = False
-        """True if an account's name and password are needed, without a token server."""
+        """True if every request needs Basic authentication, without a token server."""
         self.nobody: dict[str, int] = {}
-        """`manifests`, `blobs`, `blobs/sha256:...`: the status for requests without an account."""
+        """Kind of path (`manifests`, `blobs`, `blobs/sha256:...`) -> the status that requests without an
+        account get."""
         self.reason = b""
-        """The body of such an answer, and of the token server's refusals."""
+        """The body of refusals: those by `nobody` and those of the token server."""
         self.token_errors: list[int] = []
-        """Statuses of the token server's first answers."""
+        """Statuses of the token server's next answers, in order; then it answers normally."""
         self.storage = ""
-        """The address that blob requests are redirected to, without the blob's digest at its end."""
+        """If not empty, blob requests are redirected to this address with the blob's digest appended."""
         self.authorizations: list[tuple[str, str]] = []
-        """(path, Authorization) of each request."""
+        """(path, Authorization header) of each request."""
         self.fields: list[str] = []
         """The values of all header fields of all requests."""
         self.post_error = 0
-        """Status of the token server's answer to a form."""
+        """The status with which the token server refuses every posted form; 0 to accept them."""
         self.forms: list[dict[str, list[str]]] = []
-        """Forms posted to the token server; a refresh token makes an account's token."""
+        """Forms posted to the token server. A refresh token in a form yields a token with the account's
+        rights."""
         self.api_moved = ""
-        """An address that the API's root is redirected to."""
+        """If not empty, requests for the API's root are redirected to this address."""
         self.extra: dict[str, str] = {}
-        """Further header fields of every answer."""
+        """Header fields that every answer has in addition."""
         self.no_head = 0
-        """The status of every answer to HEAD, for a server that does not know it; 0: it does."""
+        """The status of every answer to HEAD, as from a server that does not support HEAD; 0 if it does."""
         self.requests: list[str] = []
         self.ranges_asked: list[str] = []
         self.tokens_given = 0
@@ -106,18 +109,19 @@ class FakeRegistry:
             self.tags.append(name)
 
     def count(self, pattern: str) -> int:
-        """Returns the number of requests whose line matches the pattern."""
+        """Returns the number of requests whose path matches the regular expression."""
         return sum(bool(re.search(pattern, line)) for line in self.requests)
 
     def take(self, name: str) -> bool:
-        """Counts the misbehaviour `name` down by one; returns True if it was still due."""
+        """Subtracts 1 from the counter attribute `name`. Returns True if it was above 0: the request must
+        misbehave."""
         with self._lock:
             left: int = getattr(self, name)
             setattr(self, name, max(left - 1, 0))
             return left > 0
 
     def limits_this(self) -> bool:
-        """Counts a request; returns True for every `limit_every`-th one, which is to be refused."""
+        """Counts a request. Returns True if the request is a `limit_every`-th one and so must be refused."""
         with self._lock:
             self._counted += 1
             return bool(self.limit_every) and self._counted % self.limit_every == 0
@@ -130,7 +134,8 @@ class FakeRegistry:
             return token
 
     def use(self, header: str) -> bool:
-        """Uses the token of an Authorization header once; returns True if the token was still valid."""
+        """Counts one use of the bearer token in an Authorization header; returns True if the token was still
+        valid."""
         with self._lock:
             token = header.removeprefix("Bearer ")
             left = self._uses.get(token, 0)
@@ -292,8 +297,8 @@ class _Server(ThreadingHTTPServer):
 
 @contextmanager
 def fake_registry(certificate: Pair | None = None, client_ca: Path | None = None) -> Iterator[FakeRegistry]:
-    """Runs a fake registry on a loopback port: over TLS if `certificate` is given, and with `client_ca` for
-    clients with a certificate of that CA only."""
+    """Runs a fake registry on a loopback port, over TLS if `certificate` is given. With `client_ca`, it
+    accepts only clients with a certificate of that CA."""
     registry = FakeRegistry()
     handler = type("Handler", (_Handler,), {"registry": registry})
     with _Server(("127.0.0.1", 0), handler) as server:
@@ -316,5 +321,5 @@ def fake_registry(certificate: Pair | None = None, client_ca: Path | None = None
 
 
 def in_seconds(seconds: float) -> str:
-    """Returns a Retry-After header's date, so many seconds from now."""
+    """Returns the time in so many seconds as an HTTP date, for a Retry-After header."""
     return formatdate(time.time() + seconds, usegmt=True)

@@ -1,7 +1,7 @@
-"""An HTTP server that misbehaves on demand: as origin, as reverse cache, or as forward proxy.
+"""An HTTP server that misbehaves on demand. It can stand for an origin, a reverse cache, or a forward proxy.
 
-It serves the bytes that `content(path)` returns and keeps a log of the requests. `fault` (for all paths) and
-`faults` (per path) can be changed while it runs.
+It serves the bytes that `content(path)` returns, and keeps a log of the requests. `fault` (for all paths) and
+`faults` (by path) can be changed while it runs.
 """
 
 import email.utils
@@ -22,7 +22,7 @@ from benchmarks.ports import free_port
 
 
 class Misbehave(enum.StrEnum):
-    """The ways in which the server misbehaves instead of answering well."""
+    """The ways in which the server misbehaves."""
 
     REFUSE = "refuse"
     HANG = "hang"
@@ -52,7 +52,7 @@ class Misbehave(enum.StrEnum):
 
 
 class Seen(NamedTuple):
-    """One logged request, with the fault that answered it."""
+    """One logged request, and the fault with which it was answered; None if it was answered well."""
 
     path: str
     headers: dict[str, str]
@@ -118,8 +118,8 @@ class FaultServer:
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     def misbehave(self, fault: Misbehave | None) -> None:
-        """Applies a fault to every path from now on. REFUSE closes the port, any other value opens it
-        again."""
+        """Sets the fault of all paths from now on; None for none. REFUSE closes the port, and any other value
+        opens it again."""
         self.fault = fault
         if fault == Misbehave.REFUSE:
             self._shut()

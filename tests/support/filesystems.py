@@ -1,4 +1,4 @@
-"""Filesystems over objects that a test made: without prefetching, or with a record of the prefetches."""
+"""Filesystems over objects made by a test. They prefetch nothing; some record what would be prefetched."""
 
 from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import NotFound
@@ -50,7 +50,7 @@ class AskedAhead:
 
 
 class FetchedObjects(Objects):
-    """Objects of a test, all of them at hand. A fetch raises NotFound."""
+    """Objects of a test. All of them are available without a fetch, so a fetch raises NotFound."""
 
     async def fetch(self, ref: ObjectRef, *, deadline: float | None = None) -> bytes:
         raise NotFound(f"object {ref.digest.hex()} should have been at hand")

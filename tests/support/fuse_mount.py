@@ -1,4 +1,4 @@
-"""Mounts a tree of the test's own making with either session; see tests.support.fuse_server."""
+"""Mounts a tree made by a test, with either session; see tests.support.fuse_server."""
 
 import json
 import subprocess
@@ -26,8 +26,8 @@ class Mounted:
         self._directory = directory
 
     def ask(self, what: str, **fields: Any) -> Any:
-        """Sends one command to the server and returns its answer; tests/support/fuse_server.py has the
-        commands."""
+        """Sends a command to the server and returns its answer. For the commands, see
+        tests/support/fuse_server.py."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps({"do": what} | fields) + "\n")
@@ -40,11 +40,11 @@ class Mounted:
         return found
 
     def given_back(self, what: str, at_most: int, seconds: float = 20) -> dict[str, Any]:
-        """Drops the kernel's caches, until the server's count `what` is at most `at_most` or `seconds` have
-        passed. Returns all counts of the server's table.
+        """Drops the kernel's caches again and again, until the server's count `what` is at most `at_most` or
+        `seconds` have passed. Returns all of the server's counts by name.
 
-        One drop is not enough: the kernel keeps recently used inodes until the next drop, ends early if it
-        freed little in all, and hands FORGET to the server after the drop has returned.
+        One drop is not enough: the kernel keeps recently used inodes until the next drop, stops early if it
+        has freed little, and sends FORGET to the server only after the drop has returned.
         """
         end = time.monotonic() + seconds
         while True:

@@ -1,8 +1,8 @@
-"""A session over objects in a directory, in a process of its own and under a test's control.
+"""A session over objects in a directory, in a process of its own, controlled by a test.
 
-`python -m tests.support.fuse_server SESSION MOUNTPOINT OBJECTS ROOT SIZE PERMISSIONS`: prints `ready`, then
-answers each JSON line on stdin with one on stdout. Objects are files named by their hex digest. A test can
-hold fetches back, count them, switch the revision and read the counters.
+`python -m tests.support.fuse_server SESSION MOUNTPOINT OBJECTS ROOT SIZE PERMISSIONS` prints `ready`, then
+answers each line of JSON on stdin with one on stdout. Each object is a file named by its hex digest. A test
+can hold back fetches, count them, switch the revision and read the counters.
 """
 
 import json
@@ -26,7 +26,7 @@ from tests.support.filesystems import AskedAhead, no_site
 
 
 class SlowObjects:
-    """Objects that are at hand once fetched, unless `keep` is off; a fetch waits for `go`.
+    """Objects that are available once they have been fetched, unless `keep` is off. A fetch waits for `go`.
 
     Concurrent requests for one object share one fetch, as in `client.objects.Objects`.
     """
@@ -46,7 +46,7 @@ class SlowObjects:
         self._coming: dict[Digest, trio.Event] = {}
 
     def forget(self) -> None:
-        """Drops all objects, so that none is at hand."""
+        """Drops all objects, so that each must be fetched again."""
         self._here.clear()
 
     def _load(self, ref: ObjectRef) -> bytes:

@@ -1,5 +1,5 @@
-"""Fuzzing for a time: with LAZYFS_FUZZ_SECONDS=600 each target runs for 600 seconds, with new inputs in each
-round."""
+"""Fuzzing for a fixed time: with LAZYFS_FUZZ_SECONDS=600, each target runs in rounds with new inputs for 600
+seconds."""
 
 import functools
 import os
@@ -10,18 +10,18 @@ from typing import Final
 from tests.support.counts import count
 
 SECONDS: Final = float(os.environ.get("LAZYFS_FUZZ_SECONDS", "0"))
-"""Seconds for which each target runs; 0 for one round."""
+"""Seconds for which each target runs; 0 for a single round."""
 TIMEOUT: Final = count(120, 1800) + 3 * SECONDS
 
 
 def examples(short: int, long: int) -> int:
-    """Returns the number of inputs of a round; few if rounds are repeated for a time."""
+    """Returns the number of inputs in one round. It is `short` if rounds are repeated, since many follow."""
     return short if SECONDS else count(short, long)
 
 
 def for_seconds(test: Callable[[], None]) -> Callable[[], None]:
-    """Repeats a test of Hypothesis's until the time is over, and prints how often; runs it once if no time is
-    asked for."""
+    """Repeats a Hypothesis test until SECONDS have passed, and prints the number of runs. If SECONDS is 0,
+    runs it once."""
 
     @functools.wraps(test)
     def repeated() -> None:

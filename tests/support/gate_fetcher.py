@@ -1,4 +1,4 @@
-"""A Fetcher whose answers wait for the test."""
+"""A Fetcher that answers only when the test allows it."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ from lazyfs.transport.local import LocalFetcher
 
 
 class GateFetcher:
-    """A store whose answers wait until the gate is opened; counts requests and cancellations."""
+    """A Fetcher whose answers wait until the test opens the gate. Counts requests and cancellations."""
 
     def __init__(self, directory: Path) -> None:
         self._store = LocalFetcher(str(directory))

@@ -1,4 +1,4 @@
-"""A receiver of webhooks, with or without TLS, that answers as it is told."""
+"""A receiver of webhooks, with or without TLS, whose answers the test chooses."""
 
 import http.server
 import json
@@ -16,7 +16,7 @@ class Received(NamedTuple):
 
     path: str
     fields: dict[str, str]
-    """By names in small letters."""
+    """Header fields; the names are in lower case."""
     body: bytes
 
     @property
@@ -25,17 +25,17 @@ class Received(NamedTuple):
 
 
 class HookReceiver:
-    """The webhooks that came, and the answers to come."""
+    """The webhooks received so far, and the settings of the answers."""
 
     def __init__(self) -> None:
         self.url = ""
         self.received: list[Received] = []
         self.statuses: list[int] = []
-        """Of the first answers; the others are 204."""
+        """Statuses of the next answers, in order. All further answers are 204."""
         self.location = ""
-        """Where answers redirect to."""
+        """The Location of the answers, for redirects."""
         self.go_on = threading.Event()
-        """Answers wait for it."""
+        """Answers wait until it is set. It is set at first."""
         self.go_on.set()
 
 

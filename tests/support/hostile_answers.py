@@ -1,6 +1,7 @@
-"""Answers of a malicious proxy, byte by byte, with the name of the fault that each must be reported as.
+"""Answers of a malicious proxy, and the fault that a client must report for each.
 
-An answer is a generator of bytes to send, and of seconds to wait; when it ends, the connection is closed.
+An answer is a generator that yields bytes to send and numbers of seconds to wait. When it ends, the
+connection is closed.
 """
 
 import socket
@@ -15,11 +16,11 @@ from tests.support.fault_server import FaultServer, Misbehave
 from tests.support.zstd_bombs import rle_bomb
 
 Answer = Callable[[bytes], Iterator[bytes | float]]
-"""Returns the answer's parts, given the body that an honest server would send."""
+"""The body that an honest server would send -> the parts of the malicious answer."""
 
 FOREVER = 3600.0
 RESET = -1.0
-"""In place of seconds: the connection is reset instead of closed."""
+"""Yielded in place of a number of seconds: resets the connection instead of closing it."""
 
 C, G, T = Fault.CLOSED, Fault.GARBLED, Fault.TRUNCATED
 WRONG, LONG, SLOW, SILENT = Fault.BAD_CONTENT, Fault.TOO_LONG, Fault.SLOW, Fault.SILENT
@@ -31,7 +32,8 @@ class Attack(NamedTuple):
     name: str
     answer: Answer
     faults: tuple[Fault, ...]
-    """One fault; several if the two HTTP libraries notice the attack at different places."""
+    """The faults that a client may report: several if the two HTTP libraries detect the attack at different
+    steps."""
     large: bool = False
     """True if the attack needs an object of 3 MiB."""
 
@@ -89,7 +91,7 @@ def _chunked(*parts: bytes | float) -> Answer:
 
 
 def _sized(size: bytes) -> Answer:
-    """Answers with one chunk, which holds the true body under the stated size."""
+    """Answers with the true body as one chunk, but with `size` as the chunk's size."""
 
     def answer(body: bytes) -> Iterator[bytes]:
         yield _head("Transfer-Encoding: chunked") + size + b"\r\n" + body + b"\r\n0\r\n\r\n"
@@ -98,7 +100,7 @@ def _sized(size: bytes) -> Answer:
 
 
 def _written(form: str) -> Answer:
-    """Answers with one chunk, which holds the true body with its size written in this form."""
+    """Answers with the true body as one chunk, whose size is written in the format `form`."""
 
     def answer(body: bytes) -> Iterator[bytes | float]:
         return _sized(form.format(len(body)).encode())(body)
@@ -120,7 +122,7 @@ def _endless(start: bytes, part: bytes, pause: float | None = None) -> Answer:
 
 
 def _trickled(front: Callable[[bytes], bytes]) -> Answer:
-    """Answers with one byte every 50 ms."""
+    """Sends the bytes of an answer one at a time, every 50 ms."""
 
     def answer(body: bytes) -> Iterator[bytes | float]:
         whole = front(body)
@@ -140,7 +142,7 @@ def _raw(*parts: bytes | float) -> Answer:
 
 
 def _bodies(make: Callable[[bytes], bytes], *fields: str) -> Answer:
-    """Answers with another body, its length stated correctly."""
+    """Answers with the body that `make` returns for the true body, and states its length correctly."""
 
     def answer(body: bytes) -> Iterator[bytes]:
         other = make(body)

@@ -38,7 +38,7 @@ NUMBERS: tuple[int, ...] = tuple(
         }
     )
 )
-"""Includes 2**63, which no field accepts."""
+"""Extreme numbers. Even 2**63 is among them, which no field accepts."""
 SIGNED = tuple(-number for number in NUMBERS[1:])
 TEXTS = (
     b"", b".", b"..", b"/", b"a/b", b"a\0b", b"\x1b[2J\n", b"\xff\xfe", b"n" * 255, b"n" * 256,
@@ -48,7 +48,7 @@ TEXTS = (
 FILE_TYPES = (
     stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK, 0,
 )  # fmt: skip
-"""The type bits of a mode: each type that there is, and no type."""
+"""The file type bits of a mode: all existing types, and no type."""
 TYPES = tuple(kind | 0o7777 for kind in FILE_TYPES)
 OTHER: tuple[Any, ...] = (None, "text", [], [[]], 1.5, {b"a": 1}, True)
 
@@ -57,8 +57,8 @@ PLACES = tuple(
     for number in (0, 1, 2, bounds.PACKS - 1, bounds.PACKS, (1 << 30) - 1)
     for offset in (0, 1, 4091, 4092, 4096, bounds.PACK - 5, bounds.PACK, (1 << 32) - 1)
 )
-"""Details of a file in a pack: numbers of packs that exist and that do not, offsets inside and outside the
-pack."""
+"""Values for the field that locates a file in a pack: existing and missing packs, offsets inside and outside
+the pack."""
 
 NAME, MODE, UID, GID, MTIME, SIZE, CONTENT, DETAIL, NLINK, LINK, FLAGS, XATTRS = range(12)
 _ATTRIBUTES: tuple[Any, ...] = (
@@ -69,7 +69,7 @@ _ATTRIBUTES: tuple[Any, ...] = (
 )  # fmt: skip
 
 Change = tuple[str, Any, Any, Any]
-"""(part, place in the part, field, value)."""
+"""(part of the catalog, place in the part, field, new value)."""
 
 
 class Draft:
@@ -81,13 +81,13 @@ class Draft:
         self.owns = [0]
         self.parents = [0]
         self.table: dict[tuple[int, int], int] = {}
-        """(column, directory) -> another value."""
+        """(column, directory) -> a value that replaces the right one."""
         self.prefix: dict[int, Any] = {}
-        """Field of the prefix -> another value."""
+        """Field of the prefix -> a value that replaces the right one."""
 
     def encode(self) -> bytes:
-        """Returns the encoded catalog. Raises OverflowError or struct.error for a number outside the range of
-        msgpack or of a column."""
+        """Returns the encoded catalog. Raises OverflowError or struct.error if a number does not fit into
+        msgpack or a column."""
         header = msgspec.msgpack.encode(self.header)
         rows: list[list[int]] = []
         blobs, offset, first = [], 0, 1
@@ -250,8 +250,8 @@ def changes(right: Draft) -> Iterator[Change]:
 
 
 def with_changes(right: Draft, some: list[Change]) -> bytes | None:
-    """Returns the catalog's bytes after these changes; None if the result cannot be encoded, or the changes
-    exclude each other."""
+    """Returns the encoded catalog with these changes. Returns None if it cannot be encoded, or if the changes
+    are incompatible."""
     try:
         for change in some:
             right = right.changed(change)
@@ -261,8 +261,8 @@ def with_changes(right: Draft, some: list[Change]) -> bytes | None:
 
 
 def hostile_lists(objects: Objects) -> Iterator[tuple[bytes, int, int]]:
-    """Yields (chunk list, file size, shift) as a catalog may state them: invalid lists, and lists of missing
-    chunks."""
+    """Yields (chunk list, file size, shift), as a catalog could state them. The lists are invalid, or name
+    missing chunks."""
     for size in (1, 4096, 10_000, 1 << 20, 1 << 30, (1 << 18) << 12):
         for shift in (12, 16, 24):
             count = min(-(-size >> shift), 300)
@@ -293,7 +293,7 @@ def hostile_profiles() -> Iterator[bytes]:
 
 
 def hinting(tree: ObjectRef, made: ObjectRef) -> list[Any]:
-    """Returns an entry of a live folder: an image whose profile is `made`."""
+    """Returns an entry of a live folder for the image `tree`, whose profile is the object `made`."""
     name, value = profile.hint(made)
     fields = {"content": tree.digest, "detail": tree.size, "flags": NESTED, "nlink": 2, "size": 4096}
     return entry(made.digest.hex().encode(), stat.S_IFDIR | 0o755, **fields, xattrs=[[name, value]])

@@ -33,7 +33,8 @@ class MetadataChange(NamedTuple):
 
     role: str
     place: int
-    """Number of the value in a walk through the file, counted modulo the number of values."""
+    """Which value is changed: the number of the value in a walk through the file, modulo the number of
+    values."""
     value: Any
     deleted: bool
 
@@ -49,8 +50,8 @@ def changes(*roles: str) -> st.SearchStrategy[MetadataChange]:
 
 
 class HostileMetadata:
-    """Writes changed metadata into a repository's store. Each time the versions grow, so that clients read
-    it."""
+    """Writes changed metadata into a repository's store. Each write increases the versions, so that clients
+    read it."""
 
     def __init__(self, made: Published) -> None:
         self._directory = made.store / "metadata"
@@ -60,7 +61,7 @@ class HostileMetadata:
         self._version: int = self._right["timestamp"]["version"]
 
     def write(self, change: MetadataChange) -> bool:
-        """Returns False for a value that cannot be signed."""
+        """Writes metadata with this change. Returns False if the changed value cannot be signed."""
         try:
             if change.role == "root":
                 self._write_root(change)

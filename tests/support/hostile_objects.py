@@ -1,7 +1,7 @@
-"""Signed nonsense that Hypothesis draws: chunk lists, profiles and bundles.
+"""Properly signed nonsense, drawn by Hypothesis: chunk lists, profiles and bundles.
 
-Each field is drawn from its extremes, and is right often enough for the others to be read. A drawn set of
-objects becomes one revision of a repository (`published`).
+Each field is drawn from its extremes, but often enough has its right value, so that readers get to the other
+fields. `published` makes a revision of a drawn set of objects.
 """
 
 import struct
@@ -23,7 +23,7 @@ SMALL = b"small"
 
 
 class HostileFile(NamedTuple):
-    """A file whose content is a chunk list, as its catalog states it."""
+    """A file's chunk list, and the size and shift that the catalog states for the file."""
 
     listed: bytes
     size: int
@@ -31,14 +31,14 @@ class HostileFile(NamedTuple):
 
 
 class HostileBundle(NamedTuple):
-    """A profile, and the files that the store has under the names of its bundles."""
+    """A profile, and the stored files under the names of its bundles."""
 
     plain: bytes
     stored: dict[bytes, bytes]
 
 
 def right_or(right: Any, wrong: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Returns a strategy that gives the right value three times of four."""
+    """Returns a strategy that draws `right` three times out of four, and otherwise from `wrong`."""
     return st.one_of(st.just(right), st.just(right), st.just(right), wrong)
 
 
@@ -102,8 +102,8 @@ def bundles(draw: st.DrawFn) -> HostileBundle:
 
 
 def published(made: Published, some: list[HostileFile], profiles: list[HostileBundle]) -> None:
-    """Publishes a revision with an image for each file and each profile; the files of bundles are written as
-    drawn."""
+    """Publishes a revision with one image for each file and each profile. Writes the files of the bundles
+    exactly as drawn."""
     objects = made.objects
     for plain in (SMALL, bytes(4096)):
         objects.put(plain)

@@ -1,4 +1,5 @@
-"""A site mount of two repositories: an honest one, and one that is signed properly but full of nonsense."""
+"""A site mount of two repositories: an honest one, and a hostile one whose contents are nonsense, but
+properly signed."""
 
 import json
 import os
@@ -23,7 +24,7 @@ CHUNK = 16 << 20
 
 
 class Site:
-    """The mount, with the state of its daemon that tests check."""
+    """The mount, and views of its daemon's state for assertions."""
 
     def __init__(self, mnt: Path, log: Path, cache: Path) -> None:
         self.mnt = mnt
@@ -35,7 +36,7 @@ class Site:
         return status(self.mnt)
 
     def memory(self, field: str = "VmRSS") -> int:
-        """Returns the bytes of memory that the daemon holds; for `VmHWM` the most since `forget_peak`."""
+        """Returns the daemon's memory in bytes: now, or for `VmHWM` its peak since `forget_peak`."""
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
             if line.startswith(field + ":"):
                 return int(line.split()[1]) << 10
@@ -50,8 +51,8 @@ class Site:
         Path(f"/proc/{self.pid}/clear_refs").write_text("5")
 
     def honest(self) -> dict[str, tuple[object, ...]]:
-        """Reads the honest repository; returns inode numbers, modes, owners, sizes, link counts and contents
-        by path."""
+        """Reads the whole honest repository. Returns path -> (inode number, mode, owner, size, link count,
+        content)."""
         found: dict[str, tuple[object, ...]] = {}
         for directory, directories, files in os.walk(self.mnt / "honest"):
             for name in directories + files:
@@ -66,8 +67,8 @@ class Site:
 def mounted(
     directory: Path, session: str, honest: Published, other: Published, *options: str, url: str = ""
 ) -> Iterator[Site]:
-    """Mounts both repositories below `directory/mnt`. `url` is the hostile store's, if it is read over
-    HTTP."""
+    """Mounts both repositories below `directory/mnt`. `url` is the address of the hostile store if it is read
+    over HTTP."""
     mnt = directory / "mnt"
     mnt.mkdir()
     lines = []
@@ -141,7 +142,8 @@ def _profiles(objects: Objects, tree: ObjectRef) -> bytes:
 
 
 def large(objects: Objects) -> Iterator[tuple[bytes, ObjectRef]]:
-    """Yields catalogs as large as the bounds allow, and catalogs that name each child twice on 40 levels."""
+    """Yields (name, catalog) of catalogs at the bounds: many entries, large attributes, 40 levels that each
+    name the next one twice, 3,000 more levels, and large files of zeros."""
     for number in range(2):
         root = hostile.entry(b"", stat.S_IFDIR | 0o755, size=4096)
         made = hostile.Draft([root, False, [0, 0, 0], [], []], [[]])
@@ -168,15 +170,15 @@ def large(objects: Objects) -> Iterator[tuple[bytes, ObjectRef]]:
 
 
 def hung(objects: Objects, names: dict[bytes, ObjectRef]) -> ObjectRef:
-    """Stores a snapshot's catalog whose only entries are these nested catalogs; returns its reference."""
+    """Stores the catalog of a snapshot that consists of these nested catalogs; returns its reference."""
     made = hostile.live_draft(names)
     made.header[1] = False
     return put(objects, made.encode())
 
 
 def attack(top: Path, most: int = 1 << 30) -> int:
-    """Stats, lists and reads the paths below `top`, with extended attributes. Stops after `most` answers;
-    returns their number."""
+    """Stats, lists and reads the paths below `top`, and reads their extended attributes. Stops after `most`
+    answered calls; returns the number of answered calls."""
     answered = 0
     waiting = [os.fsencode(top)]
     while waiting and answered < most:

@@ -1,4 +1,4 @@
-"""Small trees for tests of the vfs and the sessions, written as nested dicts and built by the real
+"""Small trees for tests of the vfs and the sessions. They are written as nested dicts and built by the real
 builder."""
 
 import stat
@@ -18,12 +18,12 @@ MTIME = 1_600_000_000_123_456_789
 NO_SPLIT = 1 << 30
 
 Spec = Mapping[str, Any]
-"""Name -> bytes for a file, str for a symbolic link, dict for a directory, a Nested for a stored tree, or an
-Inode."""
+"""Name -> content: bytes for a file, str for a symbolic link, dict for a directory, a Nested for a stored
+tree, or a ready Inode."""
 
 
 class Objects(dict[Digest, bytes]):
-    """Objects by digest. As a LocalObjects it has all of them at hand, or only those in `here`."""
+    """Objects by digest. As a LocalObjects, it has all of them available, or only those in `here`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Objects(dict[Digest, bytes]):
 
 def file(objects: Objects, data: bytes, *, shift: int = 16, listed: bool = True, **fields: Any) -> Inode:
     """Returns the inode of a regular file. Content larger than one chunk of 2**shift bytes is cut into
-    chunks. Their digests are in a chunk list, an object, or without `listed` in the entry itself."""
+    chunks. The chunk digests are in a chunk list object, or in the entry itself if not `listed`."""
     fields = {"mode": 0o644, "mtime": MTIME} | fields
     mode = stat.S_IFREG | fields.pop("mode")
     if not data:
@@ -64,7 +64,7 @@ def file(objects: Objects, data: bytes, *, shift: int = 16, listed: bool = True,
 
 
 def packed(objects: Objects, contents: Mapping[str, bytes], **fields: Any) -> dict[str, Inode]:
-    """Returns the inodes of small files that lie one behind the other in one pack."""
+    """Returns the inodes of small files that are stored one after the other in one pack."""
     fields = {"mode": 0o644, "mtime": MTIME} | fields
     mode = stat.S_IFREG | fields.pop("mode")
     plain = b"".join(contents.values())
@@ -106,7 +106,7 @@ def _inode(objects: Objects, what: Any) -> Inode:
 
 
 def folder_of(nested: Nested) -> Inode:
-    """Returns the directory inode under which a stored tree hangs."""
+    """Returns the inode of the directory at which a stored tree is mounted in another tree."""
     return Inode(stat.S_IFDIR | 0o755, mtime=MTIME, nested=nested)
 
 
@@ -134,7 +134,8 @@ def shown(objects: Objects, root: Nested) -> Tree:
 
 
 def number(tree: Tree, path: str) -> int:
-    """Looks a path up as the kernel does; returns its number and holds every number on the way."""
+    """Looks up each name on a path, as the kernel does, and so holds the inode number of each. Returns the
+    last number."""
     found = ROOT
     for name in path.split("/"):
         child = tree.lookup(found, name.encode())

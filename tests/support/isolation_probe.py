@@ -1,6 +1,6 @@
-"""Prints as JSON the things that a program can see and do in a sandbox; see tests/runtimes/test_isolation.py.
+"""Prints as JSON what a program can see and do in a sandbox; see tests/runtimes/test_isolation.py.
 
-Needs nothing but the standard library, and asks the machine, never lazyfs.
+Needs only the standard library. Reads facts from the machine, never from lazyfs.
 """
 
 import contextlib
@@ -57,7 +57,7 @@ def mount(source: str, target: str, fstype: str, flags: int = 0) -> str:
 
 
 def files_that_can_be_written(top: str) -> list[str]:
-    """Returns the files below `top` that can be opened for writing; nothing is written."""
+    """Returns the files below `top` that can be opened for writing. Writes nothing to them."""
     found = []
     for directory, _, names in os.walk(top):
         for name in names:
@@ -85,8 +85,8 @@ def _key_call(control: int, number: int) -> None:
 
 
 def key_calls(known: list[int]) -> dict[str, str]:
-    """Returns the results of the system calls for kernel keys, and of reads of these known keys, by their
-    numbers."""
+    """Tries to add, request and read kernel keys. Besides its own keyrings, it reads the keys with the
+    numbers `known`. Returns call or number -> result."""
     add, request, control = _KEYS[os.uname().machine]
     answers = {
         "add": error(lambda: _checked(_LIBC.syscall(add, b"user", b"probe", b"x", ctypes.c_size_t(1), -3))),
@@ -116,7 +116,7 @@ def namespaces() -> dict[str, str]:
 
 
 def in_a_child(call: Callable[[], Any]) -> Any:
-    """Runs a call that changes its process in a child process; returns the call's answer."""
+    """Makes a call in a child process, because the call changes its process; returns the call's result."""
     reading, writing = os.pipe()
     if os.fork() == 0:
         os.write(writing, json.dumps(call()).encode())
@@ -129,8 +129,8 @@ def in_a_child(call: Callable[[], Any]) -> Any:
 
 
 def with_a_namespace_of_its_own() -> dict[str, Any]:
-    """Tries mounts and unmounts inside a new user namespace, which grants all capabilities; returns the
-    results."""
+    """Tries mounts and unmounts inside a new user namespace, which grants all capabilities. Returns call ->
+    result."""
     made = error(lambda: _checked(_LIBC.unshare(_CLONE_NEWUSER | _CLONE_NEWNS | _CLONE_NEWCGROUP)))
     return {
         "made": made,

@@ -1,5 +1,5 @@
-"""Coverage as a goal for Hypothesis. It searches for inputs that run more lines of the package, as a
-coverage-guided fuzzer does."""
+"""Makes coverage a target for Hypothesis, which then searches for inputs that run more lines of the package,
+as a coverage-guided fuzzer does."""
 
 import sys
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ from hypothesis import target
 
 @contextmanager
 def led_by_lines(*modules: str) -> Iterator[None]:
-    """Counts the distinct lines of these modules that the block runs. Gives Hypothesis the number as a
-    target."""
+    """Counts the distinct lines of these modules that run in the block, and gives the number to Hypothesis as
+    a target."""
     files = {sys.modules[module].__file__ for module in modules}
     reached: set[tuple[str, int]] = set()
 

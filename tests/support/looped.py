@@ -1,4 +1,4 @@
-"""The transport's loops behind its blocking interfaces, so that one suite tests both."""
+"""The transport's loops behind its blocking interfaces, so that the same tests cover both."""
 
 import threading
 from collections.abc import Callable
@@ -39,8 +39,8 @@ class LoopedClient(CurlClient):
 
 
 class LoopedFetcher:
-    """Makes each fetch in an HttpLoop. If the loop leaves a Rest to another thread, runs the Rest in the
-    caller's thread."""
+    """Makes each fetch in an HttpLoop. Work that the loop would leave to another thread (a Rest) is done in
+    the caller's thread."""
 
     def __init__(self, fetcher: HttpFetcher) -> None:
         self._fetcher = fetcher

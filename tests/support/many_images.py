@@ -1,4 +1,4 @@
-"""Many images that share layers, and repositories that wish them all."""
+"""Many images that share layers, and repositories whose wishlist names all of them."""
 
 import shutil
 from concurrent.futures import Executor
@@ -17,11 +17,11 @@ from tests.support.service import built
 IMAGES = count(8, 100)
 _BASES = [layer(*[entry(f"base{n}", data=b"%d" % (n * b) * 500) for n in range(20)]) for b in range(1, 4)]
 _layers: dict[str, int] = {}
-"""Digest of each layer in the registry -> its bytes."""
+"""Digest of each layer in the registry -> its size in bytes."""
 
 
 def put_images(registry: RealRegistry) -> None:
-    """Uploads images that share three layers."""
+    """Uploads IMAGES images, each with one of three shared layers and a layer of its own."""
     for number in range(IMAGES):
         image = built(f"own{number}", base=_BASES[number % 3])
         registry.put(image, f"team/app{number}", "1")
@@ -30,7 +30,7 @@ def put_images(registry: RealRegistry) -> None:
 
 
 def assert_each_layer_read_once(registry: RealRegistry) -> None:
-    """Asserts that every layer was read since the last look, and none twice."""
+    """Asserts that every layer was read exactly once since the last call of `blobs_read`."""
     read = {name: size for name, size in registry.blobs_read().items() if name in _layers}
     assert read == _layers
 

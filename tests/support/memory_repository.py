@@ -1,5 +1,5 @@
-"""A repository in memory on a clock of the test's own, with images to publish, and publishers that can be
-killed between any two operations of the store."""
+"""A repository in memory on a clock that the test controls, with images to publish. Publishers can be killed
+between any two operations of the store."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,17 +35,17 @@ OPTIONS = PublishOptions(ImageOptions(Platform("linux", "amd64")), workers=1)
 
 @cache
 def signers() -> tuple[CryptoSigner, CryptoSigner, CryptoSigner]:
-    """Returns keys for root, publisher and timestamp; making them takes longer than a test's steps."""
+    """Returns the keys of root, publisher and timestamp. They are made once, since that takes longer than a
+    test's steps."""
     return tuple(CryptoSigner.generate_ed25519() for _ in range(3))  # type: ignore[return-value]
 
 
 class Killed(BaseException):
-    """Ends a process between two operations of the store."""
+    """Stands for SIGKILL between two operations of the store."""
 
 
 class Life:
-    """Counts the operations of one process, and ends the process before its n-th. A dead process does nothing
-    more."""
+    """Allows a process so many operations, and raises Killed at every later one. None allows any number."""
 
     def __init__(self, operations: int | None) -> None:
         self.left = operations
@@ -59,7 +59,7 @@ class Life:
 
 
 class MemoryRepository:
-    """A repository in a bucket of its own."""
+    """A repository in an in-memory bucket of its own."""
 
     def __init__(self, keep_days: int = 2) -> None:
         self.time = START.timestamp()
@@ -81,12 +81,12 @@ class MemoryRepository:
         return MemoryStore(self.bucket, before)
 
     def lease(self, store: Store, now: Callable[[], datetime] | None = None) -> PublisherLease:
-        """Takes a lease whose waits let the repository's time pass."""
+        """Takes a lease. When the lease waits, the repository's clock moves forward instead."""
         return PublisherLease(store, now or self.now, monotonic=lambda: self.time, pause=self.pass_time)
 
     @contextmanager
     def leased(self, store: Store) -> Iterator[PublisherLease]:
-        """Yields a lease, and gives it back like a publisher that lives."""
+        """Yields a lease for the block. Gives it back at the end, unless the publisher was killed."""
         lease = self.lease(store)
         try:
             yield lease
@@ -94,7 +94,7 @@ class MemoryRepository:
             lease.end_if_possible()
 
     def edit(self, store: Store, change: Callable[[Edit], object]) -> EditResult:
-        """Makes one change of the tree."""
+        """Applies one change to the tree and commits it."""
         with self.leased(store) as lease, Edit(store, self.keys, self.now, lease=lease) as edit:
             change(edit)
             return edit.commit()
@@ -134,7 +134,7 @@ class MemoryRepository:
         return set(self.bucket.objects)
 
     def reachable(self, roots: list[ObjectRef], heads: list[ObjectRef]) -> set[Digest]:
-        """Returns the objects that these catalogs and histories lead to."""
+        """Returns all objects that these catalogs and history heads lead to."""
         return {found.ref.digest for found in self._walk([*map(catalog_at, roots), *map(history_at, heads)])}
 
     def _walk(self, starts: list[Reached]) -> Iterator[Reached]:

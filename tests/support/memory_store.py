@@ -1,5 +1,6 @@
-"""A store in memory with a clock of the test's own. Like a bucket it has no locks: only conditional writes
-decide between publishers. A test may watch every operation, and kill or interleave publishers there."""
+"""A store in memory with a clock that the test controls. Like a bucket it has no locks, only conditional
+writes, which decide between publishers. A test can watch every operation, and kill or interleave publishers
+there."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ from lazyfs.store import StoreConflict, StoredObject
 
 
 class Bucket:
-    """The content that all stores opened on it share."""
+    """The content of a bucket, shared by all stores that are opened on it."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
@@ -21,12 +22,12 @@ class Bucket:
 
 
 def unwatched(_operation: str) -> None:
-    """Does nothing before an operation."""
+    """A watcher of operations that does nothing."""
 
 
 class MemoryStore:
-    """One publisher's view of a bucket. Calls `before` with the name of each operation before the operation,
-    and before each object of a deletion."""
+    """One publisher's view of a bucket. Calls `before` with the name of each operation before the operation
+    is done, and again before each object of a deletion."""
 
     writers = 2
 

@@ -7,8 +7,8 @@ PARTS = (".flat", ".layers", ".metadata")
 
 
 def links(mount: Path) -> dict[str, str]:
-    """Returns every path outside the folders of images' parts: the path that a link leads to, or nothing for
-    a folder. Raises AssertionError if there is anything else."""
+    """Returns path -> target for every link, and path -> "" for every folder, except below the folders that
+    hold the parts of images. Raises AssertionError if there is anything else."""
     found: dict[str, str] = {}
     for folder, folders, others in os.walk(mount):
         here = os.path.relpath(folder, mount)
@@ -26,12 +26,12 @@ def links(mount: Path) -> dict[str, str]:
 
 
 def shelved(mount: Path, part: str) -> set[str]:
-    """Returns the names on the shelves of `.flat` or `.layers`."""
+    """Returns the names in all subdirectories of `part`, which is `.flat` or `.layers`."""
     return {name for shelf in os.scandir(mount / part) for name in os.listdir(shelf)}
 
 
 def files(tree: Path) -> dict[str, bytes]:
-    """Returns the contents of the regular files of a tree."""
+    """Returns path -> content of the regular files of a tree."""
     return {
         os.path.relpath(path, tree): path.read_bytes()
         for path in tree.rglob("*")

@@ -66,8 +66,8 @@ class NginxOrigin(Nginx):
 
 
 class TlsOrigin(Nginx):
-    """An origin that serves a store directory over TLS; with `clients`, a CA file, only to clients certified
-    by that CA."""
+    """An origin that serves a store directory over TLS. With `clients`, the file of a CA, it requires a
+    client certificate signed by that CA."""
 
     def __init__(self, store: Path, pair: Pair, clients: Path | None = None, port: int | None = None) -> None:
         lines = ["server_name localhost;", f"ssl_certificate {pair.cert}; ssl_certificate_key {pair.key};"]

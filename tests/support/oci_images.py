@@ -1,4 +1,4 @@
-"""Small images made by hand: layers as tar bytes, OCI layouts and docker-archives of them."""
+"""Small images built by hand: layers as tar bytes, and OCI layouts and docker-archives made of them."""
 
 import gzip
 import hashlib
@@ -14,7 +14,8 @@ TAG = "v1"
 
 
 def entry(name: str, kind: bytes = tarfile.REGTYPE, data: bytes = b"", **fields: Any) -> tuple[Any, bytes]:
-    """Returns one tar entry with these fields of TarInfo; `pax` holds extended header records."""
+    """Returns one tar entry: (header, data). `fields` are attributes of TarInfo; `pax` is a dict of extended
+    header records."""
     info = tarfile.TarInfo(name)
     info.type = kind
     info.size = len(data)
@@ -78,7 +79,7 @@ class Built:
         )
 
     def blob(self, data: bytes, kind: str) -> dict[str, Any]:
-        """Keeps a blob; returns its descriptor."""
+        """Stores a blob of media type `kind`; returns its descriptor."""
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
         self.blobs[digest] = data
         return {"mediaType": kind, "digest": digest, "size": len(data)}

@@ -1,4 +1,4 @@
-"""Objects made old enough for a collection, which spares those of the last two seconds."""
+"""Makes objects look old, because a collection spares objects of the last two seconds."""
 
 import os
 import time
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def make_older(store: str | Path, seconds: float = 60) -> None:
-    """Sets the times of a store's objects back."""
+    """Sets the modification times of a store's objects back by `seconds`."""
     past = time.time() - seconds
     for path in (Path(store) / "data").rglob("??*"):
         if path.is_file():

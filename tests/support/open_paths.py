@@ -1,4 +1,4 @@
-"""Directories of pytest, which are closed to other users, opened for a test that needs one."""
+"""Opens pytest's directories to other users, for tests that need this."""
 
 import tempfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Readers of a mount through an outage: some read what is cached, others ask for what is not."""
+"""Readers of a mount during an outage: some read cached files, others read files that are not cached."""
 
 import errno
 import itertools
@@ -11,20 +11,21 @@ from pathlib import Path
 
 
 class Outcome:
-    """What one kind of readers has met so far. Thread-safe."""
+    """The results of all readers of one kind so far. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.calls = 0
         self.wrong: list[str] = []
         self.errors: dict[str, int] = {}
-        """Errors by `CALL: errno's name`."""
+        """`CALL: errno's name` -> number of errors."""
         self.slowest = 0.0
-        """Seconds of the slowest call."""
+        """Duration of the slowest call in seconds."""
         self.slowest_call = ""
 
     def call(self, name: str, run: Callable[[], object]) -> object:
-        """Runs one system call and notes its duration and error. Returns its value, None if it failed."""
+        """Makes one system call, and records its duration and error. Returns the call's value, or None if it
+        failed."""
         began, failure, value = time.monotonic(), "", None
         try:
             value = run()
@@ -41,18 +42,18 @@ class Outcome:
         return value
 
     def check(self, path: Path, right: bool) -> None:
-        """Notes a file whose bytes are wrong."""
+        """Records the file at `path` as wrong unless `right`."""
         if not right:
             with self._lock:
                 self.wrong.append(str(path))
 
 
 class Readers:
-    """Threads that read cached files and files that nobody has read yet, while `running`."""
+    """Threads that read cached files, and files that nobody has read before. They run within `running`."""
 
     def __init__(self, warm: dict[Path, bytes], cold: dict[Path, bytes]) -> None:
-        """`warm` and `cold`: the content of each file. Each cold one lies in a directory of its own, whose
-        catalog has to be fetched."""
+        """`warm` and `cold`: path -> content. Each cold file lies in its own directory, whose catalog must be
+        fetched too."""
         self.warm, self.cold = Outcome(), Outcome()
         self._warm, self._cold = warm, list(cold.items())
         self._next = itertools.count()
@@ -60,7 +61,7 @@ class Readers:
 
     @contextmanager
     def running(self, warm: int, cold: int) -> Iterator[None]:
-        """Runs that many readers for the block; waits for the end of each."""
+        """Runs so many readers of each kind during the block, and waits for all of them at the end."""
         kinds = [self._read_warm] * warm + [self._read_cold] * cold
         threads = [
             threading.Thread(target=run, args=(index,), daemon=True) for index, run in enumerate(kinds)
@@ -91,7 +92,8 @@ class Readers:
             self._stopping.wait(0.05)
 
     def ask(self, path: Path, content: bytes) -> bool:
-        """Asks all that a program may ask about a file. Returns True if it read the file."""
+        """Lists the file's directory, stats and reads the file, and asks for an attribute. Returns True if
+        the read succeeded."""
         self.cold.call("readdir", lambda: os.listdir(path.parent))
         self.cold.call("stat", lambda: os.stat(path))
         self.cold.call("getxattr", lambda: os.getxattr(path, "user.none"))
@@ -101,7 +103,7 @@ class Readers:
 
 
 def read(path: Path) -> bytes:
-    """Returns a file's bytes, and drops them from the kernel's memory."""
+    """Returns a file's content, and drops it from the page cache."""
     file = os.open(path, os.O_RDONLY)
     try:
         found = b""

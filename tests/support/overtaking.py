@@ -1,4 +1,4 @@
-"""Lets another publisher commit between a publisher's last look at the store and its commit."""
+"""Lets a second publisher commit after a first one has last looked at the store, and before its commit."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ _NAME = "lazyfs.repository.edit.commit_revision"
 
 
 def overtake(monkeypatch: pytest.MonkeyPatch, publish: Callable[[], object]) -> None:
-    """Makes the next commit of an Edit call `publish` before it begins."""
+    """Makes the next commit of an Edit call `publish` first, so that another publisher commits before it."""
     real = commit.commit_revision
 
     def late(*arguments: Any, **named: Any) -> Revision:

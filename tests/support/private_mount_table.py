@@ -1,4 +1,4 @@
-"""A table of mounts of one test alone: no container of another test can take copies of its mounts along."""
+"""A mount namespace for one test, so that no container of another test can copy its mounts."""
 
 import ctypes
 import os
@@ -11,9 +11,9 @@ _CLONE_NEWNS = 0x20000
 
 @contextmanager
 def private_mount_table() -> Iterator[None]:
-    """Moves this thread, with the processes that it starts, into a mount namespace of its own for the block.
+    """Moves this thread, and the processes that it starts, into a new mount namespace for the block.
 
-    Mounts that are made and taken away outside come and go in it too; its own are not seen outside.
+    Mounts and unmounts outside take effect inside too, but not the other way round.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     before, directory = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC), os.getcwd()

@@ -1,4 +1,4 @@
-"""A network of one test alone: a namespace whose servers, names and losses no other test sees."""
+"""A network namespace for one test: no other test sees its servers, names and packet losses."""
 
 import ctypes
 import os
@@ -17,8 +17,9 @@ _CLONE_NEWNET = 0x40000000
 
 @contextmanager
 def private_network() -> Iterator[None]:
-    """Moves this thread, with the processes and threads that it starts, into a network namespace of its own
-    for the block. It has a loopback, and on it every name server of /etc/resolv.conf."""
+    """Moves this thread, and the processes and threads that it starts, into a new network namespace for the
+    block. The namespace has a loopback interface with the addresses of all name servers in
+    /etc/resolv.conf."""
     libc = ctypes.CDLL(None, use_errno=True)
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -44,7 +45,7 @@ def name_servers() -> list[str]:
 
 @contextmanager
 def dropped(*rules: str) -> Iterator[None]:
-    """Drops the packets of these iptables rules (`-p tcp --dport 80`), without an answer, for the block."""
+    """Silently drops the packets that match these iptables rules (`-p tcp --dport 80`) for the block."""
     for rule in rules:
         subprocess.run(["iptables", "-w", "-I", "OUTPUT", *rule.split(), "-j", "DROP"], check=True)
     try:
@@ -55,8 +56,8 @@ def dropped(*rules: str) -> Iterator[None]:
 
 
 class NameServer:
-    """Answers every question for an address below `lazyfs.test` with 127.0.0.1, after `delay` seconds; use it
-    as a context manager."""
+    """A context manager that runs a name server. It answers every query for the address of a name below
+    `lazyfs.test` with 127.0.0.1, after `delay` seconds."""
 
     def __init__(self) -> None:
         self.delay = 0.0
@@ -109,8 +110,8 @@ class NameServer:
 
 
 def answer(question: bytes) -> bytes:
-    """Returns the answer to a DNS query: 127.0.0.1 for the address of a name below `lazyfs.test`, no record
-    for its other kinds, NXDOMAIN for other names. Records are valid for 1 s."""
+    """Returns the answer to a DNS query. For a name below `lazyfs.test`: the address 127.0.0.1, and no
+    records of other types. For any other name: NXDOMAIN. Records are valid for 1 s."""
     labels, at = [], 12
     while question[at]:
         labels.append(question[at + 1 : at + 1 + question[at]].lower())

@@ -1,4 +1,4 @@
-"""Processes of a test: commands that it runs to their end, and processes that other programs have started."""
+"""Processes in tests: runs commands, and examines or stops processes that other programs have started."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ def run(
 
 
 def gone(pid: int) -> bool:
-    """Returns True once a process has ended, reaped or not."""
+    """Returns True if a process has ended, reaped or not."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii") as line:
             return " Z " in line.read()
@@ -31,8 +31,8 @@ def has_open(pid: int, path: Path) -> bool:
 
 
 def daemons(mountpoint: Path) -> list[int]:
-    """Returns the processes with `lazyfs mount` and this mount point on their command line, without their
-    keepers."""
+    """Returns the ids of the processes that have `lazyfs mount` and this mount point on their command line,
+    except keepers."""
     found = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         with suppress(OSError):
@@ -45,8 +45,7 @@ def daemons(mountpoint: Path) -> list[int]:
 
 @contextmanager
 def frozen(pid: int) -> Iterator[None]:
-    """Stops a process for the block, as a debugger or a frozen control group does, and continues it at the
-    end."""
+    """Stops a process for the block, as a debugger or a frozen control group would."""
     os.kill(pid, signal.SIGSTOP)
     try:
         yield

@@ -1,4 +1,4 @@
-"""A repository with an image whose profiles tests make and read."""
+"""A repository with an image, for tests that make and read its profiles."""
 
 import json
 import os
@@ -21,8 +21,8 @@ LARGE = os.urandom(3 << 20)
 
 
 class ProfiledSite:
-    """A repository with one image. Each of its small files is a pack of its own, and so has a digest of its
-    own among the objects."""
+    """A repository with one image. Each of its small files is alone in a pack, and so can be recognised by
+    the pack's digest."""
 
     def __init__(self, directory: Path, params: Params | None = None) -> None:
         self.directory = directory
@@ -30,8 +30,7 @@ class ProfiledSite:
         self.publish(SMALL | {"large": LARGE})
 
     def publish(self, *layers: dict[str, bytes], place: str = PLACE, **options: Any) -> bool:
-        """Publishes an image of these layers, each of files by path. Returns True if that changed the
-        tree."""
+        """Publishes an image. Each of `layers` maps path -> content. Returns True if the tree has changed."""
         built = Built([layer(*(entry(name, data=data) for name, data in files.items())) for files in layers])
         layout = built.write_layout(self.directory / f"layout-{len(list(self.directory.iterdir()))}")
         return self.repository.publish(f"oci:{layout}", place=place, **options).changed

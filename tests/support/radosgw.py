@@ -1,7 +1,7 @@
-"""A real S3 server: Ceph's radosgw with one monitor and one disk in memory.
+"""A real S3 server: Ceph's radosgw with one monitor and one in-memory disk.
 
-It takes seconds to start and 200 MB, so the test processes of one run share it: the first one starts it, the
-last one that leaves ends it.
+It takes seconds to start and 200 MB, so all test processes of a run share it. The first process starts it,
+and the last one to leave stops it.
 """
 
 import fcntl
@@ -92,18 +92,18 @@ class Radosgw(msgspec.Struct):
         return f"http://127.0.0.1:{self.port}"
 
     def admin(self, *words: str) -> str:
-        """Runs radosgw-admin, which takes about two seconds; returns what it prints."""
+        """Runs radosgw-admin, which takes about two seconds; returns its output."""
         return _run(self.directory, "radosgw-admin", "-n", "client.rgw", *words)
 
     def create_account(self, name: str) -> Account:
-        """Makes a user with keys of its own."""
+        """Makes a user with a key pair."""
         account = Account(secrets.token_hex(10).upper(), secrets.token_hex(20))
         keys = [f"--access-key={account.access_key}", f"--secret-key={account.secret}"]
         self.admin("user", "create", f"--uid={name}", f"--display-name={name}", *keys)
         return account
 
     def add_key(self, name: str) -> Account:
-        """Gives a user one more pair of keys."""
+        """Gives a user an additional key pair, and returns it."""
         account = Account(secrets.token_hex(10).upper(), secrets.token_hex(20))
         keys = [f"--access-key={account.access_key}", f"--secret-key={account.secret}"]
         self.admin("key", "create", f"--uid={name}", "--key-type=s3", *keys)
@@ -171,7 +171,8 @@ def _end(pids: list[int], directory: Path) -> None:
 
 
 def _spawn(directory: Path, name: str, *words: str) -> int:
-    """Starts a server in a session of its own: another process of the test run may end it."""
+    """Starts a server in a new session, since another process of the test run may have to stop it. Returns
+    its process id."""
     null = os.open(os.devnull, os.O_RDONLY)
     output = os.open(directory / f"{name}.output", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
@@ -202,7 +203,7 @@ def _wait_for(port: int, directory: Path) -> None:
 
 @contextmanager
 def radosgw(shared: Path) -> Iterator[Radosgw]:
-    """Yields the server of this test run. `shared`: a directory that its test processes have in common."""
+    """Yields the server of this test run. `shared` is a directory common to all test processes of the run."""
     state, lock = shared / "radosgw.json", shared / "radosgw.lock"
     with _locked(lock):
         kept = json.loads(state.read_bytes()) if state.exists() else {"users": 0}

@@ -1,4 +1,4 @@
-"""A real docker-registry with htpasswd accounts, and the blob reads that its log shows."""
+"""A real docker-registry with htpasswd accounts, and the blob reads found in its log."""
 
 import base64
 import re
@@ -32,8 +32,8 @@ class RealRegistry:
 
     @staticmethod
     def asked(password: Path) -> Asked:
-        """Returns the registry's account as an operator gives it on the command line: its name, and a file
-        with the password."""
+        """Returns the registry's account in the form of the command line's options: the name, and a file with
+        the password."""
         return Asked(USER, str(password))
 
     def push(self, layout: Path, tag: str, target: str, *options: str) -> None:
@@ -74,7 +74,7 @@ class RealRegistry:
     def _call(
         self, method: str, path: str, data: bytes | None = None, headers: dict[str, str] | None = None
     ) -> str:
-        """Makes a request with the registry's account; returns the answer's Location."""
+        """Makes a request with the registry's account; returns the Location of the answer."""
         url = path if path.startswith("http") else f"http://{self.host}{path}"
         pair = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         sent = {"Authorization": f"Basic {pair}", **(headers or {})}
@@ -84,20 +84,20 @@ class RealRegistry:
             return str(answer.headers.get("Location", ""))
 
     def requests(self) -> list[str]:
-        """Returns the reading requests since the last call, as `GET /v2/... 200`."""
+        """Returns the GET and HEAD requests since the last call, as `GET /v2/... 200`."""
         text = self._log.read_text()
         fresh, self._seen = text[self._seen :], len(text)
         return [" ".join(found) for found in _REQUEST.findall(fresh)]
 
     def warm(self) -> None:
-        """Reads all blobs that the registry keeps, so that they are in the page cache."""
+        """Reads all blobs from the registry's disk, so that they are in the page cache."""
         for blob in self._log.parent.glob("blobs/docker/registry/v2/blobs/*/*/*/data"):
             with blob.open("rb") as file:
                 while file.read(1 << 20):
                     pass
 
     def blobs_read(self) -> dict[str, int]:
-        """Returns the bytes sent of each blob, by digest, since the last call."""
+        """Returns digest -> bytes sent of each blob since the last call."""
         text = self._log.read_text()
         fresh, self._seen = text[self._seen :], len(text)
         read: dict[str, int] = {}
@@ -115,7 +115,7 @@ def real_registry(
     notified: tuple[str, str] | None = None,
 ) -> Iterator[RealRegistry]:
     """Runs a registry that keeps its blobs under `directory`. With `schema1` it accepts manifests of schema
-    1. `notified`: the address that it tells of pushes, and the secret that it shows there."""
+    1. `notified` is the address to which it reports pushes, and the secret that it sends along."""
     directory.mkdir(parents=True, exist_ok=True)
     accounts = directory / "htpasswd"
     subprocess.run(["htpasswd", "-Bbc", accounts, USER, PASSWORD], check=True, capture_output=True)

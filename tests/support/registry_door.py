@@ -1,5 +1,5 @@
-"""The server in front of a registry, as sites have one: it limits the rate, pages lists of tags, is slow, or
-breaks every connection."""
+"""A reverse proxy in front of a registry, as sites have one. It can limit the rate, page lists of tags, be
+slow, or break every connection."""
 
 import http.client
 import json
@@ -16,35 +16,35 @@ _NOT_PASSED_BACK = ("connection", "content-length", "date", "transfer-encoding")
 
 
 class Door:
-    """One way to a registry. Its attributes choose what it does."""
+    """A proxy in front of a registry. Its attributes can be changed while it runs."""
 
     def __init__(self, behind: str, seen: Callable[[], None]) -> None:
         self.behind = behind
         """host:port of the registry."""
         self.host = ""
         self.limited = False
-        """Answer every second request for a path with 429, the first one before the second."""
+        """True to answer the first, third, fifth... request for each path with 429."""
         self.page = 0
-        """Tags on one page of a list; 0: all."""
+        """The number of tags on one page of a list; 0 for all."""
         self.delay = 0.0
-        """Seconds before an answer begins: a round trip."""
+        """Seconds before each answer begins, like a round-trip time."""
         self.down = False
-        """Break each connection without an answer."""
+        """True to break each connection without an answer."""
         self.requests: list[str] = []
-        """Requests that were let through, as `GET /v2/... 200`."""
+        """Requests that were passed on to the registry, as `GET /v2/... 200`."""
         self.refused = 0
         self._seen = seen
         self._asked: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def take(self) -> list[str]:
-        """Returns the requests that were let through since the last call."""
+        """Returns the requests that were passed on since the last call."""
         with self._lock:
             taken, self.requests = self.requests, []
         return taken
 
     def limits(self, line: str) -> bool:
-        """Counts a request; returns True if it gets 429."""
+        """Counts a request; returns True if it must be answered with 429."""
         self._seen()
         with self._lock:
             self._asked[line] = self._asked.get(line, 0) + 1
@@ -53,7 +53,7 @@ class Door:
         return refused
 
     def answered(self, line: str, status: int) -> None:
-        """Keeps a line of the log."""
+        """Logs a request that was passed on."""
         with self._lock:
             self.requests.append(f"{line} {status}")
 

@@ -1,4 +1,4 @@
-"""Repositories made in this process: quicker than the command, for tests that make many."""
+"""Repositories made in this process. This is quicker than the command, for tests that make many."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,7 +22,7 @@ OPTIONS = PublishOptions(ImageOptions(Platform("linux", "amd64")), plain=True)
 
 
 class StillStore(DirectoryStore):
-    """A store directory whose clock stands at NOW, like that of the tests' publishers."""
+    """A store directory whose clock always shows NOW, like that of the tests' publishers."""
 
     def now(self) -> float:
         return NOW.timestamp()
@@ -32,7 +32,7 @@ class Repository:
     """A new repository in a directory, with methods to publish into it and check it."""
 
     def __init__(self, directory: Path, params: Params | None = None, made: datetime = NOW) -> None:
-        """`made`: the moment at which it is made."""
+        """`made` is the time at which the repository is created."""
         self.path = directory / "store"
         lifecycle.init(str(self.path), "test.example.org", made, keys=str(directory / "keys"), params=params)
         self.keys: Keys = key_files.load(str(directory / "keys"))
@@ -45,8 +45,8 @@ class Repository:
     def publish(
         self, *sources: str, now: Callable[[], datetime] | None = None, **options: object
     ) -> PublishReport:
-        """Publishes the sources, and adds nothing to them unless `plain=False`. `now` is a clock that goes,
-        like the filesystem's."""
+        """Publishes the sources. Adds no files to them, unless `plain=False`. `now` is a clock that runs in
+        step with the filesystem's; without it, the time is always NOW."""
         store = open_store(str(self.path)) if now else self.store
         chosen = replace(OPTIONS, **options)  # type: ignore[arg-type]
         return publish(store, self.keys, sources, chosen, now or (lambda: NOW))

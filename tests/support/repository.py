@@ -1,4 +1,5 @@
-"""A store with a repository in it, from trees of the tests' own making, without the publisher's sources."""
+"""A store with a repository, filled with trees that a test has built itself, without the publisher's readers
+of images."""
 
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A runtime directory of one test alone, whose mounts are taken away at the test's end."""
+"""A runtime directory for one test. At the test's end, its mounts are removed."""
 
 import os
 import signal
@@ -15,8 +15,8 @@ from lazyfs.system import mountpoint as points
 
 @contextmanager
 def runtime_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Sets the directories of the control sockets and of the caches; yields the first of the two. Takes away
-    every mount below `tmp_path` at the end."""
+    """Gives the test its own directories for control sockets and for caches; yields the first one. At the
+    end, removes every mount below `tmp_path`."""
     monkeypatch.setenv("LAZYFS_RUNTIME_DIR", str(tmp_path / "run"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     yield tmp_path / "run"
@@ -26,7 +26,7 @@ def runtime_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 def _end(mount: points.Mount) -> None:
-    """Takes a mount away and ends its daemon, frozen or not."""
+    """Unmounts a mount and ends its daemon, even a frozen one."""
     pid = 0
     try:
         pid = control_client.ask(mount, {"do": "pid"}, 1).pid

@@ -19,14 +19,14 @@ RUNTIMES: Final = (
     "systemd-nspawn",
     "docker",
 )
-"""The runtimes that start programs here."""
+"""Runtimes that can start programs on the test machine."""
 ROOTS_ONLY: Final = {
     "systemd-nspawn": "only root can start it",
     "docker": "only root and members of its group may",
 }
-"""Runtime -> the reason that a user is told."""
+"""Runtime that only root can use -> the reason shown to other users."""
 NOT_HERE: Final = ("udocker", "shifter")
-"""Runtimes that are not on the test machine: their command lines are tested."""
+"""Runtimes that the test machine lacks. Only their command lines are tested."""
 PODMAN_CONF: Final = """\
 [containers]
 default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
@@ -34,14 +34,14 @@ default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 """
-"""Settings for podman without systemd, on a machine whose limits are below podman's default ulimits."""
+"""Settings for podman on a machine without systemd, whose limits are below podman's default ulimits."""
 _PYTHON: Final = "/usr/bin/python3.11"
-"""A Python that every user can execute. The tests' own may lie in a home."""
+"""A Python that every user can execute. The tests' own may be in a home directory."""
 
 
 def lazyfs_of(user: int | None) -> list[str]:
-    """Returns the command `lazyfs` for root (None), or for a user ID without login, home or
-    XDG_RUNTIME_DIR."""
+    """Returns the command `lazyfs`, run as root if `user` is None, otherwise under this user ID, which has no
+    login, home or XDG_RUNTIME_DIR."""
     if user is None:
         return [sys.executable, "-m", "lazyfs"]
     packages = next(path for path in sys.path if path.endswith("site-packages"))
@@ -58,7 +58,7 @@ def run(
     environment: Mapping[str, str] | None = None,
     given: str = "",
 ) -> subprocess.CompletedProcess[str]:
-    """Runs `lazyfs run` to its end, with apptainer on PATH and `given` as input."""
+    """Runs `lazyfs run` to its end, with apptainer on PATH and `given` on stdin."""
     command = [*lazyfs_of(user), "run", *map(str, arguments)]
     variables = {**os.environ, "PATH": search_path(), **(environment or {})}
     return subprocess.run(
@@ -67,7 +67,7 @@ def run(
 
 
 def search_path() -> str:
-    """Returns a PATH on which all runtimes are."""
+    """Returns a PATH that has all runtimes."""
     return f"{os.environ['PATH']}:{apptainer_prefix() / 'usr/bin'}"
 
 

@@ -1,4 +1,5 @@
-"""Requests of a bucket's owner, signed by AWS's signature version 4: lazyfs itself makes no bucket."""
+"""Requests that a bucket's owner makes, such as making the bucket, which lazyfs itself never does. Signed
+with AWS Signature Version 4."""
 
 import hashlib
 import hmac
@@ -40,7 +41,7 @@ def _request(server: Radosgw, method: str, path: str, query: str = "", body: byt
 def signed(
     server: Radosgw, method: str, target: str, headers: Mapping[str, str], body: bytes
 ) -> dict[str, str]:
-    """Returns the headers of a request with a signature of the server's account over all of them."""
+    """Returns `headers` with a signature, by the server's account, over all of them."""
     now = datetime.now(UTC)
     stamp, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
     digest = hashlib.sha256(body).hexdigest()

@@ -1,4 +1,4 @@
-"""A proxy before an S3 server that misbehaves as gateways do, by rules that a test gives it."""
+"""A proxy in front of an S3 server. By rules that a test gives, it fails as gateways do."""
 
 import socket
 import threading
@@ -21,38 +21,38 @@ class S3Request(NamedTuple):
     method: str
     target: str
     headers: dict[str, str]
-    """Names in lower case."""
+    """Header fields; the names are in lower case."""
 
     @property
     def is_write_of(self) -> str:
-        """The last part of the name that a PUT writes, else nothing."""
+        """The last part of the name that a PUT writes; empty for other requests."""
         return self.target.partition("?")[0].rpartition("/")[2] if self.method == "PUT" else ""
 
 
 class Answer(NamedTuple):
-    """An answer of the proxy's own in place of the server's."""
+    """An answer that the proxy gives in place of the server."""
 
     status: int
     code: str
     body: str | None = None
-    """In place of an error with this code."""
+    """The body; None for an S3 error document with `code`."""
 
 
 class Fault(NamedTuple):
-    """What happens to one request."""
+    """What the proxy does with one request."""
 
     answer: Answer | None = None
-    """The server is not asked."""
+    """Answer this, and do not ask the server."""
     cut_before: bool = False
-    """The connection is cut, and the server is not asked."""
+    """Cut the connection, and do not ask the server."""
     cut_after: bool = False
-    """The server has done it, and its answer is lost."""
+    """Pass the request on, then cut the connection, so that the answer is lost."""
     without_conditions: bool = False
-    """The server sees no If-Match and no If-None-Match."""
+    """Remove If-Match and If-None-Match from the request."""
     flip: bool = False
-    """One bit of the body is changed on its way up."""
+    """Change one bit of the request's body."""
     first: Callable[[], object] | None = None
-    """Called before anything else: others do something meanwhile."""
+    """Called before anything else, for example to let another client act first."""
 
 
 NONE = Fault()
@@ -66,16 +66,16 @@ Rule = Callable[[S3Request], Fault]
 
 
 class S3Faults:
-    """The proxy, in threads of this process. Use it as a context manager."""
+    """The proxy, in threads of this process. A context manager."""
 
     def __init__(self, server: Radosgw, rule: Rule = lambda _request: NONE) -> None:
-        """`rule` may be replaced at any time."""
+        """`rule` chooses the fault of each request. It may be replaced at any time."""
         self.rule = rule
         self.seen: list[S3Request] = []
         self.faults: list[Fault] = []
-        """What each request got."""
+        """The fault that was applied to each request."""
         self.kept: list[tuple[S3Request, str | None]] = []
-        """Each request that the server answered with a body, with the answer's Cache-Control."""
+        """Each request that the server answered with a body, and the answer's Cache-Control."""
         self.at_once = 0
         self.most_at_once = 0
         self.port = free_port()

@@ -1,4 +1,4 @@
-"""A service on a repository of its own, with wishlists in files and registries on this machine."""
+"""A sync service on a new repository, with wishlists in files and registries on this machine."""
 
 import dataclasses
 import threading
@@ -30,7 +30,8 @@ NAME = "test.example.org"
 
 
 def built(*files: str, base: bytes = b"", created: str = "2024-05-06T07:08:09Z") -> Built:
-    """Returns an image of one layer with files that hold their own names, above `base` if there is one."""
+    """Returns an image of one layer, on top of the layer `base` if it is given. The content of each file is
+    its own name, repeated."""
     own = layer(*[entry(name, data=name.encode() * 50) for name in files])
     return Built([base, own] if base else [own], created=created)
 
@@ -47,11 +48,12 @@ class _SiteStore(DirectoryStore):
 
 
 class ServiceSite:
-    """Runs of one service, an hour apart on its own clock."""
+    """A service, a repository and a clock. Each run is an hour after the one before."""
 
     def __init__(self, directory: Path, names: dict[str, str], clock: datetime = NOW) -> None:
-        """Makes a service without lists. `names` maps each registry to the host[:port] that plays it. `clock`
-        is the moment of the start: a mount trusts only what was signed lately."""
+        """Makes a service without lists. `names` maps each registry to the host[:port] that stands in for it.
+        `clock` is the time at the start; it must be recent if the repository is mounted, because a mount
+        trusts only recent signatures."""
         directory.mkdir(exist_ok=True)
         self.repository = Repository(directory, made=clock)
         self.directory = directory
@@ -68,11 +70,12 @@ class ServiceSite:
         self._lock = threading.Lock()
 
     def wish(self, *lines: str) -> None:
-        """Writes the service's wishlist in CERN's form. Each of `lines` is an image."""
+        """Writes the service's wishlist in CERN's format, with these images."""
         self.list.write_text("version: 1\ninput:\n" + "".join(f"  - '{line}'\n" for line in lines))
 
     def log_in(self, registry: str, user: str, password: str) -> None:
-        """Gives the service an account for a registry, and the permission to publish private images of it."""
+        """Gives the service an account at a registry, and allows it to publish that registry's private
+        images."""
         file = self.directory / "password"
         file.write_text(password)
         self.registries[registry] = msgspec.structs.replace(
@@ -87,8 +90,8 @@ class ServiceSite:
         pushes: Sequence[Push] | None = None,
         **options: Any,
     ) -> Report:
-        """Does one run, an hour after the last, with these lists or else with the service's own. With
-        `pushes`: a run for these only."""
+        """Moves the clock forward by an hour, and does one run with `lists`, by default the service's own
+        list. With `pushes`, the run is for these only."""
         self.clock += timedelta(hours=1)
         names = [str(one) for one in ([self.list] if lists is None else lists)]
         meant = [str(one) for one in accept_shorter]
@@ -112,7 +115,7 @@ class ServiceSite:
             return service.run(given, state) if pushes is None else run_pushes(service, given, state, pushes)
 
     def _pause(self, seconds: float) -> None:
-        """Adds a pause to the service's monotonic clock, without waiting."""
+        """Moves the service's monotonic clock forward instead of waiting."""
         with self._lock:
             self._paused += seconds
 
@@ -148,7 +151,7 @@ class ServiceSite:
         return found
 
     def images(self) -> dict[str, str]:
-        """Returns the links of tags: place -> digest of the config that it leads to."""
+        """Returns path -> digest of the config, for each tag's link."""
         return {
             path: target.rpartition("/")[2]
             for path, target in self.links().items()
@@ -157,7 +160,7 @@ class ServiceSite:
 
 
 def config_of(image: Built) -> str:
-    """Returns the digest of an image's config, in hex: the name of its tree."""
+    """Returns the digest of an image's config in hex, which is also the name of its tree."""
     return str(image.config["digest"]).removeprefix("sha256:")
 
 

@@ -1,4 +1,4 @@
-"""A machine on which the templates of tools/service run: their paths lie in a test's directory."""
+"""The templates of tools/service run with all their paths moved below a test's directory."""
 
 import os
 from pathlib import Path
@@ -44,16 +44,17 @@ class Machine:
 
     @property
     def bin(self) -> Path:
-        """The folder of the command, which stands first in PATH."""
+        """The directory of the lazyfs command, which is first on PATH."""
         return self.directory / "usr/local/bin"
 
     def lazyfs(self, *arguments: str | Path, check: bool = True) -> str:
-        """Runs the command as the service's account; returns what it printed."""
+        """Runs the command with the environment of the service's account; returns its output and error
+        messages."""
         done = lazyfs(*arguments, check=check, env=self.environment, cwd=self.directory)
         return done.stdout + done.stderr
 
     def here(self, text: str) -> str:
-        """Returns a template's text with the paths of this machine."""
+        """Returns a template's text with its paths moved below this directory."""
         for name in ("/usr/local/bin", "/etc/lazyfs", "/srv/lazyfs", "/var/lib/lazyfs"):
             text = text.replace(name, f"{self.directory}{name}")
         return text

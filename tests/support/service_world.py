@@ -1,8 +1,8 @@
-"""A world for a service: 60 images in three real registries, and the tree that a run should make of them.
+"""A test bed for a service: 60 images in three real registries, and the tree that a run should make of them.
 
-Images share layers across registries. Docker Hub's part pages its lists of tags; the site's registry answers
-every second request with 429; the private one needs an account. One of the site's images has a layer that is
-not what its digest says, and a registry that lists name does not answer at all.
+Images share layers across registries. Docker Hub's stand-in pages its lists of tags, the site's registry
+answers every second request with 429, and the private one needs an account. One of the site's images has a
+layer that does not match its digest. The lists also name a registry that does not answer at all.
 """
 
 import io
@@ -37,7 +37,7 @@ TAGS_ON_A_PAGE = 3
 
 
 class World:
-    """The registries, the lists, and what the tree should have."""
+    """The registries, the lists, and the expected content of the tree."""
 
     def __init__(self, directory: Path, registries: dict[str, RealRegistry], doors: dict[str, Door]) -> None:
         self.registries, self.doors = registries, doors
@@ -45,12 +45,12 @@ class World:
         """Place -> the image that the tree should have there."""
         self.lists: dict[str, list[str]] = {"hub.yaml": [], "site.yaml": [], "private.yaml": []}
         self.instead: dict[str, str] = {}
-        """Name of a list -> what comes in its place."""
+        """Name of a list -> text that is written in place of its wishes."""
         self._directory = directory
         self._upstream: dict[str, Built] = {}
 
     def put(self, place: str, image: Built, *, seen: bool = True) -> None:
-        """Uploads an image; with `seen` the tree should have it after the next run."""
+        """Uploads an image. `seen`: also records that the tree is expected to have it after the next run."""
         registry, repository, tag = parts(place)
         self.registries[registry].put(image, repository, tag)
         self._upstream[place] = image
@@ -58,17 +58,17 @@ class World:
             self.expected[place] = image
 
     def delete(self, place: str) -> None:
-        """Deletes a tag upstream; the next run takes it out of the tree."""
+        """Deletes a tag from its registry, and records that the next run should remove it from the tree."""
         registry, repository, _ = parts(place)
         self.registries[registry].delete(repository, self._upstream.pop(place).manifest["digest"])
         del self.expected[place]
 
     def catch_up(self) -> None:
-        """Expects all that is upstream at places which the tree has."""
+        """Records that each place in the tree should now have the image that its registry has."""
         self.expected = {place: self._upstream[place] for place in self.expected}
 
     def spoil(self, place: str) -> None:
-        """Damages the upper layer of an image where its registry keeps it; its length stays."""
+        """Damages the upper layer of an image in its registry's storage, without changing its length."""
         registry, _, _ = parts(place)
         digits = self._upstream[place].layer_descriptors[-1]["digest"].removeprefix("sha256:")
         (file,) = (self._directory / registry).glob(f"blobs/docker/registry/v2/blobs/sha256/*/{digits}/data")
@@ -86,7 +86,7 @@ class World:
         return [directory / name for name in self.lists]
 
     def asked(self) -> list[str]:
-        """Returns the requests that the registries answered with 200 since the last call."""
+        """Returns the requests since the last call that were answered with 200, of all registries."""
         lines = [line for door in self.doors.values() for line in door.take()]
         logged = [line for registry in self.registries.values() for line in registry.requests()]
         assert sorted(lines) == sorted(logged), "the registries' own logs say the same"
@@ -110,8 +110,8 @@ class World:
         return plain
 
     def links(self) -> dict[str, str]:
-        """Returns every path that the tree should have beside the folders of images' parts: what it leads to,
-        or nothing for a folder."""
+        """Returns path -> target for every link that the tree should have, and path -> "" for every folder,
+        except below the folders that hold the parts of images."""
         found: dict[str, str] = {}
         for place, image in self.expected.items():
             repository = place.rpartition(":")[0]
@@ -125,7 +125,7 @@ class World:
         return found
 
     def compare(self, mount: Path) -> None:
-        """Asserts that a mounted tree has the expected images with all their files, and nothing else."""
+        """Asserts that a mounted tree has exactly the expected images, with all their files."""
         images = self.expected
         assert mounted_tree.links(mount) == self.links()
         assert mounted_tree.shelved(mount, ".flat") == {config_of(image) for image in images.values()}
@@ -136,12 +136,12 @@ class World:
             assert not {path for path in found | wanted if found.get(path) != wanted.get(path)}, place
 
     def configs(self) -> dict[str, str]:
-        """Returns place -> digest of the config that should be there."""
+        """Returns place -> digest of the config of the expected image."""
         return {place: config_of(image) for place, image in self.expected.items()}
 
 
 class Requests:
-    """Counts the requests that come to all doors."""
+    """Counts the requests to all registries."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -153,14 +153,14 @@ class Requests:
             self._changed.notify_all()
 
     def wait_for(self, count: int, seconds: float) -> bool:
-        """Waits until there are so many; returns False if that takes longer."""
+        """Waits until `count` requests have come; returns False if `seconds` pass first."""
         with self._changed:
             return self._changed.wait_for(lambda: self.count >= count, seconds)
 
 
 @contextmanager
 def service_world(directory: Path, requests: Requests | None = None) -> Iterator[World]:
-    """Runs the registries with all images; keeps their files in `directory`."""
+    """Runs the registries with all images; stores their files in `directory`."""
     directory.mkdir(exist_ok=True)
     seen = (requests or Requests()).seen
     with ExitStack() as stack:
@@ -198,22 +198,23 @@ def _fill(world: World) -> None:
 
 
 def site_of(world: World, directory: Path) -> ServiceSite:
-    """Returns a service for the world, whose clock is some hours behind: mounts trust what it publishes."""
+    """Returns a service for the world. Its clock starts some hours ago, since its runs are an hour apart and
+    mounts must trust what it publishes."""
     site = ServiceSite(directory, {}, datetime.now(UTC).replace(microsecond=0) - timedelta(hours=8))
     site.registries = world.settings()
     return site
 
 
 def parts(place: str) -> tuple[str, str, str]:
-    """Returns registry, repository and tag of an image's place."""
+    """Splits an image's place into registry, repository and tag."""
     name, _, tag = place.rpartition(":")
     registry, _, repository = name.partition("/")
     return registry, repository, tag
 
 
 def files_of(image: Built) -> dict[str, bytes]:
-    """Returns the files that a published image should have, by name: those of its layers, and those that
-    make it ready to run."""
+    """Returns path -> content of the files that a published image should have: those of its layers, and those
+    that a publish adds to make it ready to run."""
     config = parse_config(image.blobs[image.config["digest"]], "config")
     found = {one.path: one.data for one in additions(config, ()) if stat.S_ISREG(one.mode)}
     for descriptor in image.layer_descriptors:

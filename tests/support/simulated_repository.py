@@ -1,4 +1,5 @@
-"""A repository in memory, which signs any metadata for a test, lies on request, and counts fetches."""
+"""A repository in memory that signs any metadata for a test, tampers with answers on request, and counts
+fetches."""
 
 import threading
 from collections import Counter
@@ -28,7 +29,8 @@ Tamper = Callable[[Request, bytes | None], bytes | None]
 
 
 class SimulatedRepository:
-    """Signs by hand, so that it can sign metadata that our publisher would refuse. Also a Fetcher."""
+    """A repository and its Fetcher. Signs without the publisher's code, so that it can sign metadata that the
+    publisher would refuse."""
 
     def __init__(self, now: datetime = START, name: str = NAME) -> None:
         self.now = now
@@ -39,7 +41,8 @@ class SimulatedRepository:
         self.cached: dict[str, bytes] = {}
         """A proxy's cached files, which answer requests without `no_cache`."""
         self.tamper: Tamper = lambda _request, body: body
-        """The attacker: sees each request and the true body, returns another (None: 404) or raises."""
+        """The attacker: gets each request and the true body, and returns another body (None for 404) or
+        raises."""
         self.requests: list[Request] = []
         self._mutex = threading.Lock()
         self.signers = {role: [CryptoSigner.generate_ed25519()] for role in ("root", "targets", "timestamp")}
@@ -84,19 +87,19 @@ class SimulatedRepository:
         self.write_targets()
 
     def renew(self) -> None:
-        """Sets the expiry dates anew, counted from `now`."""
+        """Sets new expiry dates, counted from `now`."""
         self.targets.expires = self.snapshot.expires = self.now + timedelta(days=365)
         self.timestamp.expires = self.now + timedelta(days=7)
 
     def resign(self) -> None:
-        """Makes a new timestamp and changes nothing else."""
+        """Signs a new version of the timestamp, with unchanged content."""
         self.timestamp.version += 1
         self.timestamp.expires = self.now + timedelta(days=7)
         self.write_timestamp()
 
     def rotate(self, role: str, count: int = 1, threshold: int = 1) -> list[CryptoSigner]:
-        """Gives a role new keys (for targets, the publisher's, also those of snapshot); returns the old
-        ones."""
+        """Replaces the keys of a role, and returns the old ones. For targets, also replaces the keys of
+        snapshot, because the publisher holds both."""
         old = self.signers[role]
         new = [CryptoSigner.generate_ed25519() for _ in range(count)]
         for changed in ("targets", "snapshot") if role == "targets" else (role,):
@@ -131,8 +134,8 @@ class SimulatedRepository:
         self.files["timestamp.json"] = self.sign(self.timestamp)
 
     def clone(self) -> "SimulatedRepository":
-        """Returns a copy with the same keys and files. The copy can be given another history, as a thief of
-        the keys could do."""
+        """Returns a copy with the same keys and files. It can get a different history, as if a thief used the
+        keys."""
         other = SimulatedRepository.__new__(SimulatedRepository)
         other.__dict__.update(self.__dict__)
         for name in ("files", "cached", "root", "targets", "snapshot", "timestamp"):
@@ -144,7 +147,8 @@ class SimulatedRepository:
     # -- serving -------------------------------------------------------------------------------------------
 
     def fetch(self, request: Request, check_cancelled: Callable[[], None] = never_cancelled) -> bytes:
-        """Returns the file's bytes, as a Fetcher does, from `cached` unless the request says `no_cache`."""
+        """Returns a file's bytes, as a Fetcher does. They come from `cached`, unless the request says
+        `no_cache`."""
         check_cancelled()
         name = request.path.removeprefix("metadata/")
         with self._mutex:
@@ -192,8 +196,8 @@ class SimulatedRepository:
         return self.now.timestamp()
 
     def refresh(self, client: Revisions) -> Revision:
-        """Runs one refresh at this repository's time. The client fetches from the repository that made it
-        with `client`, even if that is another one."""
+        """Does one refresh of a client at this repository's time. The client still fetches from the
+        repository whose method `client` has made it, even if that is another one."""
         return client.refresh(self.now, float("inf"))
 
 

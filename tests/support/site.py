@@ -1,5 +1,5 @@
-"""The site of the acceptance tests: two squids in a group, a parent behind them, nginx, and a server between
-parent and nginx that misbehaves on demand."""
+"""The site of the acceptance tests: a group of two squids, a parent squid, nginx, and between parent and
+nginx a server that misbehaves on demand."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -33,7 +33,7 @@ def relay_of(url: str) -> Callable[[str], bytes | None]:
 
 
 class RealSite:
-    """A site whose members run while the context lasts; each may be killed and started again."""
+    """The servers of a site. They run while the context lasts, and each can be killed and started again."""
 
     def __init__(self, store: Path) -> None:
         self.store = store
@@ -57,7 +57,7 @@ class RealSite:
 
     @property
     def group(self) -> str:
-        """Returns the URLs of both squids as one group of a chain."""
+        """Returns the URLs of both squids in the syntax of a proxy group."""
         return f"{self.one.url}|{self.two.url}"
 
     def node(
@@ -72,7 +72,7 @@ class RealSite:
         policy: Policy | None = None,
         limits: Limits | None = None,
     ) -> "Node":
-        """Returns the client of one worker, with a cache of its own; the site closes it."""
+        """Returns a worker's client with its own cache. The site closes it."""
         made = Node(origins, proxies, cache, limit, patience, threads, policy, limits)
         self._stack.callback(made.close)
         return made

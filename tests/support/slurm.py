@@ -1,4 +1,4 @@
-"""A batch system of one node: Slurm with daemons, keys, ports and state of the tests' own."""
+"""A batch system of one node: Slurm, with daemons, keys, ports and state of its own."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Small filesystems that belong to one test and can be filled and broken. Needs root."""
+"""Small filesystems of one test, which it can fill up and break. Needs root."""
 
 import subprocess
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ def mounted_disk(directory: Path, *arguments: str) -> Iterator[Path]:
 
 @contextmanager
 def loop_ext4(base: Path, size: int) -> Iterator[Path]:
-    """Mounts a real ext4 of `size` bytes, on a file `disk` beside the mount point."""
+    """Makes an ext4 of `size` bytes in the file `disk` of `base`, and mounts it beside that file."""
     image = base / "disk"
     with image.open("wb") as file:
         file.truncate(size)

@@ -29,8 +29,8 @@ class Squid(Daemon):
     name = "squid"
 
     def __init__(self, *parents: "Squid", tls: Pair | None = None) -> None:
-        """Prepares the server. With `parents`, it sends every request to the first of them that lives. With
-        `tls`, workers speak to it over TLS."""
+        """Prepares the server. It sends every request to the first of `parents` that is alive. With `tls`,
+        clients connect to it over TLS."""
         super().__init__()
         self._tls = tls
         peers = [
@@ -85,10 +85,11 @@ class Squid(Daemon):
 
 
 class ShippedSquid(Squid):
-    """A squid with the access rules of the shipped squid.conf, whose example hosts and ports are replaced."""
+    """A squid with the access rules of the shipped squid.conf, in which the example hosts and ports are
+    replaced."""
 
     def __init__(self, *, origin: str, tls_port: int) -> None:
-        """Prepares the server: `origin` is the only host that may be reached, `tls_port` stands for 443."""
+        """Prepares the server. `origin` is the only host that clients may reach; `tls_port` replaces 443."""
         super().__init__()
         text = (SITE / "squid" / "squid.conf").read_text()
         changes = {

@@ -1,8 +1,8 @@
-"""A program that reads a mount until it is told to end, and says what it saw. Run it as a process.
+"""A program that reads a mount until it is told to stop, and reports what it saw.
 
-steady_reader MOUNT SEED: looks up and reads files with content `expected(path, size)`, past the kernel's
-caches, from inside an image and with one file held open throughout. Ends when stdin does, and prints JSON:
-{"errors": [...], "rounds": N, "pause": SECONDS}.
+`steady_reader MOUNT SEED` looks up and reads files with the content `expected(image, number)`, past the page
+cache. Its working directory is inside an image, and it holds one file open all the time. It stops when stdin
+ends, and prints JSON: {"errors": [...], "rounds": N, "pause": SECONDS}.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ def _read(path: str) -> bytes:
 
 
 def main(mount: str, seed: int) -> None:
-    """Reads until stdin ends."""
+    """Reads until stdin ends, then prints the report."""
     choice = random.Random(seed)
     images = sorted(os.listdir(f"{mount}/lib"))
     sums = {(image, n): hashlib.sha256(expected(image, n)).digest() for image in images for n in range(FILES)}

@@ -1,5 +1,4 @@
-"""Objects written into a store directory in the publisher's layout, without a publisher, and requests for
-them."""
+"""Objects written directly into a store directory, in the publisher's layout, and requests for them."""
 
 import random
 import time
@@ -28,6 +27,6 @@ def store_objects(directory: Path, count: int, size: int, seed: int = 0) -> dict
 
 
 def object_request(ref: ObjectRef, patience: float = 10.0) -> Request:
-    """Returns a request for an object, with a deadline in `patience` seconds. The answer is verified and
-    decoded."""
+    """Returns a request for an object, with a deadline in `patience` seconds. The fetcher verifies and
+    decodes the answer."""
     return request_of(ref, time.monotonic() + patience, never_cancelled)

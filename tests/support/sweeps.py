@@ -1,4 +1,5 @@
-"""Two publishers and a collector side by side on one repository, and what must hold when they have ended."""
+"""Two publishers and a collector that work on one repository at the same time, and assertions about the
+result."""
 
 import random
 import threading
@@ -33,7 +34,8 @@ class Images:
 
 
 class Sweeps:
-    """Two publishers and a collector on a repository, until the collector has deleted often enough."""
+    """Two publishers and a collector on one repository. They run until `sweeps` collections have deleted
+    something."""
 
     def __init__(
         self,
@@ -44,7 +46,7 @@ class Sweeps:
         step: Callable[[str], None],
         leave: Callable[[str], None],
     ) -> None:
-        """`step`: called by an actor where others may go on before it. `leave`: called when one has ended."""
+        """An actor calls `step` where other actors may continue before it, and `leave` when it has ended."""
         self.repository = repository
         self.images = images
         self.sweeps = sweeps
@@ -54,7 +56,7 @@ class Sweeps:
         self.step = step
         self.leave = leave
         self.commits: dict[int, tuple[str, bytes]] = {}
-        """Revision -> the place that it changed, and the config that the place leads to since then; empty if
+        """Revision -> (place that it changed, digest of the config there since then). The digest is empty if
         the place was removed."""
         self.failures: list[BaseException] = []
 
@@ -82,7 +84,7 @@ class Sweeps:
         )
 
     def publish(self, actor: str) -> None:
-        """Publishes and removes images at a place of the actor's own, until enough collections have deleted
+        """Publishes and removes images at the actor's own place, until enough collections have deleted
         something."""
         own = PLACES[actor == "two"]
         while self.swept < self.sweeps:
@@ -104,7 +106,8 @@ class Sweeps:
                 lease.end_if_possible()
 
     def change(self, store: Store, lease: PublisherLease, place: str, image: int | None) -> int | None:
-        """Returns the revision that has the change, None if there was nothing to change."""
+        """Publishes an image at a place, or removes the place if `image` is None. Returns the number of the
+        new revision; None if nothing has changed."""
         keys, now = self.repository.keys, self.repository.now
         if image is not None:
             options = replace(OPTIONS, place=place)
@@ -136,7 +139,7 @@ class Sweeps:
             self.check()
 
     def check(self) -> None:
-        """Asserts that the newest revision is whole."""
+        """Asserts that the newest revision is complete."""
         assert self.repository.problems(self.repository.newest().root) == []
 
     def run(self) -> None:
@@ -159,10 +162,11 @@ class Sweeps:
             raise failure
 
     def assert_nothing_lost(self, unanswered: int = 0) -> None:
-        """Asserts, after one more collection, that every commit is in the history, every image that should
-        be there is, whole, and nothing that no revision leads to.
+        """Collects once more. Asserts that every commit is in the history, that every image that should exist
+        does and is complete, and that no object remains that no revision leads to.
 
-        `unanswered`: most commits whose publishers found them made already, since the answer was lost.
+        `unanswered`: the greatest number of commits that were made although their publisher never got the
+        answer.
         """
         repository = self.repository
         repository.pass_time(2 * 3600)

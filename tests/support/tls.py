@@ -22,7 +22,7 @@ class Pair(NamedTuple):
 
 
 class Authority:
-    """A CA; the file of its own certificate is `ca`."""
+    """A CA. `ca` is the path of its own certificate."""
 
     def __init__(self, directory: Path, name: str = "test CA") -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ class Authority:
 
 
 def with_passphrase(key: Path, passphrase: bytes) -> bytes:
-    """Returns the key encrypted with a passphrase."""
+    """Returns the private key in PEM, encrypted with a passphrase."""
     plain = serialization.load_pem_private_key(key.read_bytes(), None)
     return plain.private_bytes(
         serialization.Encoding.PEM,

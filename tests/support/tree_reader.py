@@ -1,7 +1,7 @@
-"""Reads files of a mount in a process of its own and checks every byte; run with `python -m`.
+"""Reads files of a mount in a separate process and checks every byte; run it with `python -m`.
 
-Arguments: a JSON file {path: SHA-256 in hex}, threads, seconds (0: each thread reads every file once). Prints
-one JSON object: reads, failed (errors as text), wrong (paths), slowest (seconds).
+Arguments: a JSON file {path: SHA-256 in hex}, the number of threads, and seconds (0: each thread reads every
+file once). Prints one JSON object: reads, failed (errors as text), wrong (paths), slowest (seconds).
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 LEAST = 400
-"""The least number of reads of a timed run, on any machine."""
+"""A timed run continues until there were so many reads, on any machine."""
 
 
 class Reader:

@@ -1,4 +1,5 @@
-"""Descriptions of a directory tree, by which tests compare two trees in everything a program can see."""
+"""Descriptions of directory trees, with which tests compare two trees in everything that a program can
+see."""
 
 import hashlib
 import os
@@ -10,8 +11,8 @@ FORMAT = r"%P\t%y\t%m\t%U\t%G\t%n\t%s\t%l\t%T@\0"
 
 
 def listing(root: Path) -> dict[bytes, bytes]:
-    """Returns path -> the line that find prints, without the sizes of directories, which each filesystem
-    chooses itself."""
+    """Returns path -> the line that find prints for it. The sizes of directories are omitted, because each
+    filesystem chooses them itself."""
     printed = subprocess.run(
         ["find", str(root), "-mindepth", "1", "-printf", FORMAT], capture_output=True, check=True
     )
@@ -24,7 +25,7 @@ def listing(root: Path) -> dict[bytes, bytes]:
 
 
 def hardlink_groups(root: Path) -> set[frozenset[bytes]]:
-    """Returns the sets of names that share an inode, of two names at least."""
+    """Returns the sets of paths that share an inode, each with at least two paths."""
     groups: dict[int, set[bytes]] = {}
     for path in _walk(root):
         status = os.lstat(path)

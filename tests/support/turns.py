@@ -1,4 +1,4 @@
-"""Threads that take turns at every operation of a store. A seed determines the order."""
+"""Threads that take turns at every operation of a store, in an order that a seed determines."""
 
 import random
 import threading
@@ -8,7 +8,7 @@ STUCK = 100.0
 
 
 class Turns:
-    """Passes one turn around among the actors that are under way."""
+    """Lets one actor run at a time, among those that have not ended."""
 
     def __init__(self, actors: list[str], draw: random.Random) -> None:
         self._changed = threading.Condition()
@@ -25,7 +25,7 @@ class Turns:
                 raise AssertionError(f"{actor} got no turn for {STUCK} s")
 
     def leave(self, actor: str) -> None:
-        """Takes an actor out of the round."""
+        """Removes an actor that has ended."""
         with self._changed:
             self._living.remove(actor)
             if self._living and actor == self._holder:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 
 def layout_of(tree: Path, directory: Path) -> Path:
-    """Makes a one-layer OCI layout tagged `latest` with umoci."""
+    """Makes with umoci an OCI layout in `directory`. Its only image, tagged `latest`, has one layer with the
+    tree at /opt. Returns the path of the layout."""
     layout = directory / "layout"
     for command in (
         ["init", "--layout", str(layout)],

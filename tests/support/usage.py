@@ -1,4 +1,4 @@
-"""The disk space that a directory takes, measured while other processes change it."""
+"""The disk usage of a directory, measured while other processes change it."""
 
 import os
 import threading
@@ -7,11 +7,11 @@ from types import TracebackType
 
 
 def disk_usage(root: Path) -> int:
-    """Returns the bytes that the blocks of `root` and of everything below it take, as du counts them. Files
-    that vanish meanwhile are not counted.
+    """Returns the bytes of all blocks of `root` and everything below it, as du counts them. Ignores files
+    that vanish meanwhile.
 
-    A file is counted once, with the largest size seen. The cache writes new values over the files of evicted
-    ones and gives them other names, so a scan may meet a file of 1 MiB at three names, one after the other.
+    Each file is counted once, with the largest size seen. This matters because the cache reuses the files of
+    evicted values under new names, so one scan may meet a file of 1 MiB under three names.
     """
     directories = 0
     files: dict[int, int] = {}
@@ -34,7 +34,7 @@ def disk_usage(root: Path) -> int:
 
 
 class Sampler:
-    """A thread that measures `root` over and over; `most` is the largest result."""
+    """A thread that measures the usage of `root` over and over; `most` is the largest result."""
 
     def __init__(self, root: Path, pause: float = 0.02) -> None:
         self.root = root

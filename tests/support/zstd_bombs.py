@@ -9,8 +9,9 @@ BLOCK = 128 << 10
 
 
 def rle_bomb(blocks: int, claimed: int) -> bytes:
-    """Returns a frame whose header claims `claimed` bytes and a window of 1 MiB, and whose blocks of four
-    bytes expand to `blocks` times 128 KiB. (With a window of the claimed size, zstd itself stops.)"""
+    """Returns a frame whose header claims `claimed` bytes of content and a window of 1 MiB. Its blocks, of
+    four bytes each, expand to `blocks` times 128 KiB. (If the window had the claimed size, zstd itself would
+    refuse the frame.)"""
     header = b"\x28\xb5\x2f\xfd" + bytes([0x80, (20 - 10) << 3]) + struct.pack("<I", claimed)
     return header + _block(1, BLOCK, b"\0") * blocks + _block(1, 1, b"\0", last=True)
 
@@ -26,7 +27,7 @@ def _block(kind: int, size: int, body: bytes, *, last: bool = False) -> bytes:
 
 
 def peak_of(call: Callable[[], object]) -> int:
-    """Returns the peak of allocated bytes during the call, as far as Python's allocator sees them."""
+    """Returns the peak of memory in bytes that Python's allocator gives out during the call."""
     tracemalloc.start()
     try:
         call()

@@ -1,4 +1,5 @@
-"""Failures that are acknowledged until a date: exit code and report tell new ones from known ones."""
+"""Failures that the operator acknowledges until a date. The exit code and the report distinguish them from
+new failures."""
 
 import re
 from collections.abc import Iterator

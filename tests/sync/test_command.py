@@ -1,5 +1,5 @@
-"""`lazyfs sync` as an operator runs it: the field's own wishlists, and a local registry in the place of those
-that they name."""
+"""`lazyfs sync` as an operator runs it: published wishlists of real sites, with a local registry in place of
+the registries that they name."""
 
 import fcntl
 import json

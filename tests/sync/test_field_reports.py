@@ -1,4 +1,4 @@
-"""Mishaps that services like this one have met, from public reports: each leaves the tree as it should be."""
+"""Mishaps of similar services, from public reports. None of them damages the tree."""
 
 import json
 import random
@@ -54,7 +54,8 @@ def site(tmp_path: Path, registry: FakeRegistry) -> ServiceSite:
 def test_a_listing_of_tags_that_breaks_on_its_third_page_proves_nothing(
     fault: tuple[int, bytes, int | None], site: ServiceSite, registry: FakeRegistry
 ) -> None:
-    """A repository that is there on page 1 and unknown on page 3 has been moved, or its server is broken."""
+    """If page 1 of the tags is found and page 3 is not, the repository has been moved or its server is
+    broken."""
     registry.unknown_manifest = UNKNOWN
     for number in range(7):
         registry.add(built("same"), str(number))
@@ -84,7 +85,8 @@ DATES: dict[str, Any] = {
     "4": "2025-12-01T00:00:00+00:00",
     "latest": "not a date",
 }
-"""Those of reproducible builds, of Go's zero time, of a wrong clock, and of one second."""
+"""Creation dates by tag, as real images state them: of reproducible builds, none, Go's zero time, of a wrong
+clock, the same second twice, and nonsense."""
 
 
 @pytest.mark.parametrize(
@@ -118,7 +120,8 @@ def test_what_is_kept_is_equal_in_every_run_whatever_dates_images_state(
 def test_a_repository_that_has_become_private_is_published_no_more(
     site: ServiceSite, registry: FakeRegistry
 ) -> None:
-    """What needed an account is looked at in every publish, for a service that has one for other images."""
+    """If the service has an account, each publish checks whether the image could be read without it. Without
+    the permission `publish-private`, such an image is refused."""
     first = built("public")
     registry.add(first, "1")
     site.wish("r.example/team/app:1", "r.example/team/app:2")
@@ -185,7 +188,7 @@ def test_a_list_switches_no_protection_off_and_redirects_no_registry(text: str, 
 
 
 def test_a_signed_url_is_shown_nowhere(site: ServiceSite, registry: FakeRegistry) -> None:
-    """Storage behind a registry is reached by URLs that let in whoever has them."""
+    """A registry redirects to its storage with signed URLs, which give access to everyone who knows them."""
     with fake_registry() as storage:
         for place in (f"127.0.0.1:{free_port()}", storage.host):
             registry.storage = f"http://ann:pw@{place}/bucket?X-Amz-Signature=5e55c4e7&X-Amz-Key="

@@ -1,5 +1,5 @@
-"""A tag that the service publishes inherits the profile of its repository's last one, unless it is told not
-to."""
+"""A tag that the service publishes inherits the profile of the last published tag of its repository, unless
+inheritance is switched off."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""`lazyfs listen`: pushes that registries tell of are published if they are wished; nothing else happens."""
+"""`lazyfs listen`: registries announce pushes, and pushed images are published if a list wishes them. Nothing
+else changes."""
 
 import fcntl
 import http.client
@@ -62,7 +63,7 @@ def post(url: str, body: bytes, **fields: str) -> int:
 
 
 def head_only(running: PushServer, fields: dict[str, str]) -> int:
-    """Returns the status of the answer to a webhook whose body does not come."""
+    """Sends the header of a webhook without its body; returns the status of the answer."""
     connection = http.client.HTTPConnection(running.url.removeprefix("http://"), timeout=30)
     connection.putrequest("POST", "/hooks/docker")
     for name, value in fields.items():
@@ -163,7 +164,7 @@ def test_no_more_connections_than_allowed_are_answered() -> None:
 def test_no_push_waits_twice_gets_lost_or_comes_in_beyond_the_bound(
     steps: list[list[int] | None], most: int
 ) -> None:
-    """In `steps`, None is a look of the one who takes the pushes."""
+    """A step is a list of pushes that are offered to the queue, or None: all pushes are taken from it."""
     queue, model = PushQueue(most), list[int]()
     for step in steps:
         if step is None:
@@ -248,7 +249,8 @@ def test_pushes_that_nobody_wishes_ask_and_change_nothing(site: ServiceSite, reg
 
 
 def test_a_push_removes_nothing(site: ServiceSite, registry: FakeRegistry) -> None:
-    """Neither an image that its registry knows no more, nor one that no list wishes or no retention keeps."""
+    """A push removes no image: not one that its registry no longer has, not one that no list wishes, and not
+    one beyond a retention limit."""
     registry.unknown_manifest = b'{"errors":[{"code":"MANIFEST_UNKNOWN"}]}'
     for tag in ("1", "2", "3"):
         registry.add(built(tag), tag)
@@ -276,7 +278,8 @@ def test_a_pipelines_end_looks_at_all_wishes_below_its_project(
 
 
 def test_a_push_takes_no_path_of_another_image(site: ServiceSite, registry: FakeRegistry) -> None:
-    """Which image has the path without registry is for runs that see all wishes."""
+    """Two images compete for the path without the registry's name. Only a run that sees all wishes may decide
+    between them."""
     site.registries["other.example"] = site.registries["r.example"]
     registry.add(built("one"), "1")
     site.list.write_text(
@@ -346,7 +349,7 @@ def test_a_real_registry_tells_of_a_push_and_it_is_published(tmp_path: Path) -> 
 
 
 def read_to(stream: IO[str], word: str) -> str:
-    """Returns the output of a process up to a line with this word."""
+    """Reads a process's output up to a line that contains the word; returns what was read."""
     found = ""
     for line in stream:
         found += line
@@ -416,7 +419,8 @@ def test_a_secret_that_is_none(tmp_path: Path, secret: str, mode: int, said: str
 
 
 def refused(site: Path, text: str, said: str) -> str:
-    """Returns the message of `lazyfs listen` about a configuration that it refuses."""
+    """Runs `lazyfs listen` with this configuration; returns its error message. Asserts that the configuration
+    is refused with one line that matches `said`."""
     (site / "service.toml").write_text(text)
     done = lazyfs(
         "listen", site / "list.yaml", site / "store", "--keys", site / "keys",

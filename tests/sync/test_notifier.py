@@ -1,4 +1,4 @@
-"""Webhooks out: their content, the names that they withhold, and runs that never wait for them."""
+"""Outgoing webhooks: their content, the image names that they omit, and runs that never wait for them."""
 
 import json
 import re
@@ -45,7 +45,7 @@ def news(*images: str, event: str = PUBLISHED, public: bool = True) -> list[News
 
 
 def told(address: Address, found: list[News], ca: Path | None = None) -> list[str]:
-    """Tells an address; returns the lines about messages that were given up."""
+    """Sends the news to one address; returns the lines about messages that could not be delivered."""
     said: list[str] = []
     with Notifier(
         "test.example.org", [address], lambda _: wire(ca), said.append, pauses=(0.0, 0.0)

@@ -1,4 +1,4 @@
-"""The quotas of owners: images over them are not published, or leave; those that stand first stay."""
+"""Quotas of owners. Images over the quota are not published, or are removed; those listed first stay."""
 
 import re
 from collections.abc import Iterator

@@ -1,5 +1,5 @@
-"""`lazyfs plan`, `convert` and `commit`: shards that know each other by the store only make the same revision
-as one process, read no layer twice, and can be killed and run again."""
+"""`lazyfs plan`, `convert` and `commit`: shards that communicate only through the store make the same
+revision as one process, read no layer twice, and can be killed and run again."""
 
 import json
 import signal
@@ -45,7 +45,7 @@ def new(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def root(new: Path, registry: RealRegistry, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Returns the root catalog that one process makes."""
+    """Returns the root catalog that a run in one process makes."""
     site = Site(new, tmp_path_factory.mktemp("one") / "site", registry)
     assert site.sync(None).count("published") == IMAGES
     return site.root
@@ -72,7 +72,7 @@ class PlannedSite(Site):
         return path
 
     def shard(self, number: int, shards: int) -> list[str | Path]:
-        """Returns the command of a shard."""
+        """Returns the command that converts a shard."""
         shard = f"{number}/{shards}"
         return [
             "convert",
@@ -91,7 +91,7 @@ class PlannedSite(Site):
         )  # fmt: skip
 
     def left(self) -> list[str]:
-        """Returns the files that shards have left."""
+        """Returns the names of the result files that shards have left in the store."""
         return [name for name in open_store(self.store).metadata_names() if name.startswith("conversion-")]
 
 

@@ -185,7 +185,8 @@ def test_a_page_of_tags_on_another_server_proves_nothing(site: ServiceSite, regi
 def test_a_registry_that_knows_no_head_is_asked_with_get(
     status: int, site: ServiceSite, registry: FakeRegistry
 ) -> None:
-    """Twenty tags: a refusal of each HEAD would count as a server that is down after twelve."""
+    """With twenty tags: if each refused HEAD counted as an error, the server would count as down after
+    twelve."""
     registry.no_head = status
     for number in range(20):
         registry.add(built("same"), str(number))
@@ -270,7 +271,8 @@ def test_a_blob_that_breaks_off_is_read_on_and_the_image_is_whole(
 def test_the_lease_is_looked_at_after_each_answer(
     site: ServiceSite, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If a registry answers quickly for hours, no pause comes in which the lease could be renewed."""
+    """A registry may answer quickly for hours, so that the service never pauses. The lease must be renewed
+    all the same."""
     for number in range(12):
         registry.add(built("same"), str(number))
     site.wish("r.example/team/app:*")

@@ -1,5 +1,5 @@
-"""Starts that wishes ask for: recorded in a process without keys, credentials and network, within bounds, and
-never in the way of the image."""
+"""Recorded starts that lists wish: they run without keys, credentials and network, within limits, and their
+failures never prevent the publication of an image."""
 
 import os
 import re
@@ -44,7 +44,7 @@ SHELL = layer(
     entry("unread", data=UNREAD),
 )
 TOKEN = b"100071"
-"""A word on the command lines of these starts, and of no other process."""
+"""A word on the command lines of the recorded starts, and of no other process."""
 PLACE = "r.example/team/app:1"
 
 
@@ -70,7 +70,7 @@ def wish(site: ServiceSite, command: str, *tags: str) -> None:
 
 
 def run(site: ServiceSite, *, seconds: float = 60, memory: int = 2 << 30, **options: Any) -> Report:
-    """Does a run that may record starts."""
+    """Does a run of a service that may record starts."""
     with closing(StartRecorder(str(site.repository.path), seconds, memory)) as recorder:
         return site.run(starts=StartSettings(recorder, 20), **options)
 
@@ -87,7 +87,7 @@ def members_in(tree: StoredTree, place: str) -> set[bytes] | None:
 
 
 def running(word: bytes) -> dict[int, bytes]:
-    """Returns the processes that have a word in their command line, which is the value."""
+    """Returns the processes with this word on their command line: process id -> command line."""
     found = {}
     for name in filter(str.isdigit, os.listdir("/proc")):
         with suppress(OSError):
@@ -146,8 +146,8 @@ def test_a_start_has_no_keys_no_credentials_and_no_network(
 def test_no_process_of_a_recording_has_the_services_environment(
     site: ServiceSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither the mount's nor the one that starts the command: a program that breaks out would find nothing
-    there."""
+    """Neither the mount's process nor the one that starts the command has it, so a program that breaks out of
+    the sandbox finds no secret in either."""
     monkeypatch.setenv("REGISTRY_PASSWORD", "hunter-number-two")
     site.wish("r.example/team/app:1")
     site.run()
@@ -169,7 +169,7 @@ def test_no_process_of_a_recording_has_the_services_environment(
 
 
 def sleeping() -> list[int]:
-    """Returns the started programs: the processes that are nothing but `sleep`."""
+    """Returns the ids of the recorded programs: the processes whose whole command line is `sleep TOKEN`."""
     return [pid for pid, line in running(TOKEN).items() if line == b"sleep\0" + TOKEN + b"\0"]
 
 
@@ -198,8 +198,8 @@ def test_a_command_that_goes_on_is_ended_and_what_it_has_read_counts(site: Servi
 def test_a_command_that_takes_too_much_is_ended_and_the_image_stays(
     site: ServiceSite, command: str, reason: str
 ) -> None:
-    """In files of its /tmp and in all its processes together; one file or process meets its limit, or is seen
-    to be too large first."""
+    """The memory is taken by files in /tmp or by several processes together. A single file or process may
+    instead fail at its own limit, so its message differs."""
     wish(site, command)
     report = run(site, memory=256 << 20)
     (notice,) = report.notices
@@ -210,7 +210,7 @@ def test_a_command_that_takes_too_much_is_ended_and_the_image_stays(
 
 
 def test_each_process_of_a_start_has_limits(site: ServiceSite) -> None:
-    """In the units of the shell: KiB of data, blocks of 512 bytes of a file, and no core."""
+    """ulimit's units: KiB for data, blocks of 512 bytes for files; core dumps are off."""
     wish(site, """sh -c 'test "$(ulimit -d) $(ulimit -f) $(ulimit -c)" = "262144 524288 0"'""")
     assert run(site, memory=256 << 20).notices == []
     assert members(site) is not None

@@ -22,7 +22,7 @@ def site(tmp_path: Path, registry: RealRegistry) -> ServiceSite:
 
 
 def made(directory: Path, registry: RealRegistry, clock: datetime) -> ServiceSite:
-    """Returns a service that has published two images in two runs, and lacks two more."""
+    """Returns a service that has published two images in two runs, and could not publish two other wishes."""
     site = ServiceSite(directory, {"docker.io": registry.host, "r.example": registry.host}, clock)
     registry.put(built("first"), "library/alpine", "3.10")
     registry.put(built("second"), "team/second", "1")
@@ -110,7 +110,7 @@ def test_an_origin_that_others_have_signed_is_not_believed(tmp_path: Path, regis
 
 
 def test_of_an_image_that_is_older_than_what_is_kept(site: ServiceSite) -> None:
-    """A collection has taken the older revisions, and their numbers are still in the history."""
+    """A collection has deleted the older revisions, but the history still has their numbers."""
     store = site.repository.store
     older = [past.root for past in read_history(store, read_revision(store)).newest_first(reader(store))][1:]
     store.delete([ref.digest for ref in older])

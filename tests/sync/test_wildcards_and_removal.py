@@ -1,4 +1,4 @@
-"""Patterns against real registries, and images that leave the tree, which needs a reason that is known for
+"""Patterns of tags against real registries. Images are removed from the tree only if the reason is
 certain."""
 
 from pathlib import Path

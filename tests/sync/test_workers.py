@@ -1,5 +1,5 @@
-"""Images read by other processes: what is published does not depend on who reads, no layer is read twice, and
-a worker that is lost takes its image with it alone."""
+"""Images are read by other processes: the published tree does not depend on which processes read, no layer is
+read twice, and a lost worker costs only its own image."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -27,8 +27,8 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealRegistry]
 
 @pytest.fixture(scope="module")
 def new(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Returns a directory with an empty repository, which tests copy: its root catalog has the time of
-    `init`."""
+    """Returns a directory with an empty repository. Tests copy it so that all root catalogs have the time of
+    the same `init`."""
     directory = tmp_path_factory.mktemp("new")
     new_repository(directory)
     return directory
@@ -85,7 +85,7 @@ def test_the_root_is_the_same_whoever_reads_and_no_layer_is_read_twice(
 
 
 class Deadly(Executor):
-    """An executor whose process ends at one image."""
+    """An executor whose worker process kills itself at the image with this number."""
 
     def __init__(self, executor: Executor, number: int) -> None:
         self._executor = executor
@@ -116,7 +116,7 @@ def test_the_command_has_images_read_by_dask(
 def test_an_image_that_kills_its_workers_fails_alone(
     new: Path, registry: RealRegistry, cluster: DaskCluster, tmp_path: Path
 ) -> None:
-    """Comes last: the cluster loses two workers."""
+    """Must be the last test, because the cluster loses two workers."""
     site = Site(new, tmp_path / "site", registry)
     with dask(cluster, site.store) as executor:
         report = site.sync(Deadly(executor, 5))

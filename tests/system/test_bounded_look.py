@@ -1,4 +1,4 @@
-"""Child processes that ask questions for the caller; some of them never answer."""
+"""Questions that child processes answer for the caller. Some of the children never answer."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ def test_answers_come_back_in_the_order_of_the_questions() -> None:
 
 
 def test_who_never_answers_holds_nobody_up() -> None:
-    """Without the time limit the test would never end."""
+    """Without the timeout, this test would never end."""
     assert ask(never, lambda: "here", never) == [
         Answer(None, False),
         Answer("here", True),
@@ -52,7 +52,8 @@ def test_no_process_is_left_where_the_kernel_lets_go_of_it() -> None:
 
 
 def test_a_child_holds_none_of_the_callers_descriptors() -> None:
-    """A child that is left behind would keep the caller's pipe open, and let the pipe's reader wait."""
+    """A child that outlives the call would otherwise keep the caller's pipe open, and the pipe's reader would
+    wait for ever."""
     reading, writing = os.pipe()
     os.set_inheritable(writing, True)
     (answer,) = ask(lambda: sorted(int(name) for name in os.listdir("/proc/self/fd")))

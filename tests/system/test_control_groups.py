@@ -1,4 +1,5 @@
-"""A group of a start's own is made below the caller's, and goes with those below it."""
+"""The control group of one start: it is made below the caller's group, and removed together with the groups
+below it."""
 
 import os
 import subprocess

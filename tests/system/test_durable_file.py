@@ -1,4 +1,4 @@
-"""A durably written file exists complete or not at all, at whichever step the writer fails."""
+"""A durably written file exists completely or not at all, whichever step of the write fails."""
 
 import os
 import stat

@@ -34,7 +34,7 @@ def test_only_a_line_feed_ends_a_line(odd: bytes) -> None:
 
 
 def _escaped(name: bytes) -> bytes:
-    """Returns a name as the kernel writes it: seq_path with " \\t\\n\\\\"."""
+    """Returns a name as the kernel prints it in mountinfo, with space, tab, newline and backslash escaped."""
     return b"".join(b"\\%03o" % byte if byte in b" \t\n\\" else bytes([byte]) for byte in name)
 
 

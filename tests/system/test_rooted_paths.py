@@ -1,4 +1,4 @@
-"""Lookups below a directory with hostile contents, with the kernel's help (openat2) and without."""
+"""Lookups below a directory with hostile contents, by openat2 and by the fallback for older kernels."""
 
 import os
 from collections.abc import Iterator
@@ -14,8 +14,8 @@ from lazyfs.system.rooted_paths import locate, open_in_root, open_without_links
 
 @pytest.fixture(params=["openat2", "by steps"])
 def how(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Selects openat2 or the fallback. For `by steps`, openat2 has the number of a system call that no kernel
-    has, and gives ENOSYS as on an old kernel."""
+    """Selects openat2 or the fallback. For `by steps`, openat2's system call number is one that no kernel
+    has, so that the call fails with ENOSYS as on an old kernel."""
     if request.param == "by steps":
         monkeypatch.setattr(rooted_paths, "_SYS_OPENAT2", 100_000)
     return str(request.param)

@@ -1,4 +1,4 @@
-"""The system call filter for architectures other than this machine's, run by an interpreter of classic
+"""The system call filters for architectures other than this machine's, run by an interpreter of classic
 BPF."""
 
 import errno
@@ -17,7 +17,7 @@ EVERY = [interface for known in syscalls._INTERFACES.values() for interface in k
 
 
 def answer(known: tuple[Interface, ...], audit: int, number: int, argument: int = 0) -> int:
-    """Returns seccomp's result for a call; `argument` is the call's second argument."""
+    """Returns the filter's result for a system call; `argument` is the second argument of the call."""
     data = struct.pack("=IIQ6Q", number, audit, 0, 0, argument, 0, 0, 0, 0)
     program = list(struct.iter_unpack("=HBBI", isolation_filter(known)))
     position, accumulator = 0, 0

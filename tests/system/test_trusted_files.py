@@ -1,5 +1,5 @@
-"""No other user can choose the files that the daemon opens, by a link, a directory, a second name, a FIFO or
-a mode."""
+"""Another user cannot choose which files the daemon opens, be it by a link, a directory, a hardlink, a FIFO
+or a mode."""
 
 import os
 import stat
@@ -90,7 +90,7 @@ def test_a_fifo_is_refused_at_once(tmp_path: Path, opened: Callable[[str], int])
 
 
 def test_a_second_name_of_a_file_of_roots_is_not_appended_to(tmp_path: Path) -> None:
-    """Without the kernel's protected_hardlinks, any user can make a second name of such a file in /tmp."""
+    """Without the kernel's protected_hardlinks, any user can make a hardlink to such a file in /tmp."""
     (tmp_path / "victim").touch()
     (tmp_path / "all").mkdir()
     (tmp_path / "all").chmod(0o1777)
@@ -166,7 +166,7 @@ def test_what_only_others_may_write_is_no_state(tmp_path: Path) -> None:
 def test_a_directory_that_becomes_a_link_on_the_way_leads_nowhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each step of the path is held open. A name that changes later has no effect."""
+    """The walk holds each directory of the path open, so a name that changes later has no effect."""
     for name in ("step", "others"):
         (tmp_path / name / "in").mkdir(parents=True)
     check = trusted_files._Walk._check_directory

@@ -1,4 +1,5 @@
-"""For any answer of a proxy the attempt fails with a named fault. The next path then delivers the bytes."""
+"""Whatever a proxy answers, the attempt fails with a named fault, and the next path delivers the right
+bytes."""
 
 import logging
 import threading
@@ -119,7 +120,7 @@ def test_odd_answers_that_can_be_understood_are_no_fault(
 
 
 class Broken:
-    """A client that raises an undeclared error on one path."""
+    """A client that raises an undeclared exception if it is to use one certain proxy."""
 
     def __init__(self, error: Exception, inner: Client, proxy: str) -> None:
         self.error = error
@@ -197,7 +198,7 @@ def test_a_rival_in_which_an_error_comes_up_is_a_rival_that_lost(world: World) -
 
 @pytest.fixture
 def no_threads(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Simulates a node at its limit of threads."""
+    """Simulates a node that has reached its limit of threads."""
 
     def start(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -207,8 +208,8 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def test_a_rival_for_which_there_is_no_thread_is_not_waited_for(no_threads: pytest.MonkeyPatch) -> None:
-    """Regression: the race waited for such a rival without a deadline. A look for a new revision never ended,
-    and each rival took one of the slots."""
+    """Regression: the race waited without a deadline for a rival whose thread could not be started. A look
+    for a new revision never ended, and each such rival kept one of the slots."""
     for _ in range(RIVALS + 1):
         race = Race(0.0, lambda: lambda _: b"too late")
         race.poll()
@@ -221,7 +222,8 @@ def test_a_rival_for_which_there_is_no_thread_is_not_waited_for(no_threads: pyte
 
 
 def test_a_name_is_asked_for_again_when_there_are_threads_again(no_threads: pytest.MonkeyPatch) -> None:
-    """Regression: a question that was never asked blocked every later question for the same name."""
+    """Regression: a DNS query whose thread could not be started blocked all later queries for the same
+    name."""
     resolver = Resolver()
     with pytest.raises(AttemptFailed, match="can't start new thread"):
         resolver.resolve("localhost", 80, _guard())

@@ -1,5 +1,5 @@
-"""One attempt against a server that misbehaves: it ends in time with the right fault. Connections are kept
-alive."""
+"""A single attempt against a server that misbehaves: it ends in time with the right fault. Connections are
+reused."""
 
 import base64
 import functools
@@ -33,7 +33,7 @@ LIMITS = Limits(connect=0.5, silence=0.5, min_rate=1024, rate_window=0.4)
 
 
 class Secured(NamedTuple):
-    """The TLS settings of server and client."""
+    """The TLS settings of the server and the client."""
 
     server: ssl.SSLContext
     client: Tls
@@ -99,7 +99,7 @@ FAULTS = {
     Misbehave.NOISE: Fault.GARBLED,
 }
 WRONG_BYTES = {Misbehave.FLIP, Misbehave.STALE, Misbehave.PORTAL, Misbehave.LENGTH_SHORT}
-"""Wrong bytes that only a check of the digest finds."""
+"""Faults with wrong bytes, which only the check of the digest finds."""
 
 
 def test_every_misbehaviour_is_tried() -> None:
@@ -153,7 +153,8 @@ def test_connections_to_a_proxy_over_tls_are_kept_alive_by_default(secured: Secu
 
 
 def test_a_404_keeps_its_connection(server: FaultServer, client: Client) -> None:
-    """A first mount asks for a next root, which seldom exists, and needs the connection again at once."""
+    """A first mount asks for the next root, which rarely exists, and then needs the connection again at
+    once."""
     for _ in range(3):
         with pytest.raises(AttemptFailed) as failure:
             client.get(_attempt(server)._replace(url=f"{server.url}/missing"), never_cancelled)
@@ -163,7 +164,7 @@ def test_a_404_keeps_its_connection(server: FaultServer, client: Client) -> None
 
 
 class _Endless(FaultServer):
-    """Answers 404 with a short length, and sends a chunked page that never ends."""
+    """A server that answers 404 with a small Content-Length, followed by a chunked body that never ends."""
 
     def _answer(self, sock: socket.socket, path: str, fault: Misbehave | None, stop: threading.Event) -> bool:
         sock.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -181,7 +182,8 @@ def test_a_404_without_end_is_not_read_until_the_deadline(client: Client) -> Non
 
 
 def test_a_kept_connection_that_the_server_closed_says_nothing(server: FaultServer, client: Client) -> None:
-    """The idle connection is closed between two requests, possibly before the pool has noticed."""
+    """The server closes the idle connection between two requests. The client's pool may not have noticed this
+    yet, but no request fails."""
     for _ in range(20):
         client.get(_attempt(server), never_cancelled)
         server.misbehave(Misbehave.REFUSE)
@@ -213,8 +215,7 @@ class Cancelled(BaseException):
 
 @pytest.mark.parametrize("misbehave", [Misbehave.HANG, Misbehave.TRICKLE, Misbehave.TRICKLE_HEADERS])
 def test_cancellation_is_heard_while_waiting(make: Make, misbehave: Misbehave) -> None:
-    """The limits on time and rate are out of reach, so only the check for cancellation can end the
-    attempt."""
+    """The limits on time and rate are far away, so only the check for cancellation can end the attempt."""
     patient = make(Limits(connect=60, silence=60, min_rate=0, rate_window=60))
     cancelled = threading.Event()
 
@@ -287,7 +288,7 @@ def test_the_least_rate_cuts_a_trickle_long_before_the_deadline(client: Client, 
 
 
 def test_a_connection_that_idles_holds_no_body(client: Client, server: FaultServer) -> None:
-    """Kept with its last body, each idle connection of each repository would hold up to 16 MiB."""
+    """If idle connections kept their last body, each of them would hold up to 16 MiB, in every repository."""
     large = bytes(5 << 20)
     server.content = lambda _: large
     attempt = Attempt(f"{server.url}/x", None, len(large), time.monotonic() + 20)

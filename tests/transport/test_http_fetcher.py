@@ -24,7 +24,7 @@ QUICK = Limits(connect=0.5, silence=0.5, rate_window=0.5)
 
 
 class Site:
-    """Two proxies that serve a store themselves, an origin, and a fetcher over them."""
+    """Two proxies that serve a store themselves, an origin, and a fetcher that uses them."""
 
     def __init__(self, directory: Path, stack: ExitStack, *, looped: bool) -> None:
         self.objects = store_objects(directory, 30, 5000)
@@ -123,7 +123,8 @@ def test_a_rival_that_loses_ends_and_counts(site: Site) -> None:
 
 
 def test_a_rival_saves_a_failing_attempt(site: Site) -> None:
-    """The first attempt is cut after 0.5 s of silence. A rival that began before that is still at work."""
+    """The first attempt is given up after 0.5 s of silence. A rival attempt, which was started earlier, then
+    delivers the bytes."""
     fetcher = site.fetcher("{one};{two}", Policy(hedge_default=0.2))
     site.one.misbehave(Misbehave.HANG)
     site.two.latency = 0.4

@@ -1,4 +1,4 @@
-"""Both HTTP clients over TLS: a site's own CA, squid, client certificates, and the message of each
+"""Both HTTP clients over TLS: a site's own CA, squid, client certificates, and the message for each
 failure."""
 
 import socket
@@ -58,7 +58,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture(params=[RequestsClient, CurlClient, LoopedClient], ids=["requests", "pycurl", "loop"])
 def make(request: pytest.FixtureRequest) -> Iterator[Make]:
-    """Yields a maker of clients, and closes the clients at the end."""
+    """Yields a function that makes clients; closes them all at the end."""
     with ExitStack() as stack:
         yield lambda tls=None, limits=LIMITS: stack.enter_context(closing(request.param(limits, tls=tls)))
 
@@ -86,7 +86,7 @@ def origin(world: World) -> Iterator[TlsOrigin]:
 
 @pytest.fixture(scope="module")
 def strict(world: World) -> Iterator[TlsOrigin]:
-    """Runs an origin that asks for a client certificate."""
+    """Runs an origin that requires a client certificate."""
     with TlsOrigin(world.store, world.server, clients=world.authority.ca) as running:
         yield running
 
@@ -111,7 +111,7 @@ def tls_squid(world: World) -> Iterator[Squid]:
 
 @pytest.fixture(params=["direct", "squid", "tls_squid"])
 def proxy(request: pytest.FixtureRequest) -> str | None:
-    """Returns the proxy of each way to an origin; None for the direct way."""
+    """Returns the URL of the proxy to use; None to connect directly."""
     found: Squid | None = None if request.param == "direct" else request.getfixturevalue(request.param)
     return found.url if found else None
 
@@ -159,7 +159,7 @@ def test_a_missing_client_certificate_is_named(
 
 
 def test_a_client_certificate_of_a_stranger_is_named(make: Make, world: World, tmp_path: Path) -> None:
-    """TLS 1.2 refuses the certificate in the handshake, by an alert."""
+    """With TLS 1.2, the server refuses the certificate with an alert during the handshake."""
     stranger = Authority(tmp_path / "stranger", "stranger").client()
     tls = Tls(TlsFiles(str(world.authority.ca), str(stranger.cert), str(stranger.key)))
     with TlsOrigin(world.store, world.server, clients=world.authority.ca) as strict:
@@ -181,7 +181,7 @@ def test_connections_over_tls_are_kept_alive(
 
 
 def test_an_untrusted_certificate(make: Make, world: World, origin: TlsOrigin, proxy: str | None) -> None:
-    """Through a proxy over TLS, the client meets the proxy's certificate first."""
+    """With a TLS proxy, the client sees the proxy's certificate first."""
     failure = refused(make(Tls()), world, origin.url, proxy)
     over_tls = proxy is not None and proxy.startswith("https")
     port = proxy.rpartition(":")[2] if proxy and over_tls else origin.port
@@ -270,7 +270,7 @@ def test_a_tunnel_to_a_dead_origin_is_the_origins_fault(make: Make, world: World
 
 
 class _Trickling:
-    """Accepts a connection; then sends a byte of a TLS record every 0.05 s."""
+    """A server that accepts a connection, then sends one byte of a TLS record every 0.05 s."""
 
     def __init__(self, first: bytes = b"") -> None:
         self._first = first

@@ -78,7 +78,7 @@ def test_a_name_that_no_file_has_is_an_error_like_any_other(tmp_path: Path) -> N
 
 
 def test_a_file_that_grows_is_read_to_its_limit_only(tmp_path: Path) -> None:
-    """The size is right when the file is opened; then another process appends faster than the fetcher
+    """The file's size is right when it is opened. Then another process appends faster than the fetcher
     reads."""
     (tmp_path / "log").write_bytes(b"x" * 100)
     grown = 0

@@ -1,4 +1,4 @@
-"""A read-only directory below the cache is used for its right bytes, and never makes a read fail."""
+"""A read-only directory below the cache: its right bytes are used, and it never makes a read fail."""
 
 import random
 import time
@@ -17,7 +17,7 @@ from tests.support.zstd_bombs import peak_of, rle_bomb
 
 
 class Counting(LocalFetcher):
-    """A fetcher that counts requests, and fails if the test says so."""
+    """A fetcher that counts requests, and fails when the test tells it to."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir()
@@ -36,7 +36,7 @@ class Counting(LocalFetcher):
 
 
 class World:
-    """Two stores and a clock that moves by hand."""
+    """Two stores, and a clock that the test moves."""
 
     def __init__(self, base: Path) -> None:
         self.base = base

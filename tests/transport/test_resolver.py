@@ -1,4 +1,5 @@
-"""The resolver returns a known address without waiting, and asks for it again when it is old."""
+"""The resolver returns a known address without waiting, and looks it up again in the background when it is
+old."""
 
 import threading
 import time
@@ -16,7 +17,7 @@ NEW: list[Address] = [(2, ("192.0.2.2", 80))]
 
 @pytest.fixture
 def resolver(monkeypatch: pytest.MonkeyPatch) -> Resolver:
-    """Returns a resolver that knows an address of `host`, which counts as old at once."""
+    """Returns a resolver that knows an address of `host`. Every known address counts as old."""
     made = Resolver()
     monkeypatch.setattr(connect, "_literal", lambda *_: [])
     monkeypatch.setattr(connect, "_addresses", lambda *_: OLD)

@@ -1,4 +1,4 @@
-"""The CAs that are trusted by default, and the errors for unusable certificate files."""
+"""The CAs that are trusted by default, and the errors for certificate files that cannot be used."""
 
 import os
 import subprocess
@@ -36,8 +36,8 @@ def authority(tmp_path: Path) -> Authority:
 def test_a_ca_in_the_systems_store_is_believed(
     authority: Authority, http: str, place: str, tmp_path: Path
 ) -> None:
-    """Only the system's CAs count, not certifi's or those that libcurl was built with. Each client runs in a
-    mount namespace with CAs of its own."""
+    """Only the system's CAs are trusted, not those of certifi or those built into libcurl. Each client runs
+    in a mount namespace in which the system's CAs are replaced."""
     certs = tmp_path / "certs"
     certs.mkdir()
     digest = subprocess.run(

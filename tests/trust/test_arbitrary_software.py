@@ -1,4 +1,4 @@
-"""Arbitrary software installation: content that no holder of the keys has signed."""
+"""The attack "arbitrary software installation": content that no holder of the keys has signed."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A worker that dies at any step of saving its trust state: the next one reads the old state or the new one,
+"""A worker dies at any step of saving its trust state. The next worker reads the old state or the new one,
 never a mixture."""
 
 import os
@@ -12,8 +12,8 @@ from lazyfs.client.trust.revisions import Revisions
 from tests.support.simulated_repository import SimulatedRepository
 
 STEPS = 8
-"""System calls of one save at which the test can let the process die; test_every_step_is_tried checks the
-number."""
+"""The number of system calls in one save at which the process may die; checked by
+test_every_step_is_tried."""
 
 
 class Killed(BaseException):
@@ -21,8 +21,9 @@ class Killed(BaseException):
 
 
 class Killer:
-    """Counts the system calls of the os module that open or change files. Dies before or after one of
-    them."""
+    """Simulates the death of the process at a system call: counts the calls of `os` that open or change
+    files, and raises Killed before or after (`after`) call number `fatal`, and at every later one. 0 only
+    counts."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, fatal: int, after: bool) -> None:
         self.steps = 0

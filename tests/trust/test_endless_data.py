@@ -1,4 +1,4 @@
-"""Endless data: answers that would fill memory or never end."""
+"""The attack "endless data": answers that would fill the memory or never end."""
 
 from copy import deepcopy
 from pathlib import Path
@@ -53,7 +53,7 @@ def test_the_rules_refuse_what_a_fetcher_lets_through(repository: SimulatedRepos
 
 
 class Endless:
-    """Signs the next root at each request, as a thief of the root's keys would. Each root has a useless field
+    """Signs the next root at each request, as a thief of the root keys could. Each root has an unused field
     of `padding` bytes."""
 
     def __init__(self, repository: SimulatedRepository, padding: int) -> None:
@@ -104,8 +104,8 @@ def test_an_endless_chain_of_roots_ends_each_look_and_is_written_once(
 def test_an_endless_chain_of_large_roots_stops_growing(
     repository: SimulatedRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each root has half a megabyte. Regression: one look wrote the whole chain again after each of 256
-    roots, 16 GB in all."""
+    """Each root has half a megabyte. Regression: a single look for new roots wrote the whole chain again
+    after each of 256 roots, 16 GB in all."""
     endless, written = Endless(repository, 500_000), Written(monkeypatch)
     client = repository.client(tmp_path)
     problems = []
@@ -144,7 +144,7 @@ def test_a_saved_state_that_somebody_has_blown_up_is_set_aside(
 def test_versions_that_are_no_numbers_to_others_are_refused(
     repository: SimulatedRepository, client: Revisions, role: str, version: int
 ) -> None:
-    """A file name with a version of 4,300 digits could be saved, but never read back."""
+    """A state with a version of 4,300 digits could be saved, but never be read again."""
     signed = getattr(repository, role)
     named = signed.snapshot_meta if role == "timestamp" else signed.meta["targets.json"]
     repository.publish()

@@ -1,4 +1,4 @@
-"""Extraneous dependencies: metadata that would make a client fetch more than the one catalog."""
+"""The attack "extraneous dependencies": metadata that would make a client fetch more than the one catalog."""
 
 import pytest
 from tuf.api.metadata import DelegatedRole, Delegations, MetaFile

@@ -1,4 +1,4 @@
-"""Indefinite freeze: an attacker withholds new revisions; the expiry dates bound the attack."""
+"""The attack "indefinite freeze": an attacker withholds new revisions. The expiry dates bound the attack."""
 
 from datetime import timedelta
 from pathlib import Path

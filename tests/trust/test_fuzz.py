@@ -1,4 +1,4 @@
-"""For any bytes the rules either accept signed content or raise a TrustError."""
+"""Whatever the bytes are, the trust rules either accept signed content or raise a TrustError."""
 
 import json
 from datetime import timedelta
@@ -25,7 +25,7 @@ NAMES = ["2.root.json", "timestamp.json", "2.snapshot.json", "2.targets.json"]
 
 @cache
 def scene() -> tuple[SimulatedRepository, TrustState]:
-    """Returns a repository at revision 2 with a second root, and a client's state at revision 1."""
+    """Returns a repository at revision 2 with a second root, and the state of a client at revision 1."""
     repository = SimulatedRepository()
     state = advance(bootstrap(repository.files["1.root.json"]), repository.files, 1)
     repository.publish()
@@ -46,7 +46,8 @@ def advance(state: TrustState, files: dict[str, bytes], number: int) -> TrustSta
 
 
 HUGE = [-1, 0, 2**53, 2**63 - 1, 2**63, 2**64, 10**308, 10**4299, -(10**4299)]
-"""Numbers that are valid in JSON and not in other formats. Python reads no number of more digits."""
+"""Numbers that are valid in JSON, but not in other formats. Python parses no number with more digits than the
+largest one."""
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.sampled_from(HUGE) | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
@@ -55,13 +56,14 @@ json_values = st.recursive(
 
 
 def places(value: Any, prefix: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Returns the path of every value in a JSON document."""
+    """Returns the path of every value in a JSON document, as a tuple of keys and indices."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [prefix, *(place for key, inner in items for place in places(inner, (*prefix, key)))]
 
 
 def replaced(document: Any, place: tuple[Any, ...], new: Any) -> Any:
-    """Returns the document with another value at a place; for `...` the key itself is removed."""
+    """Returns a copy of the document in which the value at `place` is `new`. If `new` is `...`, the key is
+    removed."""
     if not place:
         return None if new is ... else new
     copy = dict(document) if isinstance(document, dict) else list(document)
@@ -102,7 +104,7 @@ def test_any_change_to_a_signed_file(name: str, data: st.DataObject) -> None:
 @given(st.data())
 @settings(max_examples=300)
 def test_any_change_to_what_the_publisher_signs(data: st.DataObject) -> None:
-    """Bad values have good signatures here: a publisher's bug is refused like an attack."""
+    """The bad values are properly signed: what a publisher's bug produces is refused like an attack."""
     repository, state = scene()
     role = data.draw(st.sampled_from(["timestamp", "snapshot", "targets"]))
     signed = getattr(repository, role).to_dict()

@@ -1,4 +1,4 @@
-"""Vulnerability to key compromises: the limits of a thief who has some of the keys, or old ones."""
+"""The attack "key compromise": what a thief with some of the keys, or with old ones, can and cannot do."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -54,7 +54,8 @@ def test_the_threshold_with_one_key_lost_is_enough(
 def test_a_revoked_key_cannot_make_a_new_revision(
     repository: SimulatedRepository, client: Revisions, role: str
 ) -> None:
-    """The client has not yet seen the rotation. It looks for a newer root before it advances."""
+    """The client has not yet seen the key rotation, but it looks for a newer root before it accepts a
+    revision."""
     thief = repository.clone()
     repository.rotate(role)
     before = client.serving(repository.now)
@@ -76,7 +77,8 @@ def test_a_stolen_timestamp_key_cannot_publish(repository: SimulatedRepository, 
 def test_versions_that_a_thief_ran_up_are_forgotten_once_the_keys_are_replaced(
     repository: SimulatedRepository, client: Revisions, tmp_path: Path
 ) -> None:
-    """Fast-forward attack: without the recovery, version 2**60 would shut out every true version for ever."""
+    """Fast-forward attack: without this recovery, version 2**60 would lock out every honest version for
+    ever."""
     thief = repository.clone()
     thief.timestamp.version = thief.targets.version = 2**60
     thief.publish()

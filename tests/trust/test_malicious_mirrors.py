@@ -1,4 +1,5 @@
-"""Malicious mirrors: a client goes past a proxy that lies, lags or refuses, and never gets stuck."""
+"""The attack "malicious mirrors": a client passes over a proxy that lies, lags or refuses, and never gets
+stuck."""
 
 from collections.abc import Callable
 
@@ -56,8 +57,8 @@ def test_a_mirror_that_withholds_a_file_delays_and_no_more(
 def test_a_mirror_that_fails_the_root_probe_cannot_pass_for_there_being_none(
     repository: SimulatedRepository, client: Revisions
 ) -> None:
-    """Only "not found" proves that there is no newer root. After any other failure the newest root is
-    unknown."""
+    """Only "not found" proves that there is no newer root. After any other failure, the client does not know
+    the newest root and must not advance."""
     before = client.serving(repository.now)
     repository.publish()
 

@@ -1,4 +1,5 @@
-"""Mix-and-match: files that are each validly signed, but were never in the repository together."""
+"""The attack "mix-and-match": files that are each properly signed, but were never in the repository
+together."""
 
 import pytest
 from tuf.api.metadata import MetaFile

@@ -84,7 +84,7 @@ FIRST, LAST = datetime(1000, 1, 1, tzinfo=UTC), datetime.max.replace(microsecond
 def test_no_date_is_too_far_away_for_max_stale(
     repository: SimulatedRepository, tmp_path: Path, max_stale: float, expires: datetime, over: bool
 ) -> None:
-    """The last possible date plus an hour is not a valid date."""
+    """The last date that Python can represent, plus an hour, is not a valid date."""
     client = repository.client(tmp_path, max_stale=max_stale)
     repository.timestamp.expires = expires
     repository.write_timestamp()
@@ -192,7 +192,7 @@ def test_a_state_directory_that_fails_stops_nothing(
 def test_a_process_that_was_stopped_while_it_saved_holds_nobody_up(
     repository: SimulatedRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Regression: flock(2) had no deadline, so mounts and looks for revisions never ended."""
+    """Regression: flock(2) had no timeout, so mounts and looks for new revisions never ended."""
     monkeypatch.setattr(TrustFile.__init__, "__kwdefaults__", {"lock_wait": 0.0})
     client = repository.client(tmp_path)
     repository.refresh(client)

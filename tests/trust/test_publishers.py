@@ -57,7 +57,7 @@ def store(tmp_path: Path) -> DirectoryStore:
 
 
 def publisher(store: DirectoryStore, expected: int, label: str, rounds: int = 1) -> subprocess.Popen[str]:
-    """Starts a process that waits for a line before it commits."""
+    """Starts a process that commits once it has read a line from stdin."""
     keys = os.path.join(os.path.dirname(store.path), "keys")
     process = subprocess.Popen(
         [sys.executable, "-c", COMMIT, store.path, keys, str(expected), label, str(rounds)],
@@ -71,8 +71,8 @@ def publisher(store: DirectoryStore, expected: int, label: str, rounds: int = 1)
 
 
 def client_sees(store: DirectoryStore, tmp_path: Path) -> int:
-    """Returns the number of the revision that a new client proves, and checks that the revision's root
-    catalog exists."""
+    """Returns the number of the revision that a new client verifies. Asserts that the revision's root catalog
+    exists."""
     client = Revisions(LocalFetcher(store.path), str(tmp_path / "trust"), anchor_of_directory(store.path))
     revision = client.refresh(datetime.now(UTC), float("inf"))
     assert revision == read_revision(store)
@@ -119,8 +119,7 @@ def test_a_publisher_killed_at_any_moment_leaves_a_whole_revision(
 
 
 def test_a_number_left_by_a_killed_publisher_is_not_used_again(store: DirectoryStore, tmp_path: Path) -> None:
-    """A proxy may have cached the dead publisher's file, so that its name must never be used for another
-    file."""
+    """A proxy may have cached the dead publisher's file, so the name of that file must not be used again."""
     store.write_metadata("2.targets.json", b"half a publish", expected=None)
     store.write_metadata("3.snapshot.json", b"half a publish", expected=None)
     process = publisher(store, 1, "x")

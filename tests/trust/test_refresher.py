@@ -1,5 +1,5 @@
-"""The schedule of refreshes: jittered, on demand, patient with failures. The tests use trio's clock and do
-not wait."""
+"""The schedule of refreshes: with jitter, on demand, and with pauses after failures. The tests use trio's
+mock clock and do not wait."""
 
 import time
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ INTERVAL = 300.0
 
 
 class Mount:
-    """A running refresher, the times of its requests, and the revisions that it gave to the mount."""
+    """A running refresher, the times of its requests, and the revisions that it has passed to the mount."""
 
     def __init__(self, repository: SimulatedRepository, client: Revisions) -> None:
         self.asked: list[float] = []

@@ -23,14 +23,14 @@ class Run:
         self._capsys = capsys
 
     def __call__(self, *words: str) -> str:
-        """Returns the output of a command that succeeds."""
+        """Runs a command that must succeed; returns its output."""
         code = main(["repo", *words])
         out, err = self._capsys.readouterr()
         assert (code, err) == (0, "")
         return out
 
     def fails(self, *words: str) -> str:
-        """Returns the one error line of a command that fails."""
+        """Runs a command that must fail; returns its error message, which must be one line."""
         code = main(["repo", *words])
         out, err = self._capsys.readouterr()
         assert code == 2

@@ -1,4 +1,4 @@
-"""A repository from its publisher's side: it is made, committed to and renewed, and its keys are replaced."""
+"""A repository from its publisher's side: creation, commits, renewal, and replacement of keys."""
 
 import os
 import stat

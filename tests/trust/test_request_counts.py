@@ -1,4 +1,4 @@
-"""The cost of trust in requests and round trips."""
+"""What the verification of revisions costs in requests and round trips."""
 
 import threading
 from datetime import timedelta

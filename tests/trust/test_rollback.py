@@ -1,4 +1,4 @@
-"""Rollback: versions older than the trusted ones, validly signed at their time."""
+"""The attack "rollback": versions that were properly signed once, but are older than the trusted ones."""
 
 from datetime import timedelta
 from pathlib import Path

@@ -51,7 +51,8 @@ def test_a_root_file_of_any_version_is_a_good_anchor(
 def test_a_rotation_under_way_stops_advancing_and_not_serving(
     repository: SimulatedRepository, client: Revisions, tmp_path: Path
 ) -> None:
-    """The publisher was killed between the new root and the revision signed under it."""
+    """The publisher was killed after it had written the new root, and before the revision that is signed
+    under this root."""
     old = repository.clone()
     repository.rotate("timestamp")
     finished = repository.files
@@ -69,7 +70,8 @@ def test_a_rotation_under_way_stops_advancing_and_not_serving(
 def test_a_rotation_seen_with_the_same_snapshot_is_judged_by_the_new_keys(
     repository: SimulatedRepository, client: Revisions
 ) -> None:
-    """The new root changes nothing but its own version, so the held snapshot counts under it too."""
+    """The new root changes only its own version, so the snapshot that the client already has is valid under
+    it too."""
     repository.root.version += 1
     repository.write_root()
     repository.publish()
@@ -84,7 +86,8 @@ def test_a_rotation_seen_with_the_same_snapshot_is_judged_by_the_new_keys(
 def test_a_revision_signed_by_replaced_keys_does_not_count_under_the_new_root(
     repository: SimulatedRepository, client: Revisions, tmp_path: Path
 ) -> None:
-    """The new key signed the timestamp, which still names the snapshot signed by the old targets key."""
+    """The timestamp is signed with the new key, but still names the snapshot that is signed with the old
+    targets key."""
     before = client.serving(repository.now)
     repository.rotate("targets")
     repository.rotate("timestamp")

@@ -1,4 +1,4 @@
-"""Slow retrieval: a whole refresh has one deadline for all its files, and can be cancelled."""
+"""The attack "slow retrieval": a refresh has one deadline for all its files, and can be cancelled."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Wrong software: a validly signed file, offered in place of another."""
+"""The attack "wrong software": a properly signed file, offered in place of another."""
 
 import pytest
 
@@ -67,7 +67,7 @@ def test_a_target_that_is_no_revision_is_refused(
 def test_a_root_catalog_larger_than_any_object_is_refused(
     repository: SimulatedRepository, client: Revisions, size: int
 ) -> None:
-    """The catalog is refused before its download, which may fill memory up to the stated size."""
+    """The catalog is refused before its download, which could fill the memory up to the size stated."""
     repository.publish()
     repository.targets.targets["catalog"].length = size
     repository.bump()

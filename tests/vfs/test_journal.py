@@ -1,4 +1,4 @@
-"""Inode numbers stay the same when a new process takes over from the one that assigned them."""
+"""Inode numbers stay the same when a new process takes over from the one that has assigned them."""
 
 import os
 import resource
@@ -22,7 +22,7 @@ from tests.support.images import Objects, file, image, live, packed
 
 
 class Life:
-    """A tree with a journal of its numbers, and the tree of the next process."""
+    """A tree with a journal of its inode numbers, and the tree of the process that takes over."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path / "journal")
@@ -97,8 +97,8 @@ def test_what_was_forgotten_is_not_restored(tmp_path: Path) -> None:
 
 
 def test_a_shared_file_that_waits_is_no_other_file_afterwards(tmp_path: Path) -> None:
-    """The slot of a shared file was freed before the file. The next process may assign the slot's number to
-    another file."""
+    """The slot of a shared file was freed before the file itself. The next process may then give the file's
+    inode number to another file, so the journal must not restore it."""
     life = Life(tmp_path)
     numbers_before = numbers(life.tree)
     shared = numbers_before[b"one/img/large"]
@@ -150,7 +150,7 @@ def test_a_failing_disk_breaks_the_journal_and_nothing_else(tmp_path: Path) -> N
 
 
 def test_a_second_mount_at_the_path_has_a_file_of_its_own(tmp_path: Path) -> None:
-    """After a lazy unmount the first daemon still serves the open files, while the second daemon begins."""
+    """After a lazy unmount, the first daemon still serves open files while the second daemon starts."""
     first = Life(tmp_path)
     given_out = numbers(first.tree)
     second = Life(tmp_path)
@@ -178,8 +178,8 @@ def test_a_first_mount_that_compacts_late_leaves_the_file_of_the_second(
 
 
 def test_a_record_of_which_a_part_fits_ends_the_journal(tmp_path: Path) -> None:
-    """The file may grow by 20 bytes only. So write(2) writes 20 bytes of a record, and reports this by its
-    result alone. Records behind a cut one could not be read."""
+    """The file can grow by only 20 bytes, so write(2) writes part of a record, and reports this only by its
+    return value. Records after an incomplete one could not be read."""
     path = str(tmp_path / "journal")
     records = [SlotRecord(slot, "r", b"p" * 99, False, bytes(32), 1, 0, 0) for slot in (1, 2, 3)]
 
@@ -216,7 +216,8 @@ def test_lookups_that_were_handed_over_free_slots_as_before(tmp_path: Path) -> N
 
 
 def test_lookups_do_not_count_once_the_process_has_gone_on(tmp_path: Path) -> None:
-    """Its program could not be replaced: lookups came and went after they were written down."""
+    """The lookup counts were recorded for a successor, which could not be started. Since then, the process
+    has served further lookups."""
     life = Life(tmp_path)
     life.journal.hand_over(life.tree.lookups())
     assert journal.load(life.path).lookups is not None
@@ -225,7 +226,8 @@ def test_lookups_do_not_count_once_the_process_has_gone_on(tmp_path: Path) -> No
 
 
 def test_a_switch_is_written_down_when_the_kernel_has_dropped_the_old_names(tmp_path: Path) -> None:
-    """A successor that comes before finds the old revision, and has the kernel drop the names again."""
+    """A successor that starts before this still finds the old revision, and makes the kernel drop the old
+    names again."""
     life = Life(tmp_path)
     numbers(life.tree)
     new = live(life.objects, {"one": {"img": image(life.objects, {"f": b"new"})}})

@@ -1,5 +1,5 @@
 """Catalogs in memory: they are charged by their decoded size, large ones are decoded without the lock, and
-each one is kept under its own name."""
+each is found only under its own digest, size and namespace."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -26,8 +26,8 @@ def wide(count: int) -> dict[str, bytes]:
 
 
 def decoded(call: Callable[[], T]) -> tuple[T, int]:
-    """Repeats the call until it needs no decoding. Returns its result, and the number of decodings, all
-    without the lock."""
+    """Repeats the call until nothing has to be decoded. Returns the call's result, and the number of
+    decodings that were done without the lock."""
     rounds = 0
     while True:
         try:
@@ -138,7 +138,7 @@ def test_memory_is_charged_as_decoded_and_stays_within_its_limit() -> None:
 
 
 def test_the_repository_that_holds_most_gives_up_its_own() -> None:
-    """A walk over one repository's large catalogs drops no small catalog of another repository."""
+    """A walk over one repository's large catalogs evicts no small catalog of another repository."""
     objects = Objects()
     small = [image(objects, {f"s{one} {two}": b"" for two in range(50)}) for one in range(10)]
     large = [image(objects, {f"l{one} {two}": b"" for two in range(500)}) for one in range(40)]
@@ -168,7 +168,7 @@ def test_the_one_kept_last_stays_where_nothing_else_fits() -> None:
 
 
 def test_what_is_held_is_found_by_its_size_and_namespace_too() -> None:
-    """Another repository that states only the digest gets nothing from memory."""
+    """A catalog in memory is not given to another repository that only states its digest."""
     ours, theirs = Objects(), Objects()
     ours.namespace = b"private"
     hung = image(ours, {"secret": b"x"})
@@ -193,8 +193,8 @@ def test_equal_catalogs_of_public_repositories_are_held_once() -> None:
 
 
 def test_a_path_longer_than_linux_takes_ends_the_way_down() -> None:
-    """The record of each slot holds the slot's path. 3,000 nested catalogs with long names made a journal of
-    866 MB."""
+    """Each slot's record in the journal holds the slot's path. 3,000 nested catalogs with long names once
+    made a journal of 866 MB."""
     objects = Objects()
     here = image(objects, {"file": b"x"})
     for _ in range(30):
@@ -214,7 +214,8 @@ def test_a_path_longer_than_linux_takes_ends_the_way_down() -> None:
 
 
 def test_a_hardlink_whose_first_name_is_another_file_is_refused() -> None:
-    """A name shows the inode number of its group's first name. So the first name must be the same file."""
+    """Every name of a hardlink group shows the inode number of the group's first name. So the first name must
+    be the same file."""
     for field, value in ((hostile.MODE, 0o100666), (hostile.SIZE, 4), (hostile.UID, 5), (hostile.LINK, 0)):
         objects = Objects()
         made = hostile.draft(objects)

@@ -1,4 +1,4 @@
-"""Files of an image found by their paths, as a program inside it finds them."""
+"""Files of an image found by their paths, in the way a program inside the image finds them."""
 
 import pytest
 

@@ -17,7 +17,8 @@ from tests.support.images import Objects, folder_of, image, live
 
 
 class Site:
-    """A repository with two registries. `look` finds and holds the numbers of a path, as the kernel does."""
+    """A repository with two registries. `look` looks up a path as the kernel does, and so holds the inode
+    number of each part."""
 
     def __init__(self) -> None:
         self.objects = Objects()

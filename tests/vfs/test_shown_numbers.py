@@ -1,4 +1,4 @@
-"""Short inode numbers are below 2**32, belong to one file each, and are kept until the file's slot is
+"""Short inode numbers: each is below 2**32, belongs to one file, and is kept until the slot of the file is
 freed."""
 
 import pytest
@@ -24,7 +24,7 @@ def test_each_file_has_its_own_and_keeps_it(numbers: list[int]) -> None:
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 9), st.integers(0, 600)), max_size=200))
 def test_what_is_freed_is_used_again_and_nothing_else(steps: list[tuple[bool, int, int]]) -> None:
-    """There are so few blocks of numbers that they are used again and again."""
+    """There are so few blocks of numbers that freed ones must be reused."""
     short = ShortNumbers(blocks=30)
     held: dict[int, int] = {}
     for free, slot, index in steps:

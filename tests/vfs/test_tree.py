@@ -1,4 +1,4 @@
-"""The vfs without a kernel: numbers, names, snapshots, and the requests for objects that are not in
+"""The vfs without a kernel: inode numbers, names, snapshots, and the requests for objects that are not in
 memory."""
 
 import errno
@@ -427,8 +427,8 @@ def test_looking_an_image_up_tells_of_its_profile_and_nothing_shows_it() -> None
 
 
 def test_an_images_own_attribute_of_a_profiles_name_is_shown() -> None:
-    """Only the attribute of a live folder is hidden. An image's own one is shown, also on a directory with a
-    catalog of its own."""
+    """The tree hides the attribute only on an entry of a live folder. An attribute of that name in an image
+    is shown, also on a directory that has its own catalog."""
     objects = Objects()
     inner = directory_of(objects, {f"f{at}": b"x" for at in range(30)})
     inner.xattrs = own = ((profile.HINT, b"the image's"),)

@@ -1,4 +1,4 @@
-"""Matches the answers of a connection to its requests, and counts the waits of all connections. Sans-io."""
+"""Matches a connection's answers to its requests, and counts the waits over all connections. Does no I/O."""
 
 import re
 from collections import deque
@@ -11,53 +11,54 @@ _NO_BODY: Final = (b"204", b"304")
 
 
 class Waits:
-    """The longest chain of requests, each of which was sent after the answer to the one before had ended.
+    """The longest chain of requests in which each was sent after the previous answer had ended.
 
-    A start takes the line's round-trip time once for each request of its longest chain: requests that are
-    under way together wait together.
+    A start takes one round-trip time of the line for each request in its longest chain, since concurrent
+    requests wait at the same time.
     """
 
     def __init__(self) -> None:
         self.longest = 0
-        """Requests of the longest chain, unanswered ones included."""
+        """The length of the longest chain, including requests without an answer."""
         self._answered = 0
 
     def sent(self) -> int:
-        """Notes a request. Returns its place: the length of the longest chain that ends with it."""
+        """Records a request. Returns its place, which is the length of the longest chain that ends with
+        it."""
         place = self._answered + 1
         self.longest = max(self.longest, place)
         return place
 
     def ended(self, place: int) -> None:
-        """Notes that the whole answer to the request with this place has come."""
+        """Records that the answer to the request with this place is complete."""
         self._answered = max(self._answered, place)
 
 
 class Answers:
-    """Takes the bytes of one connection's answers. Tells `waits` of each answer that has come whole.
+    """Reads the answers on one connection, and reports each complete answer to `waits`.
 
-    An answer to HEAD has no body; chunked bodies are followed. An answer that ends only with the connection
-    ends no wait, because no request can follow it there.
+    An answer to HEAD has no body. Chunked bodies are understood. An answer that ends with the connection ends
+    no wait, because no request can follow it on that connection.
     """
 
     def __init__(self, waits: Waits) -> None:
         self._waits = waits
         self._open: deque[tuple[int, bool]] = deque()
-        """Requests without an answer: place in their chain, and True for HEAD."""
+        """Unanswered requests: (place in its chain, True for HEAD)."""
         self._buffer = b""
         self._left = 0
-        """Bytes of the present body or chunk that are still to come."""
+        """Bytes still to come of the current body or chunk."""
         self._chunked = False
         self._in_body = False
         self._opaque = False
 
     def request(self, head: bytes) -> None:
-        """Notes a request that passed."""
+        """Records a request that has passed."""
         self._open.append((self._waits.sent(), head.startswith(b"HEAD ")))
         self._opaque = self._opaque or head.startswith(b"CONNECT ")
 
     def feed(self, data: bytes) -> None:
-        """Takes the next bytes that the client got, cut anywhere."""
+        """Takes the next bytes for the client. They may be cut anywhere."""
         if self._opaque:
             return
         self._buffer += data
@@ -65,8 +66,8 @@ class Answers:
             pass
 
     def _step(self) -> bool:
-        """Goes on by a head, a part of a body, or the head of a chunk. Returns False if more bytes are needed
-        first."""
+        """Processes one header, part of a body, or chunk header from the buffer. Returns False if this needs
+        more bytes."""
         if self._left:
             taken = min(self._left, len(self._buffer))
             self._buffer = self._buffer[taken:]

@@ -9,12 +9,12 @@ class Counts:
 
     connections: int = 0
     requests: int = 0
-    """HTTP requests whose head has passed."""
+    """HTTP requests whose header has passed."""
     bytes_up: int = 0
     """Bytes from clients to origins."""
     bytes_down: int = 0
     waits: int = 0
-    """Requests of the longest chain, each of which was sent after the answer to the one before had ended."""
+    """Length of the longest chain of requests in which each was sent after the previous answer had ended."""
 
     def minus(self, earlier: "Counts") -> "Counts":
         """Returns the difference from `earlier`: the traffic since then."""

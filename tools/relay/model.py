@@ -1,8 +1,9 @@
-"""Arrival times of bytes: a path with a round-trip time, one bottleneck and TCP's slow start. No I/O, no
-clock.
+"""Computes when bytes arrive over a path with a round-trip time, one bottleneck and TCP's slow start. Has no
+I/O and no clock.
 
-All times are seconds on the caller's clock, sizes are bytes. The model is that of a long uncongested path: no
-loss, a queue in front of the bottleneck that is never full, first come first served among all connections.
+All times are seconds on the caller's clock, all sizes are bytes. The path is long and uncongested: there is
+no loss, the queue in front of the bottleneck is never full, and all connections are served first come, first
+served.
 """
 
 from collections import deque
@@ -15,8 +16,8 @@ INITIAL_WINDOW = 10 * SEGMENT
 LARGEST_WINDOW = 6 << 20
 """Linux's default tcp_rmem limit: the largest window that a receiver advertises."""
 IDLE_RESTART = 0.2
-"""Seconds of silence, above a round trip, after which Linux begins with a new window: its least
-retransmission timeout."""
+"""Seconds without traffic, in addition to a round trip, after which Linux restarts with a new window. This is
+its smallest retransmission timeout."""
 
 
 @dataclass
@@ -27,8 +28,8 @@ class Bottleneck:
     busy_until: float = 0.0
 
     def transmit(self, now: float, size: int) -> float:
-        """Returns the time at which the last of `size` bytes has left the bottleneck, if they are offered at
-        `now`."""
+        """Takes `size` bytes at the time `now`. Returns the time at which the last of them has left the
+        bottleneck."""
         self.busy_until = max(now, self.busy_until) + size / self.bytes_per_second
         return self.busy_until
 
@@ -37,7 +38,7 @@ class Bottleneck:
 class Flow:
     """One direction of one connection.
 
-    `opened` is the end of the handshake: no byte is sent before it.
+    `opened` is the end of the handshake. No byte is sent before it.
     """
 
     bottleneck: Bottleneck
@@ -50,7 +51,7 @@ class Flow:
     _last_sent: float = 0.0
 
     def room(self, now: float) -> int:
-        """Returns the number of bytes that may be offered at `now`; 0 while the window is full."""
+        """Returns the number of bytes that may be sent at `now`; 0 while the window is full."""
         while self._unacknowledged and self._unacknowledged[0][0] <= now:
             _, size = self._unacknowledged.popleft()
             self._in_flight -= size
@@ -62,13 +63,13 @@ class Flow:
         return max(self.window - self._in_flight, 0)
 
     def room_again(self) -> float:
-        """Returns the time at which the next acknowledgement makes room. Called only while `room` is 0, so
-        bytes are in flight."""
+        """Returns the time of the next acknowledgement, which makes room. Call it only while `room` is 0,
+        when bytes are in flight."""
         return self._unacknowledged[0][0]
 
     def send(self, now: float, size: int) -> float:
-        """Offers `size` bytes, at most `room`. Returns the time at which the last of them arrives at the
-        other end."""
+        """Sends `size` bytes, at most `room`. Returns the time at which the last of them arrives at the other
+        end."""
         left = self.bottleneck.transmit(max(now, self.opened), size)
         self._unacknowledged.append((left + self.round_trip, size))
         self._in_flight += size
@@ -91,10 +92,10 @@ class Path:
         self.down = Bottleneck(self.bytes_per_second)
 
     def connect(self, now: float) -> tuple[Flow, Flow]:
-        """Makes a connection whose SYN leaves at `now`. Returns its flows: (client to origin, origin to
+        """Opens a connection whose SYN leaves at `now`. Returns its flows: (client to origin, origin to
         client).
 
-        The client may send when the SYN's answer is back, one round trip later.
+        The client may send one round trip later, when the answer to its SYN has come back.
         """
         opened = now + self.round_trip
         return (

@@ -1,4 +1,5 @@
-"""The relay's own I/O: TCP connections on trio, each byte held back until the model's arrival time."""
+"""The relay's I/O: TCP connections on trio. Each byte is held back until the arrival time that the model
+computes."""
 
 import json
 from collections.abc import Callable
@@ -12,12 +13,12 @@ from tools.relay.model import Flow, Path
 from tools.relay.requests import RequestCounter
 
 READ_BYTES = 64 << 10
-"""Most bytes moved in one go: 5 ms of a 100 Mbit/s line, so that connections share it fairly."""
+"""The most bytes moved at once: 5 ms of a 100 Mbit/s line, so that connections share the line fairly."""
 QUEUE = 512
-"""The most deliveries that wait for a receiver that does not read. At this number the sender is held up, as
-by a full window."""
+"""The most deliveries that wait for a receiver that does not read. When there are so many, the sender must
+wait, as with a full window."""
 EARLY = 0.0005
-"""Seconds by which a delivery may be early. epoll sleeps whole milliseconds, and late deliveries would add
+"""How early a delivery may be, in seconds. epoll sleeps for whole milliseconds, and late deliveries would add
 up."""
 
 
@@ -32,8 +33,8 @@ async def pump(
     count: Callable[[bytes], None],
     delivered: Callable[[bytes], None] = _ignore,
 ) -> None:
-    """Moves one direction of a connection until the source ends, then ends the sink's. `count` gets the bytes
-    as they leave the source, `delivered` once the sink has taken them."""
+    """Moves bytes in one direction of a connection until the source ends, then closes the sink for sending.
+    Calls `count` with bytes when they come from the source, and `delivered` when the sink has taken them."""
     to_deliver, due = trio.open_memory_channel[tuple[float, bytes]](QUEUE)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_deliver, due, sink, delivered)
@@ -76,7 +77,7 @@ async def _deliver(
 
 
 class Relay:
-    """Any number of forwards over one path."""
+    """A relay for any number of forwarded ports, which share one path."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -112,6 +113,6 @@ class Relay:
             nursery.start_soon(pump, server, client, down, count_down, answers.feed)
 
     async def tell(self, asker: trio.abc.SendStream) -> None:
-        """Answers a connection to the counts port with one line of JSON."""
+        """Answers a connection to the counts port: one line of JSON."""
         async with asker:
             await asker.send_all(json.dumps(asdict(self.counts)).encode() + b"\n")

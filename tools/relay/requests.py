@@ -1,4 +1,4 @@
-"""Counts HTTP/1.1 requests as they pass. Sans-io."""
+"""Counts HTTP/1.1 requests as they pass. Does no I/O."""
 
 import re
 from typing import Final
@@ -8,10 +8,11 @@ _LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
 
 
 class RequestCounter:
-    """Takes the bytes that a client sends on one connection; counts the requests whose head is complete.
+    """Reads the bytes that a client sends on one connection, and counts the requests whose header is
+    complete.
 
-    Bodies are skipped by their Content-Length. A chunked request body is not understood; no client that pulls
-    sends one. Everything after a CONNECT counts as one request.
+    Bodies are skipped by their Content-Length. Chunked request bodies are not understood, because no client
+    that pulls sends them. Everything after a CONNECT counts as one request.
     """
 
     def __init__(self) -> None:
@@ -21,7 +22,8 @@ class RequestCounter:
         self._opaque = False
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Takes the next bytes of the connection, cut anywhere; returns the heads that are complete now."""
+        """Takes the next bytes of the connection, which may be cut anywhere. Returns the headers that are now
+        complete."""
         heads: list[bytes] = []
         if self._opaque:
             return heads
