@@ -1,5 +1,4 @@
-"""The cost of a run over many images: the requests for tags that have not moved, and the writes for one more
-image."""
+"""The cost of a run over many images: what tags that have not moved cost, and what one more image writes."""
 
 import hashlib
 import json
@@ -26,7 +25,7 @@ from tests.support.service import ServiceSite, built
 TAGS = count(100, 1000)
 IMAGES = 10_000
 ROUND_TRIP = 0.02
-"""Seconds of a round trip to the registry."""
+"""Seconds."""
 MOST_SECONDS = 60
 MOST_MEMORY = 200_000_000
 MOST_METADATA = 2_000_000
@@ -41,8 +40,8 @@ sys.exit(done.returncode)
 
 
 def measured(*arguments: str) -> tuple[float, int, str]:
-    """Runs a command; returns its duration in seconds, its peak memory in bytes, and its standard output."""
-    reading, writing = os.pipe()
+    """Runs a command; returns the seconds that it took, its peak of memory in bytes, and its output. The
+    command is started by a small process: a peak counts the memory of the process that forks, too."""
     began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, *LAZYFS, *arguments], capture_output=True, text=True, check=True
@@ -88,8 +87,8 @@ def test_tags_that_have_not_moved_cost_one_request_each(tmp_path: Path) -> None:
 
 
 def fill(site: ServiceSite, like: str, image: Built, images: int) -> None:
-    """Adds many images to the tree. Each has paths of its own for its tree, layer and metadata, but the
-    contents at all these paths are those of `image`, which is already published as `like`."""
+    """Puts many images into the tree. As far as folders can tell each has a tree, a layer and documents of
+    its own; all are those of one image that is there."""
     tree = site.tree()
 
     def part(path: str) -> Inode:
