@@ -1,7 +1,6 @@
 """The mount disappears while a program runs: one line says so, and the result names the mount as the cause of
 the failure."""
 
-import contextlib
 import json
 import os
 import shutil
@@ -11,22 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cli import LAZYFS, lazyfs, new_repository
+from tests.support.cli import LAZYFS, lazyfs, new_repository, status
 from tests.support.open_paths import open_to_all
+from tests.support.processes import gone
+from tests.support.until import until
 
 pytestmark = pytest.mark.root
-
-
-def _servers(mount: Path) -> list[int]:
-    """Returns the process ids of a mount's keeper and daemon. The keeper comes first, since it would restart
-    the daemon."""
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError):
-            words = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
-            if os.fsencode(mount) in words and b"mount" in words:
-                found.append((Path(f"/proc/{name}/comm").read_text() != "lazyfs-keeper\n", int(name)))
-    return [pid for _, pid in sorted(found)]
 
 
 @pytest.mark.parametrize("runtime", ["bubblewrap", "crun"])
@@ -43,7 +32,7 @@ def test_a_mount_gone_in_mid_run(open_path: Path, runtime: str) -> None:
     mount, result = open_path / "mnt", open_path / "result"
     mount.mkdir()
     trust = ("--trust", store / "metadata/1.root.json", "--cache", open_path / "cache")
-    lazyfs("mount", store, mount, *trust)
+    lazyfs("mount", store, mount, *trust, "--no-keeper")
     command = [*LAZYFS, "run", f"{mount}/image", "--runtime", runtime, "--result", str(result), "--"]
     script = "echo ready; read word; busybox cat /deep/er/file >/dev/null || exit 4"
     try:
@@ -56,10 +45,9 @@ def test_a_mount_gone_in_mid_run(open_path: Path, runtime: str) -> None:
         ) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
-            while servers := _servers(mount):  # each one left makes the others anew
-                for pid in servers:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+            daemon = status(mount)["pid"]
+            os.kill(daemon, signal.SIGKILL)
+            until(lambda: gone(daemon))
             _, said = process.communicate("go\n", timeout=60)
     finally:
         subprocess.run(["umount", "--lazy", mount], check=True)

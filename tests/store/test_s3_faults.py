@@ -246,7 +246,7 @@ def test_a_commit_that_was_overwritten_unseen_is_noticed(site: Site) -> None:
 
 
 def test_slow_down_means_fewer_at_once(site: Site) -> None:
-    at_once = 3
+    at_once = 1
     site.proxy.rule = lambda _request: SLOW_DOWN if site.proxy.at_once > at_once else NONE
     pace = Pace()
     store = BucketStore(open_client(site.server, site.place, site.proxy.url, pace=pace))
