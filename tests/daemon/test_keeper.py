@@ -198,6 +198,7 @@ def test_settings_that_a_live_mount_keeps_are_named(published: Published, tmp_pa
         lazyfs("umount", mnt)
 
 
+@pytest.mark.timeout(count(120, 3600))
 def test_reloads_leave_nothing_behind(published: Published, tmp_path: Path) -> None:
     """Reloads leak no descriptors and threads, and no inode numbers once the kernel has forgotten them."""
     with mounted(published.store, tmp_path / "mnt", "--cache", tmp_path / "c") as mnt:

@@ -24,7 +24,7 @@ from tests.support.repository import Published
 from tests.support.steady_reader import FILES, expected
 from tests.support.until import until
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.timeout(count(120, 1800))]
 
 IMAGES = count(4, 20)
 READERS = count(6, 100)
