@@ -1,13 +1,11 @@
 """`lazyfs mirror`: a copy of a repository in another store."""
 
 import click
-import msgspec
 
+from lazyfs.cli.copying import copy_rate, say_copied, show_copied
 from lazyfs.cli.progress import Counter
 from lazyfs.cli.readable_store import open_readable
-from lazyfs.cli.say import say, say_json
 from lazyfs.cli.store_options import json_option
-from lazyfs.core.byte_size import parse_size, shown_size
 from lazyfs.repository.mirror import WORKERS, Mirror
 from lazyfs.store import create_store
 
@@ -32,22 +30,13 @@ def command(source: str, target: str, limit: str | None, workers: int, as_json: 
       lazyfs mirror https://origin.example/unpacked /srv/mirror
       lazyfs mirror /srv/unpacked s3://unpacked/mirror --limit 50M
     """
-    rate = parse_size(limit, "--limit") if limit else None
-    if rate == 0:
-        raise click.UsageError("--limit 0 would copy nothing: leave it out for no limit")
+    rate = copy_rate(limit)
     with open_readable(source) as opened, Counter(enabled=not as_json) as counter:
         report = Mirror(
             opened,
             create_store(target),
             bytes_per_second=rate,
             workers=workers,
-            advance=lambda so_far: counter.show(f"{so_far.objects} objects, {shown_size(so_far.bytes)}"),
+            advance=lambda so_far: show_copied(counter, so_far),
         ).run()
-    if as_json:
-        say_json(msgspec.to_builtins(report))
-    else:
-        for problem in report.problems:
-            say(f"lazyfs: {problem}", err=True)
-        news = f"{report.objects} objects, {report.bytes} bytes copied" if report.changed else "up to date"
-        say(f"revision {report.revision}: {news}, {report.deleted} objects deleted")
-    return 1 if report.problems else 0
+    return say_copied(report, as_json=as_json)

@@ -4,13 +4,11 @@ network."""
 import os
 
 import click
-import msgspec
 
+from lazyfs.cli.copying import copy_rate, say_copied, show_copied
 from lazyfs.cli.progress import Counter
 from lazyfs.cli.readable_store import open_readable
-from lazyfs.cli.say import say, say_json
 from lazyfs.cli.store_options import json_option
-from lazyfs.core.byte_size import parse_size, shown_size
 from lazyfs.core.errors import UsageError
 from lazyfs.repository.mirror import WORKERS
 from lazyfs.repository.preload import Preload
@@ -42,9 +40,7 @@ def command(images: tuple[str, ...], target: str, source: str, limit: str | None
     """
     if "://" in target:
         raise UsageError(f"--to {target}: give a directory; lazyfs mirror copies into buckets")
-    rate = parse_size(limit, "--limit") if limit else None
-    if rate == 0:
-        raise click.UsageError("--limit 0 would copy nothing: leave it out for no limit")
+    rate = copy_rate(limit)
     store = create_store(target)
     partial = os.path.join(target, PARTIAL)
     if not images and os.path.exists(partial):
@@ -60,14 +56,7 @@ def command(images: tuple[str, ...], target: str, source: str, limit: str | None
             store,
             bytes_per_second=rate,
             workers=WORKERS,
-            advance=lambda so_far: counter.show(f"{so_far.objects} objects, {shown_size(so_far.bytes)}"),
+            advance=lambda so_far: show_copied(counter, so_far),
         )
         report = mirror.take(images) if images else mirror.run()
-    if as_json:
-        say_json(msgspec.to_builtins(report))
-    else:
-        for problem in report.problems:
-            say(f"lazyfs: {problem}", err=True)
-        news = f"{report.objects} objects, {report.bytes} bytes copied" if report.changed else "up to date"
-        say(f"revision {report.revision}: {news}, {report.deleted} objects deleted")
-    return 1 if report.problems else 0
+    return say_copied(report, as_json=as_json)

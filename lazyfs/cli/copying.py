@@ -1,0 +1,34 @@
+"""The rate and the report that the commands which copy a repository have in common: mirror and preload."""
+
+import click
+import msgspec
+
+from lazyfs.cli.progress import Counter
+from lazyfs.cli.say import say, say_json
+from lazyfs.core.byte_size import parse_size, shown_size
+from lazyfs.repository.mirror_removal import MirrorReport
+
+
+def copy_rate(limit: str | None) -> int | None:
+    """Returns --limit in bytes a second; None without the option. Raises UsageError."""
+    rate = parse_size(limit, "--limit") if limit else None
+    if rate == 0:
+        raise click.UsageError("--limit 0 would copy nothing: leave it out for no limit")
+    return rate
+
+
+def show_copied(counter: Counter, so_far: MirrorReport) -> None:
+    """Shows the objects and bytes that have been copied so far."""
+    counter.show(f"{so_far.objects} objects, {shown_size(so_far.bytes)}")
+
+
+def say_copied(report: MirrorReport, *, as_json: bool) -> int:
+    """Prints the report of a copy; returns the exit code: 1 if something could not be deleted."""
+    if as_json:
+        say_json(msgspec.to_builtins(report))
+    else:
+        for problem in report.problems:
+            say(f"lazyfs: {problem}", err=True)
+        news = f"{report.objects} objects, {report.bytes} bytes copied" if report.changed else "up to date"
+        say(f"revision {report.revision}: {news}, {report.deleted} objects deleted")
+    return 1 if report.problems else 0
