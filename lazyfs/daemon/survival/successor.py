@@ -20,20 +20,15 @@ from lazyfs.daemon.log import DaemonLog, open_log  # noqa: E402
 from lazyfs.daemon.survival.descriptor_store import DescriptorStore  # noqa: E402
 from lazyfs.daemon.survival.handed_state import HandedState, TakenMount, decode  # noqa: E402
 from lazyfs.daemon.survival.keeper_line import Holder, KeeperLine  # noqa: E402
-from lazyfs.fuse.direct.operations import answered  # noqa: E402
+from lazyfs.fuse.direct.operations import check_promises  # noqa: E402
 from lazyfs.fuse.direct.request_table import read_state  # noqa: E402
 from lazyfs.fuse.session import HeldMount  # noqa: E402
-from lazyfs.fuse.wire import handshake  # noqa: E402
 from lazyfs.system import clean_start  # noqa: E402
 
 
 def check(state: HandedState) -> None:
     """Raises UsageError if this version cannot serve the mount on."""
-    from lazyfs.core.errors import UsageError
-
-    handshake.check_continuation(state.init)
-    if state.answered != answered():
-        raise UsageError("the kernel was told of other operations than this version has")
+    check_promises(state.init, state.answered)
     from lazyfs.daemon import answering_mount, served_mount  # noqa: F401 - they can be imported, with all below
 
     process.check_settings(state.settings)

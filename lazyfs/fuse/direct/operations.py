@@ -9,13 +9,14 @@ import os
 import sys
 from collections.abc import Callable
 
+from lazyfs.core.errors import UsageError
 from lazyfs.fuse import filesystem as fs
 from lazyfs.fuse.direct.kept_answers import MISSING, SHARED, KeptAnswers, KeptPage, key
 from lazyfs.fuse.file_read import FileRead
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.session import statfs
+from lazyfs.fuse.wire import handshake, replies, requests
 from lazyfs.fuse.wire import protocol as p
-from lazyfs.fuse.wire import replies, requests
 from lazyfs.vfs.attributes import Attributes
 from lazyfs.vfs.missing_objects import NOTHING, Fetched
 from lazyfs.vfs.operator_xattrs import get_xattr, list_xattrs
@@ -203,6 +204,14 @@ def _that_fit(lines: Pieces, size: int) -> Pieces:
         if size < 0:
             return lines[:position]
     return lines
+
+
+def check_promises(init: bytes, told: tuple[int, ...]) -> None:
+    """Checks that this version keeps to what an earlier process has told the kernel: its reply to INIT, and
+    the opcodes that it answers. Raises UsageError."""
+    handshake.check_continuation(init)
+    if told != answered():
+        raise UsageError("the kernel was told of other operations than this version has")
 
 
 def answered() -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from lazyfs.core.errors import UsageError
 from lazyfs.fuse import device
 from lazyfs.fuse.direct.channel import Channel
 from lazyfs.fuse.direct.kept_answers import KeptAnswers
-from lazyfs.fuse.direct.operations import Operations, answered
+from lazyfs.fuse.direct.operations import Operations, answered, check_promises
 from lazyfs.fuse.direct.pending_requests import PendingRequests
 from lazyfs.fuse.direct.reader import RequestReader
 from lazyfs.fuse.direct.request_table import SLOTS, Kept, RequestTable
@@ -59,9 +59,7 @@ class DirectSession:
         version cannot keep to what the other process has promised the kernel.
         """
         if taken is not None:
-            handshake.check_continuation(taken.init)
-            if taken.answered != answered():
-                raise UsageError("the kernel was told of other operations than this version has")
+            check_promises(taken.init, taken.answered)
         self._fs = filesystem
         self._readers = readers
         self._kept = KeptAnswers()
