@@ -123,7 +123,7 @@ class Cache:
         tenant: bytes = b"",
     ) -> bool:
         """Admit a value that the caller has verified. Returns True if it is here afterwards. A value that is
-        already here under the key stays, and still belongs to the tenant that brought it.
+        already here under the key stays, counts as used, and still belongs to the tenant that brought it.
 
         `tenant`: the name of the tenant for whom the value is kept, 32 bytes at most. A value that another
         tenant used within a day is pushed out only if that tenant holds more than this one. Raises ValueError

@@ -201,7 +201,9 @@ def test_catalogs_in_use_stay(tmp_path: Path) -> None:
             left = [json.loads(line) for line in cache("list", "--json").splitlines()]
             assert 0 < len(left) <= CATALOGS
             assert {row["pins"] for row in left} == {1}
-        assert json.loads(cache("status", "--json"))["pinned"] == 0, "its pins end with it"
+        # They end with the daemon, which goes on while a container that another test has started beside this
+        # one has a copy of the mount.
+        until(lambda: json.loads(cache("status", "--json"))["pinned"] == 0, seconds=60)
     with mounted(url, tmp_path / "mnt", *options) as mnt:
         assert sorted(os.listdir(mnt / "lab/first:1")) == ["bin", "lib"]
 

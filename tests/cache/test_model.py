@@ -26,6 +26,7 @@ from tests.support.usage import disk_usage
 pytestmark = pytest.mark.timeout(1200)
 KEYS = [bytes((number,)) * 8 for number in range(40)]
 LIMITS = [3 << 20, 4 << 20, 6 << 20]
+LARGEST_BATCH = 9
 SIZES = [0, 1, 4000, 50_000, 65_536, 70_000, 200_000, 400_000]
 
 
@@ -97,19 +98,26 @@ class Model(RuleBasedStateMachine):
         gone = self.see_evictions()  # the reservation may have evicted the key's own value
         new = key not in self.values
         assert self.cache.put(key, value, held) or not self.fits(key, len(value))
-        if self.cache.size(key) is not None and new:
+        if self.cache.size(key) is not None:
             self.values[key] = value
             self.use(key)
         if self.see_evictions() or gone:
             room = sizes.slack(self.limit) + 2 * sizes.allowance(self.limit) + self.limit // 32
             assert before.charged + 2 * len(value) + room > self.limit, "evicted without need"
 
-    @rule(sizes_of=st.dictionaries(st.sampled_from(KEYS), st.sampled_from(SIZES), min_size=1, max_size=9))
+    @rule(
+        sizes_of=st.dictionaries(
+            st.sampled_from(KEYS), st.sampled_from(SIZES), min_size=1, max_size=LARGEST_BATCH
+        )
+    )
     def put_many(self, sizes_of: dict[bytes, int]) -> None:
         batch = {key: self.values.get(key, value_for(key, size)) for key, size in sizes_of.items()}
         before = self.cache.stats()
         answers = dict(zip(batch, self.cache.put_many(list(batch.items())), strict=True))
         new = [key for key in batch if key not in self.values]
+        for key in batch:
+            if key not in new:
+                self.use(key)
         gone = self.see_evictions()
         for key, here in answers.items():
             assert here == (self.cache.size(key) is not None)
@@ -347,7 +355,8 @@ class Model(RuleBasedStateMachine):
         """Writes the pending uses before they exceed one transaction. Otherwise a value whose use was not
         written would keep its old place in the order."""
         uses = self.cache._uses
-        if uses.left or self.cache._suspects or len(uses._used) > sizes.uses_per_transaction(self.limit):
+        most = sizes.uses_per_transaction(self.limit) - LARGEST_BATCH
+        if uses.left or self.cache._suspects or len(uses._used) > most:
             self.cache.upkeep()
             self.see_evictions()
 

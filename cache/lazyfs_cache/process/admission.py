@@ -120,6 +120,7 @@ class Admission:
             if not self.remove_suspect(key):
                 return False
             if self._files.here(key):
+                self._uses.add(key)
                 if reservation is not None:
                     reservation.release()
                 return True
@@ -140,6 +141,7 @@ class Admission:
                 if self._health.off is not None or not self.remove_suspect(key):
                     continue
                 if self._files.here(key):
+                    self._uses.add(key)  # so that it is not the first to be evicted for the others
                     here.add(key)
                 else:
                     wanted[key] = value
