@@ -61,8 +61,8 @@ def switch(
     for slot, ref in shown:
         tree.slots.show(slot, ref)
     opened.root, opened.revision = root, revision
-    tree.slots.sweep()
-    tree.shared_files.sweep()
+    tree.shared_files.sweep(tree.slots, repository)
+    tree.slots.sweep(repository)
     return invalidations
 
 

@@ -4,8 +4,8 @@ The kernel caches pages by inode. A file of at least 64 KiB that lies at the sam
 one name and all attributes equal, gets one inode number in both, because no program can tell the difference:
 ten tags of an image fill memory once. Two files of one image never share, since their paths differ. Smaller
 files are left out, because each shared file takes a row of about 400 bytes while the kernel knows it. When
-the kernel has forgotten a file it may ask for it again, so `IDLE` such rows are kept until the next revision,
-as with slots.
+the kernel has forgotten a file it may ask for it again, so `IDLE` such rows are kept until their repository's
+next revision, as with slots.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,6 +25,10 @@ PATH = b"\0copies"
 byte."""
 MOST = 40_000
 """Most rows, of 1 KB each with their place in the journal; a mount with other memory has another bound."""
+GREED = 4
+"""A repository gets further rows while it has less than `GREED` times as many as are free (the dynamic
+threshold of Choudhury and Hahne, 1998): one repository alone takes 4/5 of them, two take 4/9 each, and one
+that comes late always finds some."""
 _NO_CATALOG = ObjectRef(Digest(bytes(32)), 0)
 
 
@@ -63,8 +67,11 @@ class SharedFiles:
         """Slot (and with it the repository) -> rows without lookups, in the order in which they lost their
         last lookup."""
         self._next = 0
+        self._rows: dict[int, int] = {}
+        """Slot (and with it the repository) -> number of rows."""
         self.most = MOST
-        """Most rows. When there are so many, each further file gets a number of its own in its image."""
+        """Most rows. When a repository has its share of them, each further file of its images gets a number
+        of its own in its image."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -99,12 +106,12 @@ class SharedFiles:
         self, slots: SlotTable, repository: str, path: bytes, entry: Entry, packs: PackTable
     ) -> int | None:
         """Returns the number of a file at `path` inside an image: equal files at equal paths share a number.
-        Returns None if there is no such number yet, and there are `most` rows already. `packs`: the table of
-        the entry's catalog."""
+        Returns None if there is no such number yet, and the repository has its share of the `most` rows.
+        `packs`: the table of the entry's catalog."""
         slot = slots.snapshot(slots.root, repository, PATH, _NO_CATALOG, 0)
         found = self._numbers.get((slot.number, path, _without_place(entry)))
         if found is None:
-            if len(self._entries) >= self.most:
+            if self._rows.get(slot.number, 0) >= GREED * (self.most - len(self._entries)):
                 return None
             self._next = self._next % 0x7FFF_FFFF + 1
             while pack(slot.number, self._next) in self._entries:
@@ -116,6 +123,8 @@ class SharedFiles:
         return found
 
     def _keep(self, shared: SharedFile) -> None:
+        slot = unpack(shared.number)[0]
+        self._rows[slot] = self._rows.get(slot, 0) + 1
         self._entries[shared.number] = shared
         self._numbers[shared.identity] = shared.number
         self._next = max(self._next, unpack(shared.number)[1])
@@ -141,17 +150,24 @@ class SharedFiles:
             del idle[longest]
             self._drop(longest)
 
-    def sweep(self) -> None:
-        """Drops the rows without lookups: a new revision has come, or answers were never sent."""
-        self._idle.clear()
+    def sweep(self, slots: SlotTable, repository: str) -> None:
+        """Drops a repository's rows without lookups: its new revision has come, or answers were never sent.
+        Drops those of slots that are freed too."""
         for number in list(self._entries):
-            self._drop(number)
+            slot = slots.get(unpack(number)[0])
+            if slot is None or slot.repository == repository:
+                self._idle.pop(unpack(number)[0], None)
+                self._drop(number)
 
     def _drop(self, number: int) -> None:
         if number in self._entries and number not in self._lookups:
             self._record(number)
             shared = self._entries.pop(number)
             del self._numbers[shared.identity]
+            slot = unpack(number)[0]
+            self._rows[slot] -= 1
+            if not self._rows[slot]:
+                del self._rows[slot]
 
 
 def _shared_file(number: int, path: bytes, entry: Entry, packs: PackTable) -> SharedFile:

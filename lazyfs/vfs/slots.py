@@ -5,10 +5,10 @@ catalog). The last part is there because a nested catalog's hardlinks may lead i
 bytes below another top are another snapshot. A live folder has a slot by its path alone.
 
 A slot can be freed when the kernel has forgotten all numbers in it and no slot hangs below it. `IDLE` such
-slots wait until the next revision before they are freed: a kernel that is short of memory forgets numbers
-that it will ask for again, and without the slot every answer made with them would be lost (a stat took 29 us
-instead of 19). Slot numbers are given out in rising order and not reused before 2**32 others, so a stale
-number is never another file's.
+slots wait until their repository's next revision before they are freed: a kernel that is short of memory
+forgets numbers that it will ask for again, and without the slot every answer made with them would be lost (a
+stat took 29 us instead of 19). Slot numbers are given out in rising order and not reused before 2**32
+others, so a stale number is never another file's.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -77,7 +77,7 @@ class Slot:
         self.below = 0
         """Number of slots whose parent is this slot."""
         self.era = 0
-        """The number of revisions so far when it was allotted."""
+        """The number of its repository's revisions so far when it was allotted."""
         self.own: int = parent.own if record.leaves and parent is not None else pack(record.slot, 0)
         """The inode number of the directory at which the catalog hangs."""
         starts_here = record.live or record.leaves or parent is None or parent.live
@@ -128,7 +128,8 @@ class SlotTable:
         self._next = 1
         self._idle: dict[str, dict[int, None]] = {}
         """Repository -> slots kept although they could be freed, in the order in which they became free."""
-        self._era = 0
+        self._eras: dict[str, int] = {}
+        """Repository -> the number of its revisions so far, of those that have had a second one."""
         self._moved: dict[int, Slot] = {}
         """Live folders that show another catalog than `record` was told."""
         self.root: Slot | None = None
@@ -215,7 +216,7 @@ class SlotTable:
     def _add(self, record: SlotRecord) -> Slot:
         parent = self._slots.get(record.parent)
         slot = Slot(record, parent)
-        slot.era = self._era
+        slot.era = self._eras.get(slot.repository, 0)
         if parent:
             parent.below += 1
         self._slots[record.slot] = slot
@@ -245,18 +246,21 @@ class SlotTable:
             if not slot.count and not slot.below:
                 self._let_wait(slot)
 
-    def sweep(self) -> int:
-        """Frees every slot that is not held: a new revision has come, or answers were never sent. Slots that
-        are held now are freed as soon as they are not. Returns the number of freed slots."""
+    def sweep(self, repository: str) -> int:
+        """Frees each slot of a repository that is not held: its new revision has come, or answers were never
+        sent. Its slots that are held now are freed as soon as they are not. Another repository's stay: a name
+        that the kernel has forgotten for want of memory gets its old number there. Returns the number of
+        freed slots."""
         before = len(self._slots)
-        self._era += 1
-        self._idle.clear()
+        self._eras[repository] = self._eras.get(repository, 0) + 1
+        self._idle.pop(repository, None)
         for slot in list(self._slots.values()):
-            self._free(slot)
+            if slot.repository == repository:
+                self._free(slot)
         return before - len(self._slots)
 
     def _let_wait(self, slot: Slot) -> None:
-        if slot.era != self._era:  # it probably belongs to an earlier revision
+        if slot.era != self._eras.get(slot.repository, 0):  # it probably belongs to an earlier revision
             self._free(slot)
             return
         idle = self._idle.setdefault(slot.repository, {})

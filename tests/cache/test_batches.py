@@ -106,9 +106,9 @@ def test_a_batch_that_is_too_large_together_evicts_what_it_must(root: Path) -> N
 
 def test_one_that_is_here_is_not_evicted_for_the_others(root: Path) -> None:
     with open_cache(str(root), LIMIT, upkeep=False) as cache:
-        for number in range(30):
+        for number in range(100):
             assert cache.put(key_of(number), bytes(200_000))
-        oldest = min(number for number in range(30) if cache.size(key_of(number)) is not None)
+        oldest = min(number for number in range(100) if cache.size(key_of(number)) is not None)
         batch = [(key_of(number), bytes(200_000)) for number in (oldest, 100, 101)]
         assert cache.put_many(batch) == [True, True, True]
         assert cache.size(key_of(oldest + 1)) is None, "the next oldest was evicted"

@@ -96,7 +96,6 @@ class Model(RuleBasedStateMachine):
         before = self.cache.stats()
         held = self.cache.reserve(key, len(value)) if reserve else None
         gone = self.see_evictions()  # the reservation may have evicted the key's own value
-        new = key not in self.values
         assert self.cache.put(key, value, held) or not self.fits(key, len(value))
         if self.cache.size(key) is not None:
             self.values[key] = value

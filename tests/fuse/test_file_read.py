@@ -131,7 +131,7 @@ async def test_a_miss_is_answered_though_the_kernel_has_given_the_number_back(mo
         read(NOTHING)
     tree = mount.filesystem.tree
     tree.forget(mount.number, 99)
-    tree.slots.sweep()
+    tree.slots.sweep("test")
     mount.told.on_miss = lambda read, siblings, fetched: None  # type: ignore[method-assign]
     assert b"".join(await mount.filesystem.complete(read, need.value)) == PLAIN[:10]
 

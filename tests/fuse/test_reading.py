@@ -270,7 +270,7 @@ def test_stale_packed_answers_are_not_given() -> None:
     filesystem.tree.forget(first, 99)
     assert struct.unpack_from("=Q", answers.lookup(1, b"image"))[0] == first
     filesystem.tree.forget(first, 99)
-    filesystem.tree.slots.sweep()
+    filesystem.tree.slots.sweep("test")
     assert first >> 32 not in filesystem.tree.slots
     second = struct.unpack_from("=Q", answers.lookup(1, b"image"))[0]
     assert second != first

@@ -88,8 +88,8 @@ def test_what_was_forgotten_is_not_restored(tmp_path: Path) -> None:
     held = numbers(life.tree)
     for number in held.values():
         life.tree.forget(number, 1)
-    life.tree.slots.sweep()
-    life.tree.shared_files.sweep()
+    life.tree.slots.sweep("test")
+    life.tree.shared_files.sweep(life.tree.slots, "test")
     assert len(life.tree.slots) == 1
     slots, shared_files, *_ = journal.load(life.path)
     assert [slot.path for slot in slots] == [b""]
@@ -102,8 +102,8 @@ def test_a_shared_file_that_waits_is_no_other_file_afterwards(tmp_path: Path) ->
     life = Life(tmp_path)
     numbers_before = numbers(life.tree)
     shared = numbers_before[b"one/img/large"]
-    life.tree.slots.sweep()  # as after a new revision
-    life.tree.shared_files.sweep()
+    life.tree.slots.sweep("test")  # as after a new revision
+    life.tree.shared_files.sweep(life.tree.slots, "test")
     for number in numbers_before.values():
         life.tree.forget(number, 1)
     assert shared >> 32 not in life.tree.slots
@@ -118,8 +118,8 @@ def test_the_file_is_written_anew_without_what_is_gone(
     for _ in range(50):
         for number in numbers(life.tree).values():
             life.tree.forget(number, 1)
-        life.tree.slots.sweep()
-        life.tree.shared_files.sweep()
+        life.tree.slots.sweep("test")
+        life.tree.shared_files.sweep(life.tree.slots, "test")
     given_out = numbers(life.tree)
     assert os.path.getsize(life.path) < 8000
     assert numbers(life.reborn()) == given_out
@@ -209,8 +209,8 @@ def test_lookups_that_were_handed_over_free_slots_as_before(tmp_path: Path) -> N
     for tree in (life.tree, successor):
         for number in held.values():
             tree.forget(number, 1)
-        tree.slots.sweep()
-        tree.shared_files.sweep()
+        tree.slots.sweep("test")
+        tree.shared_files.sweep(tree.slots, "test")
     assert {slot.number for slot in successor.slots} == {slot.number for slot in life.tree.slots}
     assert len(successor.shared_files) == len(life.tree.shared_files) == 0
 

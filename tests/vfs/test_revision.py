@@ -152,7 +152,7 @@ def test_a_thousand_revisions_leave_nothing_behind() -> None:
         for path in ("one/a:1/f", f"one/{tag}"):
             for number in reversed(site.way(path)):
                 site.tree.forget(number, 1)
-    site.tree.slots.sweep()
+    site.tree.slots.sweep("test")
     assert len(site.tree.slots) == 1
 
 

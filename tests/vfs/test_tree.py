@@ -17,6 +17,7 @@ from lazyfs.vfs.entries import Repository
 from lazyfs.vfs.inode_numbers import ROOT, unpack
 from lazyfs.vfs.missing_objects import Need, NeedRepository
 from lazyfs.vfs.operator_xattrs import get_xattr
+from lazyfs.vfs.revision_switch import switch
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Tree
 from tests.support.images import Objects, file, folder, folder_of, image, live, number, packed, shown
@@ -159,7 +160,7 @@ def test_a_slot_lives_until_the_kernel_has_forgotten_all_its_numbers() -> None:
     for at, given_out in zip(reversed(numbers), (1, 2, 3), strict=True):
         assert tree.getattr(at)
         tree.forget(at, given_out)
-    tree.slots.sweep()
+    tree.slots.sweep("test")
     assert len(tree.slots) == before
     with pytest.raises(OSError, match="Stale"):
         tree.getattr(numbers[2])
@@ -174,7 +175,7 @@ def test_a_slot_that_was_forgotten_waits_until_the_next_revision() -> None:
     def visit(*, revision_comes: bool = False) -> int:
         at = number(tree, "image/sub/f3")
         if revision_comes:
-            tree.slots.sweep()
+            tree.slots.sweep("test")
         for slot in tree.slots:
             if slot is not tree.slots.root:
                 tree.forget(slot.number << 32, slot.count)
@@ -233,6 +234,56 @@ def test_slots_and_shared_files_of_one_repository_push_out_none_of_another(
     assert visit("small", 3) == before
 
 
+def test_a_new_revision_of_one_repository_leaves_the_numbers_of_another() -> None:
+    """Regression: the kernel had forgotten names for want of memory, and asked again after a neighbour's
+    revision: their files had other inode numbers."""
+    objects = Objects()
+    tree = Tree(SlotTable())
+    tree.show_site(("quiet", "busy"))
+    held = image(objects, {"f": b"1", "large": b"L" * (64 << 10), "held": b"H" * (64 << 10)})
+    for name in ("quiet", "busy"):
+        tree.show_repository(Repository(name, objects, live(objects, {"a": held}).ref, 1))
+
+    def visit(name: str) -> list[int]:
+        paths = [f"{name}/a/f", f"{name}/a/large"]
+        found = [number(tree, path) for path in paths]
+        for at in (*found, number(tree, f"{name}/a"), number(tree, name)):
+            tree.forget(at, 9)
+        return found
+
+    before, own = visit("quiet"), visit("busy")
+    number(tree, "quiet/a/held")
+    for revision in (2, 3):
+        tag = image(objects, {"f": b"%d" % revision})
+        assert switch(tree, "busy", live(objects, {"a": held, "b": tag}).ref, revision)
+        assert number(tree, "busy/b/f")
+        assert visit("quiet") == before
+    assert visit("busy") != own
+
+
+def test_shared_files_leave_each_repository_its_share() -> None:
+    objects = Objects()
+    tree = Tree(SlotTable())
+    tree.show_site(("greedy", "late"))
+    for name, count in (("greedy", 40), ("late", 6)):
+        spec = {"a": image(objects, {f"f{i}": b"%03d" % i * (32 << 10) for i in range(count)})}
+        tree.show_repository(Repository(name, objects, live(objects, spec).ref, 1))
+    tree.shared_files.most = 20
+    greedy = [number(tree, f"greedy/a/f{i}") for i in range(40)]
+    shared = [at for at in greedy if tree.shared_files.get(at)]
+    assert len(shared) == 16
+    late = [number(tree, f"late/a/f{i}") for i in range(6)]
+    assert [tree.shared_files.get(at) is not None for at in late] == [True] * 4 + [False] * 2
+    tree.forget(shared[0], 9)
+    tree.shared_files.sweep(tree.slots, "greedy")
+    late += [number(tree, "late/a/f4"), number(tree, "late/a/f5")]
+    assert [tree.shared_files.get(at) is not None for at in late[6:]] == [False, False], "4 of 20, 1 free"
+    for at in shared[1:4]:
+        tree.forget(at, 9)
+    tree.shared_files.sweep(tree.slots, "greedy")
+    assert tree.shared_files.get(number(tree, "late/a/f4")) is not None
+
+
 def test_more_forgets_than_lookups_are_harmless() -> None:
     objects = Objects()
     tree = shown(objects, live(objects, {"image": image(objects, {"f": b"1"})}))
@@ -285,7 +336,7 @@ def test_large_equal_files_of_two_images_share_one_number() -> None:
     tree.forget(shared, 1)
     assert number(tree, "two/lib/large") == shared
     tree.forget(shared, 1)
-    tree.shared_files.sweep()
+    tree.shared_files.sweep(tree.slots, "test")
     assert tree.shared_files.get(shared) is None
 
 

@@ -48,8 +48,9 @@ class RecentUses:
     def take(self, most: int) -> list[bytes]:
         """Take the earliest `most` used values, and return them in the order of last use. The caller holds
         the index lock."""
-        self.last = b""
         used, self._used = self._used, {}
-        # A reader that still has the old dict may add to it: list() is one step for the interpreter.
+        # A reader that still has the old dict may add to it: list() is one step for the interpreter. If it
+        # adds too late, this use is lost, but not the next one: so `last` is forgotten after the exchange.
+        self.last = b""
         self._taken.extend(list(used))
         return [self._taken.popleft() for _ in range(min(most, len(self._taken)))]
