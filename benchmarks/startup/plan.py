@@ -34,14 +34,14 @@ class Case(msgspec.Struct, frozen=True):
 
 
 def other(side: str, revision: str) -> str:
-    """Returns the name of the lazyfs side `side` when another revision makes it."""
+    """Returns the name of a side in which lazyfs is of another revision."""
     return f"{side}, at {revision}"
 
 
 def with_revision(cases: list[Case], revision: str) -> list[Case]:
-    """Returns the cases with lazyfs sides added that another revision makes. The warm proxy is not added,
-    because only its requests would differ. Nothing is added to reading everything on a long line, where a
-    revision without packs would wait for 32,000 requests."""
+    """Returns the cases, with the same sides of lazyfs at another revision added. The warm proxy is not
+    added, because only its requests would differ. No side is added to reading everything on a long line,
+    where a revision without packs would wait for 32,000 requests."""
     return [
         case
         if case.workload == "read everything" and case.line.rtt_ms

@@ -10,7 +10,7 @@ from lazyfs.core.errors import DeadlineExceeded
 from lazyfs.transport.fetcher import Fetcher, GivenUp, Request, still_wanted
 
 _SLICE = 0.2
-"""While it waits for another process, a download checks every so many seconds that a reader still waits."""
+"""Seconds between two checks that a reader still waits, while a download waits for another process."""
 
 
 def request_of(ref: ObjectRef, deadline: float, check_cancelled: Callable[[], None]) -> Request:

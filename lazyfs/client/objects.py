@@ -49,7 +49,8 @@ size, because of its frame and its parts."""
 _AGAIN: Final = 0.5
 """Seconds before the retry of a held read; up to as many more are added at random."""
 _LAST_WORDS: Final = 0.5
-"""Each flight notices within so many seconds that its deadline has passed."""
+"""Further seconds that a reader waits for the error of a flight whose deadline has passed: the flight notices
+its deadline within this time."""
 _ECHO: Final = 1.0
 """Seconds for which the failure of a flight is still the answer to new readers. The kernel asks for a page
 again when its read-ahead has failed, and a reader would otherwise wait for two deadlines."""
@@ -110,8 +111,8 @@ class Objects(ObjectsAtHand):
         self.coming: dict[Digest, trio.Event] = {}
         """Objects in bundles under way, each with the event of its bundle's end."""
         self.expected: set[Digest] = set()
-        """Objects in bundles that are not yet under way. Until a bundle is, only readers request its
-        objects."""
+        """Objects of bundles that will be fetched soon. Until then no prefetcher requests these objects, but
+        a reader does."""
         self._failed: deque[_Flight] = deque()
         """Failed flights that stay in the table for a moment, oldest first."""
         self._hold = on_outage == "wait"

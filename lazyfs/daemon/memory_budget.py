@@ -20,7 +20,7 @@ class Budget(NamedTuple):
     answers: int
     """Bytes of answers that are packed for the kernel."""
     shared_files: int
-    """Rows."""
+    """The most rows of the table of files that images share."""
     under_way: int
     """Plaintext bytes of objects under way. In memory an object takes up to three times its size."""
 

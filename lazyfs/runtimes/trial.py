@@ -36,7 +36,7 @@ def try_out(runtime: Runtime, programs: Sequence[str], given: str | None) -> Run
 
 
 class TrialEnd(NamedTuple):
-    """How a program of this machine, started in a runtime, has ended."""
+    """The end of a program of this machine that was started in a runtime."""
 
     code: int | None
     """The program's exit code; -1 if the start could not be made; None if it did not end in time."""

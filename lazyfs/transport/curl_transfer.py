@@ -214,7 +214,8 @@ class _Body:
         return len(part)
 
     def bytes(self) -> bytes:
-        """Takes the bytes out: a handle that idles refers to this body until its next attempt."""
+        """Returns the received bytes and drops them here: an idle handle refers to this body until its next
+        attempt."""
         whole = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         self._parts.clear()
         return whole

@@ -23,7 +23,8 @@ from lazyfs.vfs.shown_numbers import ShownBlock
 from lazyfs.vfs.slots import SlotRecord
 
 COMPACT_AT = 1 << 20
-"""Once it has so many bytes, the file is written anew without the freed numbers, if that halves it."""
+"""Bytes at which the file is first written anew, without the freed numbers. Later it is written anew each
+time that its size has doubled."""
 
 _HEAD = struct.Struct("<BI")
 _SLOT, _FREED, _SHARED, _SHARED_FREED, _BLOCK, _LOOKUPS = range(6)

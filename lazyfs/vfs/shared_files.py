@@ -64,7 +64,7 @@ class SharedFiles:
         last lookup."""
         self._next = 0
         self.most = MOST
-        """Most rows. When there are so many, each further file gets a number of its own in its image."""
+        """The most rows. Once there are `most`, each further file gets a number of its own in each image."""
 
     def __len__(self) -> int:
         return len(self._entries)

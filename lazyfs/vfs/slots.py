@@ -20,8 +20,9 @@ from lazyfs.vfs.inode_numbers import ROOT, pack, unpack
 
 _LIMIT = 1 << 32
 IDLE = 4096
-"""For each repository, so many slots are kept although the kernel has forgotten their numbers, 0.6 KB each;
-the slot forgotten first goes first. One repository of a site does not push out the slots of another."""
+"""The most slots of a repository that are kept although the kernel has forgotten their numbers, at 0.6 KB
+each. The slot forgotten first is freed first. One repository of a site does not push out the slots of
+another."""
 
 
 class SlotRecord(msgspec.Struct, array_like=True, frozen=True):
@@ -77,7 +78,7 @@ class Slot:
         self.below = 0
         """Number of slots whose parent is this slot."""
         self.era = 0
-        """The number of revisions so far when it was allotted."""
+        """The number of sweeps before this slot was allotted; each new revision causes a sweep."""
         self.own: int = parent.own if record.leaves and parent is not None else pack(record.slot, 0)
         """The inode number of the directory at which the catalog hangs."""
         starts_here = record.live or record.leaves or parent is None or parent.live

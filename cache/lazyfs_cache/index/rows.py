@@ -44,7 +44,7 @@ and system calls."""
 _Number = Annotated[int, msgspec.Meta(ge=0, lt=LARGEST)]
 
 SWEPT = 8
-"""For each value that goes, so many rows of `entries` are swept: the ghosts among them are deleted.
+"""The number of rows of `entries` that are swept for each value that goes: ghosts among them are deleted.
 
 While the sweep goes around once, the number of values that go is an eighth of the number of rows. So ghosts
 are a fifteenth of the rows on average and an eighth at most. If values only go and none come, there are c =
@@ -152,7 +152,8 @@ class Sums(msgspec.Struct, array_like=True):
 
     @property
     def charged(self) -> int:
-        """Everything charged but the index's own file and the few fixed files."""
+        """Bytes of values, reservations, fan-out directories, files not yet looked at, and pin sets together.
+        The index's own file and the fixed files are not included."""
         return self.stored + self.reserved + self.directories + self.unscanned + self.pin_sets
 
 

@@ -81,8 +81,8 @@ def by_share(stakes: Sequence[Stake], now: int) -> Iterator[Queued]:
 
 
 def _giver(stakes: list[Stake], now: int) -> tuple[Stake, int]:
-    """Returns the stake that gives values, and the number of bytes at which it stops: those of the next
-    stake."""
+    """Returns the stake that gives values now, and a number of bytes: the stake gives until it holds fewer
+    than these."""
     if len(stakes) == 1:
         return stakes[0], 0
     longest = min(stakes, key=_idle_since)

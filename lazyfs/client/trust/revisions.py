@@ -39,7 +39,8 @@ from lazyfs.core.trust.update import Update, WantedFile
 from lazyfs.transport.fetcher import Fetcher, never_cancelled
 
 ROOT_PROBE = 86_400.0
-"""If the last look for a newer root is so many seconds ago, a refresh looks for one even without need."""
+"""Seconds after the last look for a newer root, after which a refresh looks for one together with the
+timestamp."""
 
 _FIRST_ROOT = file_name(ROOT, 1)
 _STAMP = file_name(TIMESTAMP, 0)

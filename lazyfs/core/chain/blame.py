@@ -27,7 +27,8 @@ class Route(NamedTuple):
     on_trial: tuple[Member, ...]
     """Members put aside for which this attempt is a trial."""
     out_of_turn: bool
-    """True if the path is tried although a member is put aside, because no other is left."""
+    """True if the proxy or the origin of this path is put aside. Such a path is tried if no path of two
+    usable members has worked."""
 
 
 class Failure(NamedTuple):

@@ -52,7 +52,7 @@ class Chain:
         self.path_failed: dict[tuple[Member, Member], float] = {}
         """The time at which the path from a proxy to an origin last failed."""
         self.probing: set[tuple[Member, Member]] = set()
-        """Paths that are being tried out of turn."""
+        """Paths under trial although their proxy or origin is put aside."""
         self._outage: float | None = None
         """The time at which the present outage began; None while there is none."""
         self._outage_seen = 0.0
@@ -123,8 +123,8 @@ class Chain:
         return True
 
     def give_sweep_back(self, now: float) -> None:
-        """Lets the next request take the sweep at once, because the request with the sweep was left before a
-        result."""
+        """Lets the next request sweep at once, because the request that began to sweep has been given up by
+        its caller."""
         self._sweeps = max(self._sweeps - 1, 0)
         self._sweep_at = now
 

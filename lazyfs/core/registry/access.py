@@ -41,7 +41,7 @@ _SCHEMES = ("bearer", "basic")
 
 @dataclass
 class Access:
-    """What the requests to one repository have found out. Needs a lock around it."""
+    """The knowledge about one repository that its requests have gained. Needs a lock around it."""
 
     account: bool | None = None
     """True if there is an account; None before the first look."""

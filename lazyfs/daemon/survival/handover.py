@@ -1,4 +1,4 @@
-"""What one daemon takes over from an earlier one, and leaves to a later one."""
+"""The state that a daemon takes over from an earlier daemon of its mount, and leaves to a later one."""
 
 import logging
 import os
