@@ -112,8 +112,8 @@ def _own_group(controller: str) -> Place | None:
 
 
 def _enabled(directory: str, controller: str) -> bool:
-    """Returns True if groups below `directory`, a group of version 2, have the controller. Enables it for
-    them if it is not and if that is allowed."""
+    """Returns True if groups below `directory`, a group of version 2, have the controller. Enables the
+    controller for them if it is disabled and this process may enable it."""
     file = os.path.join(directory, "cgroup.subtree_control")
     with suppress(OSError):
         if controller in _read(file).split():

@@ -142,7 +142,8 @@ class SharedFiles:
             self._drop(longest)
 
     def sweep(self) -> None:
-        """Drops the rows without lookups: a new revision has come, or answers were never sent."""
+        """Drops the rows without lookups. Called at each new revision; this also drops rows whose answers
+        were never sent."""
         self._idle.clear()
         for number in list(self._entries):
             self._drop(number)

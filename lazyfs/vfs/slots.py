@@ -247,8 +247,9 @@ class SlotTable:
                 self._let_wait(slot)
 
     def sweep(self) -> int:
-        """Frees every slot that is not held: a new revision has come, or answers were never sent. Slots that
-        are held now are freed as soon as they are not. Returns the number of freed slots."""
+        """Frees every slot that is not held, and returns the number of freed slots. Called at each new
+        revision; this also frees slots whose answers were never sent. A slot that is held now is freed as
+        soon as it no longer is."""
         before = len(self._slots)
         self._era += 1
         self._idle.clear()

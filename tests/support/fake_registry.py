@@ -49,7 +49,8 @@ class FakeRegistry:
         """If not 0, an answer with a large blob pauses after this number of bytes, until `go_on` is set."""
         self.go_on = threading.Event()
         self.pages = 1
-        """The number of pages of a tag list that is set by `tag_list`. All pages are the same."""
+        """The number of pages of a list of tags, if `tag_list` is set. Each page has the content
+        `tag_list`."""
         self.unknown_manifest = b"{}"
         """The body of the 404 for a missing manifest."""
         self.tag_list: bytes | None = None

@@ -54,7 +54,7 @@ class RoundFailures:
         self.items: list[Failure] = []
 
     def add(self, failure: Failure, now: float) -> None:
-        """Notes that an attempt over this path failed. A member on trial is blamed at once."""
+        """Notes a failed attempt. A member on trial is blamed at once."""
         self.items.append(failure)
         route, fault = failure.route, failure.fault
         if fault in CONTENT | self._absent:
@@ -99,8 +99,7 @@ class RoundFailures:
         return spoken_for
 
     def blame(self, member: Member, failure: Failure, now: float, *, proven: bool = True) -> None:
-        """Counts this failure against this proxy or origin; not `proven` if another member may be to
-        blame."""
+        """Counts a failure against `member`. `proven`: False if another member may be to blame."""
         other = failure.route.proxy if member is failure.route.origin else failure.route.origin
         why = f"{failure.said} ({'over' if member.kind == 'origin' else 'from'} {other.name})"
         if failure.fault in CONTENT or (failure.fault is Fault.MISSING and member.kind == "proxy"):

@@ -94,8 +94,8 @@ class Chain:
         )
 
     def no_path(self, now: float) -> None:
-        """Notes that a request found no usable path. If no request has met the outage for a while, the outage
-        may be over: its grace begins anew."""
+        """Notes that a request found no usable path. The first such request begins an outage; so does one
+        that comes so long after the last that the earlier outage may be over."""
         if self._outage is None or self._forgotten(now):
             self._outage = now
             self._sweeps = 0
@@ -103,7 +103,7 @@ class Chain:
         self._outage_seen = now
 
     def outage_lasts(self, now: float) -> bool:
-        """Returns True if no path has worked for longer than the grace: requests fail at once."""
+        """Returns True if no path has worked for longer than `outage_grace`: requests then fail at once."""
         if self._outage is None or now - self._outage < self.policy.outage_grace or self._forgotten(now):
             return False
         self._outage_seen = now

@@ -12,8 +12,8 @@ docs/chain.md states for operators:
   origin does not work; otherwise proxy and origin both are.
 - When every usable path has been tried, the paths of members put aside are tried too; then comes a pause, and
   the next round.
-- When no path has worked for longer than the grace, requests fail at once; one of them, at intervals, sweeps
-  all paths first.
+- When no path has worked for longer than the grace period, requests fail at once; one of them, at intervals,
+  sweeps all paths first.
 - A fault that another try cannot change (an untrusted certificate, a refused CONNECT) ends its path for the
   request.
 - A request ends with bytes, at its deadline, or when every path says 404 or wrong bytes, or can only fail
