@@ -61,7 +61,7 @@ def quick() -> list[Case]:
 
 def full() -> list[Case]:
     """Returns the cases of both images. On two lines, every side is started. On the other lines, each lazyfs
-    side is started once, and the pulls that may be faster.
+    side is started once; so are the pulls, on those lines on which a pull may be faster.
 
     casync fetches chunks of 64 KiB one after the other, so its analysis runs only on the short line.
     """

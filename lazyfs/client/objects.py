@@ -4,10 +4,10 @@ readers.
 Concurrency protocol. The first reader of a missing object starts a *flight*, which belongs to no reader: a
 download in the threads of `Downloads`. Readers wait for the flight's end, each under its own deadline and
 cancellation. A reader that leaves takes only itself away; when the last one has left, the flight is given up,
-and its thread notices within `guard.SLICE`. A flight is in the table until its end, and for a second after it
-failed for lack of a path; a reader who comes later starts a new one, which looks into the cache first. There
-is no await between looking into the table and entering a flight, so one object never has two flights in a
-process; between processes the cache's claims prevent it.
+and its thread notices within `guard.SLICE`. A flight is in the table until its end; if no path has worked, it
+stays there for a second more. A reader who comes later starts a new flight, which looks into the cache first.
+There is no await between looking into the table and entering a flight, so one object never has two flights in
+a process; between processes the cache's claims prevent it.
 
 Threads leave ended downloads in `_arrived`, and call trio only if it has not been called already: objects
 that arrive together wake it once. One system task, which lives until the run ends, then ends the threads.

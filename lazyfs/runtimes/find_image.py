@@ -18,7 +18,7 @@ LOOK_SECONDS = 30
 """Seconds within which a mount has to say whether it has a name: it may have to fetch catalogs over a slow
 line."""
 PATIENCE_SECONDS = 2
-"""Seconds that the other mounts still have once one mount has the name: the others can only make it
+"""Seconds that the other mounts still have once one mount has the name: they can only make the name
 ambiguous."""
 
 

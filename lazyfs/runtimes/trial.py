@@ -106,8 +106,8 @@ def trial_image() -> Iterator[tuple[str, tuple[Bind, ...]]]:
 
 @contextmanager
 def _removed_after(path: str) -> Iterator[None]:
-    """Removes a directory after the block. A child waits for the end of the block and removes it, so that it
-    is removed even if this process is killed."""
+    """Removes a directory after the block. A child process waits for the end of the block and does this, so
+    the directory is removed even if this process is killed."""
     import shutil
 
     waiting, held = os.pipe()

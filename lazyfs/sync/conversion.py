@@ -1,5 +1,4 @@
-"""Has images read in another process than the one that commits: the messages to that process, and its
-answers.
+"""The messages by which a run has images read in another process than its own: requests, and answers.
 
 The other process has the store, the registries' settings and the run's lease, but no key: it writes objects
 and commits nothing.

@@ -49,8 +49,8 @@ class Lists(NamedTuple):
         )
 
     def says(self, name: str) -> bool:
-        """Returns True if an image that the list of this name does not name is certainly not wished by it:
-        the list was read whole, or the operator has given it up."""
+        """Returns True if the list of this name certainly wishes no images but those that it names: it was
+        read whole, or the operator has given it up."""
         return name in self.forgotten or name in self.complete
 
     def silent(self, wish: WisherState) -> bool:

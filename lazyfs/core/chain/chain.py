@@ -94,8 +94,8 @@ class Chain:
         )
 
     def no_path(self, now: float) -> None:
-        """Notes that a request found no usable path. The first such request begins an outage; so does one
-        that comes so long after the last that the earlier outage may be over."""
+        """Notes that a request found no usable path. This begins an outage if there is none, or if no request
+        has met the earlier outage for so long that it may be over."""
         if self._outage is None or self._forgotten(now):
             self._outage = now
             self._sweeps = 0
