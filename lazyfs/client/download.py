@@ -33,7 +33,7 @@ class Download:
         self.ref = ref
         self.deadline = deadline
         self.given_up = False
-        """True once nobody waits any more: its thread stops within a slice."""
+        """True once no reader waits any more: the download's thread then stops within a slice."""
         self.plain: bytes | None = None
         self.error: BaseException | None = None
 

@@ -84,7 +84,7 @@ class Revision(msgspec.Struct, frozen=True):
     """The repository's name, e.g. `unpacked.example.org`."""
     number: int
     time: int
-    """Moment of its publishing: seconds since 1970, UTC."""
+    """The time at which the revision was published: seconds since 1970, UTC."""
     root: ObjectRef
     """The root catalog."""
     params: Params

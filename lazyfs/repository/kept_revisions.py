@@ -18,7 +18,7 @@ class KeptRevision(NamedTuple):
 
     past: PastRevision
     history: ObjectRef | None
-    """The head of the history as it was when this revision was signed."""
+    """The head of the history as it was when the revision was signed."""
     until: float | None
     """The revision is kept at least until this time (seconds since 1970), which is counted from its
     replacement. None: it is kept without end, because it is the newest or has a name."""

@@ -31,7 +31,7 @@ class InnerMount(NamedTuple):
     source: str
     """A path in the scratch directory, of plain characters only."""
     target: str
-    """The path in the image, free of links; it exists."""
+    """The path in the image. It exists, and is free of links."""
     options: tuple[str, ...]
     """The options of the source's mount, `ro` or `rw` first. The runtime has to repeat them in its own mount.
     If one is missing, that mount fails in a user namespace, and loses the option if root makes it."""

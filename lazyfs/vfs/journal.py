@@ -46,7 +46,8 @@ class HeldNumbers(NamedTuple):
     shared_files: list[SharedFile]
     blocks: list[ShownBlock]
     lookups: Lookups | None = None
-    """None after a process that was killed: it is not known how often the kernel looked the numbers up."""
+    """The kernel's lookups of the numbers; None after a process that was killed, because nobody knows them
+    then."""
 
 
 NO_NUMBERS = HeldNumbers([], [], [])

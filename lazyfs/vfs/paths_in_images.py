@@ -15,7 +15,7 @@ from lazyfs.vfs.slots import Slot
 LINKS: Final = 40
 """Most links followed on one path, as in Linux."""
 STEPS: Final = 256
-"""Most names of one path, those in its links included."""
+"""Most names on one path, including names in the links that are followed."""
 
 IMAGES: Final = 8
 """Most images in which a shared file is looked for."""
@@ -26,7 +26,7 @@ class FileInImage(NamedTuple):
 
     entry: Entry
     packs: PackTable
-    """The packs that it may lie in."""
+    """The packs that the file may lie in."""
     directory: bytes
     """The directory in which the file was found, below the image's root."""
 

@@ -24,7 +24,7 @@ PATH = b"\0copies"
 """The path of the slot that a repository has for shared files. No real path equals it: no name holds a zero
 byte."""
 MOST = 40_000
-"""Most rows, of 1 KB each with their place in the journal; a mount with other memory has another bound."""
+"""Most rows, if the mount has the default memory. A row takes 1 KB, with its place in the journal."""
 _NO_CATALOG = ObjectRef(Digest(bytes(32)), 0)
 
 

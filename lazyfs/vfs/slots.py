@@ -74,7 +74,7 @@ class Slot:
         self.parent = parent
         self.parent_index = record.parent_index
         self.count = 0
-        """Lookups of its numbers that the kernel has not given back."""
+        """Lookups of the slot's numbers that the kernel has not given back."""
         self.below = 0
         """Number of slots whose parent is this slot."""
         self.era = 0

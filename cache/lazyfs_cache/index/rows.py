@@ -64,27 +64,27 @@ class Entry(NamedTuple):
     """The value's place in the queue: the time of its last use (LRU) or arrival (SIEVE), in microseconds."""
     size: int
     charge: int
-    """Bytes of disk its file occupies."""
+    """Bytes of disk that the value's file occupies."""
     pins: int
-    """Number of its pins. A pinned value is not in the queue."""
+    """Number of the value's pins. A pinned value is not in the queue."""
     visited: bool
-    """True if it was used since it came or the hand last passed it (SIEVE only)."""
+    """True if the value was used since it came or the hand last passed it (SIEVE only)."""
     tenant: int = 0
-    """The number of the tenant that brought it."""
+    """The number of the tenant that brought the value."""
 
 
 class Tenant(msgspec.Struct, array_like=True):
     """One tenant's part of the cache."""
 
     name: bytes = b""
-    """The name that the caller of `put` gave it; empty for values without a tenant."""
+    """The name that the caller of `put` gave the tenant; empty for values without a tenant."""
     entries: _Number = 0
     stored: _Number = 0
-    """Bytes charged for its values."""
+    """Bytes charged for the tenant's values."""
     used: _Number = 0
-    """The tick of its last use."""
+    """The tick at which a value of the tenant was last used."""
     hand: _Number = 0
-    """SIEVE: the tick the hand has come to."""
+    """SIEVE: the tick that the hand has reached."""
     floor: _Number = 0
     """LRU: the tick of its value evicted last; never above `Sums.tick`. If another tenant gets the number,
     the floor stays, because rows of values that are gone may still have the number."""

@@ -20,7 +20,7 @@ class Wishlist(NamedTuple):
     """A list as it was read."""
 
     name: str
-    """Its file or URL, as messages call it."""
+    """The list's file or URL, as messages call it."""
     format: str
     """`cern`, `osg`, `skopeo`, `regsync` or `lazyfs`; empty if it is none of them."""
     wishes: tuple[Wish, ...]
