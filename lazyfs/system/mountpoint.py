@@ -71,8 +71,8 @@ def _plain(name: bytes) -> bytes:
 
 
 def find(mountpoint: str) -> Mount | None:
-    """Returns the topmost mount on this directory. Reads only the table, so that a dead mount cannot
-    block."""
+    """Returns the topmost mount on this directory; None if there is none. Reads only the table, so that a
+    dead mount cannot block."""
     found = [mount for mount in mounts() if mount.mountpoint == mountpoint]
     return found[-1] if found else None
 

@@ -98,7 +98,8 @@ def find_file(entries: Entries, top: Slot, path: bytes, fetched: Fetched = NOTHI
 
 
 def _follow(entries: Entries, top: Slot, path: bytes, fetched: Fetched) -> _End | None:
-    """Follows a path from the top directory of a slot's catalog. Raises as `find_file`."""
+    """Follows a path from the top directory of a slot's catalog; returns its end, None if it leads nowhere.
+    Raises as `find_file`."""
     catalog = entries.catalog(top, fetched)
     way: list[tuple[_End, Directory]] = [(_End(catalog.root, catalog), catalog.directory(0))]
     names = path.split(b"/")[::-1]

@@ -86,7 +86,8 @@ class Revisions:
         return self.serving(now)
 
     def serving(self, now: datetime) -> Revision | None:
-        """Returns the last trusted revision. Raises Expired if `max_stale` has passed since it expired."""
+        """Returns the last trusted revision; None if none is trusted. Raises Expired if `max_stale` has
+        passed since the revision expired."""
         state = self._state
         if state is None or state.proven is None:
             return None

@@ -114,7 +114,8 @@ class Chain:
         return now - self._outage_seen > max(self.policy.outage_grace, 3 * self.policy.pause_max)
 
     def take_sweep(self, now: float) -> bool:
-        """Returns True for the one request that now tries all paths, members put aside included."""
+        """Returns True for the one request that tries all paths now, even those with members put aside; False
+        for the others."""
         if now < self._sweep_at:
             return False
         wait = min(self.policy.probe_first * 2.0 ** min(self._sweeps, 30), self.policy.probe_max)

@@ -113,8 +113,8 @@ class Plan:
         return Pause(min(now + pause * (1 - policy.jitter * self._chain.random()), self._deadline))
 
     def hedge(self, now: float, beside: Route) -> Route | None:
-        """Returns a second path beside a slow one, if the budget allows it and another proxy or origin is
-        up."""
+        """Returns a second path beside the slow path `beside`; None if the budget does not allow it, or if no
+        other proxy or origin is up."""
         for proxy in self._proxies:
             for origin in self._origins:
                 if proxy is beside.proxy and (proxy.direct is False or origin is beside.origin):

@@ -74,7 +74,7 @@ class PastRevision(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def more(self) -> ObjectRef | None:
-        """The object that holds its changes, if they are not in `changes`."""
+        """The object that holds the changes, if they are not in `changes`; otherwise None."""
         return _optional(self.changes_digest, self.changes_size)
 
     @property

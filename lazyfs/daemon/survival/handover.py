@@ -47,7 +47,7 @@ class Handover:
 
     @property
     def taken(self) -> HeldMount | None:
-        """The mount that this process has taken over."""
+        """The mount that this process has taken over; None if this process has made its mount."""
         return self._taken.held if self._taken else None
 
     @property

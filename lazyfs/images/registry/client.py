@@ -219,9 +219,9 @@ class RegistryClient:
         raise FormatError(f"{self._reference}: the list of tags does not end ({len(seen)} pages)")
 
     def _tag_page(self, url: str, *, begun: bool) -> tuple[list[str], re.Match[str] | None]:
-        """Returns the tags of one page, and the place of the next one. Raises as `tags`. If the registry
-        calls the repository unknown after the list has `begun`, raises TransportError, because that proves
-        nothing."""
+        """Returns the tags of one page, and the match of the Link to the next page, None on the last one.
+        Raises as `tags`. If the registry calls the repository unknown after the list has `begun`, raises
+        TransportError, because that proves nothing."""
         try:
             with self._conversation.request(url, Kind.TAGS) as reply:
                 page = self._tags_of(self._small(reply, MAX_TAG_PAGE))
