@@ -82,7 +82,7 @@ def by_share(stakes: Sequence[Stake], now: int) -> Iterator[Queued]:
 
 def _giver(stakes: list[Stake], now: int) -> tuple[Stake, int]:
     """Returns the stake that gives values now, and a number of bytes: the stake gives until it holds fewer
-    than these."""
+    bytes than this number."""
     if len(stakes) == 1:
         return stakes[0], 0
     longest = min(stakes, key=_idle_since)
