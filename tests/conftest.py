@@ -15,15 +15,15 @@ _TEMPORARY = pytest.StashKey[str]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Gives each run of pytest a top directory of its own. pytest closes the shared one, /tmp/pytest-of-USER,
-    to other users whenever a run begins: a second run on the machine would fail the tests of this one that
-    start something as another user."""
+    """Gives each run of pytest a top directory of its own, instead of the shared /tmp/pytest-of-USER. pytest
+    closes the shared one to other users whenever a run begins. So a second run on the machine would fail
+    those tests of the first run that start something as another user."""
     if not hasattr(config, "workerinput") and config.option.basetemp is None:
         config.stash[_TEMPORARY] = os.environ["PYTEST_DEBUG_TEMPROOT"] = tempfile.mkdtemp(prefix="t-")
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Removes that directory, unless a test has failed."""
+    """Removes the top directory that `pytest_configure` has made, unless a test has failed."""
     if exitstatus == 0 and _TEMPORARY in session.config.stash:
         shutil.rmtree(session.config.stash[_TEMPORARY], ignore_errors=True)
 

@@ -8,7 +8,7 @@ from lazyfs.core.params import Params
 LINES: Final = ((0.0, 1000.0), (10.0, 1000.0), (50.0, 100.0), (150.0, 100.0))
 """Lines as (round-trip time in ms, Mbit/s)."""
 _CPU: Final = 0.0015
-"""Processor time in seconds that the computed cost has for each object."""
+"""Processor time in seconds that the computed cost contains for each request."""
 
 
 def cost(waits: int, requests: int, size: int) -> str:

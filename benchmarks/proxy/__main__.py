@@ -1,4 +1,5 @@
-"""What a site's proxy must fetch and store when two workers start the analysis, each with an empty cache.
+"""Counts what a site's proxy fetches and stores when two workers start the analysis, each with an empty
+cache.
 
     python -m benchmarks.proxy [--beside CHECKOUT] [--json FILE]
 

@@ -1,4 +1,4 @@
-"""What a store costs if images share layers, most of a layer, or only files.
+"""Measures the size of a store whose images share layers, most of a layer, or only files.
 
     python -m benchmarks.sharing [--beside CHECKOUT] [--json FILE] [--repeats N]
 

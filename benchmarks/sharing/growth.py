@@ -24,7 +24,7 @@ REGISTRY: Final = "registry.example"
 
 
 class Published(msgspec.Struct, frozen=True):
-    """What one image has added to a store."""
+    """The cost of publishing one image, and the objects that it has added to a store."""
 
     revision: str
     """Label of the revision; empty for this checkout."""

@@ -53,7 +53,7 @@ class Revision(NamedTuple):
         return f"store-{self.label}" if self.label else "store"
 
     def side(self, name: str) -> str:
-        """Returns the name in the table of the side `name` when this revision makes it."""
+        """Returns the name that the table shows for the side `name` of this revision."""
         return plan.other(name, self.label) if self.label else name
 
 
@@ -150,8 +150,8 @@ class Bench:
         ]
 
     def round(self, repeat: int, result: Result) -> None:
-        """Does repeat number `repeat` of each case that has so many: starts every side once, beginning with
-        another side in each repeat."""
+        """Starts every side once for each case that has more than `repeat` repeats. The first side is another
+        one in each repeat."""
         for case in self._cases:
             if repeat >= case.repeats:
                 continue

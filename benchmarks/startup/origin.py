@@ -14,7 +14,7 @@ from benchmarks.startup.workloads import Workload
 
 NAME: Final = "bench.example.org"
 OTHERS: Final = 30
-"""The number of further names in the lazyfs store, about as many as at a site. With so many names, a mount
+"""The number of further names in the lazyfs store, about as many as at a site. With this many names, a mount
 prefetches no image's catalog."""
 
 

@@ -34,14 +34,14 @@ class Case(msgspec.Struct, frozen=True):
 
 
 def other(side: str, revision: str) -> str:
-    """Returns the name of the lazyfs side `side` when another revision makes it."""
+    """Returns the name of a side in which lazyfs is of another revision."""
     return f"{side}, at {revision}"
 
 
 def with_revision(cases: list[Case], revision: str) -> list[Case]:
-    """Returns the cases with lazyfs sides added that another revision makes. The warm proxy is not added,
-    because only its requests would differ. Nothing is added to reading everything on a long line, where a
-    revision without packs would wait for 32,000 requests."""
+    """Returns the cases, with the same sides of lazyfs at another revision added. The warm proxy is not
+    added, because only its requests would differ. No side is added to reading everything on a long line,
+    where a revision without packs would wait for 32,000 requests."""
     return [
         case
         if case.workload == "read everything" and case.line.rtt_ms
@@ -61,7 +61,7 @@ def quick() -> list[Case]:
 
 def full() -> list[Case]:
     """Returns the cases of both images. On two lines, every side is started. On the other lines, each lazyfs
-    side is started once, and the pulls that may be faster.
+    side is started once; so are the pulls, on those lines on which a pull may be faster.
 
     casync fetches chunks of 64 KiB one after the other, so its analysis runs only on the short line.
     """

@@ -32,7 +32,8 @@ class Line(msgspec.Struct, frozen=True):
 
 @contextmanager
 def _daemon(command: Sequence[str], log: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Runs a server in the foreground of its own process; yields once its port answers."""
+    """Runs a server that stays in the foreground, for the block. Yields its process once `port` accepts
+    connections. Raises RuntimeError if the server ends before that, or takes too long."""
     with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
         try:
             _wait_for(port, process, log)

@@ -33,7 +33,7 @@ class Place(msgspec.Struct, frozen=True):
     image: str
     """Name of the image."""
     origin: str
-    """HOST:PORT of the relay in front of the server that the side fetches from."""
+    """HOST:PORT at which the relay passes connections on to the image's server."""
     group: str = ""
     """Path of the control group of the start."""
 
@@ -46,7 +46,7 @@ class Side(Protocol):
 
     name: str
     origin: str
-    """The server that the side fetches from: `registry` or `files`."""
+    """The server that the images come from: `registry` or `files`."""
 
     def fetch(self, place: Place) -> Sequence[Step]:
         """Returns the commands that must have ended before the program can run: the pull or the mount."""

@@ -1,4 +1,4 @@
-"""The rate and the report that the commands which copy a repository have in common: mirror and preload."""
+"""The limit of the rate, and the report, of the commands that copy a repository: mirror and preload."""
 
 import click
 import msgspec

@@ -30,8 +30,9 @@ missing."""
 def command(images: tuple[str, ...], target: str, source: str, limit: str | None, as_json: bool) -> int:
     """Copy a repository into DIR, or only IMAGEs and what leads to them, for nodes without outgoing network.
 
-    Mount DIR as the store, or as `--lower` of one that is asked for the rest. Run it again for a new
-    revision: only what is new is fetched, and one that was killed goes on where it was.
+    Mount DIR as the store, or mount another store with `--lower DIR`: only what DIR lacks comes from the
+    other store. Run it again for a new revision: only what is new is fetched, and a run that was killed goes
+    on where it was.
 
     \b
     Examples:

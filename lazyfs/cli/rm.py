@@ -29,9 +29,9 @@ def command(
 ) -> None:
     """Remove IMAGE..., or published trees, from the repository in STORE.
 
-    They are hidden at once, as a new revision. An image's files go from the tree with its last name, a layer
-    with the last image that has it. Their bytes stay for as long as older revisions are kept; then
-    `lazyfs gc` deletes them, and until then `lazyfs rollback` brings them back.
+    They are hidden at once, as a new revision. An image's files are removed together with its last name, a
+    layer together with the last image that has it. Their bytes stay for as long as older revisions are kept:
+    until then `lazyfs rollback` brings them back, and afterwards `lazyfs gc` deletes them.
 
     \b
     Examples:

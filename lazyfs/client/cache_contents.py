@@ -19,7 +19,7 @@ class CachedObject(NamedTuple):
     """In hexadecimal."""
     size: int
     age: int
-    """Seconds since it was last used."""
+    """Seconds since the object was last used."""
     pins: int
 
 
@@ -29,9 +29,9 @@ class CachedImage(NamedTuple):
     path: str
     """The repository's name, and the path in the repository."""
     held: int
-    """Bytes of its objects in the cache."""
+    """Bytes of the image's objects in the cache."""
     known: int
-    """Bytes of its objects, cached or not, that the catalogs in the cache name."""
+    """Bytes of the image's objects, cached or not, that the catalogs in the cache name."""
 
 
 def objects_by_age(cache: Cache, now: float) -> Iterator[CachedObject]:

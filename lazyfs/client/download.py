@@ -10,7 +10,7 @@ from lazyfs.core.errors import DeadlineExceeded
 from lazyfs.transport.fetcher import Fetcher, GivenUp, Request, still_wanted
 
 _SLICE = 0.2
-"""While it waits for another process, a download checks every so many seconds that a reader still waits."""
+"""Seconds between two checks that a reader still waits, while a download waits for another process."""
 
 
 def request_of(ref: ObjectRef, deadline: float, check_cancelled: Callable[[], None]) -> Request:
@@ -33,7 +33,7 @@ class Download:
         self.ref = ref
         self.deadline = deadline
         self.given_up = False
-        """True once nobody waits any more: its thread stops within a slice."""
+        """True once no reader waits any more: the download's thread then stops within a slice."""
         self.plain: bytes | None = None
         self.error: BaseException | None = None
 

@@ -1,9 +1,9 @@
 """The thread that brings the objects of one repository, used if one thread can make many fetches.
 
-In each turn the thread claims the objects that were asked for since the last turn, begins their fetches, and
-admits the verified objects that have arrived. Each of these steps takes all objects in one go. Work that
-would make the thread wait is done in other threads: an object that another process or mount is fetching, and
-the rest of a fetch (`transport.http_loop`).
+In each turn the thread claims objects that were asked for, begins their fetches, and admits the verified
+objects that have arrived, up to BATCH objects at a time. Work that would make the thread wait is done in
+other threads: the wait for an object that another process or mount is fetching, and the rest of a fetch that
+does not end with its first attempt (`transport.http_loop`).
 """
 
 import functools
@@ -38,8 +38,8 @@ class DownloadLoop:
         threads: ThreadGroup,
         arrived: Callable[[list[Download]], None],
     ) -> None:
-        """`downloader` brings single objects. `arrived` is called with ended downloads, and must return at
-        once."""
+        """`downloader` fetches single objects for the threads that may wait. `arrived` is called, in any
+        thread, with downloads that have succeeded or failed; it must not block."""
         self._fetches = fetches
         self._downloader = downloader
         self._cache = cache

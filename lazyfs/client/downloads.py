@@ -23,7 +23,8 @@ class Downloads:
     def __init__(
         self, fetcher: Fetcher, cache: LocalCache, arrived: Callable[[list[Download]], None]
     ) -> None:
-        """`arrived` is called, in any thread, with downloads that have ended; it must return at once."""
+        """`arrived` is called, in any thread, with downloads that have succeeded or failed; it must not
+        block."""
         self._cache = cache
         self._arrived = arrived
         self._downloader = Downloader(fetcher, cache)

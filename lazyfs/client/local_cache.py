@@ -40,7 +40,8 @@ class LocalCache(Protocol):
         ...
 
     def claim_many(self, keys: Sequence[Digest], /) -> Sequence[CacheLease | None]:
-        """Claims several keys for a caller that has not waited yet."""
+        """Claims several keys for a caller that has not waited yet. Returns the result of `claim` for each
+        key."""
         ...
 
     def put_many(self, values: Sequence[tuple[Digest, bytes]], /) -> Sequence[bool]:

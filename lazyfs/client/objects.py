@@ -4,10 +4,10 @@ readers.
 Concurrency protocol. The first reader of a missing object starts a *flight*, which belongs to no reader: a
 download in the threads of `Downloads`. Readers wait for the flight's end, each under its own deadline and
 cancellation. A reader that leaves takes only itself away; when the last one has left, the flight is given up,
-and its thread notices within `guard.SLICE`. A flight is in the table until its end, and for a second after it
-failed for lack of a path; a reader who comes later starts a new one, which looks into the cache first. There
-is no await between looking into the table and entering a flight, so one object never has two flights in a
-process; between processes the cache's claims prevent it.
+and its thread notices within `guard.SLICE`. A flight is in the table until its end; if no path has worked, it
+stays there for a second more. A reader who comes later starts a new flight, which looks into the cache first.
+There is no await between looking into the table and entering a flight, so one object never has two flights in
+a process; between processes the cache's claims prevent it.
 
 Threads leave ended downloads in `_arrived`, and call trio only if it has not been called already: objects
 that arrive together wake it once. One system task, which lives until the run ends, then ends the threads.
@@ -49,7 +49,8 @@ size, because of its frame and its parts."""
 _AGAIN: Final = 0.5
 """Seconds before the retry of a held read; up to as many more are added at random."""
 _LAST_WORDS: Final = 0.5
-"""Each flight notices within so many seconds that its deadline has passed."""
+"""Further seconds that a reader waits for the error of a flight whose deadline has passed: the flight notices
+its deadline within this time."""
 _ECHO: Final = 1.0
 """Seconds for which the failure of a flight is still the answer to new readers. The kernel asks for a page
 again when its read-ahead has failed, and a reader would otherwise wait for two deadlines."""
@@ -110,8 +111,8 @@ class Objects(ObjectsAtHand):
         self.coming: dict[Digest, trio.Event] = {}
         """Objects in bundles under way, each with the event of its bundle's end."""
         self.expected: set[Digest] = set()
-        """Objects in bundles that are not yet under way. Until a bundle is, only readers request its
-        objects."""
+        """Objects of bundles that will be fetched soon. Until then no prefetcher requests these objects, but
+        a reader does."""
         self._failed: deque[_Flight] = deque()
         """Failed flights that stay in the table for a moment, oldest first."""
         self._hold = on_outage == "wait"

@@ -15,10 +15,10 @@ class ObjectsAtHand:
         """The part of the cache that this repository reads and writes."""
 
     def at_hand(self, ref: ObjectRef) -> bytes | None:
-        """Returns the plaintext, if the local cache has it; never waits for the network."""
+        """Returns the plaintext; None if the local cache does not have it. Never waits for the network."""
         plain = self.cache.get(ref.digest)
         return plain if plain is not None and len(plain) == ref.size else None
 
     def read_at_hand(self, ref: ObjectRef, start: int, length: int) -> bytes | None:
-        """Returns part of the plaintext, cut at its end, if the local cache has it."""
+        """Returns part of the plaintext, cut at its end; None if the local cache does not have the object."""
         return self.cache.read(ref.digest, start, max(min(length, ref.size - start), 0), ref.size)

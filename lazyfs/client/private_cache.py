@@ -2,8 +2,9 @@
 
 In a cache that all repositories of a user share, the name of an object would be enough to read it: a
 stranger's repository may name an object of a private one and show it as a file of its own. So objects of a
-repository that asked for a credential lie under keys of their own. A reader without that repository's
-namespace can neither read them nor learn, from the time that a read takes, that they are here.
+repository that asked for a credential lie under keys of their own. A reader without the repository's
+namespace cannot read these objects. Nor does the time that a read takes tell the reader that they are in the
+cache.
 """
 
 from collections.abc import Sequence

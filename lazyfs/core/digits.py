@@ -25,7 +25,7 @@ def natural(text: str | bytes) -> int | None:
 
 
 def hexadecimal(text: str | bytes) -> int | None:
-    """The number that these hexadecimal digits state, as in the chunk sizes of HTTP/1.1; limits as for
+    """The number that these hexadecimal digits state, as in the chunk sizes of HTTP/1.1; MOST and None as for
     `natural`."""
     if isinstance(text, bytes):
         text = text.decode("latin-1")

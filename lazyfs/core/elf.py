@@ -168,7 +168,7 @@ def _segments(read: Read, head: bytes, layout: _Layout) -> list[_Segment]:
 
 
 def _offset(segments: list[_Segment], address: int) -> int | None:
-    """Returns the place in the file of an address in memory."""
+    """Returns the place in the file of an address in memory; None if no segment has the address."""
     for one in segments:
         if one.kind == _LOAD and one.address <= address < one.address + one.size:
             return address - one.address + one.offset

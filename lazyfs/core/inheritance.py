@@ -33,9 +33,9 @@ class FileInImage(NamedTuple):
 
     path: bytes
     content: bytes
-    """The identity of its bytes."""
+    """The identity of the file's bytes."""
     parts: tuple[Part, ...]
-    """Its bytes, in order; an empty file has none."""
+    """The file's bytes, in order; an empty file has no parts."""
 
     @property
     def size(self) -> int:

@@ -31,9 +31,9 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     catalog counts as one entry of its parent. By measurement (benchmarks/chunks), 2048 fetches fewer bytes
     than 8192 in as many requests; smaller limits add requests."""
     pack_files: int = 1 << 20
-    """Files of at most this many bytes are packed, unless they have several chunks; 0: no file is packed. 1
-    MiB, and the limits below, by measurement (benchmarks/packs): every file that is one object then saves its
-    request."""
+    """Files of at most this many bytes are packed, unless they have several chunks; 0: no file is packed. The
+    default of 1 MiB, and those of the limits below, were measured (benchmarks/packs): with 1 MiB, every file
+    that would be a single object saves its request."""
     pack_least: int = 512 << 10
     """Least plaintext bytes of a pack; the last pack of a layer may have fewer."""
     pack_target: int = 1 << 20
@@ -84,7 +84,7 @@ class Revision(msgspec.Struct, frozen=True):
     """The repository's name, e.g. `unpacked.example.org`."""
     number: int
     time: int
-    """Moment of its publishing: seconds since 1970, UTC."""
+    """The time at which the revision was published: seconds since 1970, UTC."""
     root: ObjectRef
     """The root catalog."""
     params: Params

@@ -1,8 +1,8 @@
 """One mount without its event loop: tree, cache, session, control socket. Answers requests whose objects are
 at hand.
 
-A mount whose last trusted revision lies on this machine answers before trio, the network's libraries and
-everything else that only misses and refreshes need are imported: those take three quarters of a start.
+A mount whose last trusted revision lies on this machine answers before it imports trio, the network's
+libraries and other modules that only misses and refreshes need. These imports take three quarters of a start.
 """
 
 import hashlib

@@ -46,10 +46,10 @@ class StartFailed(LazyfsError):
 def run(work: Callable[[Ready, KeeperLine], None], log: str | None, *, keeper: bool = True) -> list[str]:
     """Runs `work` in a forked child, and returns the child's notes once it is ready.
 
-    The child calls the first argument of `work` to say that it is ready; the second one is its line to a
-    keeper, which is made unless `keeper` is false. Its stdout and stderr are appended to the
-    file `log`, or discarded without one. Raises StartFailed, with the child's message and exit code, if the
-    child ends before it is ready.
+    `work` gets two arguments: a function that the child calls when it is ready, and the child's line to a
+    keeper. A keeper is made unless `keeper` is false. The child's stdout and stderr are appended to the file
+    `log`, or discarded without one. Raises StartFailed, with the child's message and exit code, if the child
+    ends before it is ready.
     """
     target = open_log(log)
     reading, writing = os.pipe()

@@ -8,7 +8,7 @@ from lazyfs.vfs import shared_files
 TIGHT: Final = 0.75
 """If a daemon uses more than this share of its memory limit, it drops kept catalogs and answers."""
 EASY: Final = 0.55
-"""If it uses less than this share, it keeps more again."""
+"""If a daemon uses less than this share, it keeps more of them again."""
 _LEAST_CATALOGS: Final = 4 << 20
 
 
@@ -20,7 +20,7 @@ class Budget(NamedTuple):
     answers: int
     """Bytes of answers that are packed for the kernel."""
     shared_files: int
-    """Rows."""
+    """The most rows of the table of files that images share."""
     under_way: int
     """Plaintext bytes of objects under way. In memory an object takes up to three times its size."""
 

@@ -14,7 +14,7 @@ from lazyfs.system.memory_use import Group, bytes_in, own_bytes, tightest_group
 INTERVAL = 0.5
 """Seconds between two looks, each of 0.1 ms."""
 GROUP_INTERVAL = 20
-"""After so many looks the control group's limit is read again: an operator may change it."""
+"""The number of looks after which the control group's limit is read again: an operator may change it."""
 _ARENA_MAX, _MMAP_THRESHOLD = -8, -3
 
 log = logging.getLogger(__name__)
@@ -70,8 +70,8 @@ class MemoryWatch:
             self._trim()
 
     def _used(self) -> float:
-        """Returns the larger of two shares: that of its own limit which the daemon uses, and that of the
-        group's limit which its control group uses."""
+        """Returns the daemon's memory divided by its own limit, or its control group's memory divided by the
+        group's limit, whichever is larger."""
         used = own_bytes() / self._setting
         if self._group is not None:
             used = max(used, bytes_in(self._group) / self._group.limit)

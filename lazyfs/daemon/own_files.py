@@ -1,7 +1,7 @@
 """Refuses a mount that would serve its own daemon: a file that the daemon needs lies below its mount point.
 
-Such a daemon waits for itself at the first page of its code, certificate or cache that memory lacks, and with
-it everybody who waits for the mount. Besides, the mount would hide the file.
+Such a daemon would wait for itself once it needs a page of its code, certificate or cache that is not in
+memory, and everybody who uses the mount would wait with it. Besides, the mount would hide the file.
 """
 
 import os

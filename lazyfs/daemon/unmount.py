@@ -15,18 +15,18 @@ from lazyfs.system.mount_holders import Holder, elsewhere, holders
 from lazyfs.system.mountpoint import Health, InUse, Mount
 
 CERTAIN = 5.0
-"""If the filesystem has not answered for so many seconds, its daemon is treated as frozen. The time is long
+"""Seconds without an answer of the filesystem after which its daemon is treated as frozen. The time is long
 because programs may rely on a daemon that is only slow."""
 SECONDS = 20.0
 """Seconds to wait for the daemon's end. Writing the cache's index takes it a second at most."""
 
 
 SOON = 2.0
-"""After so many seconds of waiting, other mount points of the same filesystem are searched for."""
+"""Seconds to wait for the daemon's end before other mount points of the same filesystem are searched for."""
 GLANCE = 1.0
-"""A program that only looks at the mount (df, a monitor, `lazyfs status`) is done within so many seconds."""
+"""Seconds within which a program that only looks at the mount (df, a monitor, `lazyfs status`) is done."""
 STARTING = 3.0
-"""A container that is being started drops its copies of this machine's mounts within so many seconds."""
+"""Seconds within which a container that is being started drops its copies of this machine's mounts."""
 
 
 def unmount(mount: Mount, *, lazy: bool, kill: bool = False) -> str:
@@ -79,7 +79,8 @@ def _take_away(mount: Mount, *, lazy: bool, kill: bool) -> None:
 
 
 def _unmounted(mount: Mount, *, lazy: bool) -> bool:
-    """Unmounts, if need be within GLANCE seconds. Returns False if the mount is in use all that time."""
+    """Unmounts; retries for GLANCE seconds while the mount is in use. Returns False if it still is in use
+    then."""
     until = time.monotonic() + GLANCE
     while True:
         try:

@@ -182,7 +182,8 @@ class Filesystem:
         raise self.fault(BadData("catalogs that lead into one another without end"))
 
     async def _decode(self, need: NeedDecoding) -> Need | None:
-        """Decodes in a thread, without the lock. Returns the objects it lacks, if any. Raises OSError."""
+        """Decodes in a thread, without the lock. Returns the Need of objects that are missing for this; None
+        once it is done. Raises OSError."""
         import trio
 
         try:

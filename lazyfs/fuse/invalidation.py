@@ -30,8 +30,8 @@ class Invalidator:
         await self.drop(await self._fs.complete(self._fs.locked(apply)))
 
     async def catch_up(self, repository: str) -> None:
-        """Switches a repository that was withdrawn, and is shown again, to its present revision: folders of
-        it that the kernel still knows show the revision before the withdrawal. Raises OSError."""
+        """Switches a repository that is shown again after a withdrawal to its present revision. Without this,
+        folders that the kernel still knows would show the revision before the withdrawal. Raises OSError."""
 
         def apply(fetched: Fetched) -> list[Invalidation]:
             shown = self._fs.tree.repositories[repository]  # a refresh may have come first

@@ -75,7 +75,7 @@ class Session(Notified, Protocol):
         ...
 
     def bound_answers(self, limit: int) -> None:
-        """From now on, keeps at most so many bytes of answers. Called under the filesystem's lock."""
+        """Sets the most bytes of answers that the session keeps. Called under the filesystem's lock."""
         ...
 
     async def serve(self) -> None:

@@ -29,7 +29,7 @@ class ImageFacts(msgspec.Struct):
 
     name: str
     id: str
-    """Digest of its config."""
+    """Digest of the image's config."""
     platform: str
     created: str | None
     env: list[str]
@@ -42,9 +42,9 @@ class ImageFacts(msgspec.Struct):
     platforms: list[str]
     """The platforms in the index from which the image was chosen."""
     entries: int | None = None
-    """As published: names in its tree, nested catalogs included."""
+    """As published: names in the image's tree, nested catalogs included."""
     bytes: int | None = None
-    """As published: bytes of its files."""
+    """As published: bytes of the image's files."""
 
 
 def of_source(image: Image) -> ImageFacts:

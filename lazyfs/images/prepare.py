@@ -49,7 +49,7 @@ class SourcePreparer:
     plain: bool = False
     """True to add no bind points or start-up files to images."""
     bind_points: tuple[str, ...] = ()
-    """Directories to add to images beyond the fixed ones, relative to the image's root."""
+    """Directories to add to images besides the standard bind points, relative to the image's root."""
     profiles: NewImageProfiles | None = None
     """None: new images get no profile."""
 

@@ -32,7 +32,7 @@ class PublishOptions:
     plain: bool = False
     """True to add no bind points or start-up files to images."""
     bind_points: tuple[str, ...] = ()
-    """Directories to add to images beyond the fixed ones, relative to the image's root."""
+    """Directories to add to images besides the standard bind points, relative to the image's root."""
     inherit_profiles: bool = True
     """True to give a new image the profile of the last image of its repository, as far as it applies."""
     guess_profiles: bool = False

@@ -23,7 +23,7 @@ ASK_SECONDS = 1.0
 """Seconds that the daemon may take to tell its status. Monitoring expects an answer within five seconds: this
 time and LOOK_SECONDS leave one second for Python's start."""
 LONG_WAIT = 60.0
-"""A warning is given if one call has waited for an object for so many seconds; reads wait 30 by default."""
+"""Seconds after which a call that still waits for an object causes a warning; by default a read waits 30."""
 
 
 class Verdict(IntEnum):

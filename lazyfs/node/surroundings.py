@@ -24,7 +24,7 @@ class LookedAtMount(NamedTuple):
     settings: WantedSettings | None
     """None if this user may not ask for them, or if the daemon does not answer."""
     covered_by: str
-    """The filesystem mounted over it, as `type source`; empty if there is none."""
+    """The filesystem that covers the mount, as `type source`; empty if there is none."""
 
 
 class Surroundings(NamedTuple):

@@ -38,7 +38,7 @@ class Pull:
     say: Callable[[str], None]
     """Called with a line for each image that is pulled and for each warning."""
     always: bool = False
-    """True to ask the source which image its name means now, even if the store has an image of that name."""
+    """True to ask the source which image a name means now, even if the store has an image of that name."""
 
     def __call__(self, source: str) -> PulledImage:
         """Pulls `docker://NAME`, `oci:DIR[:TAG]`, `docker-archive:FILE` or `https://...`, unless the store

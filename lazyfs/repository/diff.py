@@ -88,7 +88,8 @@ class _Pair(NamedTuple):
 
     @property
     def key(self) -> tuple[object, ...]:
-        """The identity of the pair: which two directories of which catalogs it compares."""
+        """The identity of the pair: the catalogs of the two directories, and the directories' numbers in
+        them."""
         return tuple(side and (side.catalog, side.node.number) for side in self)
 
     @property

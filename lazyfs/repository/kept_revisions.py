@@ -18,7 +18,7 @@ class KeptRevision(NamedTuple):
 
     past: PastRevision
     history: ObjectRef | None
-    """The head of the history as it was when this revision was signed."""
+    """The head of the history as it was when the revision was signed."""
     until: float | None
     """The revision is kept at least until this time (seconds since 1970), which is counted from its
     replacement. None: it is kept without end, because it is the newest or has a name."""
@@ -28,9 +28,9 @@ class KeptRevision(NamedTuple):
 def kept_revisions(
     store: Store, newest: Revision, now: float, under_way: int | None = None
 ) -> list[KeptRevision]:
-    """Returns the revisions to keep, newest first: the newest one, those replaced at most `keep_days` ago,
-    those with names, and `under_way` and all after it, because publishers under way may have started from
-    these.
+    """Returns the revisions to keep, newest first. These are the newest revision, those replaced at most
+    `keep_days` ago, and those with names; and, because publishers under way may have started from them,
+    revision number `under_way` and all later ones.
 
     Raises UsageError if the history does not go back to all of them, and the errors of reading it.
     """

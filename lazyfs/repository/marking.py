@@ -28,7 +28,7 @@ class MostlyDead(msgspec.Struct):
     bytes: int = 0
     """Plaintext bytes of these packs."""
     unused: int = 0
-    """Plaintext bytes in them that no kept revision needs."""
+    """Plaintext bytes of these packs that no kept revision needs."""
 
 
 class Marked:

@@ -1,8 +1,8 @@
 """Removes images from the tree: their names, and the trees and layers that no other name needs any more.
 
-An image's own tree in `.flat` goes with its last name, a layer's records with the last image that names the
-layer. A removed image is hidden at once. Its objects stay as long as a kept revision leads to them, and then
-a collection deletes them.
+An image's own tree in `.flat` is removed together with the last name of the image, and a layer's records
+together with the last image that has the layer. A removed image is hidden at once. Its objects stay as long
+as a kept revision leads to them, and then a collection deletes them.
 """
 
 import posixpath

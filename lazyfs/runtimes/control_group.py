@@ -1,9 +1,9 @@
 """A control group that limits the memory and the processes of one start.
 
-It is made below this process's own group, so that the batch system's limits still hold, and its end of the
-job ends the start too. Root may make one; another user may where the own group was delegated. With version 2,
-the kernel also demands that the own group has the controllers enabled for groups below it, or is the root
-group.
+It is made below this process's own group. So the batch system's limits still hold, and a batch system that
+ends the job ends the start too. Root may make such a group; another user may if the own group was delegated
+to this user. With version 2, the kernel also demands that the own group has the controllers enabled for
+groups below it, or is the root group.
 """
 
 import os
@@ -112,8 +112,8 @@ def _own_group(controller: str) -> Place | None:
 
 
 def _enabled(directory: str, controller: str) -> bool:
-    """Returns True if groups below `directory`, a group of version 2, have the controller. Enables it for
-    them if it is not and if that is allowed."""
+    """Returns True if groups below `directory`, a group of version 2, have the controller. Enables the
+    controller for them if it is disabled and this process may enable it."""
     file = os.path.join(directory, "cgroup.subtree_control")
     with suppress(OSError):
         if controller in _read(file).split():

@@ -31,7 +31,7 @@ class InnerMount(NamedTuple):
     source: str
     """A path in the scratch directory, of plain characters only."""
     target: str
-    """The path in the image, free of links; it exists."""
+    """The path in the image. It exists, and is free of links."""
     options: tuple[str, ...]
     """The options of the source's mount, `ro` or `rw` first. The runtime has to repeat them in its own mount.
     If one is missing, that mount fails in a user namespace, and loses the option if root makes it."""
@@ -226,11 +226,11 @@ def _reachable(launch: Launch) -> tuple[str, ...]:
 
 
 def _programs_below(enclosure: Enclosure) -> Callable[[int], list[int]]:
-    """Returns a function that, given the id of the start's process, finds the program, which gets the
-    signals.
+    """Returns a function that takes the id of the start's process and returns the ids of the programs, which
+    get the signals.
 
-    The program is in a mount namespace of the runtime's making. Helpers of the runtime, such as a squashfuse
-    that is asked for its version, are not; they end before a signal to them would count.
+    A program is in a mount namespace that the runtime has made. Helpers of the runtime, such as a squashfuse
+    that is asked for its version, are not in it; they end before a signal to them would matter.
     """
 
     def search(pids: Iterable[int], outside: str) -> list[int]:

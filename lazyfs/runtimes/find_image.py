@@ -18,7 +18,7 @@ LOOK_SECONDS = 30
 """Seconds within which a mount has to say whether it has a name: it may have to fetch catalogs over a slow
 line."""
 PATIENCE_SECONDS = 2
-"""Seconds that the other mounts still have once one mount has the name: the others can only make it
+"""Seconds that the other mounts still have once one mount has the name: they can only make the name
 ambiguous."""
 
 
@@ -84,8 +84,8 @@ def sort_mounts(found: Iterable[Mount], searched: Callable[[Mount], bool]) -> No
 
 
 def _own_numbers(user: int) -> set[int]:
-    """Returns the caller's user id in this user namespace and in the one above, in which the ids own other
-    mounts."""
+    """Returns the ids by which the kernel may name the caller as the owner of a mount: the user id in this
+    user namespace, and its equivalent in the parent namespace."""
     numbers = {user}
     with open("/proc/self/uid_map") as file:
         for line in file:

@@ -46,7 +46,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """How a job ended."""
+    """The end of a job, and the places of its results."""
 
     exit_code: int
     failure: str | None

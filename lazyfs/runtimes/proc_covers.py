@@ -1,4 +1,5 @@
-"""Which parts of /proc to keep from a program that is root outside too, because no namespace divides them.
+"""Chooses the parts of /proc to hide from a program that is root outside its namespaces too: no namespace
+divides these parts.
 
 For most of them the kernel checks for the user root, not for capabilities. So every entry that only root may
 use is covered, without a list of names, and entries that others may read are mounted read-only.

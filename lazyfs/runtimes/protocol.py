@@ -93,9 +93,9 @@ class _Plan(NamedTuple):
     """An option that ends with `=` -> content of an unnamed file. The path of the file is put behind the
     `=`."""
     environment: Mapping[str, str] = NOTHING
-    """The runtime's own environment, if it has no enclosure."""
+    """The environment of the runtime itself, if the plan has no enclosure."""
     limits: KeptLimits = KeptLimits()
-    """The limits of the start, which its watcher enforces."""
+    """The limits that the watcher enforces on the start."""
     attendant: Attendant | None = None
     """The object that deals with the runtime's daemon; None for a runtime without a daemon."""
 

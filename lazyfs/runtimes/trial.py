@@ -36,7 +36,7 @@ def try_out(runtime: Runtime, programs: Sequence[str], given: str | None) -> Run
 
 
 class TrialEnd(NamedTuple):
-    """How a program of this machine, started in a runtime, has ended."""
+    """The end of a program of this machine that was started in a runtime."""
 
     code: int | None
     """The program's exit code; -1 if the start could not be made; None if it did not end in time."""
@@ -106,8 +106,8 @@ def trial_image() -> Iterator[tuple[str, tuple[Bind, ...]]]:
 
 @contextmanager
 def _removed_after(path: str) -> Iterator[None]:
-    """Removes a directory after the block. A child waits for the end of the block and removes it, so that it
-    is removed even if this process is killed."""
+    """Removes a directory after the block. A child process waits for the end of the block and does this, so
+    the directory is removed even if this process is killed."""
     import shutil
 
     waiting, held = os.pipe()

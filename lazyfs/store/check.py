@@ -17,7 +17,7 @@ MAX_PROBLEMS = 1000
 """Problems described; the others are only counted."""
 
 _AHEAD = 32
-"""Objects read ahead of the one whose contents are followed."""
+"""Most objects that are read ahead, before the contents of earlier ones have been followed."""
 
 
 @dataclass

@@ -13,7 +13,7 @@ class StoreKind(NamedTuple):
     """One implementation of Store."""
 
     notation: str
-    """Its locations as messages describe them."""
+    """The locations of such stores, as messages describe them."""
     exists: Callable[[str], bool]
     """Returns True if there is such a store at the location."""
     open: Callable[[str], Store]

@@ -24,8 +24,8 @@ from lazyfs.store.served_files import check_store, open_file
 
 FOREVER = "public, max-age=31536000, immutable"
 TIMESTAMP_CACHE = f"public, max-age={TIMESTAMP_KEPT}"
-"""Cache-Control of the timestamp: a new revision is seen that much later, and a site's workers together ask
-for the timestamp at most twice a minute."""
+"""Cache-Control of the timestamp. A cache hides a new revision for TIMESTAMP_KEPT seconds at most, and the
+workers of a site together ask for the timestamp at most twice a minute."""
 
 MISSING_METADATA_CACHE = "public, max-age=60"
 """Cache-Control of a missing file of metadata: a client looks for the next root before each new revision, and

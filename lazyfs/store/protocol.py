@@ -67,8 +67,8 @@ class ObjectSink(Protocol):
 
     @property
     def writers(self) -> int:
-        """The best number of threads to call `has` and `put`: as many as hash and compress, or more if each
-        call waits for a server."""
+        """The best number of threads to call `has` and `put`: one a core, at most a few, for hashing and
+        compression; more if each call waits for a server."""
         ...
 
     def has(self, digest: Digest) -> bool:

@@ -1,5 +1,4 @@
-"""Has images read in another process than the one that commits: the messages to that process, and its
-answers.
+"""The messages by which a run has images read in another process than its own: requests, and answers.
 
 The other process has the store, the registries' settings and the run's lease, but no key: it writes objects
 and commits nothing.
@@ -28,8 +27,8 @@ from lazyfs.sync.targets import Target
 
 
 class Surroundings(msgspec.Struct, frozen=True):
-    """What all conversions of one run share. It holds no secret: the registries' settings name files of
-    secrets."""
+    """The settings that are the same for all conversions of one run. They hold no secret: the registries'
+    settings name files of secrets."""
 
     store: str
     lease: str
@@ -101,7 +100,7 @@ def converted_of(prepared: PreparedImage, notes: list[str]) -> Converted:
 
 
 class _Tools(NamedTuple):
-    """What a process keeps open between two images of a run."""
+    """The objects that a process keeps open between two images of a run."""
 
     surroundings: Surroundings
     objects: LeasedObjects

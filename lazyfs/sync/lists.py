@@ -58,10 +58,10 @@ class GivenList(NamedTuple):
     kept: bool = False
     """True if the last good content is in force, not the content read now."""
     fresh: bytes | None = None
-    """The content read now, if it is good: it is kept for later runs."""
+    """The content read now, if it is good. It is kept for later runs."""
     doubted: bytes | None = None
-    """The content read now, if most of the earlier wishes are missing in it: a later run has to confirm
-    it."""
+    """The content read now, if most of the earlier wishes are missing in it. A later run has to confirm this
+    content."""
 
 
 class ListKeeper:

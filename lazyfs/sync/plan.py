@@ -59,7 +59,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unchanged: int
 
     def surroundings(self, store: str, registries: Registries) -> Surroundings:
-        """Returns what all conversions of the plan share."""
+        """Returns the settings that are the same for all conversions of the plan."""
         return Surroundings(
             store,
             self.lease,

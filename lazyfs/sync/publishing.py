@@ -239,8 +239,8 @@ class Publishing:
             self._put(target, key)
 
     def _put(self, target: Target, key: _Key) -> None:
-        """Puts an image that was read into the next revision, and removes the paths that its earlier version
-        had but it has not."""
+        """Puts an image that was read into the next revision. Removes the paths of its earlier version that
+        the new version does not have."""
         prepared = self._done[key]
         if no_room := self._room.refusal(target.place, prepared.size):
             self._ledger.has_no_room(target, no_room, key.digest, prepared.size)
@@ -256,8 +256,8 @@ class Publishing:
         self._service.tell(f"read {target.place} ({key.digest[:19]})")
 
     def _drop_stale(self, target: Target, digest: str) -> None:
-        """Removes the paths that the image's earlier version had but it has not, unless another image has
-        them too."""
+        """Removes the paths of the image's earlier version that the version of this digest does not have,
+        unless another image has them too."""
         image = self._ledger.image(target.place)
         stale = set(image.paths if image else ()) - set(all_paths(target, digest))
         if stale and not self._service.dry_run:

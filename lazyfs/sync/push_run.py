@@ -1,5 +1,5 @@
-"""A run for pushes: only those wished images are asked for that were pushed. It removes nothing from the
-tree."""
+"""A run for pushes: asks registries only for those wished images that were pushed. It removes nothing from
+the tree."""
 
 from collections.abc import Iterable, Sequence
 

@@ -19,9 +19,9 @@ from lazyfs.images.registry.replies import retry_after
 from lazyfs.images.registry.wire import Origin
 
 FAILURES = 12
-"""After so many requests in a row without an answer, or answered with 429 or 5xx, a server counts as down:
-this is two images with all their retries. Requests that were answered with 429 at the same time count as
-one."""
+"""The number of failed requests in a row (without an answer, or answered with 429 or 5xx) after which a
+server counts as down: two images with all their retries. Requests that were answered with 429 at the same
+time count as one."""
 
 
 @dataclass

@@ -22,8 +22,8 @@ class Leaving(NamedTuple):
 
 
 class Lists(NamedTuple):
-    """What the wishlists of one run prove about images that no wish names: which lists were read whole, which
-    the operator gave up, and which wishes hold or failed."""
+    """The evidence of one run's wishlists for the removal of images: the lists that were read whole, the
+    lists that the operator gave up, and the wishes in force."""
 
     complete: frozenset[str]
     """Names of lists that were read whole and without an error. If several lists have the same name, this
@@ -39,7 +39,7 @@ class Lists(NamedTuple):
     def of(
         cls, given: Sequence[GivenList], failed: Iterable[tuple[str, str]], forgotten: Iterable[str]
     ) -> "Lists":
-        """Returns what these lists prove. `failed`: (list, wish) of failed wishes. `forgotten`: names of
+        """Returns the evidence of these lists. `failed`: (list, wish) of failed wishes. `forgotten`: names of
         lists given up."""
         return cls(
             frozenset(one.name for one in given) - {one.name for one in given if not one.complete},
@@ -49,7 +49,8 @@ class Lists(NamedTuple):
         )
 
     def says(self, name: str) -> bool:
-        """Returns True if it is certain that a list does not wish an image that it does not name."""
+        """Returns True if the list of this name certainly wishes no images but those that it names: it was
+        read whole, or the operator has given it up."""
         return name in self.forgotten or name in self.complete
 
     def silent(self, wish: WisherState) -> bool:
@@ -63,7 +64,9 @@ def leaving(
     lists: Lists,
     listed: Callable[[str], bool | None],
 ) -> list[Leaving]:
-    """Returns the published images that no wish means now, if it is certain of every list that wished them.
+    """Returns the published images that no wish means now. Leaves out an image if that is not certain: a wish
+    for it was in a list that was not read whole, the tags of its wish could not be listed, or `listed` knows
+    nothing of its tag.
 
     `wished`: the places of the targets. `listed`: place -> True if the registry's list of tags, as read in
     this run, has the image's tag, False if it has not; None if the tags were not asked for or the list is

@@ -25,7 +25,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     revision: int = 0
     reason: str = ""
     new: bool = True
-    """False for a failure that was there in the last run too."""
+    """False for a failure that the last run had too."""
     owners: tuple[str, ...] = ()
     acknowledged: str = ""
     """The date until which the operator has acknowledged the failure; empty if there is no

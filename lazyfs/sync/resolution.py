@@ -214,9 +214,9 @@ class Resolver:
         return _Chosen([wish.reference._replace(tag=tag) for tag in left], undated)
 
     def _created(self, reference: Reference) -> int | Failure | Gone | None:
-        """Returns the time at which a tag's image was made. Returns None if the registry says that the tag is
-        gone; Gone if it says that the tag's digest is gone; a Failure otherwise, also for a 404 in another
-        form than a registry's: that may come from a proxy."""
+        """Returns the time at which a tag's image was made; None if the registry says that the tag is gone;
+        Gone if it says that the tag's digest is gone; otherwise a Failure. A 404 that does not have a
+        registry's form is a Failure too, because it may come from a proxy."""
         digest = self.digest(reference)
         if isinstance(digest, Gone):
             return None

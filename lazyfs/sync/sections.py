@@ -146,7 +146,8 @@ class OwnerSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_
 
 
 class ProfileSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
-    """Whether, and within which limits, the commands in wishes are started to record profiles."""
+    """The settings for recording profiles: True if commands in wishes may be started, and the limits of a
+    start."""
 
     allowed: bool = False
     seconds: float = 120.0

@@ -29,7 +29,7 @@ class Recorder(Protocol):
 
 
 class StartSettings(NamedTuple):
-    """What a run does about starts and profiles."""
+    """The settings of a run for recorded starts and for profiles."""
 
     recorder: Recorder | None
     """The recorder; None if the configuration does not allow starts."""

@@ -38,7 +38,7 @@ class Target:
     profiles: tuple[tuple[str, ...], ...] = ()
     """Commands whose starts are to be recorded."""
     osg: bool = False
-    """True if the tree has the image at its path without registry too."""
+    """True if the tree has the image at its path without the registry too, besides its place."""
 
     @property
     def place(self) -> str:

@@ -24,7 +24,7 @@ class Holder(NamedTuple):
     pid: int
     command: str
     use: str
-    """One of its uses, as in `has /mnt/f open`."""
+    """One of the program's uses of the mount, as in `has /mnt/f open`."""
 
 
 class Holders(NamedTuple):

@@ -71,8 +71,8 @@ def _plain(name: bytes) -> bytes:
 
 
 def find(mountpoint: str) -> Mount | None:
-    """Returns the topmost mount on this directory. Reads only the table, so that a dead mount cannot
-    block."""
+    """Returns the topmost mount on this directory; None if there is none. Reads only the table, so that a
+    dead mount cannot block."""
     found = [mount for mount in mounts() if mount.mountpoint == mountpoint]
     return found[-1] if found else None
 
@@ -109,9 +109,10 @@ class Prepared(NamedTuple):
     """A directory that can be mounted on."""
 
     was_dead: bool
-    """True if the mount of a killed daemon was there, and was unmounted."""
+    """True if the mount of a killed daemon was on the directory, and was unmounted."""
     holds_files: bool
-    """True if the mount will hide files in it. An automounter's trigger counts as empty."""
+    """True if the directory holds files, which the mount will hide. An automounter's trigger counts as
+    empty."""
 
 
 def prepare(mountpoint: str) -> Prepared:

@@ -169,7 +169,7 @@ class _Body:
         """The failure of a 404 or a similar refusal; its page is read to the end and dropped."""
         self._lines: list[bytes] = []
         self.complete = False
-        """True once the head of the answer has come and been checked: fields after the body are trailers,
+        """True once the head of the final answer has come and been checked. Later header lines are trailers,
         which are ignored."""
         self._parts: list[bytes] = []
         self._got = 0
@@ -214,7 +214,8 @@ class _Body:
         return len(part)
 
     def bytes(self) -> bytes:
-        """Takes the bytes out: a handle that idles refers to this body until its next attempt."""
+        """Returns the received bytes and drops them here: an idle handle refers to this body until its next
+        attempt."""
         whole = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         self._parts.clear()
         return whole

@@ -14,7 +14,7 @@ import msgspec
 from lazyfs.core.chain.faults import AttemptFailed, Fault
 
 SLICE = 0.1
-"""Most seconds of waiting in one system call: a cancelled read may return so much later."""
+"""Most seconds of waiting in one system call, and so the most by which a cancelled read returns late."""
 
 
 MOST_HEAD = 128 << 10

@@ -75,8 +75,8 @@ class Head:
         return ends and not self.chunked and self.status in (400, 403, 404)
 
     def _length(self) -> int | None:
-        """Returns the announced length of the body, if any. Raises AttemptFailed if two readers could
-        disagree about the end of the answer (RFC 9112, 6.3)."""
+        """Returns the announced length of the body; None if none is announced. Raises AttemptFailed if two
+        readers could disagree about the end of the answer (RFC 9112, 6.3)."""
         coding, text = self.field("transfer-encoding").lower(), self.field("content-length")
         if coding not in ("", "identity", "chunked"):
             raise AttemptFailed(Fault.GARBLED, f"Transfer-Encoding {coding[:50]}")
@@ -91,8 +91,8 @@ class Head:
         return length
 
     def check(self, max_bytes: int) -> int | None:
-        """Returns the announced length of the body, if any. Raises AttemptFailed unless the answer has a
-        plain body of at most `max_bytes`."""
+        """Returns the announced length of the body; None if none is announced, or for an interim answer.
+        Raises AttemptFailed unless the answer has a plain body of at most `max_bytes`."""
         if 100 <= self.status < 200:
             return None
         fault = of_status(self.status)

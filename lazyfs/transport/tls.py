@@ -63,7 +63,7 @@ class Tls:
 
     @property
     def identity_file(self) -> str | None:
-        """Name of a file with key and client certificate."""
+        """Name of a file with key and client certificate; None if there is no client certificate."""
         return None if self._identity is None else self._named(self._identity)
 
     def context(self) -> ssl.SSLContext:
@@ -106,7 +106,8 @@ class Tls:
         return name
 
     def _system(self) -> tuple[str | bytes | None, str | None]:
-        """Returns the file of CAs (or its content) and the directory of CAs that OpenSSL would use."""
+        """Returns the file of CAs (or its content), and the directory of CAs, that are to be trusted by
+        default; None for one that is not used."""
         usual = ssl.get_default_verify_paths()
         file, directory = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
         read = b""

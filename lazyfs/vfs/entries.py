@@ -140,9 +140,9 @@ class Entries:
         return catalog.entry(index), catalog.packs
 
     def top_entry(self, slot: Slot, fetched: Fetched) -> Entry:
-        """Returns the entry of the directory at which a slot's catalog begins. It is taken from the catalog
-        above, whose entry of a folder has the revision's times; if that has no such entry, the catalog's own
-        root entry is returned, whose times may be older."""
+        """Returns the entry of the directory at which a slot's catalog begins. The entry comes from the
+        catalog above, because that one has the times of the present revision. If the catalog above has no
+        such entry, returns the root entry of the slot's own catalog, whose times may be older."""
         parent = slot.parent
         if self.site is not None and slot is self.slots.root:
             return _SITE

@@ -19,9 +19,9 @@ class HeldKey(NamedTuple):
     namespace: bytes
     ref: ObjectRef
     file_size: int = 0
-    """For a chunk list: bytes of its file."""
+    """Of a chunk list: bytes of the file that it belongs to."""
     shift: int = 0
-    """For a chunk list: log2 of its file's chunk size."""
+    """Of a chunk list: log2 of the chunk size of its file."""
 
 
 Parsed = TypeVar("Parsed", Catalog, ChunkList)

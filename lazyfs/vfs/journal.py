@@ -23,7 +23,8 @@ from lazyfs.vfs.shown_numbers import ShownBlock
 from lazyfs.vfs.slots import SlotRecord
 
 COMPACT_AT = 1 << 20
-"""Once it has so many bytes, the file is written anew without the freed numbers, if that halves it."""
+"""Bytes at which the file is first written anew, without the freed numbers. Later it is written anew each
+time that its size has doubled."""
 
 _HEAD = struct.Struct("<BI")
 _SLOT, _FREED, _SHARED, _SHARED_FREED, _BLOCK, _LOOKUPS = range(6)
@@ -45,7 +46,8 @@ class HeldNumbers(NamedTuple):
     shared_files: list[SharedFile]
     blocks: list[ShownBlock]
     lookups: Lookups | None = None
-    """None after a process that was killed: it is not known how often the kernel looked the numbers up."""
+    """The kernel's lookups of the numbers; None after a process that was killed, because nobody knows them
+    then."""
 
 
 NO_NUMBERS = HeldNumbers([], [], [])

@@ -15,7 +15,7 @@ from lazyfs.vfs.slots import Slot
 LINKS: Final = 40
 """Most links followed on one path, as in Linux."""
 STEPS: Final = 256
-"""Most names of one path, those in its links included."""
+"""Most names on one path, including names in the links that are followed."""
 
 IMAGES: Final = 8
 """Most images in which a shared file is looked for."""
@@ -26,7 +26,7 @@ class FileInImage(NamedTuple):
 
     entry: Entry
     packs: PackTable
-    """The packs that it may lie in."""
+    """The packs that the file may lie in."""
     directory: bytes
     """The directory in which the file was found, below the image's root."""
 
@@ -98,7 +98,8 @@ def find_file(entries: Entries, top: Slot, path: bytes, fetched: Fetched = NOTHI
 
 
 def _follow(entries: Entries, top: Slot, path: bytes, fetched: Fetched) -> _End | None:
-    """Follows a path from the top directory of a slot's catalog. Raises as `find_file`."""
+    """Follows a path from the top directory of a slot's catalog; returns its end, None if it leads nowhere.
+    Raises as `find_file`."""
     catalog = entries.catalog(top, fetched)
     way: list[tuple[_End, Directory]] = [(_End(catalog.root, catalog), catalog.directory(0))]
     names = path.split(b"/")[::-1]

@@ -23,9 +23,9 @@ class Invalidation(NamedTuple):
     """A folder's listing or name that the kernel must drop."""
 
     number: int
-    """A folder's inode number."""
+    """The folder's inode number."""
     name: bytes | None
-    """A name in it; None for its attributes and listing."""
+    """The name in the folder to drop; None to drop the folder's attributes and listing."""
 
 
 def switch(

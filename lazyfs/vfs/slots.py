@@ -20,8 +20,9 @@ from lazyfs.vfs.inode_numbers import ROOT, pack, unpack
 
 _LIMIT = 1 << 32
 IDLE = 4096
-"""For each repository, so many slots are kept although the kernel has forgotten their numbers, 0.6 KB each;
-the slot forgotten first goes first. One repository of a site does not push out the slots of another."""
+"""The most slots of a repository that are kept although the kernel has forgotten their numbers, at 0.6 KB
+each. The slot forgotten first is freed first. One repository of a site does not push out the slots of
+another."""
 
 
 class SlotRecord(msgspec.Struct, array_like=True, frozen=True):
@@ -73,7 +74,7 @@ class Slot:
         self.parent = parent
         self.parent_index = record.parent_index
         self.count = 0
-        """Lookups of its numbers that the kernel has not given back."""
+        """Lookups of the slot's numbers that the kernel has not given back."""
         self.below = 0
         """Number of slots whose parent is this slot."""
         self.era = 0

@@ -87,8 +87,8 @@ def test_tags_that_have_not_moved_cost_one_request_each(tmp_path: Path) -> None:
 
 
 def fill(site: ServiceSite, like: str, image: Built, images: int) -> None:
-    """Puts many images into the tree. As far as folders can tell each has a tree, a layer and documents of
-    its own; all are those of one image that is there."""
+    """Puts `images` images into the tree. Each has paths of its own for its tree, layer and metadata, but all
+    these paths lead to the content of `image`, which is published at `like`."""
     tree = site.tree()
 
     def part(path: str) -> Inode:

@@ -37,7 +37,7 @@ class World:
     open_door: bool = False
     """True if the registry serves requests without an Authorization header."""
     unknown: bool = False
-    """True if error answers say in their bodies that the name is unknown."""
+    """True if the bodies of error answers state that the name is unknown."""
     log: list[str] = field(default_factory=list)
     pauses: list[float] = field(default_factory=list)
 

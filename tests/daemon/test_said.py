@@ -1,4 +1,4 @@
-"""What the commands print and the daemon answers to each user."""
+"""The output of the commands, and the answers of the daemon, for each user."""
 
 import hashlib
 import json

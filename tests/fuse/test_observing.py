@@ -1,4 +1,4 @@
-"""What operators can look at: metrics, trace, top, and extended attributes of the tree."""
+"""The means by which operators observe a mount: metrics, trace, top, and extended attributes of the tree."""
 
 import json
 import os

@@ -23,7 +23,8 @@ NEXT = "r.example/app:2"
 PACKS = Params(
     pack_files=16 << 10, pack_least=16 << 10, pack_target=64 << 10, pack_most=128 << 10, chunk_shift=16
 )
-"""Pack and chunk sizes of a sixteenth of the defaults, for files that are as much smaller."""
+"""Pack and chunk sizes of a sixteenth of the defaults: the test's files are smaller than real ones by this
+factor."""
 Files = dict[str, bytes]
 
 

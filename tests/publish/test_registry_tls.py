@@ -369,8 +369,8 @@ def test_a_small_body_that_trickles_has_a_deadline(answering: Callable[[bytes], 
 
 @pytest.fixture
 def answering() -> Iterator[Callable[[bytes], int]]:
-    """Starts servers on ports of this machine. Each answers the first request of a connection with the bytes
-    given, and keeps the connection open."""
+    """Yields a function that starts a server on a free port of this machine, and returns the port. The server
+    sends the given bytes after the first request of each connection, and keeps the connection open."""
     sockets: list[socket.socket] = []
 
     def serve(listener: socket.socket, answer: bytes) -> None:

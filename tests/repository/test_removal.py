@@ -1,5 +1,5 @@
-"""Removal: a name goes at once, the parts of an image go with the last name that needs them, and nothing else
-goes."""
+"""Removal: a name is removed at once, the parts of an image together with the last name that needs them, and
+nothing else."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""How experiments start programs: the four ways of ATLAS's pilot, and Fermi's two kinds of images."""
+"""The ways in which experiments start programs: four of ATLAS's pilot, and Fermi's two kinds of images."""
 
 import json
 import os

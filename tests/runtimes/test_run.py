@@ -113,8 +113,8 @@ def test_a_killed_runner_leaves_no_program_behind(root: Path) -> None:
 
 
 def _depth(runner: int) -> int:
-    """Returns how many generations of processes there are below the forks of the runner. Ignores a trial run
-    of bwrap."""
+    """Returns how many generations of processes there are below the process `runner`, counted from its forks
+    (the watcher) on: 0 to 3. Ignores a trial run of bwrap."""
     forks = [pid for pid in children(runner) if b"lazyfs" in _command_line(str(pid))]
     below = [pid for fork in forks for pid in children(fork)]
     return bool(forks) + bool(below) + any(children(pid) for pid in below)

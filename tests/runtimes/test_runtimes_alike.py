@@ -237,7 +237,8 @@ def test_a_value_of_several_lines_is_passed_or_refused(start: Start) -> None:
 
 
 def test_the_callers_settings_of_a_runtime_are_not_those_of_the_start(start: Start) -> None:
-    """A job that runs in a container has that container's settings in its environment."""
+    """The environment has settings for runtimes (APPTAINER_BIND, CONTAINERS_CONF, ...), as in a job that
+    itself runs in a container. They change nothing in the start, and do not reach the program."""
     outer = {
         **dict.fromkeys(("APPTAINER_BIND", "APPTAINER_BINDPATH", "SINGULARITY_BIND"), "/etc:/outer"),
         **dict.fromkeys(("CONTAINERS_CONF", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "TMPDIR", "HOME"), "/none"),

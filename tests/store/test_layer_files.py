@@ -1,5 +1,4 @@
-"""How the files of a layer are put into packs: the stored objects, where each file lies, and the contents
-read back."""
+"""The packing of a layer's files: the stored objects, the place of each file, and the contents read back."""
 
 import stat
 from collections.abc import Iterator

@@ -1,4 +1,5 @@
-"""What a bucket's store decides without a server: locations, profiles, the pace, the meaning of refusals."""
+"""The decisions of a bucket's store that need no server: locations, profiles, the pace, the meaning of
+refusals."""
 
 import json
 import os

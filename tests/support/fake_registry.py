@@ -46,16 +46,17 @@ class FakeRegistry:
         """The keys are the Authorization headers that the token server accepts. If there are none, everyone
         gets a token."""
         self.stop_after = 0
-        """If not 0, an answer with a large blob pauses after so many bytes, until `go_on` is set."""
+        """If not 0, an answer with a large blob pauses after this number of bytes, until `go_on` is set."""
         self.go_on = threading.Event()
         self.pages = 1
-        """The number of pages of a tag list that is set by `tag_list`. All pages are the same."""
+        """The number of pages of a list of tags, if `tag_list` is set. Each page has the content
+        `tag_list`."""
         self.unknown_manifest = b"{}"
         """The body of the 404 for a missing manifest."""
         self.tag_list: bytes | None = None
         self.page_faults: dict[int, tuple[int, bytes, int | None]] = {}
-        """Number of a page of tags (from 1) -> (status, body, bytes). The answer breaks off after so many
-        bytes, or is whole if they are None."""
+        """Number of a page of tags (from 1) -> (status, body, the number of bytes after which the answer
+        breaks off; None for a whole answer)."""
         self.token_answer: bytes | None = None
         self.content_range = ""
         """The Content-Range of blob answers, in place of the right one; empty for the right one."""
@@ -321,5 +322,5 @@ def fake_registry(certificate: Pair | None = None, client_ca: Path | None = None
 
 
 def in_seconds(seconds: float) -> str:
-    """Returns the time in so many seconds as an HTTP date, for a Retry-After header."""
+    """Returns the time `seconds` from now as an HTTP date, for a Retry-After header."""
     return formatdate(time.time() + seconds, usegmt=True)

@@ -11,7 +11,7 @@ from cryptography.x509.oid import NameOID
 
 
 def make_proxy(path: Path, hours: float = 12) -> Path:
-    """Writes a proxy certificate that expires in so many hours; returns its path."""
+    """Writes a proxy certificate that expires `hours` from now; returns its path."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "proxy")])
     end = datetime.now(UTC) + timedelta(hours=hours)

@@ -35,7 +35,7 @@ class HookReceiver:
         self.location = ""
         """The Location of the answers, for redirects."""
         self.go_on = threading.Event()
-        """Answers wait until it is set. It is set at first."""
+        """While this event is cleared, answers wait. It is set at first."""
         self.go_on.set()
 
 

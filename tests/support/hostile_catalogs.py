@@ -38,7 +38,7 @@ NUMBERS: tuple[int, ...] = tuple(
         }
     )
 )
-"""Extreme numbers. Even 2**63 is among them, which no field accepts."""
+"""Extreme numbers, up to 2**63, which no field accepts."""
 SIGNED = tuple(-number for number in NUMBERS[1:])
 TEXTS = (
     b"", b".", b"..", b"/", b"a/b", b"a\0b", b"\x1b[2J\n", b"\xff\xfe", b"n" * 255, b"n" * 256,

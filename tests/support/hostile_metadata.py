@@ -33,8 +33,7 @@ class MetadataChange(NamedTuple):
 
     role: str
     place: int
-    """Which value is changed: the number of the value in a walk through the file, modulo the number of
-    values."""
+    """The position of the changed value in a walk through the file, modulo the number of values."""
     value: Any
     deleted: bool
 

@@ -45,7 +45,8 @@ class Killed(BaseException):
 
 
 class Life:
-    """Allows a process so many operations, and raises Killed at every later one. None allows any number."""
+    """Allows a process `operations` operations, and raises Killed at every later one. If `operations` is
+    None, allows any number."""
 
     def __init__(self, operations: int | None) -> None:
         self.left = operations

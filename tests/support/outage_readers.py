@@ -61,7 +61,8 @@ class Readers:
 
     @contextmanager
     def running(self, warm: int, cold: int) -> Iterator[None]:
-        """Runs so many readers of each kind during the block, and waits for all of them at the end."""
+        """Runs `warm` readers of cached files and `cold` readers of other files during the block; waits for
+        their end after it."""
         kinds = [self._read_warm] * warm + [self._read_cold] * cold
         threads = [
             threading.Thread(target=run, args=(index,), daemon=True) for index, run in enumerate(kinds)

@@ -39,7 +39,7 @@ class Answer(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """What the proxy does with one request."""
+    """The treatment of one request by the proxy."""
 
     answer: Answer | None = None
     """Answer this, and do not ask the server."""

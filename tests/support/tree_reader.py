@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 LEAST = 400
-"""A timed run continues until there were so many reads, on any machine."""
+"""The least number of reads in a timed run, however slow the machine is."""
 
 
 class Reader:

@@ -1,4 +1,4 @@
-"""What the verification of revisions costs in requests and round trips."""
+"""The cost of verifying revisions, in requests and round trips."""
 
 import threading
 from datetime import timedelta

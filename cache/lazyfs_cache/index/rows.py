@@ -44,7 +44,7 @@ and system calls."""
 _Number = Annotated[int, msgspec.Meta(ge=0, lt=LARGEST)]
 
 SWEPT = 8
-"""For each value that goes, so many rows of `entries` are swept: the ghosts among them are deleted.
+"""The number of rows of `entries` that are swept for each value that goes: ghosts among them are deleted.
 
 While the sweep goes around once, the number of values that go is an eighth of the number of rows. So ghosts
 are a fifteenth of the rows on average and an eighth at most. If values only go and none come, there are c =
@@ -64,27 +64,27 @@ class Entry(NamedTuple):
     """The value's place in the queue: the time of its last use (LRU) or arrival (SIEVE), in microseconds."""
     size: int
     charge: int
-    """Bytes of disk its file occupies."""
+    """Bytes of disk that the value's file occupies."""
     pins: int
-    """Number of its pins. A pinned value is not in the queue."""
+    """Number of the value's pins. A pinned value is not in the queue."""
     visited: bool
-    """True if it was used since it came or the hand last passed it (SIEVE only)."""
+    """True if the value was used since it came or the hand last passed it (SIEVE only)."""
     tenant: int = 0
-    """The number of the tenant that brought it."""
+    """The number of the tenant that brought the value."""
 
 
 class Tenant(msgspec.Struct, array_like=True):
     """One tenant's part of the cache."""
 
     name: bytes = b""
-    """The name that the caller of `put` gave it; empty for values without a tenant."""
+    """The name that the caller of `put` gave the tenant; empty for values without a tenant."""
     entries: _Number = 0
     stored: _Number = 0
-    """Bytes charged for its values."""
+    """Bytes charged for the tenant's values."""
     used: _Number = 0
-    """The tick of its last use."""
+    """The tick at which a value of the tenant was last used."""
     hand: _Number = 0
-    """SIEVE: the tick the hand has come to."""
+    """SIEVE: the tick that the hand has reached."""
     floor: _Number = 0
     """LRU: the tick of its value evicted last; never above `Sums.tick`. If another tenant gets the number,
     the floor stays, because rows of values that are gone may still have the number."""
@@ -152,7 +152,8 @@ class Sums(msgspec.Struct, array_like=True):
 
     @property
     def charged(self) -> int:
-        """Everything charged but the index's own file and the few fixed files."""
+        """Bytes of values, reservations, fan-out directories, files not yet looked at, and pin sets together.
+        The index's own file and the fixed files are not included."""
         return self.stored + self.reserved + self.directories + self.unscanned + self.pin_sets
 
 

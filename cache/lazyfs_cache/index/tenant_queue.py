@@ -48,7 +48,7 @@ class TenantQueue:
         return self._entry_queued(value).visited
 
     def clear_mark(self, value: Queued) -> None:
-        """SIEVE: the hand passes the value."""
+        """SIEVE: removes the mark of a value, because the hand passes over it."""
         self._write(value.key, self._entry_queued(value)._replace(visited=False))
 
     def _entry_queued(self, value: Queued) -> Entry:

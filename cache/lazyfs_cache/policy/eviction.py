@@ -18,10 +18,10 @@ class Queued(NamedTuple):
     tick: int
     """The value's place in the queue; no two values have the same."""
     charge: int
-    """Bytes of disk that are free when it is gone."""
+    """Bytes of disk that are free once the value is gone."""
     key: bytes
     tenant: int = 0
-    """The number of the tenant that it belongs to."""
+    """The number of the tenant that the value belongs to."""
 
 
 class EvictionQueue(Protocol):

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from lazyfs_cache.policy.sizes import slack
 
 _KEEP_INODES = 100
-"""One in so many of the filesystem's inodes is left free."""
+"""1 / _KEEP_INODES of the filesystem's inodes are left free."""
 
 
 class Shortfall(NamedTuple):
@@ -57,8 +57,8 @@ class Charges(Protocol):
 
     @property
     def charged(self) -> int:
-        """The sum of all these bytes and of the values' bytes, without the index's file and the fixed
-        files."""
+        """Bytes of values, reservations, fan-out directories and pin sets together. The index's file and the
+        fixed files are not included."""
         ...
 
 

@@ -29,9 +29,9 @@ class Stake:
 
     def __init__(self, held: int, order: Iterator[Queued], last_use: int | None = None) -> None:
         """`held`: bytes of the tenant's values. `order`: the values in the order in which they should go.
-        `last_use`: None if `order` is by last use (LRU), where the next value's tick tells its last use;
-        otherwise (SIEVE) the tick of the tenant's last use. SIEVE's order may end before it has given all
-        values, but not before it has given one."""
+        `last_use`: the tick of the tenant's last use, if `order` is SIEVE's; None if it is LRU's, where the
+        tick of the next value tells its last use. SIEVE's order may end before it has given all values, but
+        not before it has given one."""
         self.held = held
         self._order = order
         self._last_use = last_use
@@ -81,8 +81,8 @@ def by_share(stakes: Sequence[Stake], now: int) -> Iterator[Queued]:
 
 
 def _giver(stakes: list[Stake], now: int) -> tuple[Stake, int]:
-    """Returns the stake that gives values, and the number of bytes at which it stops: those of the next
-    stake."""
+    """Returns the stake that gives values now, and a number of bytes: the stake gives until it holds fewer
+    bytes than this number."""
     if len(stakes) == 1:
         return stakes[0], 0
     longest = min(stakes, key=_idle_since)

@@ -10,9 +10,9 @@ PASSES = 512
 """Most values that SIEVE's hand passes over in one transaction: about 2 ms."""
 
 _INDEX_BYTES_PER_ENTRY = 360
-"""Map bytes set aside per entry: up to 260 are used for keys of 32 bytes, once every entry has been replaced
-many times. 160 of that is its row and its part of the ghosts (a leaf is split when it is full of both, so
-that ghosts cost a third, not a fifteenth), 100 its place in the queue, where uses leave holes."""
+"""Map bytes set aside per entry. Up to 260 are used for keys of 32 bytes, once every entry has been replaced
+many times: 160 for the entry's row and its part of the ghosts, and 100 for its place in the queue, where uses
+leave holes. A leaf is split when it is full of rows and ghosts, so ghosts cost a third, not a fifteenth."""
 
 _PAGE = 4096
 

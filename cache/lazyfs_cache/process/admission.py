@@ -79,8 +79,8 @@ class Admission:
         return held + [one for one in alone if one is not None]
 
     def _fill(self, charge: int, timeout: float | None = None) -> bool:
-        """Have the index hold `charge` bytes more for this process. Returns True if another draw may find
-        them."""
+        """Have the index hold `charge` more bytes for this process. `timeout`: seconds to wait for the index
+        lock. Returns True if another draw may succeed, because bytes were added or values were evicted."""
         shared = self._shared
         progress = False
         with shared.transaction(timeout) as transaction:

@@ -15,11 +15,11 @@ class Arrived(NamedTuple):
     key: bytes
     size: int
     held: int
-    """The upper bound with which its space was reserved."""
+    """The upper bound of the value's bytes, with which its space was reserved."""
     occupied: int
-    """The bytes of disk that it occupies."""
+    """The bytes of disk that the value's file occupies."""
     tenant: bytes = b""
-    """The name of the tenant that it belongs to; empty for none."""
+    """The name of the tenant that the value belongs to; empty for none."""
 
 
 class Arrivals:

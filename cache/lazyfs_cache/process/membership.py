@@ -1,4 +1,5 @@
-"""This process among those that have the cache open: its presence, its owner lock, and their agreement.
+"""The membership of this process in the group of processes that have the cache open: its presence, its lock
+on an owner number, and the state that all have agreed on.
 
 An index has a generation. The process that finds the index damaged sets it aside and begins the next
 generation, under the index lock; the others see the new number in the lock's file at their next transaction,

@@ -37,9 +37,10 @@ class PendingAllowance:
         self._kept: list[tuple[int, int]] = []  # (bytes occupied, slot)
 
     def fill(self, transaction: Transaction, least: int) -> bool:
-        """Hold `least` bytes more, and as many as the allowance wants, evicting values for them.
+        """Hold `least` more bytes, and the bytes that the allowance lacks to its usual size; evict values to
+        make room for them. Holds only `least` if there is no room for all.
 
-        Returns True if another try may help when the allowance still has too little.
+        Returns True if another draw may succeed: enough bytes are held, or values were evicted.
         """
         sums = transaction.sums
         wanted = least + self._allowance.missing(allowance_size(sums.limit))

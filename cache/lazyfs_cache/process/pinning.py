@@ -96,9 +96,9 @@ class Pinning:
         return dict(pin_sets.load_all(self._files.root))
 
     def _replace_set(self, count: int, act: Callable[[Transaction], None], otherwise: str) -> None:
-        """Call `act` in a transaction that writes `count` pins. The slack does not cover so many, so space
-        for the pins is freed first, as far as possible: a set must be droppable even if everything is pinned.
-        `otherwise`: the end of the error's text if the transaction fails."""
+        """Call `act` in a transaction that writes `count` pins. These may need more space than the slack, so
+        values are evicted for them first. Goes on even if no value can be evicted: a set must be droppable if
+        everything is pinned. `otherwise`: the end of the error's text if the transaction fails."""
         self._room.shrink(lambda limits, sums: limits.shortfall(sums, limits.growth_of_pins(count)))
         if not self._shared.carry_out(act):
             why = self._shared.health.off or "lock not got"

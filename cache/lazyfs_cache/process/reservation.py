@@ -22,13 +22,13 @@ class Reservation:
         self.key = key
         self.size = size
         self.charge = charge
-        """Upper bound of the bytes of disk it occupies."""
+        """Upper bound of the bytes of disk that the value occupies."""
         self.generation = generation
         self.recycled = drawn.over
         """Slot of a spare file that may be written over."""
         self._wake = wake
         self.over = False
-        """True once it was used or given back, and holds no space any more."""
+        """True once the reservation was used or given back, and holds no space any more."""
 
     def release(self) -> None:
         """Give the space back; the second call does nothing."""

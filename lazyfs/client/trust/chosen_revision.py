@@ -1,4 +1,5 @@
-"""A revision chosen by the operator: the newest trusted revision proves it, and the mount never leaves it."""
+"""A revision chosen by the operator. The newest trusted revision proves it, and the mount shows no other
+revision."""
 
 import threading
 from collections.abc import Callable
@@ -44,8 +45,8 @@ class ChosenRevision:
         self, now: datetime, deadline: float, check_cancelled: Callable[[], None] = never_cancelled
     ) -> Revision:
         """As Revisions.refresh. The first call looks the chosen revision up in the newest history, or in the
-        persisted revision's if that cannot be had; later calls return the same revision. Raises UsageError if
-        there is no such revision, TransportError if its history cannot be read."""
+        history of the persisted revision if the newest cannot be had; later calls return the same revision.
+        Raises UsageError if there is no such revision, TransportError if its history cannot be read."""
         try:
             newest = self._revisions.refresh(now, deadline, check_cancelled)
         except LazyfsError:

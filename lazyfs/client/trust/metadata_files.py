@@ -65,7 +65,8 @@ class MetadataFiles:
     def _together(
         self, asks: Sequence[Ask], deadline: float, check_cancelled: Callable[[], None], no_cache: bool
     ) -> dict[str, bytes | Outage | None]:
-        """Returns the result of each fetch, by file name. Raises any failure but Outage."""
+        """Returns file name -> the file, None if an optional file is missing, or the Outage of its fetch.
+        Raises any other failure."""
         stop = threading.Event()
 
         def check() -> None:

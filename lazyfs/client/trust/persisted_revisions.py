@@ -14,7 +14,7 @@ class PersistedRevision(NamedTuple):
     name: str
     root: ObjectRef
     namespace: bytes
-    """The namespace that its objects have in the cache if it is private."""
+    """The namespace of the repository's objects in the cache, if the repository is private."""
 
 
 def revisions(state_dir: str) -> Iterator[PersistedRevision]:

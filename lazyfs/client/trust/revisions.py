@@ -39,7 +39,8 @@ from lazyfs.core.trust.update import Update, WantedFile
 from lazyfs.transport.fetcher import Fetcher, never_cancelled
 
 ROOT_PROBE = 86_400.0
-"""If the last look for a newer root is so many seconds ago, a refresh looks for one even without need."""
+"""Seconds after the last look for a newer root, after which a refresh looks for one together with the
+timestamp."""
 
 _FIRST_ROOT = file_name(ROOT, 1)
 _STAMP = file_name(TIMESTAMP, 0)
@@ -85,7 +86,8 @@ class Revisions:
         return self.serving(now)
 
     def serving(self, now: datetime) -> Revision | None:
-        """Returns the last trusted revision. Raises Expired if `max_stale` has passed since it expired."""
+        """Returns the last trusted revision; None if none is trusted. Raises Expired if `max_stale` has
+        passed since the revision expired."""
         state = self._state
         if state is None or state.proven is None:
             return None

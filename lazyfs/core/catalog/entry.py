@@ -98,14 +98,14 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unkno
 
     @property
     def chunk_list(self) -> ObjectRef | None:
-        """The chunk list of a file cut into chunks, if it is an object of its own."""
+        """The chunk list of a file cut into chunks, if the list is an object of its own; otherwise None."""
         if self.size and 0 < self.detail <= MAX_SHIFT and len(self.content) == SIZE and self.is_file:
             return ObjectRef(Digest(self.content), list_size(self.size, self.detail))
         return None
 
     @property
     def chunks(self) -> ChunkList | None:
-        """The chunk list of a file of few chunks, which the entry holds itself."""
+        """The chunk list of a file of few chunks, which the entry holds itself; None for any other entry."""
         if 0 < self.detail <= MAX_SHIFT and len(self.content) > SIZE and self.is_file:
             return ChunkList.of(self.content, self.size, self.detail)
         return None

@@ -204,7 +204,8 @@ class Catalog:
         return directory.entries[index - directory.first]
 
     def shared_path(self, group: int) -> bytes | None:
-        """The path of the first name of a hardlink group that has names in several catalogs."""
+        """The path of the first name of a hardlink group that has names in several catalogs; None for an
+        unknown group."""
         return self._shared.get(group)
 
     def container(self, index: int) -> int:

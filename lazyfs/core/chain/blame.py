@@ -27,7 +27,8 @@ class Route(NamedTuple):
     on_trial: tuple[Member, ...]
     """Members put aside for which this attempt is a trial."""
     out_of_turn: bool
-    """True if the path is tried although a member is put aside, because no other is left."""
+    """True if the proxy or the origin of this path is put aside. Such a path is tried if no path of two
+    usable members has worked."""
 
 
 class Failure(NamedTuple):
@@ -53,7 +54,7 @@ class RoundFailures:
         self.items: list[Failure] = []
 
     def add(self, failure: Failure, now: float) -> None:
-        """Notes that an attempt over this path failed. A member on trial is blamed at once."""
+        """Notes a failed attempt. A member on trial is blamed at once."""
         self.items.append(failure)
         route, fault = failure.route, failure.fault
         if fault in CONTENT | self._absent:
@@ -98,8 +99,7 @@ class RoundFailures:
         return spoken_for
 
     def blame(self, member: Member, failure: Failure, now: float, *, proven: bool = True) -> None:
-        """Counts this failure against this proxy or origin; not `proven` if another member may be to
-        blame."""
+        """Counts a failure against `member`. `proven`: False if another member may be to blame."""
         other = failure.route.proxy if member is failure.route.origin else failure.route.origin
         why = f"{failure.said} ({'over' if member.kind == 'origin' else 'from'} {other.name})"
         if failure.fault in CONTENT or (failure.fault is Fault.MISSING and member.kind == "proxy"):

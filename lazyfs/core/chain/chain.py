@@ -52,7 +52,7 @@ class Chain:
         self.path_failed: dict[tuple[Member, Member], float] = {}
         """The time at which the path from a proxy to an origin last failed."""
         self.probing: set[tuple[Member, Member]] = set()
-        """Paths that are being tried out of turn."""
+        """Paths under trial although their proxy or origin is put aside."""
         self._outage: float | None = None
         """The time at which the present outage began; None while there is none."""
         self._outage_seen = 0.0
@@ -94,8 +94,8 @@ class Chain:
         )
 
     def no_path(self, now: float) -> None:
-        """Notes that a request found no usable path. If no request has met the outage for a while, the outage
-        may be over: its grace begins anew."""
+        """Notes that a request found no usable path. This begins an outage if there is none, or if no request
+        has met the earlier outage for so long that it may be over."""
         if self._outage is None or self._forgotten(now):
             self._outage = now
             self._sweeps = 0
@@ -103,7 +103,7 @@ class Chain:
         self._outage_seen = now
 
     def outage_lasts(self, now: float) -> bool:
-        """Returns True if no path has worked for longer than the grace: requests fail at once."""
+        """Returns True if no path has worked for longer than `outage_grace`: requests then fail at once."""
         if self._outage is None or now - self._outage < self.policy.outage_grace or self._forgotten(now):
             return False
         self._outage_seen = now
@@ -114,7 +114,8 @@ class Chain:
         return now - self._outage_seen > max(self.policy.outage_grace, 3 * self.policy.pause_max)
 
     def take_sweep(self, now: float) -> bool:
-        """Returns True for the one request that now tries all paths, members put aside included."""
+        """Returns True for the one request that tries all paths now, even those with members put aside; False
+        for the others."""
         if now < self._sweep_at:
             return False
         wait = min(self.policy.probe_first * 2.0 ** min(self._sweeps, 30), self.policy.probe_max)
@@ -123,8 +124,8 @@ class Chain:
         return True
 
     def give_sweep_back(self, now: float) -> None:
-        """Lets the next request take the sweep at once, because the request with the sweep was left before a
-        result."""
+        """Lets the next request sweep at once, because the request that began to sweep has been given up by
+        its caller."""
         self._sweeps = max(self._sweeps - 1, 0)
         self._sweep_at = now
 

@@ -76,7 +76,8 @@ class AttemptFailed(TransportError):
 
 
 class Outage(TransportError):
-    """No path has worked for longer than the grace: requests fail at once until a probe finds a path."""
+    """No path has worked for longer than the grace period: requests fail at once until a probe finds a
+    path."""
 
 
 def of_status(status: int) -> Fault | None:

@@ -38,7 +38,7 @@ class Member:
         self.answers = 0
         self.bytes = 0
         self.faults: Counter[Fault] = Counter()
-        """Faults of attempts over this member, its own or not."""
+        """Faults of attempts over this member, whether the member or another one caused them."""
         self.latency: float | None = None
         """Smoothed seconds to the first byte of answers that no cache gave (origins)."""
         self.measured = float("-inf")

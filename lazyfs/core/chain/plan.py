@@ -12,8 +12,8 @@ docs/chain.md states for operators:
   origin does not work; otherwise proxy and origin both are.
 - When every usable path has been tried, the paths of members put aside are tried too; then comes a pause, and
   the next round.
-- When no path has worked for longer than the grace, requests fail at once; one of them, at intervals, sweeps
-  all paths first.
+- When no path has worked for longer than the grace period, requests fail at once; one of them, at intervals,
+  sweeps all paths first.
 - A fault that another try cannot change (an untrusted certificate, a refused CONNECT) ends its path for the
   request.
 - A request ends with bytes, at its deadline, or when every path says 404 or wrong bytes, or can only fail
@@ -113,8 +113,8 @@ class Plan:
         return Pause(min(now + pause * (1 - policy.jitter * self._chain.random()), self._deadline))
 
     def hedge(self, now: float, beside: Route) -> Route | None:
-        """Returns a second path beside a slow one, if the budget allows it and another proxy or origin is
-        up."""
+        """Returns a second path beside the slow path `beside`; None if the budget does not allow it, or if no
+        other proxy or origin is up."""
         for proxy in self._proxies:
             for origin in self._origins:
                 if proxy is beside.proxy and (proxy.direct is False or origin is beside.origin):

@@ -15,18 +15,18 @@ class MemberReport(msgspec.Struct, frozen=True):
     state: str
     """`up`, `down` or `liar`."""
     why: str
-    """The fault that put it aside; empty when up."""
+    """The fault that put the member aside; empty when up."""
     for_seconds: float
     """Seconds in this state; 0 if always."""
     retry_in: float
-    """Seconds until it is tried again; 0 when up or due."""
+    """Seconds until the member is tried again; 0 when up or due."""
     answers: int
     bytes: int
-    """Stored bytes of accepted bodies that came over it."""
+    """Stored bytes of accepted bodies that came over the member."""
     latency_ms: float | None
     """Origins: smoothed time to the first byte."""
     faults: dict[str, int]
-    """Faults seen on attempts over it, by kind."""
+    """Faults seen on attempts over the member, by kind."""
     last_fault: str
     """The latest fault with its path, e.g. `no answer (from http://s1/r)`; kept after recovery."""
 

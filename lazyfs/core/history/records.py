@@ -49,13 +49,14 @@ class PastRevision(msgspec.Struct, frozen=True, array_like=True):
 
     number: int
     time: int
-    """Moment of its publishing: seconds since 1970, UTC; never before that of the revision before it."""
+    """The time at which the revision was published: seconds since 1970, UTC; never before that of the earlier
+    revision."""
     version: int
-    """The format version of its root catalog."""
+    """The format version of the root catalog."""
     root_digest: bytes
     root_size: int
     restored: int
-    """The older revision whose content it has, if a rollback made it; otherwise 0."""
+    """The older revision whose content this one has, if a rollback made it; otherwise 0."""
     changes: list[Change]
     changes_digest: bytes
     changes_size: int
@@ -73,7 +74,7 @@ class PastRevision(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def more(self) -> ObjectRef | None:
-        """The object that holds its changes, if they are not in `changes`."""
+        """The object that holds the changes, if they are not in `changes`; otherwise None."""
         return _optional(self.changes_digest, self.changes_size)
 
     @property
@@ -87,9 +88,9 @@ class Block(msgspec.Struct, frozen=True, array_like=True):
     """A block, as the head or the block above names it."""
 
     first: int
-    """Its first revision's number."""
+    """The number of the block's first revision."""
     time: int
-    """Its first revision's time."""
+    """The time of the block's first revision."""
     digest: bytes
     size: int
 

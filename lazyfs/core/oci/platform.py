@@ -1,7 +1,8 @@
 """The choice of an image from an index: `os/architecture[/variant]`, with the names people use for them.
 
-The order is that of containerd and skopeo: the machine's own platform first, then others that it runs, best
-first; an entry without a variant before one with, unless a variant was asked for.
+The order of choice is that of containerd and skopeo. The machine's own platform comes first, then others that
+it runs, best first. An entry without a variant comes before an entry with one, unless a variant was asked
+for.
 """
 
 import re

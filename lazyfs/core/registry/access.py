@@ -41,7 +41,7 @@ _SCHEMES = ("bearer", "basic")
 
 @dataclass
 class Access:
-    """What the requests to one repository have found out. Needs a lock around it."""
+    """The knowledge about one repository that its requests have gained. Needs a lock around it."""
 
     account: bool | None = None
     """True if there is an account; None before the first look."""
@@ -115,7 +115,7 @@ class Exchange:
         return Send(header)
 
     def answered(self, answer: Answer) -> Step:
-        """The request was answered."""
+        """Takes the answer to the request."""
         status = answer.status
         if self._identity is Identity.ACCOUNT and self._sent and (200 <= status < 300 or status == 404):
             self._access.account_answered = True
@@ -139,8 +139,8 @@ class Exchange:
         return Stop(Outcome.FAILED, self._identity, status, answer.reason)
 
     def broke(self, problem: str, hopeless: bool, *, asked: Ask | None = None) -> Step:
-        """The connection failed. `hopeless`: a retry will fail too. `asked`: the step that failed, if the
-        connection was to the token server."""
+        """Takes the failure of a connection. `hopeless`: a retry will fail too. `asked`: the step that
+        failed, if the connection was to the token server."""
         self._failures += 1
         if hopeless or self._failures >= ATTEMPTS:
             outcome = Outcome.HOPELESS if hopeless else Outcome.BROKEN
@@ -155,29 +155,30 @@ class Exchange:
         return Pause(2.0 ** (self._failures - 1))
 
     def granted(self, header: str, *, fresh: bool = True) -> Step:
-        """An Authorization field that answers the challenge was obtained. `fresh`: False if another request
-        obtained it."""
+        """Takes an Authorization field that answers the challenge. `fresh`: False if another request obtained
+        it."""
         self._access.headers[self._identity] = header
         self._sent, self._fresh = header, fresh
         return Send(header)
 
     def denied(self, challenge: Challenge, answer: Answer) -> Step:
-        """The challenge cannot be answered: the token server refuses, or the account does not fit it."""
+        """Takes the news that a challenge cannot be answered: the token server refuses, or the account does
+        not fit the challenge."""
         self._used_up.add(challenge.scheme)
         return self._ask(answer)
 
     def token_server_busy(self, step: Ask, answer: Answer) -> Step:
-        """The token server answered 429 or 5xx."""
+        """Takes a 429 or 5xx of the token server."""
         return self._busy(answer, step)
 
     def pinged(self, challenges: tuple[Challenge, ...]) -> Step:
-        """The API's root gave these challenges."""
+        """Takes the challenges that the API's root gave."""
         self._access.pinged = True
         self._access.challenges = challenges
         return self._ask(self._why)
 
     def account(self, *, found: bool) -> Step:
-        """The search for an account has ended."""
+        """Takes the end of the search for an account."""
         self._access.account = found
         return self._as_account(self._why)
 

@@ -51,5 +51,6 @@ def parse_challenges(field: str) -> tuple[Challenge, ...]:
 
 
 def _is_scheme(text: str) -> bool:
-    """Returns True for a single word without padding: `Negotiate Basic realm=...` has lost its comma."""
+    """Returns True if the text is the name of a scheme, and so not the credentials of the scheme before it:
+    in `Negotiate Basic realm=...` the comma between two challenges is missing."""
     return text.strip(" \t,").lower() in ("basic", "bearer")

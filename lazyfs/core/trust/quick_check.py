@@ -31,7 +31,7 @@ class ProvenTarget(NamedTuple):
 
     revision: Revision
     expires: datetime
-    """The date of its timestamp."""
+    """The expiry date of the timestamp."""
 
 
 class _Refused(Exception):

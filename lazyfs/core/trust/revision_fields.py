@@ -19,7 +19,7 @@ under data/."""
 
 
 SINCE_2 = frozenset(("pack_files", "pack_least", "pack_target", "pack_most"))
-"""Parameters that a client of version 1 would take for an error."""
+"""Parameters that a client of version 1 would refuse."""
 YEAR_9999 = 253_370_764_800
 """Seconds from 1970 to that year, the last of Python's calendar."""
 

@@ -18,8 +18,8 @@ MAX_TARGETS = 65_536
 one target both files have about 600."""
 
 TIMESTAMP_KEPT = 30
-"""Seconds that a cache may keep the timestamp, as the shipped servers and documents set it: a new revision is
-seen that much later at most."""
+"""Seconds for which a cache may keep the timestamp, as the shipped servers and documents set it. A cache
+hides a new revision for this time at most."""
 
 MAX_ROOTS = 256
 MAX_NEW_ROOTS = 1 << 20

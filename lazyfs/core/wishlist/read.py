@@ -20,7 +20,7 @@ class Wishlist(NamedTuple):
     """A list as it was read."""
 
     name: str
-    """Its file or URL, as messages call it."""
+    """The list's file or URL, as messages call it."""
     format: str
     """`cern`, `osg`, `skopeo`, `regsync` or `lazyfs`; empty if it is none of them."""
     wishes: tuple[Wish, ...]
@@ -35,7 +35,8 @@ class Wishlist(NamedTuple):
 
     @property
     def complete(self) -> bool:
-        """True if every line was understood: only then are images that the list does not name unwished."""
+        """True if every line was understood. Only then may images that the list does not name be taken as no
+        longer wished."""
         return self.whole and bool(self.wishes) and not self.errors
 
 

@@ -67,7 +67,8 @@ class _Stored(NamedTuple):
 
 
 def _stored() -> _Stored | None:
-    """Returns the descriptors that the service manager has handed to this process."""
+    """Returns the descriptors that the service manager has handed to this process; None if it has handed over
+    none."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         return None
     names = os.environ.get("LISTEN_FDNAMES", "").split(":")

@@ -1,4 +1,4 @@
-"""What one daemon takes over from an earlier one, and leaves to a later one."""
+"""The state that a daemon takes over from an earlier daemon of its mount, and leaves to a later one."""
 
 import logging
 import os
@@ -47,7 +47,7 @@ class Handover:
 
     @property
     def taken(self) -> HeldMount | None:
-        """The mount that this process has taken over."""
+        """The mount that this process has taken over; None if this process has made its mount."""
         return self._taken.held if self._taken else None
 
     @property

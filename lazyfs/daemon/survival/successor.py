@@ -1,7 +1,8 @@
 """`python -m lazyfs.daemon.survival.successor`: takes a mount over from a daemon that is gone.
 
-successor DEVICE TABLE LINE PROGRAM...   serve the mount on. The first three are inherited descriptors, LINE
-                                         of the keeper, or -1; PROGRAM is the start of this command line
+successor DEVICE TABLE LINE PROGRAM...   serve the mount on. DEVICE, TABLE and LINE are inherited descriptors:
+                                         of /dev/fuse, of the table of requests, and of the line to the
+                                         keeper (-1: no keeper). PROGRAM is the start of this command line
 successor --check                        read a state from stdin, and tell by the exit code and a line if
                                          this version can take its mount over
 """

@@ -165,7 +165,8 @@ class Operations:
         )
 
     def _make_page(self, number: int, offset: int, size: int, fetched: Fetched) -> KeptPage:
-        """Returns a page of as many lines as fit, with the lookups that the lines count as."""
+        """Returns a page of READDIRPLUS with as many lines as fit into `size` bytes, and the lookups that
+        these lines count as."""
         lines = [replies.NO_ENTRY + line for line in self._dots(number, offset, fetched)]
         room = size - sum(map(len, lines))
         slots: dict[int, list[int]] = {}

@@ -19,7 +19,8 @@ _HEADER = protocol.IN_HEADER.size
 _ENTRY_HEAD = pack("=Ii", protocol.OUT_HEADER.size + protocol.ENTRY_OUT.size, 0)
 """The OUT_HEADER of an answer to LOOKUP, up to its unique number."""
 _TAKEN = bytes(4)
-"""Written over a request's length once its lookups are taken back: a successor must not do so again."""
+"""Written over a request's length once the request's lookups are taken back, so that no successor takes them
+back again."""
 _TRY_AGAIN = (errno.EINTR, errno.EAGAIN, errno.ENOENT)  # ENOENT: the request was given up before it was read
 _NOTES = frozenset((protocol.FORGET, protocol.BATCH_FORGET, protocol.INTERRUPT, protocol.DESTROY))
 

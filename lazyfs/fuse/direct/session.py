@@ -98,7 +98,7 @@ class DirectSession:
         self._channel.reply(unique, [self._init])
 
     def begin(self) -> bool:
-        """Starts the reader threads, unless they run already."""
+        """Starts the reader threads, unless they run already. Returns True."""
         if self._taken:
             self._taken = False
             self._serve_again([*self._table.kept_in_buffers(), *self._table.kept_in_slots()])

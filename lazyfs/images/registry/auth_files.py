@@ -99,7 +99,8 @@ def _object(value: Any, path: str, what: str) -> dict[str, Any]:
 
 
 def _key(reference: Reference, keys: Mapping[str, Any]) -> str | None:
-    """The best matching key: the longest namespace first, then the registry under any of its names."""
+    """The best matching key: the longest namespace first, then the registry under any of its names. None if
+    no key matches."""
     hosts = HUB_HOSTS if reference.registry == HUB else (reference.registry,)
     parts = reference.repository.split("/")
     for count in range(len(parts), -1, -1):

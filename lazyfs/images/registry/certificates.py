@@ -86,7 +86,7 @@ class Certificates:
 
 
 def _first(places: Sequence[str], names: Sequence[str]) -> str | None:
-    """The first folder that exists; unreadable ones are passed over, as podman does."""
+    """The first folder that exists, or None; unreadable ones are passed over, as podman does."""
     for place in places:
         for name in names:
             path = os.path.join(place, name)

@@ -127,7 +127,7 @@ class RegistryClient:
     @property
     def account_answered(self) -> bool:
         """True if the registry accepted the account: it served a request made with the account, or answered
-        such a request that the thing does not exist."""
+        such a request with 404."""
         return self._conversation.account_answered
 
     def small_blob(self, descriptor: Descriptor, limit: int) -> bytes:
@@ -219,9 +219,9 @@ class RegistryClient:
         raise FormatError(f"{self._reference}: the list of tags does not end ({len(seen)} pages)")
 
     def _tag_page(self, url: str, *, begun: bool) -> tuple[list[str], re.Match[str] | None]:
-        """Returns the tags of one page, and the place of the next one. Raises as `tags`. If the registry
-        calls the repository unknown after the list has `begun`, raises TransportError, because that proves
-        nothing."""
+        """Returns the tags of one page, and the match of the Link to the next page, None on the last one.
+        Raises as `tags`. If the registry calls the repository unknown after the list has `begun`, raises
+        TransportError, because that proves nothing."""
         try:
             with self._conversation.request(url, Kind.TAGS) as reply:
                 page = self._tags_of(self._small(reply, MAX_TAG_PAGE))
@@ -251,8 +251,8 @@ class RegistryClient:
             raise FormatError(f"{self._reference}: the list of tags is not one") from None
 
     def _resumed(self, reply: Reply, got: int) -> int:
-        """Checks that an answer goes on at byte `got`. Returns 0, the number of its bytes to skip. Raises
-        TransportError if it starts at another byte."""
+        """Checks that an answer goes on at byte `got`. Returns 0: no byte of its body was read before. Raises
+        TransportError if the answer starts at another byte."""
         if reply.status != 206 or resumed_at(reply.headers) != got:
             raise TransportError(f"{self._reference}: the registry resumes a blob at the wrong byte")
         return 0

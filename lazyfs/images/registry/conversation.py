@@ -77,7 +77,7 @@ class Conversation:
     @property
     def account_answered(self) -> bool:
         """True if the registry accepted the account: it served a request made with the account, or answered
-        such a request that the thing does not exist."""
+        such a request with 404."""
         return self._access.account_answered
 
     def request(

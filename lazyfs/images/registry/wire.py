@@ -287,7 +287,8 @@ class Wire:
 
 
 def proxy_of_environment(url: str) -> str | None:
-    """The proxy for an address, as curl and requests read the environment; a bare host:port is http."""
+    """The proxy for an address, as curl and requests read the environment; None for a direct connection. A
+    bare host:port is http."""
     found = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
     if not found:
         return None

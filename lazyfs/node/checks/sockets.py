@@ -17,7 +17,7 @@ class SocketFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     directory: str = "/run/lazyfs"
     fault: str = ""
-    """The reason why it cannot be used; empty if it can."""
+    """The reason why the directory cannot be used; empty if it can."""
     dead: list[str] = []
     """The sockets of daemons that are gone."""
 

@@ -10,8 +10,8 @@ from lazyfs.node.findings import Finding, Level
 from lazyfs.node.surroundings import Surroundings
 
 SOON = 86_400.0
-"""Seconds before its expiry at which a signature is late. Publishers renew a signature of seven days every
-day or so: one with less than a day left was forgotten."""
+"""A signature is late if it expires within this many seconds. Publishers renew a signature of seven days
+every day or so: one with less than a day left was forgotten."""
 AHEAD = 300.0
 """Seconds by which clocks may differ."""
 

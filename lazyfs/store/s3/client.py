@@ -217,8 +217,8 @@ class Client:
             self._pause(pause)
 
     def _renewed(self, used: S3Store) -> bool:
-        """Returns True if the client has other credentials by now than `used`, with which a request was
-        refused."""
+        """Returns True if the client has other credentials than `used`, whose request was refused. If it has
+        none yet, looks whether the profile's credentials were renewed."""
         with self._mutex:
             if self._store is not used:
                 return True

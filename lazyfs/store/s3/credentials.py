@@ -25,7 +25,7 @@ PROCESS_SECONDS = 60
 
 
 class Credentials(NamedTuple):
-    """What signs requests. Its repr shows no secret."""
+    """The keys with which requests are signed. The repr shows no secret."""
 
     access_key: str
     secret: str
@@ -37,7 +37,7 @@ class Credentials(NamedTuple):
 
 
 class Surroundings(NamedTuple):
-    """What the environment and the profile say of the service."""
+    """The settings of the service in the environment and the profile: address, region, CAs."""
 
     endpoint: str | None
     """The server's URL; None for AWS's own."""

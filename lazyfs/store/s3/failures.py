@@ -33,7 +33,7 @@ class Failure(NamedTuple):
 
     meaning: Meaning
     text: str
-    """What the bucket said, in a few words of its protocol."""
+    """The reason that the bucket gave, in a few words of its protocol."""
     may_have_happened: bool = False
     """True for a write that may have been made: no answer says that it was not."""
 

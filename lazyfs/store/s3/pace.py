@@ -53,8 +53,8 @@ class Pace:
                 self._well = 0
 
     def went_well(self) -> None:
-        """Counts an answered request. Raises the limit by one after as many of them as it allows at a
-        time."""
+        """Counts an answered request. Raises the limit by one once `limit` requests were answered since its
+        last change."""
         with self._changed:
             self._well += 1
             if self._limit < self._most and self._well >= self._limit:
