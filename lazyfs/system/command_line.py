@@ -1,6 +1,7 @@
 """The command line of this process as other users see it in `ps` and /proc."""
 
 import ctypes
+import os
 import re
 
 _ACCOUNT = re.compile(rb"://[^/|;\s\0]*@")
@@ -14,15 +15,27 @@ def hide_accounts() -> None:
     Until this call everybody can see them. Those on the command line of the parent process stay visible. Does
     nothing if the kernel does not give the address of the command line.
     """
+    start, length = _place()
+    before = ctypes.string_at(start, length)
+    after = without_accounts(before)
+    if after != before:
+        ctypes.memmove(start, after, length)
+
+
+def show_as(name: str) -> None:
+    """Shows `name` in place of this process's command line, cut to that line's length. Does nothing if the
+    kernel does not give the address of the command line."""
+    start, length = _place()
+    ctypes.memmove(start, os.fsencode(name)[:length].ljust(length, b"\0"), length)
+
+
+def _place() -> tuple[int, int]:
+    """Returns (address, length) of the command line in this process's memory; (0, 0) if the kernel does not
+    give the address."""
     with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()  # the third field is the first of these
     start, end = int(fields[_ARG_START - 3]), int(fields[_ARG_END - 3])
-    if not start < end:
-        return
-    before = ctypes.string_at(start, end - start)
-    after = without_accounts(before)
-    if after != before:
-        ctypes.memmove(start, after, len(before))
+    return (start, end - start) if start < end else (0, 0)
 
 
 def without_accounts(line: bytes) -> bytes:
