@@ -8,7 +8,7 @@ stay in force too, until a later run reads the same bytes again.
 import os
 import re
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -142,7 +142,7 @@ class ListKeeper:
         return os.path.join(self._directory, f"{sha256(name.encode()).hex()[:32]}.{kind}")
 
 
-def expand(names: list[str] | tuple[str, ...]) -> list[str]:
+def expand(names: Sequence[str]) -> list[str]:
     """Returns the files and addresses of lists. A directory stands for the lists in it and below it, sorted
     by path.
 
