@@ -66,6 +66,7 @@ def _lines(found: Answer, no_directory: str | None) -> list[str]:
         )
     elif not wishes:
         lines.append("  no list wishes it")
+    lines += [f"  owner {owner} has {use.text}" for owner, use in found.quotas.items()]
     if found.condition:
         lines += _trouble(found.condition)
     return lines
@@ -97,6 +98,8 @@ def _trouble(found: ImageCondition) -> list[str]:
         what = "a newer version failed" if found.digest else "failed"
         lines.append(f"  {what} {times} since {_moment(found.failing_since)}: {found.error}")
         lines.append(f"  next try from {_moment(found.next_try)}, or when its tag moves")
+    if found.acknowledged:
+        lines.append(f"  {found.acknowledged.text}")
     if found.condition == "leaving":
         lines.append("  it leaves the tree when its time of grace is over")
     return lines
@@ -118,4 +121,5 @@ def _fields(found: Answer) -> dict[str, Any]:
         "published": published._asdict() if published else None,
         "condition": found.condition,
         "wishes": found.wishes,
+        "quotas": found.quotas,
     }

@@ -12,11 +12,12 @@ import msgspec
 
 from lazyfs.sync.conditions import FAILED, LEAVING, PUBLISHED, STALE, WAITING, conditions
 from lazyfs.sync.event_file import append_events, latest_events
+from lazyfs.sync.quotas import QuotaUse
 from lazyfs.sync.report import Event
 from lazyfs.sync.site.document import StatusDocument, document, public_document
 from lazyfs.sync.site.pages import pages
 from lazyfs.sync.site.write import write_site
-from lazyfs.sync.state import ImageState, ListState, RunState, State, WisherState
+from lazyfs.sync.state import AcknowledgedState, ImageState, ListState, RunState, State, WisherState
 
 HOSTILE = "<script>alert(1)</script>'\"&\u202e\x1b[31m"
 NOW = 1_800_000_000
@@ -165,6 +166,27 @@ def test_the_public_part_has_no_wishes_owners_and_private_images() -> None:
     assert markup.open == []
     read = msgspec.json.decode(files["status.json"], type=StatusDocument, strict=True)
     assert read.counts[PUBLISHED] == 1
+
+
+def test_who_has_acknowledged_what_and_the_use_of_quotas_are_shown_but_not_to_everybody() -> None:
+    known = state()
+    said = AcknowledgedState("2026-12-31", "anna", HOSTILE)
+    known.images["r.example/c:1"].acknowledged = said
+    known.images["r.example/d:1"].acknowledged = said
+    known.lists[HOSTILE].acknowledged = AcknowledgedState("2026-11-30", "berta")
+    known.quotas = {"atlas": QuotaUse(1, 9, 200, 500 << 30), "none-yet": QuotaUse(0, 0, 3)}
+    whole = document(known, events(), NOW)
+    files = {path: data.decode() for path, data in pages(whole).items()}
+    assert files["index.html"].count("acknowledged until 2026-12-31 by anna: &lt;script&gt;") == 2
+    assert "acknowledged until 2026-11-30 by berta" in files["lists.html"]
+    assert "1 of 200 images, 9 B of 500.0 GiB" in files["index.html"]
+    assert "0 of 3 images, 0 B" in files["index.html"]
+    assert "owners/none-yet.atom" in files, "an owner without images has a feed too"
+    read = msgspec.json.decode(files["status.json"], type=StatusDocument, strict=True)
+    assert read == whole
+    for path, data in pages(public_document(whole, known), public=True).items():
+        for word in ("anna", "berta", "atlas", "none-yet", "of 200 images"):
+            assert path in ("site.css", "site.js") or word not in data.decode(), f"{word} in {path}"
 
 
 def test_the_style_leaves_no_color_to_chance() -> None:

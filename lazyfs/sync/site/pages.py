@@ -43,7 +43,7 @@ def pages(status: StatusDocument, *, public: bool = False) -> dict[str, bytes]:
     }
     values: dict[str, Any] = {"status": status, "meanings": MEANINGS, "public": public}
     places = {image.image for image in status.images}
-    owners = sorted({owner for image in status.images for owner in image.owners})
+    owners = sorted({owner for image in status.images for owner in image.owners} | status.quotas.keys())
     files = {
         "index.html": environment.get_template("index.html").render(**values, owners=owners),
         "lists.html": environment.get_template("lists.html").render(**values),
