@@ -8,12 +8,13 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
-from lazyfs.core.errors import UsageError
 from lazyfs.core.oci.platform import parse_platform
 from lazyfs.core.webhooks.pushes import Push
 from lazyfs.images.registry.certificates import Certificates, folders
 from lazyfs.images.registry.wire import Wire
 from lazyfs.repository.opened_repository import open_repository
+from lazyfs.store import open_web_files
+from lazyfs.store.web_files import DirectoryFiles
 from lazyfs.sync import lists as wishlists
 from lazyfs.sync.acknowledged import Acknowledged
 from lazyfs.sync.event_file import append_events, latest_events
@@ -30,6 +31,7 @@ from lazyfs.sync.state import State, held, read_state, write_state
 from lazyfs.sync.status_directory import default_status_directory
 
 SITE_IN_STORE = "status"
+"""Folder of the public status site beside the store."""
 SHOWN_EVENTS = 500
 """The most events on the status site; the latest are shown."""
 
@@ -52,7 +54,6 @@ class ServiceRuns:
         self._settings = settings
         self._tell = tell
         self._status = status or default_status_directory(self._repository.name)
-        self._public_site = _site_in(store) if settings.service.site_in_store else ""
         self._addresses = [one.address(name) for name, one in settings.notify.items()]
 
     @property
@@ -197,18 +198,11 @@ class ServiceRuns:
         append_events(self._status, report.events)
         events = latest_events(self._status, SHOWN_EVENTS)
         whole = document(state, events, int(datetime.now(UTC).timestamp()))
-        write_site(self._settings.service.site or os.path.join(self._status, "site"), pages(whole))
-        if self._public_site:
-            write_site(self._public_site, pages(public_document(whole, state), public=True))
-
-
-def _site_in(store: str) -> str:
-    """Returns the directory of the public status site in a store. Raises UsageError."""
-    if "://" in store:
-        raise UsageError(
-            f"site-in-store: {store} is no directory: name a directory with site, and bring it to the store"
-        )
-    return os.path.join(store, SITE_IN_STORE)
+        directory = self._settings.service.site or os.path.join(self._status, "site")
+        write_site(DirectoryFiles(directory), pages(whole))
+        if self._settings.service.site_in_store:
+            public = pages(public_document(whole, state), public=True)
+            write_site(open_web_files(self._location, SITE_IN_STORE), public)
 
 
 def _wire(address: Address) -> Wire:

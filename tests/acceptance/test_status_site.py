@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from lazyfs.store.web_files import DirectoryFiles
 from lazyfs.sync.event_file import append_events, latest_events
 from lazyfs.sync.site.document import document, public_document
 from lazyfs.sync.site.pages import pages
@@ -52,8 +53,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = document(state, latest_events(str(service.status), 500), int(service.clock.timestamp()))
     assert len(made.images) >= 60
     assert all(made.counts.values()), "an image in each condition"
-    write_site(str(directory / "pages"), pages(made))
-    write_site(str(directory / "pages/public"), pages(public_document(made, state), public=True))
+    write_site(DirectoryFiles(str(directory / "pages")), pages(made))
+    write_site(
+        DirectoryFiles(str(directory / "pages/public")), pages(public_document(made, state), public=True)
+    )
     return directory / "pages"
 
 

@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 
+from lazyfs.store.web_files import DirectoryFiles
 from lazyfs.sync.conditions import FAILED, LEAVING, PUBLISHED, STALE, WAITING, conditions
 from lazyfs.sync.event_file import append_events, latest_events
 from lazyfs.sync.quotas import QuotaUse
@@ -129,7 +130,7 @@ def test_feeds_are_xml_and_an_owners_has_the_owners_events() -> None:
 def test_an_image_whose_name_no_file_can_have_has_a_feed(tmp_path: Path) -> None:
     place = f"r.example/{'a' * 200}:{'t' * 128}"
     files = pages(document(State(repository="t", images={place: ImageState()}), [], NOW))
-    write_site(str(tmp_path), files)
+    write_site(DirectoryFiles(str(tmp_path)), files)
     (feed,) = tmp_path.glob("feeds/**/*.atom")
     assert f'href="feeds/r.example/{feed.name}"' in files["index.html"].decode()
 
@@ -197,7 +198,7 @@ def test_the_style_leaves_no_color_to_chance() -> None:
 
 def test_files_are_written_only_when_they_change_and_feeds_go_with_what_they_are_of(tmp_path: Path) -> None:
     site = tmp_path / "site"
-    write_site(str(site), made())
+    write_site(DirectoryFiles(str(site)), made())
     before = {path: path.stat().st_ino for path in site.rglob("*") if path.is_file()}
     assert {str(path.relative_to(site)) for path in before} == set(made())
     files = made()
@@ -205,7 +206,7 @@ def test_files_are_written_only_when_they_change_and_feeds_go_with_what_they_are
     files["index.html"] += b"<!-- new -->"
     (site / "feeds/r.example/tmp12345678").write_text("left by a run that was killed")
     (site / "feeds/r.example/picture.png").write_text("somebody else's")
-    write_site(str(site), files)
+    write_site(DirectoryFiles(str(site)), files)
     after = {path: path.stat().st_ino for path in site.rglob("*") if path.is_file()}
     del after[site / "feeds/r.example/picture.png"]
     changed = {path.name for path in after if before[path] != after[path]}
