@@ -11,12 +11,12 @@ from lazyfs.cli.store_options import keys_option
 from lazyfs.cli.sync import say_progress, show_report
 from lazyfs.core.errors import LazyfsError, UsageError
 from lazyfs.core.webhooks.pushes import Push
-from lazyfs.store.origin_server import parse_address
 from lazyfs.sync.listening.push_queue import PushQueue
 from lazyfs.sync.listening.push_server import PATH, PushServer
 from lazyfs.sync.service_runs import ServiceRuns
 from lazyfs.sync.settings import read_settings
 from lazyfs.sync.state import Busy
+from lazyfs.system.listening_server import parse_address
 
 SETTLE = 2.0
 """Seconds to wait after the first push, so that its run also takes the tags and images pushed right after

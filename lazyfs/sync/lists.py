@@ -19,8 +19,7 @@ from lazyfs.core.printable import escaped, printable
 from lazyfs.core.wishlist.findings import Finding
 from lazyfs.core.wishlist.read import MOST_BYTES, Wishlist, read_wishlist
 from lazyfs.core.wishlist.wish import Wish
-from lazyfs.images.registry.certificates import Certificates, folders
-from lazyfs.images.registry.wire import Wire
+from lazyfs.images.registry.other_servers import wire_to
 from lazyfs.system.durable_file import write_durably
 
 SUFFIXES = (".yaml", ".yml", ".txt")
@@ -200,10 +199,7 @@ def _download(url: str) -> bytes:
         raise UsageError(
             "wishlist: an address with an account in it would stand in logs: leave the account out"
         )
-    environment = dict(os.environ)
-    wire = Wire(
-        Certificates((parts.netloc,), folders(environment), environment), plain_http=parts.scheme == "http"
-    )
+    wire = wire_to(url)
     try:
         with wire.get(url, {"Accept": "text/plain, */*"}) as reply:
             if reply.status != 200:

@@ -2,16 +2,12 @@
 service's lists, state, quotas, acknowledgements, webhooks, events and status sites."""
 
 import os
-import platform as host
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
 
-from lazyfs.core.oci.platform import parse_platform
 from lazyfs.core.webhooks.pushes import Push
-from lazyfs.images.registry.certificates import Certificates, folders
-from lazyfs.images.registry.wire import Wire
+from lazyfs.images.registry.other_servers import wire_to
 from lazyfs.repository.opened_repository import open_repository
 from lazyfs.store import open_web_files
 from lazyfs.store.web_files import DirectoryFiles
@@ -19,7 +15,7 @@ from lazyfs.sync import lists as wishlists
 from lazyfs.sync.acknowledged import Acknowledged
 from lazyfs.sync.event_file import append_events, latest_events
 from lazyfs.sync.lists import GivenList, ListKeeper
-from lazyfs.sync.notifier import Address, Notifier
+from lazyfs.sync.notifier import Notifier
 from lazyfs.sync.push_run import run_pushes
 from lazyfs.sync.registries import Registries
 from lazyfs.sync.report import Report
@@ -155,7 +151,7 @@ class ServiceRuns:
             self._repository.keys,
             registries,
             chosen,
-            chosen.chosen_platforms[0] if chosen.platforms else parse_platform(host.machine()),
+            chosen.first_platform,
             lambda: datetime.now(UTC),
             save=lambda now: write_state(self._status, now),
             tell=self._tell,
@@ -186,7 +182,7 @@ class ServiceRuns:
     def _notifier(self) -> Iterator[Notifier]:
         """Yields the notifier of the configured addresses. After the block, the notifier sends its last
         messages."""
-        with Notifier(self.name, self._addresses, _wire, self._tell) as notifier:
+        with Notifier(self.name, self._addresses, lambda one: wire_to(one.url), self._tell) as notifier:
             yield notifier
 
     def _publish_status(self, report: Report, state: State) -> None:
@@ -203,10 +199,3 @@ class ServiceRuns:
         if self._settings.service.site_in_store:
             public = pages(public_document(whole, state), public=True)
             write_site(open_web_files(self._location, SITE_IN_STORE), public)
-
-
-def _wire(address: Address) -> Wire:
-    environment = dict(os.environ)
-    parts = urlsplit(address.url)
-    certificates = Certificates((parts.netloc,), folders(environment), environment)
-    return Wire(certificates, plain_http=parts.scheme == "http")

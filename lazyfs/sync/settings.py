@@ -12,6 +12,7 @@ username = "reader"
 password-file = "/etc/lazyfs/password"
 """
 
+import platform as host
 import tomllib
 
 import msgspec
@@ -79,6 +80,11 @@ class ServiceSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknow
     @property
     def chosen_platforms(self) -> tuple[Platform, ...]:
         return tuple(parse_platform(text) for text in self.platforms)
+
+    @property
+    def first_platform(self) -> Platform:
+        """The platform of the images at the plain paths."""
+        return parse_platform(self.platforms[0] if self.platforms else host.machine())
 
 
 class Settings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
