@@ -11,7 +11,6 @@ from types import TracebackType
 
 from lazyfs_cache.files import layout, sealed
 from lazyfs_cache.index.rows import Entry
-from lazyfs_cache.policy.limits import Shortfall
 from lazyfs_cache.process import audit
 from lazyfs_cache.process.admission import Admission
 from lazyfs_cache.process.cache_parts import CacheParts
@@ -150,32 +149,17 @@ class Cache:
         `waited`: seconds since the caller first asked. After two seconds a caller no longer waits for a
         holder that is stopped or slow: it gets a lock that holds nothing, and downloads beside that holder.
         """
-        if self._health.off is None:
-            try:
-                return self._downloads.take(key, waited)
-            except OSError as error:
-                self._health.fail(error)
-        return DownloadLock()
+        return self._downloads.take(key, waited)
 
     def claim_many(self, keys: Sequence[bytes]) -> list[DownloadLock | None]:
         """Claim several keys, none of which the caller has waited for."""
-        if self._health.off is None:
-            try:
-                return self._downloads.take_many(keys)
-            except OSError as error:
-                self._health.fail(error)
-        return [DownloadLock() for _ in keys]
+        return self._downloads.take_many(keys)
 
     def wait(self, key: bytes, timeout: float, waited: float = 0.0) -> bool:
         """Wait until a new claim of `key` may succeed: the download lock has ended, by release or by death,
         or the caller has waited long enough. Returns False after `timeout` seconds. `waited`: as for `claim`.
         """
-        if self._health.off is None:
-            try:
-                return self._downloads.wait(key, timeout, waited)
-            except OSError as error:
-                self._health.fail(error)
-        return True
+        return self._downloads.wait(key, timeout, waited)
 
     # -- keeping -----------------------------------------------------------------------------------------
 
@@ -225,13 +209,7 @@ class Cache:
     def evict(self, wanted: int) -> int:
         """Evict least recently used values until `wanted` bytes are free or no more may be evicted; returns
         the bytes freed."""
-        before = self.stats().charged
-        freed = 0
-        while freed < wanted:
-            if not self._room.evict(Shortfall(wanted - freed, 0)):
-                break
-            freed = before - self.stats().charged
-        return max(freed, 0)
+        return self._room.evict_bytes(wanted)
 
     def resize(self, limit: int) -> None:
         """Set another limit for every process that has the cache open, and evict down to it. Raises

@@ -72,7 +72,7 @@ def open_cache(
                 lock_timeout=lock_timeout,
                 policy=policy,
             )
-            downloads = DownloadLocks(os.path.join(root, layout.DOWNLOADS))
+            downloads = DownloadLocks(os.path.join(root, layout.DOWNLOADS), shared.health)
         except (OSError, IndexFailure, IndexDamaged) as error:
             raise UnusableDirectory(f"cache {directory}: {error}; give another directory") from error
         room = Room(shared)

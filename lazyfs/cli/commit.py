@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 import click
 
 from lazyfs.cli.say import say, say_json
-from lazyfs.cli.store_options import json_option, keys_option, open_repository
+from lazyfs.cli.store_options import json_option, keys_option
+from lazyfs.repository.opened_repository import open_repository
 from lazyfs.sync.plan import read_plan
 from lazyfs.sync.plan_commit import commit_plan
 from lazyfs.sync.settings import read_settings

@@ -7,10 +7,11 @@ import msgspec
 
 from lazyfs.cli.progress import Counter
 from lazyfs.cli.say import say, say_json
-from lazyfs.cli.store_options import json_option, keys_option, open_repository
+from lazyfs.cli.store_options import json_option, keys_option
 from lazyfs.repository.collect import Collector
 from lazyfs.repository.collect_report import CollectObserver, CollectReport
 from lazyfs.repository.keys import Keys
+from lazyfs.repository.opened_repository import open_repository
 from lazyfs.store import open_store
 
 WAIT = 600

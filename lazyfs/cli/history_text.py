@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 from lazyfs.core.digest import SIZE
 from lazyfs.core.history.records import Change, PastRevision
+from lazyfs.core.moments import rfc3339
 from lazyfs.core.params import FLAT
 
 _SIGNS = {"came": "+", "went": "-", "moved": "~"}
@@ -49,13 +49,8 @@ def shown_digest(part: bytes) -> str:
     return part.hex() if len(part) == SIZE else os.fsdecode(part)
 
 
-def moment(seconds: int) -> str:
-    """Returns a time as text that people and scripts can read."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def revision_line(past: PastRevision, names: Iterable[str], note: str = "") -> str:
     """Returns the line for one revision: its number, time, names, and how it was made."""
     kept = "".join(f" ({name})" for name in names)
     restored = f"  rolled back to {past.restored}" if past.restored else ""
-    return f"revision {past.number}  {moment(past.time)}{kept}{restored}{note}"
+    return f"revision {past.number}  {rfc3339(past.time)}{kept}{restored}{note}"

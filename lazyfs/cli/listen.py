@@ -7,16 +7,16 @@ import time
 import click
 
 from lazyfs.cli.say import say
-from lazyfs.cli.service_runs import ServiceRuns
 from lazyfs.cli.store_options import keys_option
-from lazyfs.cli.sync import show_report
+from lazyfs.cli.sync import say_progress, show_report
 from lazyfs.core.errors import LazyfsError, UsageError
 from lazyfs.core.webhooks.pushes import Push
-from lazyfs.store.origin_server import parse_address
 from lazyfs.sync.listening.push_queue import PushQueue
 from lazyfs.sync.listening.push_server import PATH, PushServer
+from lazyfs.sync.service_runs import ServiceRuns
 from lazyfs.sync.settings import read_settings
 from lazyfs.sync.state import Busy
+from lazyfs.system.listening_server import parse_address
 
 SETTLE = 2.0
 """Seconds to wait after the first push, so that its run also takes the tags and images pushed right after
@@ -64,7 +64,7 @@ def command(
     if not settings.listen:
         raise UsageError(f"configuration {configuration}: it has no sender: write a section [listen.NAME]")
     sources = {name: one.source() for name, one in settings.listen.items()}
-    runs = ServiceRuns(store, keys, settings, status_dir, quiet=False)
+    runs = ServiceRuns(store, keys, settings, status_dir, say_progress)
     queue = PushQueue()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with PushServer(parse_address(listen), sources, queue, time.time, told=_tell).running() as server:

@@ -8,12 +8,13 @@ from typing import Any
 import click
 
 from lazyfs.cli.history_source import HistorySource, open_history
-from lazyfs.cli.history_text import change_lines, changes_shown, moment, revision_line, shown_digest
+from lazyfs.cli.history_text import change_lines, changes_shown, revision_line, shown_digest
 from lazyfs.cli.say import say, say_json
 from lazyfs.cli.setting_options import setting_options
 from lazyfs.core.errors import UsageError
 from lazyfs.core.history.records import Change, PastRevision
 from lazyfs.core.image_names import candidates
+from lazyfs.core.moments import rfc3339
 
 FEW = 20
 """Revisions that are shown by default."""
@@ -87,7 +88,7 @@ def _show_image(source: HistorySource, image: str, number: int | None, as_json: 
             )
         else:
             what = digest if change.new else "removed"
-            say(f"revision {past.number}  {moment(past.time)}  {path}  {what}")
+            say(f"revision {past.number}  {rfc3339(past.time)}  {path}  {what}")
         found += 1
         if found == number:
             return

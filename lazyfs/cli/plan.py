@@ -1,13 +1,11 @@
 """`lazyfs plan`: lists the images that have to be converted, for shards on many machines."""
 
-import platform as host
 from datetime import UTC, datetime
 
 import click
 import msgspec
 
 from lazyfs.cli.say import say, say_json
-from lazyfs.core.oci.platform import parse_platform
 from lazyfs.repository.leases import PublisherLease
 from lazyfs.store import open_store
 from lazyfs.sync import lists as wishlists
@@ -43,7 +41,7 @@ def command(words: tuple[str, ...], configuration: str | None, lease_hours: floa
     if not names:
         raise click.UsageError("give at least one WISHLIST, then the STORE")
     settings = read_settings(configuration)
-    chosen = settings.service.chosen_platforms
+    service = settings.service
     given = [wishlists.load(name, ListKeeper(None)) for name in wishlists.expand(names)]
     store = open_store(location)
     seconds = lease_hours * 3600
@@ -53,9 +51,9 @@ def command(words: tuple[str, ...], configuration: str | None, lease_hours: floa
             planner = Planner(
                 store,
                 registries,
-                chosen[0] if chosen else parse_platform(host.machine()),
-                bool(chosen),
-                settings.service.layout,
+                service.first_platform,
+                bool(service.platforms),
+                service.layout,
                 datetime.now(UTC),
             )
             plan = planner.plan(given, lease, seconds)

@@ -9,7 +9,7 @@ import click
 
 from lazyfs.cli.profile_text import fields, file_bundle, held_in_lines, lines, shown_profile
 from lazyfs.cli.say import say, say_json
-from lazyfs.cli.store_options import OpenedRepository, json_option, keys_option, open_repository
+from lazyfs.cli.store_options import json_option, keys_option
 from lazyfs.core.byte_size import parse_size
 from lazyfs.core.errors import UsageError
 from lazyfs.core.profile import Origin
@@ -19,6 +19,7 @@ from lazyfs.images.profiles.published import profile_paths, published_profile
 from lazyfs.images.profiles.traces import Touched
 from lazyfs.repository.commit import read_revision
 from lazyfs.repository.image_place import find_place
+from lazyfs.repository.opened_repository import OpenedRepository, open_repository
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import Store, open_store, reader
 
@@ -104,7 +105,7 @@ def record(
     Example:
       lazyfs profile record registry.example/physics/analysis:1.2 /srv/unpacked -- python3 job.py
     """
-    from lazyfs.cli.start_recorder import StartRecorder
+    from lazyfs.sync.start_recorder import StartRecorder
 
     repository = open_repository(store, keys)
     place = find_place(_tree(repository.store), image)

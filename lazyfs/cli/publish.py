@@ -8,9 +8,10 @@ import click
 from lazyfs.cli.layers_shown import ShownLayers
 from lazyfs.cli.registry_options import bind_point_option, image_options, read_bind_points, registry_options
 from lazyfs.cli.say import say, say_json
-from lazyfs.cli.store_options import json_option, keys_option, open_repository
+from lazyfs.cli.store_options import json_option, keys_option
 from lazyfs.core.codec import LEVEL
 from lazyfs.images.publisher import PublishOptions, PublishReport, publish
+from lazyfs.repository.opened_repository import open_repository
 
 
 @click.command()

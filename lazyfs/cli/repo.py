@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from lazyfs.cli.say import say
-from lazyfs.cli.store_options import keys_option, open_repository
+from lazyfs.cli.store_options import keys_option
 from lazyfs.core.chunks import MAX_SHIFT, MIN_SHIFT
 from lazyfs.core.digest import sha256
 from lazyfs.core.errors import UsageError
@@ -18,6 +18,7 @@ from lazyfs.images.conversion import convert
 from lazyfs.repository import format_upgrade, history, lifecycle
 from lazyfs.repository import keys as key_files
 from lazyfs.repository.commit import TIMESTAMP_DAYS, read_committed
+from lazyfs.repository.opened_repository import open_repository
 from lazyfs.repository.stored_history import read_history
 from lazyfs.store import open_store
 

@@ -5,13 +5,14 @@ from datetime import UTC, datetime
 import click
 
 from lazyfs.cli.say import say, say_json
-from lazyfs.cli.store_options import json_option, keys_option, open_repository
+from lazyfs.cli.store_options import json_option, keys_option
 from lazyfs.core.errors import UsageError
 from lazyfs.core.tree_paths import INTERNAL
 from lazyfs.repository.commit import read_revision
 from lazyfs.repository.edit import Edit
 from lazyfs.repository.image_place import find_place
 from lazyfs.repository.live_tree import LiveTree
+from lazyfs.repository.opened_repository import open_repository
 from lazyfs.repository.removal import remove_images, remove_untagged
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import open_store, reader

@@ -6,7 +6,8 @@ import click
 
 from lazyfs.cli.history_text import change_lines, changes_shown
 from lazyfs.cli.say import say, say_json
-from lazyfs.cli.store_options import json_option, keys_option, open_repository
+from lazyfs.cli.store_options import json_option, keys_option
+from lazyfs.repository.opened_repository import open_repository
 from lazyfs.repository.rollback import roll_back
 
 

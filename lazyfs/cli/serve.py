@@ -9,8 +9,9 @@ import click
 
 from lazyfs.cli.say import say
 from lazyfs.core.printable import escaped
-from lazyfs.store.origin_server import Origin, parse_address
+from lazyfs.store.origin_server import Origin
 from lazyfs.store.request_counters import Served
+from lazyfs.system.listening_server import parse_address
 
 
 @click.command()

@@ -5,14 +5,15 @@ from typing import Any
 import click
 
 from lazyfs.cli.say import say, say_json
-from lazyfs.cli.service_runs import ServiceRuns
 from lazyfs.cli.store_options import json_option, keys_option
 from lazyfs.core.durations import parse_duration
 from lazyfs.sync import lists as wishlists
 from lazyfs.sync.annotations import STYLES, annotated
 from lazyfs.sync.changed_lines import changed_lines
+from lazyfs.sync.dask_workers import dask_workers
 from lazyfs.sync.lists import ListKeeper
-from lazyfs.sync.report import WOULD, Event, Report
+from lazyfs.sync.report import WOULD, Event, Report, Tell
+from lazyfs.sync.service_runs import ServiceRuns
 from lazyfs.sync.settings import read_settings
 
 
@@ -69,19 +70,21 @@ def command(words: tuple[str, ...], keys: str | None, since: str | None, check: 
     *names, store = words
     if not names and not options["forget"]:
         raise click.UsageError("give at least one WISHLIST, then the STORE")
-    runs = ServiceRuns(
-        store, keys, read_settings(options["configuration"]), options["status_dir"], quiet=options["as_json"]
-    )
-    report = runs.sync(
-        names,
-        forget=options["forget"],
-        accept_shorter=options["accept_shorter"],
-        max_age=parse_duration(options["max_age"], "--max-age"),
-        max_delete=options["max_delete"],
-        dry_run=options["dry_run"],
-        wait=parse_duration(options["wait"], "--wait"),
-        dask=options["dask"],
-    )
+    tell: Tell = (lambda _line: None) if options["as_json"] else say_progress
+    runs = ServiceRuns(store, keys, read_settings(options["configuration"]), options["status_dir"], tell)
+    max_age = parse_duration(options["max_age"], "--max-age")
+    wait = parse_duration(options["wait"], "--wait")
+    with dask_workers(options["dask"], store) as workers:
+        report = runs.sync(
+            names,
+            forget=options["forget"],
+            accept_shorter=options["accept_shorter"],
+            max_age=max_age,
+            max_delete=options["max_delete"],
+            dry_run=options["dry_run"],
+            wait=wait,
+            workers=workers,
+        )
     show_report(runs.name, report, as_json=options["as_json"], dry_run=options["dry_run"])
     return report.exit_code
 
@@ -103,6 +106,11 @@ def _check(names: tuple[str, ...], since: str | None, style: str) -> int:
         for one in given:
             say(f"{one.name}: {one.lists.format or 'no wishlist'}, {len(one.lists.wishes)} wishes")
     return 1 if bad else 0
+
+
+def say_progress(line: str) -> None:
+    """Shows a line of progress on stderr."""
+    say(line, err=True)
 
 
 def show_report(name: str, report: Report, *, as_json: bool, dry_run: bool = False) -> None:

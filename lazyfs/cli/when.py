@@ -1,7 +1,6 @@
 """`lazyfs when`: says when an image appears, or since when it is there."""
 
 import os
-from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -10,6 +9,7 @@ from lazyfs.cli.history_source import open_history
 from lazyfs.cli.say import say, say_json
 from lazyfs.cli.setting_options import setting_options
 from lazyfs.cli.store_options import json_option
+from lazyfs.core.moments import minute
 from lazyfs.core.wishlist.read import Wishlist, read_wishlist
 from lazyfs.sync.answers import Answer, Publication, answer
 from lazyfs.sync.conditions import ImageCondition
@@ -66,6 +66,7 @@ def _lines(found: Answer, no_directory: str | None) -> list[str]:
         )
     elif not wishes:
         lines.append("  no list wishes it")
+    lines += [f"  owner {owner} has {use.text}" for owner, use in found.quotas.items()]
     if found.condition:
         lines += _trouble(found.condition)
     return lines
@@ -82,7 +83,7 @@ def _summary(found: Answer) -> str:
 
 
 def _published(found: Publication) -> list[str]:
-    since = f"revision {found.revision} of {_moment(found.time)}"
+    since = f"revision {found.revision} of {minute(found.time)}"
     before = "" if found.certain else " or before"
     return [
         f"  visible on workers since {since}{before}",
@@ -95,8 +96,10 @@ def _trouble(found: ImageCondition) -> list[str]:
     if found.error:
         times = "once" if found.failures == 1 else f"{found.failures} times"
         what = "a newer version failed" if found.digest else "failed"
-        lines.append(f"  {what} {times} since {_moment(found.failing_since)}: {found.error}")
-        lines.append(f"  next try from {_moment(found.next_try)}, or when its tag moves")
+        lines.append(f"  {what} {times} since {minute(found.failing_since)}: {found.error}")
+        lines.append(f"  next try from {minute(found.next_try)}, or when its tag moves")
+    if found.acknowledged:
+        lines.append(f"  {found.acknowledged.text}")
     if found.condition == "leaving":
         lines.append("  it leaves the tree when its time of grace is over")
     return lines
@@ -107,10 +110,6 @@ def _wish(one: WisherState) -> str:
     return f"{one.list} line {one.line} ({one.wish}){owner}"
 
 
-def _moment(seconds: int) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
-
-
 def _fields(found: Answer) -> dict[str, Any]:
     published = found.publication
     return {
@@ -118,4 +117,5 @@ def _fields(found: Answer) -> dict[str, Any]:
         "published": published._asdict() if published else None,
         "condition": found.condition,
         "wishes": found.wishes,
+        "quotas": found.quotas,
     }

@@ -9,6 +9,7 @@ from contextlib import suppress
 from lazyfs.core.errors import UsageError
 from lazyfs.system.mount_holders import Holder, Holders, holders, still_holds
 from lazyfs.system.mountpoint import Mount
+from lazyfs.system.process_tree import ancestors
 
 SHOWN = 5
 """Most programs that an error names."""
@@ -33,7 +34,7 @@ def end_users(mount: Mount) -> None:
     """Ends the programs that use a mount: SIGTERM, and SIGKILL for those that stay. Raises UsageError if one
     of them is this command's own shell, or if one may not be ended."""
     found = [one for one in holders(mount).found if one.pid]
-    own = _ancestors()
+    own = ancestors()
     for one in found:
         if one.pid in own:
             raise UsageError(f"{mount.mountpoint}: your own shell {_text(one)}; cd / first")
@@ -72,20 +73,6 @@ def _wait(processes: list[int], seconds: float) -> list[int]:
         ended, _, _ = select.select(left, [], [], rest)
         left = [process for process in left if process not in ended]
     return left
-
-
-def _ancestors() -> set[int]:
-    """Returns the ids of this process and of its ancestors."""
-    found = {os.getpid()}
-    pid = os.getppid()
-    while pid:
-        found.add(pid)
-        try:
-            with open(f"/proc/{pid}/stat", "rb") as file:
-                pid = int(file.read().rpartition(b")")[2].split()[1])
-        except OSError:
-            break
-    return found
 
 
 def _text(one: Holder) -> str:

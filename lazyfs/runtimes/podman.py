@@ -102,25 +102,10 @@ class Podman:
             "--rootfs",
             f"{launch.root}",
         )
-        environment = {
-            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-            "HOME": inside,
-            "TMPDIR": f"{inside}/temporary",
-            "XDG_RUNTIME_DIR": f"{inside}/run",
-            "XDG_CONFIG_HOME": f"{inside}/configuration",
-            "CONTAINERS_CONF": f"{inside}/containers.conf",
-        }
-        user, group = launch.identity
-        if user:
-            environment |= {
-                "_CONTAINERS_USERNS_CONFIGURED": "done",
-                "_CONTAINERS_ROOTLESS_UID": str(user),
-                "_CONTAINERS_ROOTLESS_GID": str(group),
-            }
         enclosure = surroundings.enclosure(
             launch,
             _files(launch),
-            environment=environment,
+            environment=_environment(launch),
             evidence="started",
             own_names=_OWN_NAMES,
             shows_root=True,
@@ -147,3 +132,24 @@ def _files(launch: Launch) -> dict[str, bytes]:
         "temporary/": b"",
         "configuration/": b"",
     }
+
+
+def _environment(launch: Launch) -> dict[str, str]:
+    """Returns podman's own environment, which its program does not get."""
+    inside = launch.scratch
+    environment = {
+        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": inside,
+        "TMPDIR": f"{inside}/temporary",
+        "XDG_RUNTIME_DIR": f"{inside}/run",
+        "XDG_CONFIG_HOME": f"{inside}/configuration",
+        "CONTAINERS_CONF": f"{inside}/containers.conf",
+    }
+    user, group = launch.identity
+    if user:
+        environment |= {
+            "_CONTAINERS_USERNS_CONFIGURED": "done",
+            "_CONTAINERS_ROOTLESS_UID": str(user),
+            "_CONTAINERS_ROOTLESS_GID": str(group),
+        }
+    return environment

@@ -1,12 +1,14 @@
 """Opens a store from its location in the operator's notation."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from lazyfs.core.errors import UsageError
 from lazyfs.store.directory import DirectoryStore
 from lazyfs.store.protocol import Store
+from lazyfs.store.web_files import DirectoryFiles, WebFiles
 
 
 class StoreKind(NamedTuple):
@@ -19,25 +21,45 @@ class StoreKind(NamedTuple):
     open: Callable[[str], Store]
     create: Callable[[str], Store]
     """Makes the missing parts of a store at the location, and opens it."""
+    web_files: Callable[[str, str], WebFiles]
+    """Returns the web files in a folder beside the store at the location."""
 
 
-def _bucket(location: str) -> Store:
+@contextmanager
+def _obstore_needed(location: str) -> Iterator[None]:
     try:
-        from lazyfs.store.s3 import open_bucket  # takes 40 ms, which other stores need not wait for
+        yield
     except ModuleNotFoundError as error:
         if error.name != "obstore":
             raise
         raise UsageError(
             f"store {location}: the Python package obstore is not installed: pip install 'lazyfs[s3]'"
         ) from None
-    return open_bucket(location)
+
+
+def _bucket(location: str) -> Store:
+    with _obstore_needed(location):
+        from lazyfs.store.s3 import open_bucket  # takes 40 ms, which other stores need not wait for
+
+        return open_bucket(location)
+
+
+def _bucket_files(location: str, folder: str) -> WebFiles:
+    with _obstore_needed(location):
+        from lazyfs.store.s3 import open_bucket_files
+
+        return open_bucket_files(location, folder)
 
 
 _KINDS = {
     "": StoreKind(
-        "a directory, which a web server serves", os.path.isdir, DirectoryStore, DirectoryStore.create
+        "a directory, which a web server serves",
+        os.path.isdir,
+        DirectoryStore,
+        DirectoryStore.create,
+        lambda location, folder: DirectoryFiles(os.path.join(location, folder)),
     ),
-    "s3": StoreKind("s3://BUCKET/PREFIX", lambda _location: True, _bucket, _bucket),
+    "s3": StoreKind("s3://BUCKET/PREFIX", lambda _location: True, _bucket, _bucket, _bucket_files),
 }
 """Scheme -> the kind of store whose locations begin with `scheme://`; the empty one for a plain path."""
 
@@ -56,6 +78,12 @@ def find_store(location: str) -> Store | None:
 def create_store(location: str) -> Store:
     """Returns the store at a location, made if it is missing. Raises UsageError if the kind is unknown."""
     return _kind(location).create(location)
+
+
+def open_web_files(location: str, folder: str) -> WebFiles:
+    """Returns the files in a folder beside the store at a location, for its web server. Raises UsageError if
+    the kind is unknown."""
+    return _kind(location).web_files(location, folder)
 
 
 def _kind(location: str) -> StoreKind:

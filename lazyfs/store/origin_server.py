@@ -6,21 +6,17 @@ If-Modified-Since (RFC 9110). Real sites put nginx or a bucket in its place.
 
 import os
 import re
-import socket
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from email.utils import formatdate, parsedate_to_datetime
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import BinaryIO
 
 from lazyfs.core.digits import natural
-from lazyfs.core.errors import UsageError
 from lazyfs.core.trust.roles import TIMESTAMP_KEPT
 from lazyfs.store.request_counters import Counters, Served
 from lazyfs.store.served_files import check_store, open_file
+from lazyfs.system.listening_server import ListeningServer
 
 FOREVER = "public, max-age=31536000, immutable"
 TIMESTAMP_CACHE = f"public, max-age={TIMESTAMP_KEPT}"
@@ -39,10 +35,9 @@ _PATH = re.compile(r"/((?:data|metadata)(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*){1,8})"
 _RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
 
 
-class Origin(ThreadingHTTPServer):
+class Origin(ListeningServer):
     """The server of one store; a thread for each connection."""
 
-    daemon_threads = True
     request_queue_size = 256
 
     def __init__(
@@ -57,49 +52,7 @@ class Origin(ThreadingHTTPServer):
         check_store(self.store)
         self.counters = Counters()
         self.log = log or (lambda _served: None)
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        try:
-            super().__init__((host, port), _Handler)
-        except (OSError, OverflowError) as error:
-            raise UsageError(f"cannot listen on {host} port {port}: {error}") from None
-
-    def server_bind(self) -> None:
-        """Binds as TCPServer does: HTTPServer would look the host's name up, which may take seconds."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-
-    @property
-    def url(self) -> str:
-        """The URL at which clients find the store."""
-        host, port = self.server_address[:2]
-        return f"http://[{host!s}]:{port}" if ":" in str(host) else f"http://{host!s}:{port}"
-
-    @contextmanager
-    def running(self) -> Iterator["Origin"]:
-        """Serves from a thread until the block ends."""
-        thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
-        try:
-            yield self
-        finally:
-            self.shutdown()
-            thread.join()
-            self.server_close()
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Ignores clients that go away: they are no error of the server."""
-        if not isinstance(sys.exc_info()[1], OSError):
-            super().handle_error(request, client_address)  # type: ignore[arg-type]
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """Parses HOST:PORT, [HOST]:PORT or PORT; returns host and port. Raises UsageError."""
-    host, _, port = text.rpartition(":")
-    number = natural(port)
-    if number is None or number > 65535:
-        raise UsageError(f"listen address {text!r}: write HOST:PORT, for example 127.0.0.1:8000")
-    return host.removeprefix("[").removesuffix("]") or "127.0.0.1", number
+        super().__init__((host, port), _Handler)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -6,6 +6,7 @@ from datetime import date
 from typing import NamedTuple
 
 from lazyfs.core.wishlist.patterns import Pattern
+from lazyfs.sync.state import AcknowledgedState, State
 
 
 class Acknowledgement(NamedTuple):
@@ -16,6 +17,8 @@ class Acknowledgement(NamedTuple):
     pattern: Pattern
     until: date
     """The last day, in UTC, on which the acknowledgement holds."""
+    by: str = ""
+    """The name of the person who has acknowledged the failure."""
     reason: str = ""
 
 
@@ -29,8 +32,25 @@ class Acknowledged:
     def until(self, subject: str) -> str:
         """Returns the date, as YYYY-MM-DD, until which failures of a subject are acknowledged; an empty text
         if they are not."""
-        found = [one.until for one in self._given if one.until >= self._today() and one.pattern(subject)]
-        return max(found).isoformat() if found else ""
+        found = self._of(subject)
+        return found.until.isoformat() if found else ""
+
+    def note(self, state: State) -> None:
+        """Notes in the state which failures of images and lists are acknowledged."""
+        for place, image in state.images.items():
+            image.acknowledged = self._noted(place) if image.error else None
+        for name, one in state.lists.items():
+            one.acknowledged = self._noted(name) if one.problems else None
+
+    def _of(self, subject: str) -> Acknowledgement | None:
+        """Returns the acknowledgement that holds for a subject the longest; None if none holds."""
+        today = self._today()
+        found = [one for one in self._given if one.until >= today and one.pattern(subject)]
+        return max(found, key=lambda one: one.until, default=None)
+
+    def _noted(self, subject: str) -> AcknowledgedState | None:
+        found = self._of(subject)
+        return found and AcknowledgedState(found.until.isoformat(), found.by, found.reason)
 
     def ended(self) -> Iterator[str]:
         """Yields one line for each acknowledgement that has expired."""

@@ -12,6 +12,7 @@ from lazyfs.core.wishlist.read import Wishlist
 from lazyfs.repository.image_place import find_place
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.sync.conditions import ImageCondition, conditions
+from lazyfs.sync.quotas import QuotaUse
 from lazyfs.sync.state import State, WisherState
 
 MOST_REVISIONS = 200
@@ -55,6 +56,8 @@ class Answer(NamedTuple):
     """The image's condition; None if the service does not know the image."""
     wishes: list[WisherState]
     """The wishes in force that mean the image; filled only if the service does not know the image yet."""
+    quotas: dict[str, QuotaUse]
+    """Owner -> use of the owner's quota, for the owners of the wishes who have one."""
 
 
 def publication(source: Revisions, name: str) -> Publication | None:
@@ -96,7 +99,11 @@ def answer(name: str, source: Revisions, state: State | None, lists: Sequence[Wi
     place = next((one for one in names if one in images), found.place if found else full_name(name))
     condition = next((one for one in conditions(images) if one.image == place), None)
     wishes = [] if condition else list(_wishing(place, lists))
-    return Answer(place, found, condition, wishes)
+    owners = dict.fromkeys(one.owner for one in (condition.wishes if condition else wishes))
+    quotas = state.quotas if state else {}
+    return Answer(
+        place, found, condition, wishes, {owner: quotas[owner] for owner in owners if owner in quotas}
+    )
 
 
 def _wishing(place: str, lists: Iterable[Wishlist]) -> Iterable[WisherState]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from lazyfs.sync.state import ImageState, WisherState
+from lazyfs.sync.state import AcknowledgedState, ImageState, WisherState
 
 PUBLISHED, WAITING, FAILED, STALE, LEAVING = "published", "waiting", "failed", "stale", "leaving"
 MEANINGS = {
@@ -39,6 +39,8 @@ class ImageCondition(msgspec.Struct, frozen=True, omit_defaults=True):
     wishes: tuple[WisherState, ...] = ()
     queued: int = 0
     """The image's position among those that wait, from 1; 0 if it does not wait."""
+    acknowledged: AcknowledgedState | None = None
+    """The acknowledgement of the failure; None if there is none."""
 
     @property
     def owners(self) -> list[str]:
@@ -68,6 +70,7 @@ def condition_of(place: str, image: ImageState, queued: int = 0) -> ImageConditi
         image.next_try if image.error else 0,
         tuple(image.wishes),
         queued if condition == WAITING else 0,
+        image.acknowledged if image.error else None,
     )
 
 

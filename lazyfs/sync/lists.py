@@ -8,7 +8,7 @@ stay in force too, until a later run reads the same bytes again.
 import os
 import re
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -19,8 +19,7 @@ from lazyfs.core.printable import escaped, printable
 from lazyfs.core.wishlist.findings import Finding
 from lazyfs.core.wishlist.read import MOST_BYTES, Wishlist, read_wishlist
 from lazyfs.core.wishlist.wish import Wish
-from lazyfs.images.registry.certificates import Certificates, folders
-from lazyfs.images.registry.wire import Wire
+from lazyfs.images.registry.other_servers import wire_to
 from lazyfs.system.durable_file import write_durably
 
 SUFFIXES = (".yaml", ".yml", ".txt")
@@ -142,7 +141,7 @@ class ListKeeper:
         return os.path.join(self._directory, f"{sha256(name.encode()).hex()[:32]}.{kind}")
 
 
-def expand(names: list[str] | tuple[str, ...]) -> list[str]:
+def expand(names: Sequence[str]) -> list[str]:
     """Returns the files and addresses of lists. A directory stands for the lists in it and below it, sorted
     by path.
 
@@ -200,10 +199,7 @@ def _download(url: str) -> bytes:
         raise UsageError(
             "wishlist: an address with an account in it would stand in logs: leave the account out"
         )
-    environment = dict(os.environ)
-    wire = Wire(
-        Certificates((parts.netloc,), folders(environment), environment), plain_http=parts.scheme == "http"
-    )
+    wire = wire_to(url)
     try:
         with wire.get(url, {"Accept": "text/plain, */*"}) as reply:
             if reply.status != 200:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+import msgspec
+
 from lazyfs.core.byte_size import shown_size
 
 EVERYBODY = "*"
@@ -16,6 +18,27 @@ class Quota(NamedTuple):
     size: int | None = None
     """The most bytes of the layers of these images at their registries. Layers that images share count for
     each image."""
+
+
+class QuotaUse(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The quota of one owner, and the part of it that is used."""
+
+    images: int
+    """The number of the owner's images that are in the tree and count for this owner."""
+    size: int
+    """The bytes of their layers at their registries."""
+    most_images: int | None = None
+    most_size: int | None = None
+
+    @property
+    def text(self) -> str:
+        """The use in words, for people: `12 of 200 images, 34.0 GiB of 500.0 GiB`."""
+        if self.most_images is not None:
+            images = f"{self.images} of {self.most_images} images"
+        else:
+            images = "1 image" if self.images == 1 else f"{self.images} images"
+        bound = "" if self.most_size is None else f" of {shown_size(self.most_size)}"
+        return f"{images}, {shown_size(self.size)}{bound}"
 
 
 Owned = tuple[str, list[str]]
@@ -33,7 +56,33 @@ def over_quota(
     each of its owners who has room. `sizes`: place -> bytes of the image. An image that has not been read yet
     is not in `sizes`, and counts as empty.
     """
-    used: dict[str, list[int]] = {}
+    return _given_room(images, sizes, quotas)[0]
+
+
+def quota_use(
+    images: Iterable[Owned], sizes: Mapping[str, int], quotas: Mapping[str, Quota]
+) -> dict[str, QuotaUse]:
+    """Returns owner -> use, for each owner who has a quota, sorted by owner. `images`: those in the tree;
+    room is given as by `over_quota`."""
+    there = list(images)
+    used = _given_room(there, sizes, quotas)[1]
+    owners = {one for one in quotas if one != EVERYBODY}
+    if EVERYBODY in quotas:
+        owners |= {owner for _, named in there for owner in named if owner}
+    found = {}
+    for owner in sorted(owners):
+        quota = quotas.get(owner) or quotas[EVERYBODY]
+        count, size = used.get(owner, (0, 0))
+        found[owner] = QuotaUse(count, size, quota.images, quota.size)
+    return found
+
+
+def _given_room(
+    images: Iterable[Owned], sizes: Mapping[str, int], quotas: Mapping[str, Quota]
+) -> tuple[dict[str, str], dict[str, tuple[int, int]]]:
+    """Returns (place -> reason, for the images without room; owner -> number and bytes of the images that
+    count for this owner)."""
+    used: dict[str, tuple[int, int]] = {}
     refused: dict[str, str] = {}
     for place, named in images:
         owners = list(dict.fromkeys(named))
@@ -44,10 +93,9 @@ def over_quota(
             continue
         for owner in owners:
             if not reasons[owner]:
-                count = used.setdefault(owner, [0, 0])
-                count[0] += 1
-                count[1] += size
-    return refused
+                count, total = used.get(owner, (0, 0))
+                used[owner] = count + 1, total + size
+    return refused, used
 
 
 class OwnersRoom:
@@ -72,7 +120,7 @@ class OwnersRoom:
         return self.refused.get(place, "") if self._quotas else ""
 
 
-def _no_room(owner: str, size: int, used: Mapping[str, list[int]], quotas: Mapping[str, Quota]) -> str:
+def _no_room(owner: str, size: int, used: Mapping[str, tuple[int, int]], quotas: Mapping[str, Quota]) -> str:
     """Returns the reason why an owner has no room for an image of this size, or an empty text."""
     quota = quotas.get(owner) or quotas.get(EVERYBODY)
     if not owner or quota is None:

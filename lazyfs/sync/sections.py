@@ -12,6 +12,7 @@ secret-file = "/etc/lazyfs/chat.secret"
 [[acknowledged]]
 failure = "registry.example/physics/old:*"
 until = 2026-12-31
+by = "anna"
 
 [owners.atlas]
 images = 200
@@ -112,6 +113,7 @@ class AcknowledgedSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_u
 
     failure: str
     until: date
+    by: str = ""
     reason: str = ""
 
     def check(self) -> None:
@@ -123,7 +125,7 @@ class AcknowledgedSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_u
         if not self.failure.strip("*"):
             raise UsageError("failure is empty, or * alone: name what fails")
         try:
-            return Acknowledgement(self.failure, stars(self.failure), self.until, self.reason)
+            return Acknowledgement(self.failure, stars(self.failure), self.until, self.by, self.reason)
         except ValueError as error:
             raise UsageError(f"failure {self.failure!r}: {error}") from None
 

@@ -16,7 +16,7 @@ from lazyfs.sync.committer import Committer, Onlooker
 from lazyfs.sync.ledger import Ledger, News
 from lazyfs.sync.lists import GivenList
 from lazyfs.sync.publishing import Publishing
-from lazyfs.sync.quotas import OwnersRoom, Quota
+from lazyfs.sync.quotas import OwnersRoom, Quota, quota_use
 from lazyfs.sync.registries import Registries
 from lazyfs.sync.removal import UNWISHED, Leaving, Lists, due, leaving
 from lazyfs.sync.report import MOVED, REMOVED, Report
@@ -132,7 +132,12 @@ class Service:
 
     def keep(self, ledger: Ledger) -> None:
         """Saves the state, then announces the events since it was last saved."""
-        self.save(ledger.state)
+        state = ledger.state
+        self.acknowledged.note(state)
+        there = {place: image for place, image in state.images.items() if image.digest}
+        owned = [(place, [one.owner for one in image.wishes]) for place, image in there.items()]
+        state.quotas = quota_use(owned, {place: image.size for place, image in there.items()}, self.quotas)
+        self.save(state)
         if news := ledger.news():
             self.announce(news)
 

@@ -12,8 +12,8 @@ username = "reader"
 password-file = "/etc/lazyfs/password"
 """
 
+import platform as host
 import tomllib
-from typing import Any
 
 import msgspec
 
@@ -81,6 +81,11 @@ class ServiceSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknow
     def chosen_platforms(self) -> tuple[Platform, ...]:
         return tuple(parse_platform(text) for text in self.platforms)
 
+    @property
+    def first_platform(self) -> Platform:
+        """The platform of the images at the plain paths."""
+        return parse_platform(self.platforms[0] if self.platforms else host.machine())
+
 
 class Settings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
     """The content of the configuration file."""
@@ -115,14 +120,16 @@ def read_settings(path: str | None) -> Settings:
         raise UsageError(f"configuration {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"configuration {path}: not TOML: {error}") from None
-    return _checked(path, document)
-
-
-def _checked(path: str, document: dict[str, Any]) -> Settings:
     try:
         found = msgspec.convert(document, Settings)
     except msgspec.ValidationError as error:
         raise UsageError(f"configuration {path}: {error}") from None
+    return checked(found, f"configuration {path}")
+
+
+def checked(found: Settings, origin: str) -> Settings:
+    """Returns the settings with the names of Docker Hub made one. Raises UsageError that names `origin` and
+    the field."""
     service = found.service
     for name, value, least, most in (
         ("images-at-once", service.images_at_once, 1, MOST_PARALLEL),
@@ -140,27 +147,26 @@ def _checked(path: str, document: dict[str, Any]) -> Settings:
         ),
     ):
         if not least <= value <= most:
-            raise UsageError(f"configuration {path}: {name} = {value} is not from {least} to {most}")
+            raise UsageError(f"{origin}: {name} = {value} is not from {least} to {most}")
     if service.layout not in LAYOUTS:
-        raise UsageError(f"configuration {path}: layout {service.layout!r} is none of {', '.join(LAYOUTS)}")
+        raise UsageError(f"{origin}: layout {service.layout!r} is none of {', '.join(LAYOUTS)}")
     try:
         _ = service.chosen_platforms
     except UsageError as error:
-        raise UsageError(f"configuration {path}: {error}") from None
-    _check_sections(path, found)
+        raise UsageError(f"{origin}: {error}") from None
+    _check_sections(origin, found)
     registries: dict[str, RegistrySettings] = {}
     for name, one in found.registries.items():
         known = HUB if name in HUB_HOSTS else name
         if known in registries:
             raise UsageError(
-                f"configuration {path}: registries has Docker Hub twice; it has the names "
-                f"{', '.join(HUB_HOSTS)}"
+                f"{origin}: registries has Docker Hub twice; it has the names {', '.join(HUB_HOSTS)}"
             )
         registries[known] = one
     return msgspec.structs.replace(found, registries=registries)
 
 
-def _check_sections(path: str, found: Settings) -> None:
+def _check_sections(origin: str, found: Settings) -> None:
     """Raises UsageError that names the section and the field."""
     sections = [
         *((f"listen.{name}", one.check) for name, one in found.listen.items()),
@@ -173,4 +179,4 @@ def _check_sections(path: str, found: Settings) -> None:
         try:
             check()
         except UsageError as error:
-            raise UsageError(f"configuration {path}: {name}: {error}") from None
+            raise UsageError(f"{origin}: {name}: {error}") from None

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 import msgspec
 
 from lazyfs.core.errors import UsageError
+from lazyfs.sync.quotas import QuotaUse
 from lazyfs.system.durable_file import write_durably
 
 VERSION = 1
@@ -32,6 +33,21 @@ class WisherState(msgspec.Struct, frozen=True, omit_defaults=True):
     line: int
     wish: str
     owner: str = ""
+
+
+class AcknowledgedState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The acknowledgement of a failure, as it was in the configuration at the last run."""
+
+    until: str
+    """The last day on which it holds: YYYY-MM-DD."""
+    by: str = ""
+    reason: str = ""
+
+    @property
+    def text(self) -> str:
+        """The acknowledgement in words, for people."""
+        by = f" by {self.by}" if self.by else ""
+        return f"acknowledged until {self.until}{by}" + (f": {self.reason}" if self.reason else "")
 
 
 class ImageState(msgspec.Struct, omit_defaults=True):
@@ -69,6 +85,8 @@ class ImageState(msgspec.Struct, omit_defaults=True):
     gone: int = 0
     """The time at which the image was first found to have a reason to leave: no longer wished, or gone from
     its registry. 0 if it has none."""
+    acknowledged: AcknowledgedState | None = None
+    """The acknowledgement of the failure; None if there is none, or no failure."""
 
 
 class ListState(msgspec.Struct, omit_defaults=True):
@@ -80,6 +98,8 @@ class ListState(msgspec.Struct, omit_defaults=True):
     good: int = 0
     """The time at which the list was last valid."""
     problems: list[str] = []
+    acknowledged: AcknowledgedState | None = None
+    """The acknowledgement of the problems; None if there is none, or no problem."""
 
 
 class RunState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -107,6 +127,8 @@ class State(msgspec.Struct, omit_defaults=True):
     dates: dict[str, int] = {}
     """Digest of a manifest -> the time at which its image was made; for wishes that go by dates."""
     run: RunState = RunState()
+    quotas: dict[str, QuotaUse] = {}
+    """Owner -> use of the owner's quota, for the owners who have one."""
 
 
 def read_state(directory: str | None, repository: str) -> State:

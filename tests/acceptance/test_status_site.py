@@ -15,11 +15,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from lazyfs.store.web_files import DirectoryFiles
 from lazyfs.sync.event_file import append_events, latest_events
+from lazyfs.sync.quotas import QuotaUse
 from lazyfs.sync.site.document import document, public_document
 from lazyfs.sync.site.pages import pages
 from lazyfs.sync.site.write import write_site
-from lazyfs.sync.state import ImageState, State, WisherState
+from lazyfs.sync.state import AcknowledgedState, ImageState, State, WisherState
 from tests.support.browser import Browser, Page, chromium
 from tests.support.service import built
 from tests.support.service_world import DEAD, HUB, SITE, service_world, site_of
@@ -52,16 +54,23 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = document(state, latest_events(str(service.status), 500), int(service.clock.timestamp()))
     assert len(made.images) >= 60
     assert all(made.counts.values()), "an image in each condition"
-    write_site(str(directory / "pages"), pages(made))
-    write_site(str(directory / "pages/public"), pages(public_document(made, state), public=True))
+    write_site(DirectoryFiles(str(directory / "pages")), pages(made))
+    write_site(
+        DirectoryFiles(str(directory / "pages/public")), pages(public_document(made, state), public=True)
+    )
     return directory / "pages"
 
 
 def waiting(state: State) -> None:
-    """Adds a waiting image and a failed one to the state, with the longest names and messages allowed."""
+    """Adds a waiting image and a failed one to the state, with the longest names and messages allowed, an
+    acknowledgement and quotas."""
     wishes = [WisherState("https://lists.example/" + "w" * 150, 12, LONG, "o" * 60)]
     state.images[LONG] = ImageState(wishes=wishes)
-    state.images[f"{SITE}/team/long:1"] = ImageState(error="e" * 400, failures=3, failed=5, wishes=wishes)
+    known = AcknowledgedState("2026-12-31", "n" * 60, "r" * 200)
+    state.images[f"{SITE}/team/long:1"] = ImageState(
+        error="e" * 400, failures=3, failed=5, wishes=wishes, acknowledged=known
+    )
+    state.quotas = {"o" * 60: QuotaUse(99_999, 1 << 49, 100_000, 1 << 50), "none-yet": QuotaUse(0, 0)}
 
 
 @contextmanager

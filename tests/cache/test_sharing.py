@@ -17,6 +17,7 @@ from lazyfs_cache import Cache, open_cache
 from lazyfs_cache import open_caches as opened
 from lazyfs_cache.files import layout
 from lazyfs_cache.process.download_locks import DownloadLocks
+from lazyfs_cache.process.health import Health
 from tests.support.cachefill import Child, key_of, value_of
 from tests.support.counts import count
 from tests.support.until import until
@@ -207,7 +208,7 @@ def test_a_forked_child_neither_keeps_nor_ends_its_parents_claims(tmp_path: Path
     root = str(tmp_path / "cache")
     go_on, write_end = os.pipe()
     with open_cache(root, LIMIT) as cache:
-        others = DownloadLocks(os.path.join(root, layout.DOWNLOADS))
+        others = DownloadLocks(os.path.join(root, layout.DOWNLOADS), Health(root))
         claim = cache.claim(b"key")
         assert claim is not None
 

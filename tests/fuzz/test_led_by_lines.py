@@ -23,7 +23,7 @@ from lazyfs.core.errors import FormatError, LazyfsError, UsageError
 from lazyfs.daemon import control
 from lazyfs.daemon.settings import Settings
 from lazyfs.daemon.settings_input import CENTURY, check, parse, with_absolute_paths
-from lazyfs.fuse.pyfuse3_session import _entry_attributes
+from lazyfs.fuse.pyfuse3_operations import entry_attributes
 from lazyfs.fuse.wire import replies
 from lazyfs.vfs.entries import Repository
 from lazyfs.vfs.inode_numbers import ROOT
@@ -302,7 +302,7 @@ def _tell(objects: Objects, ref: ObjectRef) -> None:
         at = waiting.pop()
         calls: list[Callable[[], object]] = [
             lambda at=at: replies.attr(tree.getattr(at)),  # type: ignore[misc]
-            lambda at=at: _entry_attributes(tree.getattr(at)),  # type: ignore[misc]
+            lambda at=at: entry_attributes(tree.getattr(at)),  # type: ignore[misc]
             lambda at=at: tree.readlink(at),  # type: ignore[misc]
             lambda at=at: tree.parent(at),  # type: ignore[misc]
             lambda at=at: tree.path_of(at),  # type: ignore[misc]
@@ -324,7 +324,7 @@ def _tell(objects: Objects, ref: ObjectRef) -> None:
             replies.direntplus(found, place + 3, name)
             replies.entry(found)
             replies.dirent(found.number, found.mode, place + 3, name)
-            _entry_attributes(found)
+            entry_attributes(found)
             tree.hold(found.number)
             if found.number not in seen:
                 seen.add(found.number)

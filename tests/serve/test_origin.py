@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lazyfs.core.errors import UsageError
-from lazyfs.store.origin_server import FOREVER, TIMESTAMP_CACHE, Origin, parse_address
+from lazyfs.store.origin_server import FOREVER, TIMESTAMP_CACHE, Origin
 from lazyfs.store.request_counters import Served
 from lazyfs.store.served_files import check_store
+from lazyfs.system.listening_server import parse_address
 from tests.support.cli import LAZYFS
 
 OBJECT = "data/ab/" + "c" * 62

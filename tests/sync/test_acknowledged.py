@@ -3,7 +3,7 @@ new failures."""
 
 import re
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from lazyfs.core.wishlist.patterns import stars
 from lazyfs.sync.acknowledged import Acknowledged, Acknowledgement
 from lazyfs.sync.report import Report
 from lazyfs.sync.settings import read_settings
+from lazyfs.sync.state import AcknowledgedState
 from tests.support.cli import lazyfs, new_repository
 from tests.support.fake_registry import FakeRegistry, fake_registry
 from tests.support.service import ServiceSite, built
@@ -80,6 +81,36 @@ def test_wishes_and_lists_can_be_acknowledged_too(site: ServiceSite, registry: F
     by_wish = site.run(acknowledged=known("r.example/team/app:*"))
     assert (by_wish.exit_code, by_wish.bad_lists) == (2, 1)
     assert trouble(by_wish)[0][2] == "2026-01-01"
+
+
+def test_the_state_notes_who_has_acknowledged_what_as_long_as_it_fails(
+    site: ServiceSite, registry: FakeRegistry
+) -> None:
+    site.list.write_text("lazyfs: 1\nimages:\n  - 'r.example/team/app:1'\n  - {no: image}\n")
+    given = [
+        Acknowledgement("r.example/*", stars("r.example/*"), TODAY, "anna", "ticket 4711"),
+        Acknowledgement("*app:1", stars("*app:1"), date(2026, 2, 1), "berta"),
+        Acknowledgement("*app:*", stars("*app:*"), date(2025, 12, 31), "charly"),
+        Acknowledgement(str(site.list), stars(str(site.list)), TODAY),
+    ]
+    known = Acknowledged(given, lambda: TODAY)
+    site.run(acknowledged=known)
+    state = site.state()
+    image = state.images["r.example/team/app:1"]
+    assert image.acknowledged == AcknowledgedState("2026-02-01", "berta"), "the one that holds the longest"
+    assert state.lists[str(site.list)].acknowledged == AcknowledgedState("2026-01-01")
+    site.run(acknowledged=Acknowledged(given[:1], lambda: TODAY))
+    image = site.state().images["r.example/team/app:1"]
+    assert image.acknowledged is not None
+    assert image.acknowledged.text == "acknowledged until 2026-01-01 by anna: ticket 4711"
+    site.run()
+    assert site.state().images["r.example/team/app:1"].acknowledged is None, "it was taken back"
+    registry.add(built("1"), "1")
+    site.wish("r.example/team/app:1")
+    site.clock += timedelta(days=1)
+    site.run(acknowledged=known)
+    assert site.state().images["r.example/team/app:1"].acknowledged is None, "nothing fails"
+    assert site.state().lists[str(site.list)].acknowledged is None
 
 
 def test_a_wish_that_failed_is_new_again_after_it_was_well(site: ServiceSite, registry: FakeRegistry) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lazyfs.core.errors import UsageError
 from lazyfs.core.webhooks.pushes import Push
-from lazyfs.sync.quotas import Quota, over_quota
+from lazyfs.sync.quotas import Quota, QuotaUse, over_quota, quota_use
 from lazyfs.sync.settings import read_settings
 from tests.support.fake_registry import FakeRegistry, fake_registry
 from tests.support.service import ServiceSite, built, events_of
@@ -40,6 +40,27 @@ def test_nobody_has_more_than_allowed_and_what_is_refused_has_no_room(
             assert place not in refused
     for at in range(len(images)):
         assert over_quota(images[:at], sizes, quotas).items() <= refused.items(), "later ones push none out"
+
+
+@given(
+    st.lists(st.tuples(OWNERS, st.integers(0, 60)), max_size=12),
+    st.dictionaries(st.sampled_from(["a", "b", "*"]), QUOTAS),
+)
+def test_the_use_that_is_shown_is_within_the_quota_and_counts_every_image_with_room(
+    given_images: list[tuple[list[str], int]], quotas: dict[str, Quota]
+) -> None:
+    images = [(f"r/i:{number}", owners) for number, (owners, _) in enumerate(given_images)]
+    sizes = {f"r/i:{number}": size for number, (_, size) in enumerate(given_images)}
+    refused = over_quota(images, sizes, quotas)
+    shown = quota_use(images, sizes, quotas)
+    named = {owner for _, owners in images for owner in owners if owner}
+    assert set(shown) == {one for one in quotas if one != "*"} | (named if "*" in quotas else set())
+    for owner, use in shown.items():
+        assert use.most_images is None or use.images <= use.most_images
+        assert use.most_size is None or use.size <= use.most_size
+        only = [place for place, owners in images if set(owners) == {owner} and place not in refused]
+        assert len(only) <= use.images <= sum(owner in owners for _, owners in images)
+        assert sum(sizes[place] for place in only) <= use.size
 
 
 @pytest.fixture
@@ -74,6 +95,27 @@ def test_images_over_the_number_are_refused_by_name_and_the_first_ones_stay(site
     assert failed.owners == ("atlas",)
     assert site.run(quotas={"*": Quota(images=3)}).exit_code == 0
     assert tags(site) == [1, 2, 3]
+
+
+def test_the_state_has_the_use_of_each_quota_after_full_runs_and_pushes(
+    site: ServiceSite, registry: FakeRegistry
+) -> None:
+    quotas = {"atlas": Quota(images=2), "cms": Quota(size=1 << 30)}
+    wish(site, 1, 2, 3)
+    site.run(quotas=quotas)
+    sizes = {place: image.size for place, image in site.state().images.items()}
+    two = sizes["r.example/team/app:1"] + sizes["r.example/team/app:2"]
+    assert site.state().quotas == {"atlas": QuotaUse(2, two, 2), "cms": QuotaUse(0, 0, None, 1 << 30)}
+    assert site.state().quotas["cms"].text == "0 images, 0 B of 1.0 GiB"
+    registry.add(built("moved", "further"), "2")
+    site.run(quotas=quotas, pushes=[Push("r.example", "team/app", "2")])
+    moved = site.state().images["r.example/team/app:2"].size
+    assert moved != sizes["r.example/team/app:2"]
+    assert site.state().quotas["atlas"] == QuotaUse(2, sizes["r.example/team/app:1"] + moved, 2)
+    site.run(quotas={"*": Quota(images=5)})
+    assert site.state().quotas["atlas"].text.startswith("3 of 5 images, ")
+    site.run()
+    assert site.state().quotas == {}
 
 
 def test_a_quota_that_shrinks_takes_images_out_within_the_bounds_of_every_removal(site: ServiceSite) -> None:

@@ -10,13 +10,15 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 
+from lazyfs.store.web_files import DirectoryFiles
 from lazyfs.sync.conditions import FAILED, LEAVING, PUBLISHED, STALE, WAITING, conditions
 from lazyfs.sync.event_file import append_events, latest_events
+from lazyfs.sync.quotas import QuotaUse
 from lazyfs.sync.report import Event
 from lazyfs.sync.site.document import StatusDocument, document, public_document
 from lazyfs.sync.site.pages import pages
 from lazyfs.sync.site.write import write_site
-from lazyfs.sync.state import ImageState, ListState, RunState, State, WisherState
+from lazyfs.sync.state import AcknowledgedState, ImageState, ListState, RunState, State, WisherState
 
 HOSTILE = "<script>alert(1)</script>'\"&\u202e\x1b[31m"
 NOW = 1_800_000_000
@@ -128,7 +130,7 @@ def test_feeds_are_xml_and_an_owners_has_the_owners_events() -> None:
 def test_an_image_whose_name_no_file_can_have_has_a_feed(tmp_path: Path) -> None:
     place = f"r.example/{'a' * 200}:{'t' * 128}"
     files = pages(document(State(repository="t", images={place: ImageState()}), [], NOW))
-    write_site(str(tmp_path), files)
+    write_site(DirectoryFiles(str(tmp_path)), files)
     (feed,) = tmp_path.glob("feeds/**/*.atom")
     assert f'href="feeds/r.example/{feed.name}"' in files["index.html"].decode()
 
@@ -167,6 +169,27 @@ def test_the_public_part_has_no_wishes_owners_and_private_images() -> None:
     assert read.counts[PUBLISHED] == 1
 
 
+def test_who_has_acknowledged_what_and_the_use_of_quotas_are_shown_but_not_to_everybody() -> None:
+    known = state()
+    said = AcknowledgedState("2026-12-31", "anna", HOSTILE)
+    known.images["r.example/c:1"].acknowledged = said
+    known.images["r.example/d:1"].acknowledged = said
+    known.lists[HOSTILE].acknowledged = AcknowledgedState("2026-11-30", "berta")
+    known.quotas = {"atlas": QuotaUse(1, 9, 200, 500 << 30), "none-yet": QuotaUse(0, 0, 3)}
+    whole = document(known, events(), NOW)
+    files = {path: data.decode() for path, data in pages(whole).items()}
+    assert files["index.html"].count("acknowledged until 2026-12-31 by anna: &lt;script&gt;") == 2
+    assert "acknowledged until 2026-11-30 by berta" in files["lists.html"]
+    assert "1 of 200 images, 9 B of 500.0 GiB" in files["index.html"]
+    assert "0 of 3 images, 0 B" in files["index.html"]
+    assert "owners/none-yet.atom" in files, "an owner without images has a feed too"
+    read = msgspec.json.decode(files["status.json"], type=StatusDocument, strict=True)
+    assert read == whole
+    for path, data in pages(public_document(whole, known), public=True).items():
+        for word in ("anna", "berta", "atlas", "none-yet", "of 200 images"):
+            assert path in ("site.css", "site.js") or word not in data.decode(), f"{word} in {path}"
+
+
 def test_the_style_leaves_no_color_to_chance() -> None:
     style = made()["site.css"].decode()
     used = set(re.findall(r"var\((--\w+)\)", style))
@@ -175,7 +198,7 @@ def test_the_style_leaves_no_color_to_chance() -> None:
 
 def test_files_are_written_only_when_they_change_and_feeds_go_with_what_they_are_of(tmp_path: Path) -> None:
     site = tmp_path / "site"
-    write_site(str(site), made())
+    write_site(DirectoryFiles(str(site)), made())
     before = {path: path.stat().st_ino for path in site.rglob("*") if path.is_file()}
     assert {str(path.relative_to(site)) for path in before} == set(made())
     files = made()
@@ -183,7 +206,7 @@ def test_files_are_written_only_when_they_change_and_feeds_go_with_what_they_are
     files["index.html"] += b"<!-- new -->"
     (site / "feeds/r.example/tmp12345678").write_text("left by a run that was killed")
     (site / "feeds/r.example/picture.png").write_text("somebody else's")
-    write_site(str(site), files)
+    write_site(DirectoryFiles(str(site)), files)
     after = {path: path.stat().st_ino for path in site.rglob("*") if path.is_file()}
     del after[site / "feeds/r.example/picture.png"]
     changed = {path.name for path in after if before[path] != after[path]}

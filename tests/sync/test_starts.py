@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from lazyfs.cli.start_recorder import PREFIX, RecordingFailed, StartRecorder
 from lazyfs.core import profile
 from lazyfs.core.digest import sha256
 from lazyfs.core.errors import UsageError
@@ -25,6 +24,7 @@ from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import open_store, reader
 from lazyfs.sync.report import Report
 from lazyfs.sync.settings import read_settings
+from lazyfs.sync.start_recorder import PREFIX, RecordingFailed, StartRecorder
 from lazyfs.sync.starts import StartSettings
 from tests.support.cli import LAZYFS, lazyfs, new_repository
 from tests.support.fake_registry import FakeRegistry, fake_registry

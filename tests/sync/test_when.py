@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from lazyfs.core.wishlist.patterns import stars
 from lazyfs.repository.commit import read_revision
 from lazyfs.repository.stored_history import read_history
 from lazyfs.store import reader
+from lazyfs.sync.acknowledged import Acknowledged, Acknowledgement
+from lazyfs.sync.quotas import Quota
 from tests.support.cli import lazyfs, new_repository, serving
 from tests.support.registry import RealRegistry
 from tests.support.repositories import NOW
@@ -62,6 +65,26 @@ def test_of_one_that_failed(site: ServiceSite) -> None:
     assert "next try from 2026-01-01 02:15 UTC" in said
     site.run()
     assert "failed 2 times" in when(site, "r.example/team/none:1")[1]
+
+
+def test_who_has_acknowledged_a_failure_and_what_its_owner_uses(site: ServiceSite) -> None:
+    until = datetime(2027, 1, 1, tzinfo=UTC).date()
+    known = Acknowledgement("*:1", stars("*:1"), until, "anna", "ticket 4711")
+    quotas = {"*": Quota(images=200)}
+    site.run(acknowledged=Acknowledged([known], site.clock.date), quotas=quotas)
+    code, said = when(site, "r.example/team/none:1")
+    assert code == 1
+    assert "  acknowledged until 2027-01-01 by anna: ticket 4711\n" in said
+    assert "  owner atlas has 2 of 200 images, " in said
+    found = json.loads(when(site, "r.example/team/none:1", None, "--json")[1])
+    assert found["condition"]["acknowledged"] == {
+        "until": "2027-01-01", "by": "anna", "reason": "ticket 4711",
+    }  # fmt: skip
+    assert found["quotas"]["atlas"]["most_images"] == 200
+    said = when(site, "r.example/team/second:1")[1]
+    assert "acknowledged until" not in said
+    assert "  owner atlas has 2 of 200 images, " in said
+    assert "owner atlas has 2 of 200" in when(site, "r.example/team/many:v2")[1], "wished, not read yet"
 
 
 def test_of_one_that_a_pattern_means_and_of_one_that_nobody_wishes(site: ServiceSite) -> None:

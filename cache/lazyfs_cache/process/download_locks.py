@@ -1,7 +1,8 @@
 """One download per value, across threads and processes, as long as its holder is quick.
 
 A download lock is a byte-range lock, with no file content, which the kernel drops when its holder dies. A
-holder that is stopped or slow delays others by two seconds at most (`policy.waiting`).
+holder that is stopped or slow delays others by two seconds at most (`policy.waiting`). While the cache is
+off, and where the disk fails, every caller gets a lock that locks nothing.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ from types import TracebackType
 
 from lazyfs_cache.policy import waiting
 from lazyfs_cache.policy.waiting import Polling
+from lazyfs_cache.process.health import Health
 from lazyfs_cache.process.locks import ByteLocks
 
 
@@ -46,10 +48,12 @@ def _number(key: bytes, lane: int) -> int:
 
 
 class DownloadLocks:
-    """The download locks of one process on one cache. Thread-safe. Methods raise OSError."""
+    """The download locks of one process on one cache. Thread-safe."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, health: Health) -> None:
+        """Raises OSError if the file cannot be opened."""
         self._locks = ByteLocks(path)
+        self._health = health
         self._mine: dict[int, threading.Event | None] = {}
         """Lock that this process holds -> the event of its end, once a thread waits for it."""
         self._guard = threading.Lock()
@@ -58,24 +62,30 @@ class DownloadLocks:
         """Take the lock for a caller that has waited `waited` seconds for it. Returns None if another thread
         or process has it. Never waits."""
         lane = waiting.lane(waited)
-        if lane is None:
-            return DownloadLock()
-        with self._guard:
-            return self._take(_number(key, lane))
+        if lane is not None and self._health.off is None:
+            try:
+                with self._guard:
+                    return self._take(_number(key, lane))
+            except OSError as error:
+                self._health.fail(error)
+        return DownloadLock()
 
     def take_many(self, keys: Sequence[bytes]) -> list[DownloadLock | None]:
-        """As `take`, for several keys that nobody has waited for. If it raises, it has taken none."""
+        """As `take`, for several keys that nobody has waited for."""
         taken: list[DownloadLock | None] = []
-        try:
-            with self._guard:
-                for key in keys:
-                    taken.append(self._take(_number(key, 0)))  # noqa: PERF401 (what was taken before an error)
-        except OSError:
-            for lock in taken:
-                if lock is not None:
-                    lock.release()
-            raise
-        return taken
+        if self._health.off is None:
+            try:
+                with self._guard:
+                    for key in keys:
+                        taken.append(self._take(_number(key, 0)))  # noqa: PERF401 (what was taken before an error)
+            except OSError as error:
+                for lock in taken:
+                    if lock is not None:
+                        lock.release()
+                self._health.fail(error)
+            else:
+                return taken
+        return [DownloadLock() for _ in keys]
 
     def _take(self, number: int) -> DownloadLock | None:
         if number in self._mine or not self._locks.take(number):
@@ -100,11 +110,16 @@ class DownloadLocks:
         Within the process the waiter is woken; another process's lock is polled.
         """
         lane = waiting.lane(waited)
-        if lane is None:
-            return True
-        number = _number(key, lane)
-        next_lane = waiting.lane_left(waited) <= timeout
-        polling = Polling(time.monotonic() + min(timeout, waiting.lane_left(waited)))
+        if lane is not None and self._health.off is None:
+            try:
+                return self._wait(_number(key, lane), timeout, waiting.lane_left(waited))
+            except OSError as error:
+                self._health.fail(error)
+        return True
+
+    def _wait(self, number: int, timeout: float, lane_left: float) -> bool:
+        """`lane_left`: seconds until it is time to ask for the next lane."""
+        polling = Polling(time.monotonic() + min(timeout, lane_left))
         while True:
             with self._guard:
                 ended = self._ended(number)
@@ -112,7 +127,7 @@ class DownloadLocks:
                     return True
             now = time.monotonic()
             if polling.left(now) <= 0:
-                return next_lane
+                return lane_left <= timeout
             if ended is not None:
                 ended.wait(polling.left(now))
             else:

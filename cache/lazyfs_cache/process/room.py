@@ -24,6 +24,14 @@ class Room:
                 return 0
             return self._shared.generation.evictor.evict(transaction, shortfall)
 
+    def evict_bytes(self, wanted: int) -> int:
+        """Evict until `wanted` bytes are free or no more may be evicted. Returns the bytes freed."""
+        before = self._charged()
+        freed = 0
+        while freed < wanted and self.evict(Shortfall(wanted - freed, 0)):
+            freed = before - self._charged()
+        return max(freed, 0)
+
     def shrink(self, ask: Callable[[Limits, Sums], Shortfall]) -> bool:
         """Evict, one transaction at a time, until `ask` reports no shortfall for the limits and sums. Returns
         False if no more values can be evicted, the lock cannot be had, or a transaction fails."""
@@ -78,3 +86,7 @@ class Room:
                     transaction.hold(generation.owner, -idle)
         if idle and not (transaction is not None and transaction.committed):
             generation.allowance.put_in(idle)
+
+    def _charged(self) -> int:
+        _, _, charged = self._shared.account()
+        return charged

@@ -1,6 +1,7 @@
 """The parts of a history as objects hold them, and their bounds: revisions, changes, blocks, names."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
 
@@ -108,19 +109,28 @@ class KeptName(msgspec.Struct, frozen=True, array_like=True):
     """Moment at which the name was given."""
 
 
+T = TypeVar("T")
+
 _entries = msgspec.msgpack.Decoder(tuple[int, list[PastRevision]])
 _blocks = msgspec.msgpack.Decoder(tuple[int, list[Block]])
 _changes = msgspec.msgpack.Decoder(tuple[int, list[Change]])
 
 
+def _decoded(decoder: msgspec.msgpack.Decoder[tuple[int, list[T]]], plain: bytes, what: str) -> list[T]:
+    """Returns the records of an object of this version. `what`: names the object in errors. Raises
+    FormatError."""
+    try:
+        version, records = decoder.decode(plain)
+    except msgspec.MsgspecError as error:
+        raise FormatError(f"bad {what}: {error}") from None
+    check_version(version)
+    return records
+
+
 def decode_entries(plain: bytes, block: Block, below: int) -> list[PastRevision]:
     """Returns the revisions of a block of level 0; all their numbers are lower than `below`. Raises
     FormatError."""
-    try:
-        version, entries = _entries.decode(plain)
-    except msgspec.MsgspecError as error:
-        raise FormatError(f"bad block of a history: {error}") from None
-    check_version(version)
+    entries = _decoded(_entries, plain, "block of a history")
     check_entries(entries)
     if not entries or (entries[0].number, entries[0].time) != (block.first, block.time):
         raise FormatError(f"the block of a history does not begin with revision {block.first}")
@@ -131,11 +141,7 @@ def decode_entries(plain: bytes, block: Block, below: int) -> list[PastRevision]
 def decode_blocks(plain: bytes, block: Block, below: int) -> list[Block]:
     """Returns the blocks of a block of a higher level; all of them begin with revisions lower than `below`.
     Raises FormatError."""
-    try:
-        version, blocks = _blocks.decode(plain)
-    except msgspec.MsgspecError as error:
-        raise FormatError(f"bad block of a history: {error}") from None
-    check_version(version)
+    blocks = _decoded(_blocks, plain, "block of a history")
     check_blocks(blocks)
     if not blocks or (blocks[0].first, blocks[0].time) != (block.first, block.time):
         raise FormatError(f"the block of a history does not begin with revision {block.first}")
@@ -150,11 +156,7 @@ def encode_changes(changes: list[Change]) -> bytes:
 
 def decode_changes(plain: bytes) -> list[Change]:
     """Returns the changes in an object of changes. Raises FormatError."""
-    try:
-        version, changes = _changes.decode(plain)
-    except msgspec.MsgspecError as error:
-        raise FormatError(f"bad changes of a revision: {error}") from None
-    check_version(version)
+    changes = _decoded(_changes, plain, "changes of a revision")
     _check_changes(changes)
     return changes
 

@@ -2,12 +2,10 @@
 
 It sleeps while the daemon lives. When the daemon is killed, the keeper starts a successor, at once the first
 time and later and later if successors die too. While no daemon answers (it is dead, or stopped), the keeper
-reads the kernel's requests: it answers STATFS, so that `df` does not hang, puts the others into the table of
-requests for the next daemon, and answers EIO to those that are past the mount's patience.
+reads the kernel's requests in its place (`unserved_requests.py`).
 """
 
 import array
-import errno
 import os
 import select
 import signal
@@ -16,16 +14,13 @@ import sys
 import time
 import traceback
 from contextlib import suppress
-from types import FrameType
 from typing import NoReturn
 
 from lazyfs.daemon.survival.handed_state import KeptState, decode_kept, successor_command
 from lazyfs.daemon.survival.keeper_line import END, HOLD, SERVE
+from lazyfs.daemon.survival.unserved_requests import UnservedRequests
 from lazyfs.fuse.device import is_connected
-from lazyfs.fuse.direct.channel import OVER
 from lazyfs.fuse.direct.request_table import RequestTable, read_state
-from lazyfs.fuse.wire import protocol as p
-from lazyfs.fuse.wire import replies, requests
 from lazyfs.system import clean_start
 
 PAUSES = (0.0, 0.2, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
@@ -37,19 +32,6 @@ HOPELESS = 6
 """After so many deaths in a row every request gets EIO at once, until a successor serves."""
 LOOK = 0.25
 """Seconds between looks for requests that are past the mount's patience."""
-READ = 0.05
-"""Timeout of one read of the device, in seconds: another process may have read the request meanwhile."""
-
-_NOTES = (p.FORGET, p.BATCH_FORGET)
-_STATFS = replies.empty_statfs()
-
-
-class _Late(Exception):
-    """The device had nothing to read."""
-
-
-def _give_up(_: int, __: FrameType | None) -> None:
-    raise _Late
 
 
 class Keeper:
@@ -58,8 +40,8 @@ class Keeper:
     def __init__(self, line: socket.socket, daemon: int) -> None:
         """`daemon`: the process at the other end of the line."""
         self._line = line
-        self._device = -1
-        self._table: RequestTable | None = None
+        self._requests: UnservedRequests | None = None
+        """None until a daemon has handed over the mount's descriptors."""
         self._state: KeptState | None = None
         """The last serving daemon's: used again if the program of a reload dies before it serves."""
         self._daemon = daemon
@@ -77,7 +59,6 @@ class Keeper:
         self._wake = wake  # kept open
         signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda _, __: None)
-        signal.signal(signal.SIGALRM, _give_up)
 
     def run(self) -> None:
         """Keeps the mount until it is over."""
@@ -91,28 +72,28 @@ class Keeper:
                 elif ready == self._watch:
                     if not self._take_death():
                         return
-                elif not self._read_request():
+                elif (unserved := self._unserved()) and not unserved.read():
                     return
-            if self._absent():
-                self._refuse_late()
+            if unserved := self._unserved():
+                unserved.refuse_late()
                 self._start_due()
 
-    def _absent(self) -> bool:
-        return self._device >= 0 and (self._stopped or not self._serving)
+    def _unserved(self) -> UnservedRequests | None:
+        """Returns the kernel's requests if no daemon answers them."""
+        return self._requests if self._stopped or not self._serving else None
 
     def _wait(self) -> list[int]:
         poll = select.poll()
         for fd in (self._line.fileno(), self._children.fileno(), self._watch):
             if fd >= 0:
                 poll.register(fd, select.POLLIN)
-        if self._absent():
-            poll.register(self._device, select.POLLIN)
-        timeout = None if not self._absent() else LOOK * 1000
-        if timeout is not None and self._restart_at is not None:
-            timeout = min(timeout, max(self._restart_at - time.monotonic(), 0) * 1000)
+        timeout = None
+        if unserved := self._unserved():
+            poll.register(unserved.device, select.POLLIN)
+            timeout = LOOK * 1000
+            if self._restart_at is not None:
+                timeout = min(timeout, max(self._restart_at - time.monotonic(), 0) * 1000)
         return [fd for fd, _ in poll.poll(timeout)]
-
-    # the daemon
 
     def _hear(self) -> bool:
         """Takes a message. Returns False if the keeper is to end."""
@@ -133,12 +114,15 @@ class Keeper:
         return True
 
     def _take(self, device: int, table: int) -> None:
-        if self._table is not None:
-            os.close(self._device)
-            self._table.close()
-        self._device = device
-        self._table = RequestTable(table, keeper=True)
+        if self._requests is not None:
+            self._requests.close()
         self._state = decode_kept(read_state(table))
+        self._requests = UnservedRequests(
+            device,
+            RequestTable(table, keeper=True),
+            self._state.settings.patience,
+            refuses_all=lambda: self._deaths > HOPELESS,
+        )
         self._serving = True
         self._began = time.monotonic()
         self._restart_at = None
@@ -156,10 +140,10 @@ class Keeper:
             options = os.WSTOPPED | os.WCONTINUED | os.WNOHANG
             while (found := os.waitid(os.P_PID, self._daemon, options)) is not None:
                 self._stopped = found.si_code == os.CLD_STOPPED
-                if self._stopped:
-                    self._adopt_buffers()
-                else:
+                if not self._stopped:
                     self._tell_of_requests()
+                elif self._requests is not None:
+                    self._requests.adopt_buffers()
 
     def _take_death(self) -> bool:
         """Plans a successor for a daemon that has died. Returns False if the keeper is to end."""
@@ -171,7 +155,7 @@ class Keeper:
         while self._line.fileno() >= 0 and select.select([self._line], [], [], 0)[0]:
             if not self._hear():
                 return False
-        if not is_connected(self._device):
+        if self._requests is None or not is_connected(self._requests.device):
             return False  # never mounted, or unmounted meanwhile
         lived = time.monotonic() - self._began if self._serving else 0.0
         self._serving = self._stopped = False
@@ -180,102 +164,26 @@ class Keeper:
         self._restart_at = time.monotonic() + pause
         served = f"after serving for {lived:.1f} s"
         self._say(f"the daemon {self._daemon} has died {served}; a successor starts in {pause:g} s")
-        self._adopt_buffers()
+        self._requests.adopt_buffers()
         return True
 
     def _start_due(self) -> None:
         """Starts a successor if it is time."""
         if self._restart_at is None or time.monotonic() < self._restart_at:
             return
-        assert self._table is not None
+        assert self._requests is not None
         assert self._state is not None
         self._restart_at = None
         self._began = time.monotonic()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._line = ours
-        needed = (self._device, self._table.fd, theirs.fileno())
+        needed = (*self._requests.descriptors, theirs.fileno())
         command = successor_command(self._state.program, needed)
         self._daemon = os.fork()
         if not self._daemon:
             _become(command, needed)
         theirs.close()
         self._watch = os.pidfd_open(self._daemon)
-
-    # the kernel
-
-    def _read_request(self) -> bool:
-        """Reads one request and deals with it. Returns False if the mount is gone."""
-        assert self._table is not None
-        buffer = self._table.keepers_buffer()
-        buffer[:4] = bytes(4)
-        try:
-            signal.setitimer(signal.ITIMER_REAL, READ, READ)
-            try:
-                if not os.readv(self._device, [buffer]):
-                    return False
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-        except _Late:  # perhaps just after the read: the buffer tells
-            pass
-        except OSError as error:
-            return error.errno not in OVER
-        length = int.from_bytes(buffer[:4], sys.byteorder)
-        if length >= p.IN_HEADER.size:
-            self._answer(bytes(buffer[:length]))
-        buffer[:4] = bytes(4)
-        return True
-
-    def _answer(self, request: bytes) -> None:
-        assert self._table is not None
-        _, opcode, unique, number, *_ = p.IN_HEADER.unpack_from(request)
-        payload = request[p.IN_HEADER.size :]
-        if opcode in _NOTES:
-            return  # the next daemon does not count on lookups
-        if opcode == p.STATFS:
-            self._write(p.OUT_HEADER.pack(p.OUT_HEADER.size + len(_STATFS), 0, unique) + _STATFS)
-        elif opcode == p.INTERRUPT:
-            self._interrupt(unique, payload)
-        elif opcode == p.DESTROY:
-            self._refuse(unique, 0)
-        elif self._deaths > HOPELESS or self._table.enter(opcode, unique, number, payload) < 0:
-            self._refuse(unique, errno.EIO)
-
-    def _interrupt(self, unique: int, payload: bytes) -> None:
-        """Ends a request whose caller was killed."""
-        assert self._table is not None
-        with suppress(requests.Malformed):
-            wanted = requests.interrupted(payload)
-            for kept in self._table.kept_in_slots():
-                if p.IN_HEADER.unpack_from(kept.request)[2] == wanted:
-                    self._table.leave(kept.slot)
-                    self._refuse(wanted, errno.EINTR)
-                    return
-        self._refuse(unique, errno.EAGAIN)
-
-    def _adopt_buffers(self) -> None:
-        """Keeps the requests that the readers of a dead or stopped daemon may not have answered."""
-        if self._table is None:
-            return
-        for kept in self._table.kept_in_buffers():
-            self._answer(kept.request)
-
-    def _refuse_late(self) -> None:
-        """Answers EIO to the requests that have waited for longer than the mount's patience."""
-        assert self._table is not None
-        assert self._state is not None
-        patience = 0.0 if self._deaths > HOPELESS else self._state.settings.patience
-        late = time.monotonic_ns() - int(patience * 1e9)
-        for kept in self._table.kept_in_slots():
-            if kept.arrival <= late:
-                self._refuse(p.IN_HEADER.unpack_from(kept.request)[2], errno.EIO)
-                self._table.leave(kept.slot)
-
-    def _refuse(self, unique: int, number: int) -> None:
-        self._write(replies.error(number, unique))
-
-    def _write(self, answer: bytes) -> None:
-        with suppress(OSError):  # nobody waits for it any more
-            os.write(self._device, answer)
 
     def _say(self, text: str) -> None:
         with suppress(OSError):
@@ -300,10 +208,9 @@ def run(line: socket.socket, daemon: int) -> NoReturn:
     status = 1
     try:
         os.setsid()
+        # These are the daemon's: it ends the mount, and so this process.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(
-                number, signal.SIG_IGN
-            )  # they are the daemon's: it ends the mount, and so this process
+            signal.signal(number, signal.SIG_IGN)
         clean_start.close_descriptors([line.fileno()])
         _prefer_the_daemon()
         Keeper(line, daemon).run()

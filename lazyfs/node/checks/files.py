@@ -4,13 +4,13 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 import msgspec
 from cryptography import x509
 
 from lazyfs.core.chain.notation import without_secrets
 from lazyfs.core.errors import UsageError
+from lazyfs.core.moments import minute
 from lazyfs.daemon.setting_origins import Origin
 from lazyfs.daemon.settings import RepositorySource, Settings
 from lazyfs.node.findings import Finding, Level
@@ -46,7 +46,7 @@ def judge(facts: list[FileFacts]) -> Iterator[Finding]:
             yield Finding(Level.ERROR, why, "give another file, or mend this one; docs/chain.md#https")
         for path, expires in one.expires.items():
             left = expires - one.now
-            when = f"{datetime.fromtimestamp(expires, UTC):%Y-%m-%d %H:%M} UTC"
+            when = minute(expires)
             if left <= 0:
                 yield Finding(
                     Level.ERROR, f"the certificate {path} expired on {when}", "renew it, then mount again"

@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 import msgspec
 
+from lazyfs.core.moments import minute
 from lazyfs.node.findings import Finding, Level
 from lazyfs.node.surroundings import Surroundings
 
@@ -48,7 +48,7 @@ def gather(found: Surroundings) -> list[TrustFacts]:
 def judge(facts: list[TrustFacts]) -> Iterator[Finding]:
     for one in facts:
         left = one.expires - one.now
-        expires = f"{datetime.fromtimestamp(one.expires, UTC):%Y-%m-%d %H:%M} UTC"
+        expires = minute(one.expires)
         if left <= 0:
             yield Finding(
                 Level.ERROR,

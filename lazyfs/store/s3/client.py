@@ -7,10 +7,8 @@ were changed on the way.
 """
 
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import obstore
@@ -18,6 +16,7 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from lazyfs.store.protocol import StoreError
+from lazyfs.store.s3.connection import Connection
 from lazyfs.store.s3.credentials import Profile
 from lazyfs.store.s3.failures import Failure, Meaning, read_failure
 from lazyfs.store.s3.location import BucketLocation
@@ -30,10 +29,6 @@ WRITE, REPLACED = "lazyfs-write", "lazyfs-replaced"
 and in REPLACED the text of the write that it replaces."""
 RENEWALS = 3
 """Most times that one request is retried with other credentials."""
-_CONNECT = timedelta(seconds=10)
-_SILENCE = timedelta(seconds=30)
-_WHOLE = timedelta(seconds=120)
-"""Limits of one attempt; 16 MiB in 120 s are 1.1 Mbit/s."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
 
 T = TypeVar("T")
@@ -67,6 +62,8 @@ class Listed(NamedTuple):
     key: str
     size: int
     modified: float
+    tag: str | None
+    """The ETag, with its quotes if the server sends them."""
 
 
 Condition = Literal["create"] | str | None
@@ -90,13 +87,10 @@ class Client:
         """Raises UsageError for a profile that cannot be used."""
         self.location = location
         self.pace = pace or Pace()
-        self._profile = profile
+        self._connection = Connection(location, profile)
         self._patience = patience
         self._monotonic = monotonic
         self._pause = pause
-        self._mutex = threading.Lock()
-        self._credentials = None if profile.unsigned() else profile.credentials()
-        self._store = self._open()
 
     def get(self, key: str) -> Content | None:
         """Returns the content of a name, None if there is certainly none. Raises StoreError."""
@@ -178,7 +172,10 @@ class Client:
         def ask(store: S3Store) -> list[Listed]:
             stream = obstore.list(store, prefix, offset=after, chunk_size=1000)
             for chunk in stream:
-                return [Listed(one["path"], one["size"], one["last_modified"].timestamp()) for one in chunk]
+                return [
+                    Listed(one["path"], one["size"], one["last_modified"].timestamp(), one["e_tag"])
+                    for one in chunk
+                ]
             return []
 
         try:
@@ -192,7 +189,7 @@ class Client:
         end = self._monotonic() + self._patience
         attempt = renewals = 0
         while True:
-            store = self._store
+            store = self._connection.store
             with self.pace.turn() as ticket:
                 try:
                     answer = ask(store)
@@ -205,7 +202,7 @@ class Client:
                 self.pace.slow_down(ticket)
             elif failure.meaning == Meaning.CREDENTIALS:
                 renewals += 1
-                if renewals > RENEWALS or not self._renewed(store):
+                if renewals > RENEWALS or not self._connection.renewed(store):
                     raise self._failed(what, failure)
                 continue
             elif failure.meaning != Meaning.PASSING:
@@ -215,64 +212,6 @@ class Client:
             if self._monotonic() + pause > end:
                 raise self._failed(what, failure, attempt)
             self._pause(pause)
-
-    def _renewed(self, used: S3Store) -> bool:
-        """Returns True if the client has other credentials than `used`, whose request was refused. If it has
-        none yet, looks whether the profile's credentials were renewed."""
-        with self._mutex:
-            if self._store is not used:
-                return True
-            if self._profile.unsigned():
-                return False
-            found = self._profile.credentials()
-            if found == self._credentials:
-                return False
-            self._credentials = found
-            self._store = self._open()
-            return True
-
-    def _open(self) -> S3Store:
-        around = self._profile.surroundings()
-        config: dict[str, Any] = {"region": around.region, "conditional_put": "etag"}
-        client: dict[str, Any] = {
-            "connect_timeout": _CONNECT,
-            "read_timeout": _SILENCE,
-            "timeout": _WHOLE,
-            "pool_max_idle_per_host": "64",
-        }
-        if around.endpoint:
-            config["endpoint"] = around.endpoint.rstrip("/")
-            client["allow_http"] = around.endpoint.startswith("http://")
-        if around.ca_bundle:
-            client["root_certificate"] = _read_bundle(around.ca_bundle)
-        if self._profile.unsigned():
-            config["skip_signature"] = True
-        options: dict[str, Any] = {}
-        if self._credentials is not None:
-            options["credential_provider"] = self._provide
-        return S3Store(
-            self.location.bucket,
-            prefix=self.location.prefix or None,
-            config=config,  # type: ignore[arg-type]
-            client_options=client,  # type: ignore[arg-type]
-            retry_config={"max_retries": 0, "retry_timeout": timedelta(0)},
-            **options,
-        )
-
-    def _provide(self) -> dict[str, Any]:
-        """Returns the credentials in use, for obstore, which calls this again when they are about to
-        expire."""
-        with self._mutex:
-            if self._credentials is not None and self._credentials.expires is not None:
-                self._credentials = self._profile.credentials() or self._credentials
-            found = self._credentials
-        assert found is not None
-        return {
-            "access_key_id": found.access_key,
-            "secret_access_key": found.secret,
-            "token": found.token,
-            "expires_at": found.expires,
-        }
 
     def _failed(self, what: str, failure: Failure, attempts: int = 1) -> StoreError:
         kind = Unsupported if failure.text.startswith("status 501") else StoreError
@@ -289,11 +228,3 @@ def _advice(failure: Failure) -> str:
             "s3:PutObject, s3:DeleteObject and s3:ListBucket"
         )
     return ""
-
-
-def _read_bundle(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise StoreError(f"CA bundle {path}: {error.strerror}") from None

@@ -1,4 +1,5 @@
-"""Opens the store at an `s3://` location, with credentials and addresses as AWS's tools find them."""
+"""Opens the store at an `s3://` location, and the web files beside it. Credentials and addresses are found as
+AWS's tools find them."""
 
 import os
 
@@ -6,9 +7,19 @@ from lazyfs.store.s3.client import Client
 from lazyfs.store.s3.credentials import Profile
 from lazyfs.store.s3.location import parse_location
 from lazyfs.store.s3.store import BucketStore
+from lazyfs.store.s3.web_files import BucketFiles
 
 
 def open_bucket(location: str) -> BucketStore:
     """Returns the store at s3://BUCKET/PREFIX; no request is made. Raises UsageError for a location or a
     profile that cannot be used."""
-    return BucketStore(Client(parse_location(location), Profile(os.environ)))
+    return BucketStore(_client(location))
+
+
+def open_bucket_files(location: str, folder: str) -> BucketFiles:
+    """Returns the web files in a folder beside the store at s3://BUCKET/PREFIX. Raises as `open_bucket`."""
+    return BucketFiles(_client(location), folder)
+
+
+def _client(location: str) -> Client:
+    return Client(parse_location(location), Profile(os.environ))

@@ -17,7 +17,7 @@ from lazyfs.store.s3.metadata import Metadata, metadata_key
 
 WRITERS = 16
 """Threads that put objects: each object costs two round trips, which wait side by side."""
-_AT_ONCE = 1000
+AT_ONCE = 1000
 """The most keys in one request that deletes objects: S3's limit."""
 _OBJECT = {"Cache-Control": FOREVER, "Content-Type": "application/octet-stream"}
 
@@ -55,8 +55,8 @@ class BucketStore:
                 yield StoredObject(digest, line.size, line.modified)
 
     def delete(self, digests: Sequence[Digest]) -> None:
-        for at in range(0, len(digests), _AT_ONCE):
-            self._client.delete([object_path(digest) for digest in digests[at : at + _AT_ONCE]])
+        for at in range(0, len(digests), AT_ONCE):
+            self._client.delete([object_path(digest) for digest in digests[at : at + AT_ONCE]])
 
     def delete_unnamed(self, before: float) -> int:  # noqa: ARG002 (an upload that was cut leaves nothing)
         return 0

@@ -3,8 +3,9 @@
 import msgspec
 
 from lazyfs.sync.conditions import ImageCondition, conditions, counts
+from lazyfs.sync.quotas import QuotaUse
 from lazyfs.sync.report import Event
-from lazyfs.sync.state import ListState, RunState, State
+from lazyfs.sync.state import AcknowledgedState, ListState, RunState, State
 
 FORMAT = 1
 
@@ -20,6 +21,8 @@ class ListStatus(msgspec.Struct, frozen=True):
     good: int
     """The time at which the list was last valid. The content of that time is in force."""
     problems: list[str]
+    acknowledged: AcknowledgedState | None = None
+    """The acknowledgement of the problems; None if there is none."""
 
 
 class StatusDocument(msgspec.Struct, frozen=True):
@@ -35,30 +38,37 @@ class StatusDocument(msgspec.Struct, frozen=True):
     lists: list[ListStatus]
     events: list[Event]
     """The latest events, newest first."""
+    quotas: dict[str, QuotaUse] = {}
+    """Owner -> use of the owner's quota, for the owners who have one."""
 
 
 def document(state: State, events: list[Event], now: int) -> StatusDocument:
     """Returns the status. `events`: the latest events, newest first."""
     images = conditions(state.images)
     lists = [_list_status(name, one) for name, one in sorted(state.lists.items())]
-    return StatusDocument(FORMAT, state.repository, now, state.run, counts(images), images, lists, events)
+    return StatusDocument(
+        FORMAT, state.repository, now, state.run, counts(images), images, lists, events, state.quotas
+    )
 
 
 def public_document(whole: StatusDocument, state: State) -> StatusDocument:
     """Returns the part of the status that everybody who reaches the store may read: the images of the tree
-    that need no account, without wishes, owners and lists."""
+    that need no account, without wishes, owners and lists, and without names and reasons of
+    acknowledgements."""
     images = [
-        msgspec.structs.replace(one, wishes=())
+        msgspec.structs.replace(one, wishes=(), acknowledged=None)
         for one in whole.images
         if one.digest and not state.images[one.image].private
     ]
     names = {one.image for one in images}
     events = [msgspec.structs.replace(one, owners=()) for one in whole.events if one.image in names]
-    return msgspec.structs.replace(whole, counts=counts(images), images=images, lists=[], events=events)
+    return msgspec.structs.replace(
+        whole, counts=counts(images), images=images, lists=[], events=events, quotas={}
+    )
 
 
 def _list_status(name: str, one: ListState) -> ListStatus:
-    return ListStatus(name, one.format, one.wishes, one.read, one.good, one.problems)
+    return ListStatus(name, one.format, one.wishes, one.read, one.good, one.problems, one.acknowledged)
 
 
 def schema() -> bytes:

@@ -1,6 +1,5 @@
 """The pages of the status site: HTML, Atom and JSON. Scripts are needed only for search and sorting."""
 
-from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
 from urllib.parse import quote
@@ -10,6 +9,7 @@ import msgspec
 
 from lazyfs.core.byte_size import shown_size
 from lazyfs.core.digest import sha256
+from lazyfs.core.moments import minute, rfc3339
 from lazyfs.core.printable import escaped
 from lazyfs.sync.conditions import MEANINGS
 from lazyfs.sync.report import Event
@@ -35,7 +35,7 @@ def pages(status: StatusDocument, *, public: bool = False) -> dict[str, bytes]:
     )
     environment.filters |= {
         "moment": _moment,
-        "rfc3339": _rfc3339,
+        "rfc3339": rfc3339,
         "size": shown_size,
         "short": _short,
         "feed": lambda place: quote(feed_of(place), safe="/:@"),
@@ -43,7 +43,7 @@ def pages(status: StatusDocument, *, public: bool = False) -> dict[str, bytes]:
     }
     values: dict[str, Any] = {"status": status, "meanings": MEANINGS, "public": public}
     places = {image.image for image in status.images}
-    owners = sorted({owner for image in status.images for owner in image.owners})
+    owners = sorted({owner for image in status.images for owner in image.owners} | status.quotas.keys())
     files = {
         "index.html": environment.get_template("index.html").render(**values, owners=owners),
         "lists.html": environment.get_template("lists.html").render(**values),
@@ -94,11 +94,7 @@ def _finalized(value: object) -> object:
 
 
 def _moment(seconds: int) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC" if seconds else ""
-
-
-def _rfc3339(seconds: int) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return minute(seconds) if seconds else ""
 
 
 def _short(digest: str) -> str:

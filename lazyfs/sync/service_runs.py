@@ -1,37 +1,33 @@
-"""Runs of a service for `lazyfs sync` and `lazyfs listen`: connects them with its lists, state, events and
-site."""
+"""Runs of a service for `lazyfs sync`, `lazyfs listen` and `lazyfs.sync.run.sync`: connects each run with the
+service's lists, state, quotas, acknowledgements, webhooks, events and status sites."""
 
 import os
-import platform as host
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
 
-from lazyfs.cli.say import say
-from lazyfs.cli.start_recorder import StartRecorder
-from lazyfs.cli.store_options import open_repository
-from lazyfs.core.errors import UsageError
-from lazyfs.core.oci.platform import parse_platform
 from lazyfs.core.webhooks.pushes import Push
-from lazyfs.images.registry.certificates import Certificates, folders
-from lazyfs.images.registry.wire import Wire
+from lazyfs.images.registry.other_servers import wire_to
+from lazyfs.repository.opened_repository import open_repository
+from lazyfs.store import open_web_files
+from lazyfs.store.web_files import DirectoryFiles
 from lazyfs.sync import lists as wishlists
 from lazyfs.sync.acknowledged import Acknowledged
-from lazyfs.sync.dask_workers import dask_workers
 from lazyfs.sync.event_file import append_events, latest_events
 from lazyfs.sync.lists import GivenList, ListKeeper
-from lazyfs.sync.notifier import Address, Notifier
+from lazyfs.sync.notifier import Notifier
 from lazyfs.sync.push_run import run_pushes
 from lazyfs.sync.registries import Registries
 from lazyfs.sync.report import Report
 from lazyfs.sync.service import Service, Workers
 from lazyfs.sync.settings import Settings
+from lazyfs.sync.start_recorder import StartRecorder
 from lazyfs.sync.starts import StartSettings
 from lazyfs.sync.state import State, held, read_state, write_state
 from lazyfs.sync.status_directory import default_status_directory
 
 SITE_IN_STORE = "status"
+"""Folder of the public status site beside the store."""
 SHOWN_EVENTS = 500
 """The most events on the status site; the latest are shown."""
 
@@ -40,16 +36,20 @@ class ServiceRuns:
     """The runs of one service."""
 
     def __init__(
-        self, store: str, keys: str | None, settings: Settings, status: str | None, *, quiet: bool
+        self,
+        store: str,
+        keys: str | None,
+        settings: Settings,
+        status: str | None,
+        tell: Callable[[str], None],
     ) -> None:
-        """`status`: the status directory; None for the default one. `quiet`: True to show no progress. Raises
-        as open_repository."""
+        """`keys`, `status`: the directories of the keys and of the state; None for the default ones. `tell`:
+        called with each line of progress, from several threads. Raises as open_repository."""
         self._repository = open_repository(store, keys)
         self._location = store
         self._settings = settings
-        self._quiet = quiet
+        self._tell = tell
         self._status = status or default_status_directory(self._repository.name)
-        self._public_site = _site_in(store) if settings.service.site_in_store else ""
         self._addresses = [one.address(name) for name, one in settings.notify.items()]
 
     @property
@@ -59,7 +59,7 @@ class ServiceRuns:
 
     def sync(
         self,
-        names: list[str],
+        names: Sequence[str],
         *,
         forget: Sequence[str] = (),
         accept_shorter: Sequence[str] = (),
@@ -67,11 +67,17 @@ class ServiceRuns:
         max_delete: int | None = None,
         dry_run: bool = False,
         wait: float = 0.0,
-        dask: str | None = None,
+        workers: Workers | None = None,
     ) -> Report:
-        """Makes the tree what the lists wish. `dask`: the address of a Dask scheduler whose workers read the
-        images. `wait`: seconds to wait for another run to end. Raises LazyfsError; Busy if that run has not
-        ended by then."""
+        """Makes the tree what the lists wish.
+
+        `forget`: lists to give up. `accept_shorter`: lists that are meant to have lost most of their wishes.
+        `max_age`: seconds for which no tag is asked again. `max_delete`: the most images that may leave; None
+        for the configuration's number. `dry_run`: True to change nothing. `wait`: seconds to wait for another
+        run to end. `workers`: processes that read the images; None for threads of this process.
+
+        Raises LazyfsError; Busy if that other run has not ended by then.
+        """
         forgotten = tuple(map(wishlists.shown_name, forget))
         meant = frozenset(map(wishlists.shown_name, accept_shorter))
         with (
@@ -79,7 +85,6 @@ class ServiceRuns:
             Registries(self._settings.registries) as registries,
             self._notifier() as notifier,
             self._recorder() as recorder,
-            dask_workers(dask, self._location) as workers,
         ):
             state = read_state(self._status, self.name)
             given = self._load(names, meant, forgotten, dry_run=dry_run)
@@ -98,7 +103,7 @@ class ServiceRuns:
                 self._publish_status(report, state)
         return report
 
-    def take(self, names: list[str], pushes: Sequence[Push], wait: float) -> Report:
+    def take(self, names: Sequence[str], pushes: Sequence[Push], wait: float) -> Report:
         """Publishes the pushed images that are wished. `wait`: seconds to wait for another run to end. Raises
         LazyfsError; Busy if that run has not ended by then."""
         with (
@@ -114,7 +119,7 @@ class ServiceRuns:
         return report
 
     def _load(
-        self, names: list[str], meant: frozenset[str], forgotten: tuple[str, ...], *, dry_run: bool
+        self, names: Sequence[str], meant: frozenset[str], forgotten: tuple[str, ...], *, dry_run: bool
     ) -> list[GivenList]:
         """Returns the lists in force. Except in a dry run, keeps their content for later runs and forgets the
         `forgotten` lists."""
@@ -146,7 +151,7 @@ class ServiceRuns:
             self._repository.keys,
             registries,
             chosen,
-            chosen.chosen_platforms[0] if chosen.platforms else parse_platform(host.machine()),
+            chosen.first_platform,
             lambda: datetime.now(UTC),
             save=lambda now: write_state(self._status, now),
             tell=self._tell,
@@ -177,12 +182,8 @@ class ServiceRuns:
     def _notifier(self) -> Iterator[Notifier]:
         """Yields the notifier of the configured addresses. After the block, the notifier sends its last
         messages."""
-        with Notifier(self.name, self._addresses, _wire, self._tell) as notifier:
+        with Notifier(self.name, self._addresses, lambda one: wire_to(one.url), self._tell) as notifier:
             yield notifier
-
-    def _tell(self, line: str) -> None:
-        if not self._quiet:
-            say(line, err=True)
 
     def _publish_status(self, report: Report, state: State) -> None:
         """Appends the events to the event file, and rewrites the status site."""
@@ -193,22 +194,8 @@ class ServiceRuns:
         append_events(self._status, report.events)
         events = latest_events(self._status, SHOWN_EVENTS)
         whole = document(state, events, int(datetime.now(UTC).timestamp()))
-        write_site(self._settings.service.site or os.path.join(self._status, "site"), pages(whole))
-        if self._public_site:
-            write_site(self._public_site, pages(public_document(whole, state), public=True))
-
-
-def _site_in(store: str) -> str:
-    """Returns the directory of the public status site in a store. Raises UsageError."""
-    if "://" in store:
-        raise UsageError(
-            f"site-in-store: {store} is no directory: name a directory with site, and bring it to the store"
-        )
-    return os.path.join(store, SITE_IN_STORE)
-
-
-def _wire(address: Address) -> Wire:
-    environment = dict(os.environ)
-    parts = urlsplit(address.url)
-    certificates = Certificates((parts.netloc,), folders(environment), environment)
-    return Wire(certificates, plain_http=parts.scheme == "http")
+        directory = self._settings.service.site or os.path.join(self._status, "site")
+        write_site(DirectoryFiles(directory), pages(whole))
+        if self._settings.service.site_in_store:
+            public = pages(public_document(whole, state), public=True)
+            write_site(open_web_files(self._location, SITE_IN_STORE), public)

@@ -21,6 +21,7 @@ from lazyfs.core.digits import natural
 from lazyfs.core.errors import LazyfsError
 from lazyfs.core.printable import printable
 from lazyfs.sync.starts import NoRecorder
+from lazyfs.system.process_tree import descendants
 
 LAZYFS = (sys.executable, "-m", "lazyfs")
 ALONE = ("--network", "none")
@@ -203,31 +204,17 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(END_SECONDS)
-    for pid in [*_below(process.pid), process.pid] if process.poll() is None else []:
+    for pid in [*descendants(process.pid), process.pid] if process.poll() is None else []:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     process.wait()
-
-
-def _below(pid: int) -> list[int]:
-    """Returns the ids of all descendants of a process."""
-    children: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with suppress(OSError, IndexError, ValueError), open(f"/proc/{name}/stat", "rb") as file:
-                above = int(file.read().rpartition(b")")[2].split()[1])
-                children.setdefault(above, []).append(int(name))
-    found = [pid]
-    for one in found:
-        found += children.get(one, ())
-    return found[1:]
 
 
 def _memory_of(pid: int) -> int:
     """Returns the bytes of memory that the descendants of a process use, without shared memory but with their
     /tmp."""
     pages, devices = 0, {}
-    for one in _below(pid):
+    for one in descendants(pid):
         with suppress(OSError, IndexError, ValueError):
             with open(f"/proc/{one}/statm", "rb") as file:
                 numbers = file.read().split()
