@@ -22,10 +22,11 @@ _CHECKOUT: Final = Path(__file__).parents[1]
 _RESULTS: Final = _CHECKOUT / "benchmarks/results"
 ORDER: Final = (
     *("startup", "run", "filesystem", "cache", "publish", "sync", "http", "miss", "scale"),
-    *("proxy", "chunks", "packs", "sharing"),
+    *("proxy", "chunks", "packs", "sharing", "anywhere"),
 )
-FULL_ONLY: Final = ("proxy", "chunks", "packs", "sharing")
-"""Benchmarks that were written for a single design decision. --quick skips them."""
+FULL_ONLY: Final = ("proxy", "chunks", "packs", "sharing", "anywhere")
+"""Benchmarks that were written for a single design decision, or need servers that nothing else here does.
+--quick skips them."""
 
 
 def present() -> list[str]:

@@ -1,1 +1,1 @@
-"""Measures publishing to a bucket, and publishing with other processes that convert the images."""
+"""Conversion by several workers, and publishing into a bucket."""

@@ -145,10 +145,13 @@ def open_tools(surroundings: Surroundings) -> _Tools:
         return _tools[0]
 
 
-def convert(surroundings: Surroundings, job: ImageJob, layers: dict[str, SnapshotForm]) -> Converted:
+def convert(
+    surroundings: Surroundings, job: ImageJob, layers: dict[str, SnapshotForm], _number: int = 0
+) -> Converted:
     """Reads an image and writes its contents to the store. `layers`: path -> snapshot of the layers that this
-    run has stored but not yet committed to the tree; these are not read again. Returns errors in the answer;
-    never raises LazyfsError."""
+    run has stored but not yet committed to the tree; these are not read again. `_number`: differs from
+    request to request of a run, because Dask answers a call that equals an earlier one with the outcome of
+    that one. Returns errors in the answer; never raises LazyfsError."""
     notes: list[str] = []
     try:
         tools = open_tools(surroundings)

@@ -2,10 +2,12 @@
 anywhere."""
 
 import concurrent.futures
-import threading
+import itertools
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from lazyfs.core.digest import Digest
 from lazyfs.core.errors import LazyfsError, TransportError
 from lazyfs.core.printable import printable
 from lazyfs.core.tree_paths import layer_path
@@ -13,6 +15,7 @@ from lazyfs.images.snapshot_form import SnapshotForm, form_of
 from lazyfs.store.protocol import StoreError
 from lazyfs.sync.conversion import Converted, Surroundings, convert, job_of
 from lazyfs.sync.preparation import ImagePreparer, Job, PreparedImage
+from lazyfs.sync.shared_lock import SharedLock
 
 AT_ONCE = 64
 """The most images that are given to the executor at a time; more workers would wait for the registry
@@ -27,22 +30,45 @@ class LostWorker(LazyfsError):
     """The worker that read an image was lost, or the executor is broken."""
 
 
+class _Suspect(LostWorker):
+    """A worker was lost that had this image, perhaps beside others."""
+
+
 @dataclass(frozen=True)
 class ExecutorPreparer:
     """Takes the place of ImagePreparer. `local`, an ImagePreparer, finds out which layers an image has. While
-    an image is read, its layers are claimed, so that no two workers read the same layer."""
+    an image is read, its layers are claimed, so that no two workers read the same layer.
+
+    A scheduler blames every image that a dead worker had before it, running or waiting, not only the one that
+    killed it. Therefore each image that is blamed is tried once more when the executor has no other image of
+    this run: whatever kills the worker then is this image.
+    """
 
     local: ImagePreparer
     executor: concurrent.futures.Executor
     surroundings: Surroundings
-    suspects: threading.Lock = field(default_factory=threading.Lock)
-    """Held while an image whose worker was lost is tried again."""
+    company: SharedLock = field(default_factory=SharedLock)
+    """Held together by images at their first try, alone by one at its second. It is taken before layers are
+    claimed: an image that waits for its second try keeps no layer from others."""
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+    """Numbers of the requests."""
 
     def prepare(self, job: Job) -> PreparedImage:
         """Prepares an image like ImagePreparer.prepare. Raises LostWorker, which does not mean that other
         images fail too."""
-        pending, tree = self.local.pending, self.local.tree()
         diff_ids = self.local.layers(job)
+        try:
+            with self.company.together():
+                return self._prepare(job, diff_ids)
+        except _Suspect:
+            pass
+        with self.company.alone(lambda: self.local.registries.stopped, LOOK) as held:
+            if not held:
+                raise LostWorker(f"{job.target.place}: its worker was lost, and the run ends")
+            return self._prepare(job, diff_ids)
+
+    def _prepare(self, job: Job, diff_ids: set[Digest]) -> PreparedImage:
+        pending, tree = self.local.pending, self.local.tree()
         with pending.claim(tree, diff_ids, self.local.patience(job.target)):
             known: dict[str, SnapshotForm] = {}
             for diff_id in diff_ids:
@@ -60,23 +86,18 @@ class ExecutorPreparer:
             self.local.tell(line)
         return prepared
 
-    def _answer(self, job: Job, known: dict[str, SnapshotForm], *, alone: bool = False) -> Converted:
-        place = job.target.place
+    def _answer(self, job: Job, known: dict[str, SnapshotForm]) -> Converted:
+        place, request = job.target.place, job_of(job.target, job.digest)
         try:
-            future = self.executor.submit(convert, self.surroundings, job_of(job.target, job.digest), known)
+            future = self.executor.submit(convert, self.surroundings, request, known, next(self.numbers))
             return self._wait(future, place)
         except LazyfsError:
             raise
         except concurrent.futures.CancelledError:
             raise LostWorker(f"{place}: its conversion was cancelled") from None
         except Exception as error:
-            if not alone:
-                # A scheduler blames every image that the dead worker had before it, not only the one that
-                # killed it. A second try, with no other suspect beside it, tells them apart.
-                with self.suspects:
-                    return self._answer(job, known, alone=True)
             said = printable(f"{type(error).__name__}: {error}", 200)
-            raise LostWorker(f"{place}: its worker was lost: {said}") from error
+            raise _Suspect(f"{place}: its worker was lost: {said}") from error
 
     def _wait(self, future: "concurrent.futures.Future[Converted]", place: str) -> Converted:
         end = time.monotonic() + HOURS * 3600

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.debian import root_filesystem
-from tests.support.processes import run
+from tests.support.gitlab_project import Project
 from tests.support.registry import real_registry
 from tests.support.service_templates import TEMPLATES, Machine
 
 ROOT = Path(__file__).parents[2]
-GITLAB = ROOT / "tools/npm/node_modules/.bin/gitlab-ci-local"
 OF_THE_MACHINE = (
     "/etc/apt/sources.list.d", "/etc/apt/apt.conf.d", "/etc/pip.conf", "/etc/ssl/certs",
     "/usr/local/share/ca-certificates",
@@ -28,43 +26,6 @@ pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(1800)]
 def machine(tmp_path: Path) -> Iterator[Machine]:
     with real_registry(tmp_path / "registry", accounts_needed=False) as registry:
         yield Machine(tmp_path / "machine", registry)
-
-
-class Project:
-    """A GitLab project with wishlists. Its pipeline's jobs run on this machine."""
-
-    def __init__(self, machine: Machine) -> None:
-        self.machine = machine
-        self.path = machine.directory / "project"
-        shutil.copytree(machine.wishlists, self.path / "wishlists")
-        shutil.copy(TEMPLATES / "gitlab-ci.yml", self.path / ".gitlab-ci.yml")
-        self.git("init", "-q", "-b", "main")
-        self.git("remote", "add", "origin", "git@gitlab.example.org:site/wishlists.git")
-        self.commit()
-
-    def git(self, *arguments: str) -> str:
-        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
-        return run("git", "-C", str(self.path), *identity, *arguments, check=True).stdout.decode().strip()
-
-    def commit(self) -> str:
-        """Commits everything; returns the commit before the new one."""
-        self.git("add", "-A")
-        self.git("commit", "-qm", "lists")
-        return self.git("rev-list", "-n", "2", "HEAD").split()[-1]
-
-    def job(self, name: str, **variables: str) -> "subprocess.CompletedProcess[bytes]":
-        """Runs one job of the pipeline."""
-        assert GITLAB.exists(), "npm ci --prefix tools/npm, as tools/test --long does"
-        machine = self.machine
-        given = {
-            "LAZYFS_STORE": str(machine.store),
-            "LAZYFS_CONFIG": str(machine.config),
-            "LAZYFS_STATUS": str(machine.status),
-            **variables,
-        }
-        words = [f"--variable={key}={value}" for key, value in given.items()]
-        command = [str(GITLAB), "--force-shell-executor", "--no-color", *words, name]
-        return run(*command, cwd=self.path, env=machine.environment)
 
 
 def test_the_gitlab_template(machine: Machine) -> None:

@@ -9,26 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli import lazyfs
+from tests.support.htcondor import read_jobs
 from tests.support.open_paths import open_to_all
 from tests.support.slurm import Slurm, one_node_slurm
 
 pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(600)]
-
-HTCONDOR = (
-    "htcondor==23.10.29 --hash=sha256:a9d571242066a284ce2ae38c3803bcdbc571868a989f28fcc6c236884e6fb53b\n"
-)
-"""HTCondor's own reader of submit files, for x86_64. Version 25 has none in Python any more; at 60 MB it is
-no part of the checkout's own packages."""
-READER = """
-import sys, warnings
-warnings.simplefilter("ignore")
-import htcondor
-with open(sys.argv[1]) as file:
-    submit = htcondor.Submit(file.read())
-(job,) = submit.jobs(count=1, clusterid=1)
-for name in sys.argv[2:]:
-    print(name, job.get(name), sep=": ")
-"""
 
 
 @pytest.fixture
@@ -48,9 +33,6 @@ def test_htcondor_takes_a_directory_of_the_mount(
     image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "requirements").write_text(HTCONDOR)
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
-    subprocess.run([*pip, "--target", tmp_path / "packages", "-r", tmp_path / "requirements"], check=True)
     line = ["--containerImage", str(image), "--exec", "cat data", "--outDS", "out", "--extFile", "data"]
     lazyfs("prun", *line, "--outputs", "hist.root", "--nCore", "2", "--memory", "500", "--submit", "htcondor")
     expected = {
@@ -65,15 +47,7 @@ def test_htcondor_takes_a_directory_of_the_mount(
         "RequestMemory": "500",
         "x509userproxy": "None",
     }
-    done = subprocess.run(
-        [sys.executable, "-c", READER, tmp_path / "out/job.sub", *expected, "Requirements"],
-        env={**os.environ, "PYTHONPATH": str(tmp_path / "packages"), "CONDOR_CONFIG": os.devnull},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    job = dict(line.split(": ", 1) for line in done.stdout.splitlines())
+    (job,) = read_jobs((tmp_path / "out/job.sub").read_text(), 1, [*expected, "Requirements"], tmp_path)
     requirements = job.pop("Requirements")
     assert "HasContainer" in requirements
     assert "HasSandboxImage" in requirements

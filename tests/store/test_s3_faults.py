@@ -2,6 +2,7 @@
 was made is reported as failed."""
 
 import itertools
+import re
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lazyfs.core import codec
+from lazyfs.core.bounds import OBJECT
 from lazyfs.core.digest import Digest, ObjectRef, sha256
 from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Params, Revision
@@ -277,6 +279,35 @@ def test_uploads_run_side_by_side(site: Site) -> None:
     site.publish("a")
     assert together.broken
     assert site.proxy.most_at_once >= 4
+
+
+def test_the_largest_object_goes_up_in_one_request(site: Site) -> None:
+    """The end of a multipart upload may answer 200 and mean an error: there are none."""
+    store = site.store()
+    frame = bytes(OBJECT)
+    site.proxy.forget()
+    store.put(sha256(frame), frame)
+    assert [request.method for request in site.proxy.seen] == ["PUT"]
+    assert not {"uploads", "uploadId", "partNumber"} & set(re.split("[?&=]", site.proxy.seen[0].target))
+    assert store.get(sha256(frame)) == frame
+
+
+def test_an_answer_of_200_that_carries_an_error_is_no_success(site: Site) -> None:
+    hollow = Fault(answer=Answer(200, "InternalError"))
+    answered: set[str] = set()
+
+    def rule(request: S3Request) -> Fault:
+        name = request.is_write_of
+        if not name or name in answered:
+            return NONE
+        answered.add(name)
+        return hollow
+
+    site.proxy.rule = rule
+    site.publish("a")
+    assert len(answered) >= 40
+    assert STAMP in answered
+    site.assert_whole("a")
 
 
 def test_bytes_that_change_on_the_way_up_are_refused_and_sent_again(site: Site) -> None:

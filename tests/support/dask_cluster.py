@@ -1,14 +1,13 @@
-"""A Dask cluster on this machine: a scheduler, and single-threaded worker processes that a test can kill."""
+"""A Dask cluster on this machine: a scheduler, and worker processes that a test can kill."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from benchmarks.ports import free_port
 
@@ -18,32 +17,28 @@ READY_SECONDS = 60.0
 ROOT = Path(__file__).parents[2]
 
 
-def kill_at(number: int, work: Callable[..., Any], *arguments: Any) -> Any:
-    """Runs a conversion in a worker. If the image is `team/appNUMBER`, kills the worker process instead."""
-    if arguments[1].reference.repository == f"team/app{number}":
-        os.kill(os.getpid(), signal.SIGKILL)
-    return work(*arguments)
-
-
 class DaskCluster:
-    """The processes of a cluster."""
+    """The processes of a cluster. The loss of one worker fails all that it had."""
 
-    def __init__(self, directory: Path, workers: int) -> None:
+    def __init__(self, directory: Path, workers: int, threads: int = 1) -> None:
         self.address = f"tcp://127.0.0.1:{free_port()}"
         self._directory = directory
         self._environment = {
             **os.environ,
-            "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1",
+            "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0",
             "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "false",
             "PYTHONPATH": f"{ROOT}:{ROOT / 'cache'}",
         }
         port = self.address.rpartition(":")[2]
         self._scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", port)
-        self.workers = [self.add_worker() for _ in range(workers)]
+        self.workers: list[subprocess.Popen[bytes]] = []
+        for _ in range(workers):
+            self.add_worker(threads)
 
-    def add_worker(self) -> "subprocess.Popen[bytes]":
+    def add_worker(self, threads: int = 1) -> None:
         """Starts one more worker."""
-        return self._start("worker", self.address, "--nthreads", "1", "--no-nanny", "--host", "127.0.0.1")
+        words = self.address, "--nthreads", str(threads), "--no-nanny", "--host", "127.0.0.1"
+        self.workers.append(self._start("worker", *words))
 
     def _start(self, kind: str, *words: str) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", *words, "--no-dashboard"]
@@ -74,9 +69,9 @@ class DaskCluster:
 
 
 @contextmanager
-def dask_cluster(directory: Path, workers: int) -> Iterator[DaskCluster]:
-    """Yields a cluster once all its workers have joined."""
-    cluster = DaskCluster(directory, workers)
+def dask_cluster(directory: Path, workers: int, threads: int = 1) -> Iterator[DaskCluster]:
+    """Yields a cluster once all its workers, each with this number of threads, have joined."""
+    cluster = DaskCluster(directory, workers, threads)
     try:
         cluster.wait()
         yield cluster

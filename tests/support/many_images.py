@@ -36,14 +36,14 @@ def assert_each_layer_read_once(registry: RealRegistry) -> None:
 
 
 class Site:
-    """A copy of the empty repository, and a wishlist of all images."""
+    """A copy of the empty repository, and a wishlist of the images `team/app0` and so on."""
 
-    def __init__(self, new: Path, directory: Path, registry: RealRegistry) -> None:
+    def __init__(self, new: Path, directory: Path, registry: RealRegistry, images: int = IMAGES) -> None:
         shutil.copytree(new, directory)
         self.directory = directory
         self.store = str(directory / "store")
         self.list = directory / "wishes.yaml"
-        lines = "".join(f"  - 'https://registry.example/team/app{n}:1'\n" for n in range(IMAGES))
+        lines = "".join(f"  - 'https://registry.example/team/app{n}:1'\n" for n in range(images))
         self.list.write_text(f"version: 1\ninput:\n{lines}")
         self.configuration = directory / "service.toml"
         self.configuration.write_text(

@@ -1,6 +1,7 @@
 """A real nginx with the site's configuration, on a free port, with files of its own."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,13 +38,12 @@ class Nginx(Daemon):
         self.port = port or self.port
         directory = self.directory
         text = (SITE / "nginx" / shipped).read_text()
-        replace = {
-            "listen 80 ": f"listen 127.0.0.1:{self.port} ",
-            "access_log off;": f"access_log {directory}/access.log seen;",
-        } | replace
+        replace = replace | {"access_log off;": f"access_log {directory}/access.log seen;"}
         for old, new in replace.items():
             assert old in text, f"{shipped} no longer has {old!r}"
             text = text.replace(old, new.replace("DIRECTORY", str(directory)))
+        text, listens = re.subn(r"listen (80|443) ", f"listen 127.0.0.1:{self.port} ", text)
+        assert listens == 1
         self._config = directory / "nginx.conf"
         user = "user root;" if os.geteuid() == 0 else ""
         self._config.write_text(_CONFIG.format(directory=directory, server=text, user=user))

@@ -1,19 +1,17 @@
-"""Images are read by other processes: the published tree does not depend on which processes read, no layer is
-read twice, and a lost worker costs only its own image."""
+"""Images are read by other processes: the published tree does not depend on which processes read, and no
+layer is read twice."""
 
-import signal
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lazyfs.sync.dask_workers import dask_workers
 from tests.support.cli import lazyfs, new_repository
 from tests.support.counts import count
-from tests.support.dask_cluster import DaskCluster, dask_cluster, kill_at
+from tests.support.dask_cluster import DaskCluster, dask_cluster
 from tests.support.many_images import IMAGES, Site, assert_each_layer_read_once, put_images
 from tests.support.registry import RealRegistry, real_registry
 
@@ -84,17 +82,6 @@ def test_the_root_is_the_same_whoever_reads_and_no_layer_is_read_twice(
     assert len(roots) == 1
 
 
-class Deadly(Executor):
-    """An executor whose worker process kills itself at the image with this number."""
-
-    def __init__(self, executor: Executor, number: int) -> None:
-        self._executor = executor
-        self._number = number
-
-    def submit(self, work: Callable[..., Any], /, *arguments: Any, **_: Any) -> "Future[Any]":
-        return self._executor.submit(kill_at, self._number, work, *arguments)
-
-
 def test_the_command_has_images_read_by_dask(
     new: Path, registry: RealRegistry, cluster: DaskCluster, tmp_path: Path
 ) -> None:
@@ -111,19 +98,3 @@ def test_the_command_has_images_read_by_dask(
     )  # fmt: skip
     assert (none.returncode, none.stderr.count("\n")) == (2, 1)
     assert "--dask tcp://127.0.0.1:1: no scheduler answers there" in none.stderr
-
-
-def test_an_image_that_kills_its_workers_fails_alone(
-    new: Path, registry: RealRegistry, cluster: DaskCluster, tmp_path: Path
-) -> None:
-    """Must be the last test, because the cluster loses two workers."""
-    site = Site(new, tmp_path / "site", registry)
-    with dask(cluster, site.store) as executor:
-        report = site.sync(Deadly(executor, 5))
-        dead = [worker.poll() for worker in cluster.workers]
-    assert dead.count(-signal.SIGKILL) == 2  # the first, and the one that was to try again
-    assert report.count("published") == IMAGES - 1
-    failed = [event for event in report.events if event.event == "failed"]
-    assert [event.image for event in failed] == ["registry.example/team/app5:1"]
-    assert "its worker was lost: KilledWorker" in failed[0].reason
-    lazyfs("check", site.store)

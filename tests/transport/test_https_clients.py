@@ -158,6 +158,13 @@ def test_a_missing_client_certificate_is_named(
     assert f"localhost port {strict.port}: it wants one: --client-cert FILE" in str(failure)
 
 
+def test_a_client_certificate_opens_a_proxy(make: Make, world: World, strict: TlsOrigin) -> None:
+    """nginx, asked for a whole URL, stands in for a proxy: Debian's squid asks for no certificates."""
+    origin = "http://origin.invalid"
+    assert get(make(world.trusting(identified=True)), world, origin, strict.url) == body(world)
+    assert refused(make(world.trusting()), world, origin, strict.url).fault == Fault.IDENTITY
+
+
 def test_a_client_certificate_of_a_stranger_is_named(make: Make, world: World, tmp_path: Path) -> None:
     """With TLS 1.2, the server refuses the certificate with an alert during the handshake."""
     stranger = Authority(tmp_path / "stranger", "stranger").client()

@@ -19,6 +19,10 @@ sub vcl_recv {
     }
     unset req.http.Cookie;
     unset req.http.Accept-Encoding;
+    # what an origin gives for a password or a token is for those who have it, whatever it says of caching
+    if (req.http.Authorization || req.url ~ "\?") {
+        return (pass);
+    }
     # lazyfs asks past caches for an object that it found to be wrong: fetch it anew, and keep the answer
     if (req.http.Cache-Control ~ "no-cache") {
         set req.hash_always_miss = true;
