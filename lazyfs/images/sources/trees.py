@@ -23,8 +23,8 @@ def read_tar(path: str, ingest: Ingest) -> list[Record]:
     """
     stream = open_input(path, f"tar:{path}")
     with closing(stream):
-        blob = Blob(stream.name, stream.size or 0, streamed=stream.size is None)
-        return read_layer(blob, stream.parts(), ingest.layer(), whiteouts=False)
+        blob = Blob(stream.name, stream.size or 0, streamed=stream.size is None, whiteouts=False)
+        return read_layer(blob, stream.parts(), ingest.layer())
 
 
 def read_directory(path: str, ingest: Ingest) -> list[Record]:
