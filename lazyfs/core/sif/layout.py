@@ -1,9 +1,11 @@
 """The header and the table of a SIF file, as bytes. Integers are little-endian."""
 
 import struct
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import NamedTuple
 
+from lazyfs.core.digest import sha256
 from lazyfs.core.errors import FormatError
 
 MAGIC, MAGIC_AT = b"SIF_MAGIC\0", 32
@@ -156,6 +158,15 @@ def partition_extra(architecture: str) -> bytes:
     """Returns the extra of a primary squashfs partition. Raises FormatError for an architecture that SIF has
     no code for."""
     return _PARTITION.pack(Filesystem.SQUASHFS, PartitionUse.PRIMARY, _code(architecture))
+
+
+def identity(digests: Iterable[bytes]) -> bytes:
+    """Returns the id of a file with these contents, given by their digests: a UUID of version 8, which is
+    made of a hash."""
+    made = bytearray(sha256(b"sif" + b"".join(digests))[:16])
+    made[6] = made[6] & 0x0F | 0x80
+    made[8] = made[8] & 0x3F | 0x80
+    return bytes(made)
 
 
 def encode_head(
