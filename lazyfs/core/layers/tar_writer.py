@@ -1,12 +1,13 @@
-"""Records as entries of a tar archive, byte for byte as Go's archive/tar writes them (FormatPAX).
+"""Records as entries of a tar archive, byte for byte as Go's archive/tar writes them.
 
-The tools that build images are written in Go. So a layer of theirs that is written again from its records
-often has its original bytes, and with them its diff_id. Names and values are bytes. Values that a ustar
-header cannot hold go into a pax header before it.
+The tools that build images are written in Go. So a layer of theirs that is written again from its records, in
+the dialect of its tool, often has its original bytes, and with them its diff_id. Names and values are bytes.
+Values that a ustar header cannot hold go into a pax header before it.
 """
 
 import posixpath
 import stat
+from typing import NamedTuple
 
 from lazyfs.core.errors import FormatError
 from lazyfs.core.layers import tar
@@ -15,7 +16,7 @@ from lazyfs.core.layers.record import OPAQUE_NAME, WHITEOUT_PREFIX, Kind, Record
 
 END = bytes(2 * tar.BLOCK)
 """Ends an archive."""
-_NAME, _SECOND = 100, 1_000_000_000
+_NAME, _PREFIX, _SECOND = 100, 155, 1_000_000_000
 _KINDS = {
     stat.S_IFREG: tar.FILE,
     stat.S_IFLNK: tar.SYMLINK,
@@ -24,6 +25,28 @@ _KINDS = {
     stat.S_IFDIR: tar.DIRECTORY,
     stat.S_IFIFO: tar.FIFO,
 }
+
+
+class Dialect(NamedTuple):
+    """The habits in which the tools differ."""
+
+    type_bits: bool = False
+    """True if the mode has the type of the file too."""
+    prefix: bool = False
+    """True if a long name is divided among two fields of the header where it can be."""
+    root: bytes = b"./"
+    """The name of the root directory."""
+
+
+PLAIN = Dialect()
+"""BuildKit and containerd."""
+DIALECTS = (
+    PLAIN,
+    Dialect(type_bits=True),
+    Dialect(type_bits=True, prefix=True),
+    Dialect(prefix=True, root=b"/"),
+)
+"""Those of BuildKit, of docker, of podman and buildah, of umoci."""
 
 
 def padding(size: int) -> bytes:
@@ -36,7 +59,7 @@ def is_file(record: Record) -> bool:
     return record.kind == Kind.INODE and stat.S_ISREG(record.mode)
 
 
-def inode_header(record: Record, *, layer: bool) -> bytes:
+def inode_header(record: Record, *, layer: bool, dialect: Dialect = PLAIN) -> bytes:
     """Returns the header of a file, directory, link or device. `layer`: the archive is a layer, in which a
     name that begins with `.wh.` would hide another. Raises FormatError for such a name, and for a kind that
     archives cannot hold."""
@@ -46,21 +69,24 @@ def inode_header(record: Record, *, layer: bool) -> bytes:
     _check_name(record.path, layer)
     name = record.path
     if kind == tar.DIRECTORY:
-        name = name + b"/" if name else b"./"
+        name = name + b"/" if name else dialect.root
     return _entry(
         name,
         kind,
         record,
+        dialect,
         size=record.size if kind == tar.FILE else 0,
         target=record.content if kind == tar.SYMLINK else b"",
     )
 
 
-def hardlink_header(path: bytes, target: bytes, first: Record, *, layer: bool) -> bytes:
+def hardlink_header(
+    path: bytes, target: bytes, first: Record, *, layer: bool, dialect: Dialect = PLAIN
+) -> bytes:
     """Returns the header of another name of the file `first`, whose name in the archive is `target`. Raises
     FormatError as `inode_header`."""
     _check_name(path, layer)
-    return _entry(path, tar.HARDLINK, first, target=target)
+    return _entry(path, tar.HARDLINK, first, dialect, target=target)
 
 
 def whiteout_header(record: Record) -> bytes:
@@ -70,12 +96,12 @@ def whiteout_header(record: Record) -> bytes:
         path = record.path + b"/" + OPAQUE_NAME if record.path else OPAQUE_NAME
     else:
         path = folder + slash + WHITEOUT_PREFIX + name
-    return _entry(path, tar.FILE, Record(Kind.INODE, path))
+    return _entry(path, tar.FILE, Record(Kind.INODE, path), PLAIN)
 
 
 def document_header(name: bytes, size: int) -> bytes:
     """Returns the one-block header of a file of an image archive. `name`: at most 100 ASCII bytes."""
-    header = bytearray(_block(name, tar.FILE, Record(Kind.INODE, name, mode=0o644), 0, 0, b"", 0))
+    header = bytearray(_block(name, tar.FILE, Record(Kind.INODE, name, mode=0o644), 0o644, 0, 0, b"", 0))
     header[124:136] = _number(size, 12)
     return _summed(header)
 
@@ -87,7 +113,9 @@ def _check_name(path: bytes, layer: bool) -> None:
         )
 
 
-def _entry(name: bytes, kind: bytes, record: Record, *, size: int = 0, target: bytes = b"") -> bytes:
+def _entry(
+    name: bytes, kind: bytes, record: Record, dialect: Dialect, *, size: int = 0, target: bytes = b""
+) -> bytes:
     """Returns the header of an entry, with a pax header before it if one is needed."""
     records: dict[bytes, bytes] = {}
     for key, value in record.xattrs:
@@ -105,8 +133,27 @@ def _entry(name: bytes, kind: bytes, record: Record, *, size: int = 0, target: b
         if number >= most:
             records[key] = b"%d" % number
     device = record.detail if kind in (tar.CHAR, tar.BLOCK_DEVICE) else 0
-    header = _block(name, kind, record, seconds, size, target, device)
-    return _pax(name, records) + header if records else header
+    mode = record.mode if dialect.type_bits else record.mode & 0o7777
+    prefix, rest_of_name = _divided(name) if dialect.prefix and set(records) == {b"path"} else (b"", b"")
+    if prefix:
+        header = bytearray(_block(rest_of_name, kind, record, mode, seconds, size, target, device))
+        header[345 : 345 + len(prefix)] = prefix
+        return _summed(header)
+    header_block = _block(name, kind, record, mode, seconds, size, target, device)
+    return _pax(name, records) + header_block if records else header_block
+
+
+def _divided(name: bytes) -> tuple[bytes, bytes]:
+    """Returns the two parts of a long name that a ustar header can hold; empty ones if it cannot."""
+    if not name.isascii():
+        return b"", b""
+    length = min(len(name), _PREFIX + 1)
+    if length == len(name) and name.endswith(b"/"):
+        length -= 1
+    at = name.rfind(b"/", 0, length)
+    if at <= 0 or not 0 < len(name) - at - 1 <= _NAME:
+        return b"", b""
+    return name[:at], name[at + 1 :]
 
 
 def _pax(name: bytes, records: dict[bytes, bytes]) -> bytes:
@@ -142,14 +189,14 @@ def _time(nanoseconds: int) -> bytes:
 
 
 def _block(
-    name: bytes, kind: bytes, record: Record, seconds: int, size: int, target: bytes, device: int
+    name: bytes, kind: bytes, record: Record, mode: int, seconds: int, size: int, target: bytes, device: int
 ) -> bytes:
     """Returns the ustar header. Values that do not fit it, which a pax header before it has, are cut or 0."""
     header = bytearray(tar.BLOCK)
     for start, text in ((0, name), (157, target)):
         text = _cut(_ascii(text))
         header[start : start + len(text)] = text
-    header[100:108] = b"%07o\0" % (record.mode & 0o7777)
+    header[100:108] = b"%07o\0" % mode
     header[108:116] = _octal(record.uid, 7)
     header[116:124] = _octal(record.gid, 7)
     header[124:136] = _octal(size, 11)

@@ -12,13 +12,14 @@ from isal import isal_zlib
 
 from lazyfs.core.digest import Digest, sha256
 from lazyfs.core.errors import UsageError
+from lazyfs.core.layers.tar_writer import DIALECTS
 from lazyfs.core.oci.exported_config import exported_config
 from lazyfs.core.oci.manifest import OCI_MANIFEST
 from lazyfs.core.oci.reference import parse
 from lazyfs.images.exports.image import ExportedImage
 from lazyfs.images.exports.layout_writers import LayoutWriter, named
 from lazyfs.images.exports.output_file import ArchiveWriter
-from lazyfs.images.exports.tar_stream import Advance, kept_layer_tar, merged_layer_tar
+from lazyfs.images.exports.tar_stream import Advance, OtherDialect, kept_layer_tar, merged_layer_tar
 from lazyfs.images.streams import Hashed
 
 _CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
@@ -103,9 +104,14 @@ def _each_layer(
         return [WrittenLayer(write(merged_layer_tar(image, advance)), original=False)], [0]
     written: dict[Digest, int] = {}
     layers: list[WrittenLayer] = []
+    dialect = DIALECTS[0]
     for number, diff_id in enumerate(image.layers):
         if diff_id not in written:
-            made = write(kept_layer_tar(image, number, advance))
+            try:
+                made = write(kept_layer_tar(image, number, dialect, advance))
+            except OtherDialect as found:
+                dialect = found.dialect  # the image's other layers are often of the same tool
+                made = write(kept_layer_tar(image, number, dialect, advance))
             written[diff_id] = len(layers)
             layers.append(WrittenLayer(made, made == diff_id))
     return layers, [written[diff_id] for diff_id in image.layers]

@@ -51,12 +51,17 @@ class ArchiveWriter:
 
     def add_stream(self, folder: str, parts: Iterable[bytes], suffix: str = "") -> Hashed:
         """Writes a file named by its digest, `folder` before it and `suffix` after it. Returns the digest and
-        size."""
+        size. If `parts` raises, the archive is as it was before."""
         start = self._file.tell()
         write_all(self._file.fileno(), bytes(_BLOCK))
         hashed = Hashed(parts)
-        for part in hashed:
-            write_all(self._file.fileno(), part)
+        try:
+            for part in hashed:
+                write_all(self._file.fileno(), part)
+        except BaseException:
+            self._file.seek(start)
+            self._file.truncate()
+            raise
         write_all(self._file.fileno(), padding(hashed.size))
         end = self._file.tell()
         self._file.seek(start)

@@ -1,5 +1,6 @@
 """Records and their files as the bytes of a tar archive."""
 
+import hashlib
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -7,7 +8,10 @@ from lazyfs.core.digest import Digest
 from lazyfs.core.errors import FormatError
 from lazyfs.core.layers.record import Kind, Record
 from lazyfs.core.layers.tar_writer import (
+    DIALECTS,
     END,
+    PLAIN,
+    Dialect,
     hardlink_header,
     inode_header,
     is_file,
@@ -32,14 +36,36 @@ def merged_layer_tar(image: ExportedImage, advance: Advance) -> Iterator[bytes]:
     return _tar(image.tree(), image, advance, lambda link: link, layer=True)
 
 
-def kept_layer_tar(image: ExportedImage, number: int, advance: Advance) -> Iterator[bytes]:
+class OtherDialect(Exception):
+    """The layer has its diff_id in this dialect, not in that in which its archive was begun."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        super().__init__(dialect)
+        self.dialect = dialect
+
+
+def kept_layer_tar(image: ExportedImage, number: int, dialect: Dialect, advance: Advance) -> Iterator[bytes]:
     """Yields the archive of a layer whose records the repository keeps. `number`: its place in
-    `image.layers`. Raises as `merged_layer_tar`."""
+    `image.layers`. Raises as `merged_layer_tar`, and OtherDialect at the end."""
     layers = image.layers
     assert layers is not None
     records = image.layer(layers[number])
     targets = _LinkTargets(image, records, layers[:number])
-    return _tar(records, image, advance, targets.attributes, layer=True)
+    others = [_InDialect(other) for other in DIALECTS if other != dialect]
+    yield from _tar(records, image, advance, targets.attributes, layer=True, dialect=dialect, others=others)
+    for other in others:
+        if other.differs and other.hash.digest() == layers[number]:
+            raise OtherDialect(other.dialect)
+
+
+class _InDialect:
+    """The hash of an archive in another dialect."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
+        self.hash = hashlib.sha256()
+        self.differs = False
+        """True if a header differs from the archive's own."""
 
 
 def _tar(
@@ -49,17 +75,34 @@ def _tar(
     attributes: Callable[[Record], Record],
     *,
     layer: bool,
+    dialect: Dialect = PLAIN,
+    others: Sequence[_InDialect] = (),
 ) -> Iterator[bytes]:
-    """`attributes`: returns a record with the mode, owner and time of a hardlink's file."""
-    for record in records:
+    """`attributes`: returns a record with the mode, owner and time of a hardlink's file. `others`: are given
+    the same archive in their dialects."""
+
+    def header(record: Record, in_dialect: Dialect) -> bytes:
         if record.kind == Kind.HARDLINK:
-            yield hardlink_header(record.path, record.content, attributes(record), layer=layer)
-        elif record.kind == Kind.INODE:
-            yield inode_header(record, layer=layer)
-            if is_file(record):
-                yield from _file(image, record, advance)
-        else:
-            yield whiteout_header(record)
+            first = attributes(record)
+            return hardlink_header(record.path, record.content, first, layer=layer, dialect=in_dialect)
+        if record.kind == Kind.INODE:
+            return inode_header(record, layer=layer, dialect=in_dialect)
+        return whiteout_header(record)
+
+    for record in records:
+        own = header(record, dialect)
+        for other in others:
+            theirs = header(record, other.dialect)
+            other.differs |= theirs != own
+            other.hash.update(theirs)
+        yield own
+        if is_file(record):
+            for part in _file(image, record, advance):
+                for other in others:
+                    other.hash.update(part)
+                yield part
+    for other in others:
+        other.hash.update(END)
     yield END
 
 
