@@ -99,7 +99,7 @@ def _mounted(image: str, mountpoint: str) -> ExportedImage:
 
 
 def _fields(image: ExportedImage, target: Target, report: ExportReport) -> dict[str, Any]:
-    fields: dict[str, Any] = {"image": image.place, "target": str(target), "bytes": report.bytes}
+    fields: dict[str, Any] = {"image": image.place, "target": str(target), "bytes_read": report.bytes_read}
     if report.image:
         fields["id"] = f"sha256:{report.image.config.hex()}"
         fields["layers"] = [
@@ -110,7 +110,7 @@ def _fields(image: ExportedImage, target: Target, report: ExportReport) -> dict[
 
 
 def _lines(image: ExportedImage, target: Target, report: ExportReport) -> list[str]:
-    lines = [f"{image.place} -> {target}: {shown_size(report.bytes)} of files"]
+    lines = [f"{image.place} -> {target}: {shown_size(report.bytes_read)} of files read"]
     if report.image:
         kept = sum(layer.original for layer in report.image.layers)
         lines.append(f"{len(report.image.layers)} layers, {kept} of them with the diff_id of their source")

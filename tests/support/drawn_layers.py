@@ -1,4 +1,5 @@
-"""Stacks of layers drawn by Hypothesis: files, links, devices, whiteouts, in few places, so that they collide."""
+"""Stacks of layers drawn by Hypothesis: files, links, devices and whiteouts at few paths, so that they
+collide."""
 
 import os
 import tarfile

@@ -45,8 +45,8 @@ class ExportOptions:
 class ExportReport(NamedTuple):
     """The outcome of an export."""
 
-    bytes: int
-    """Bytes of the files' contents that were written."""
+    bytes_read: int
+    """Bytes of the files' contents; those of a layer count twice if its tool's dialect had to be found."""
     image: WrittenImage | None
     """None for a form without layers."""
 
