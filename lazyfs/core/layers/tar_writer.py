@@ -44,7 +44,7 @@ DIALECTS = (
     PLAIN,
     Dialect(type_bits=True),
     Dialect(type_bits=True, prefix=True),
-    Dialect(prefix=True, root=b"/"),
+    Dialect(prefix=True, root=b"."),
 )
 """Those of BuildKit, of docker, of podman and buildah, of umoci."""
 
