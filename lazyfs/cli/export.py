@@ -45,7 +45,7 @@ def command(image: str, source: str, target: str, force: bool, as_json: bool, **
     \b
     Examples:
       lazyfs export registry.example/app:1 /srv/unpacked oci-archive:app.tar
-      lazyfs export registry.example/app:1 /srv/unpacked sif:app-1.sif
+      lazyfs export registry.example/app:1 /srv/unpacked sif:app.sif
       lazyfs export registry.example/app:1 /mnt/unpacked tar:app-1.tar
       lazyfs export registry.example/app:1 http://origin.example/unpacked oci:./app --trust root.json
     """

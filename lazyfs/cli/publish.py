@@ -63,7 +63,7 @@ def command(
     Examples:
       lazyfs publish docker://registry.example/debian:bookworm /srv/unpacked
       lazyfs publish oci:./layout:bookworm /srv/unpacked --as registry.example/debian:bookworm
-      lazyfs publish sif:app.sif /srv/unpacked --as registry.example/app:1
+      lazyfs publish sif:app.sif /srv/unpacked --as registry.example/team/app:1
       lazyfs publish dir:/opt/software /srv/unpacked --as software/2026
     """
     if place and len(sources) > 1:
