@@ -157,6 +157,14 @@ def test_what_is_there_is_replaced_only_when_asked(site: Site, here: Path) -> No
     assert os.listdir(here) == ["out"]
 
 
+def test_a_full_disk_is_named(site: Site, here: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        command = [*LAZYFS, "export", PLACE, str(site.store), "tar:-"]
+        done = subprocess.run(command, check=False, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 2
+    assert done.stderr == b"lazyfs: the standard output: No space left on device\n"
+
+
 @pytest.mark.parametrize(
     ("image", "target", "reason"),
     [

@@ -82,7 +82,12 @@ def export(image: ExportedImage, target: Target, options: ExportOptions) -> Expo
     if target.form == "oci":
         written = write_oci(image, LayoutDirectory(target.path), architecture, advance)
     elif target.path == STDOUT:
-        _write_tar(image, 1, advance)
+        try:
+            _write_tar(image, 1, advance)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise UsageError(f"the standard output: {error.strerror}") from None
     else:
         mode = 0o755 if target.form == "sif" else 0o644
         with output_file(target.path, replace=options.replace, mode=mode) as file:
