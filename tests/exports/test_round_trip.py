@@ -13,6 +13,7 @@ from hypothesis import HealthCheck as Check
 from hypothesis import assume, given, settings
 
 from lazyfs.core.errors import FormatError
+from lazyfs.core.params import Params
 from lazyfs.images.exports.export import FORMS
 from lazyfs.repository.diff import resolve
 from tests.support.catalog_listing import Listed, open_tree
@@ -26,7 +27,21 @@ SECOND = 1_000_000_000
 LATEST = (1 << 32) - 1
 Seen = dict[bytes, tuple[object, ...]]
 
-ODD_NAMES = ("new\nline", " lead", "trail ", '"q"', "\\back", "\udcff\udcfe", "é", "n" * 255, "a=b", "-r")
+ODD_NAMES = (
+    *"uvwxyz",
+    "new\nline",
+    " lead",
+    "trail ",
+    '"q"',
+    "\\back",
+    "\udcff\udcfe",
+    "é",
+    "n" * 255,
+    "a=b",
+    "-r",
+)
+SMALL_CATALOGS = Params(catalog_entries=16)
+"""So that hardlinks lead from catalog to catalog, and one catalog hangs at two paths."""
 LOWER = [
     entry("./", tarfile.DIRTYPE, mode=0o1711, uid=5, gid=6, mtime=77, pax={"SCHILY.xattr.user.top": "r"}),
     entry("odd", tarfile.DIRTYPE, mode=0o2755, uid=70_000, gid=3_000_000_000),
@@ -50,6 +65,8 @@ LOWER = [
     entry("odd/link", tarfile.LNKTYPE, linkname="link"),
     entry("device", tarfile.CHRTYPE, devmajor=5, devminor=1, mode=0o600),
     entry("odd/device", tarfile.LNKTYPE, linkname="device"),
+    *(entry(f"twins/{twin}/{n}", data=b"%d" % n) for twin in "ab" for n in range(16)),
+    *(entry(f"twins/{twin}/link", tarfile.LNKTYPE, linkname=f"twins/{twin}/1") for twin in "ab"),
     entry("block", tarfile.BLKTYPE, devmajor=259, devminor=70_000),
     entry("pipe", tarfile.FIFOTYPE),
 ]
@@ -66,7 +83,7 @@ UPPER = [
 def hard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repository]:
     """A repository whose image has what is hard to keep."""
     directory = tmp_path_factory.mktemp("hard")
-    repository = Repository(directory)
+    repository = Repository(directory, SMALL_CATALOGS)
     layout = Built([layer(*LOWER), layer(*UPPER)]).write_layout(directory / "layout")
     repository.publish(f"oci:{layout}", place=PLACE)
     yield repository
@@ -107,6 +124,7 @@ def check_round_trip(repository: Repository, directory: Path, form: str) -> None
 @pytest.mark.parametrize("form", FORMS)
 def test_what_is_hard_to_keep_comes_back(hard: Repository, tmp_path: Path, form: str) -> None:
     expected, groups = seen(hard, PLACE, seconds=False)
+    assert len([group for group in groups if any(path.startswith(b"twins/") for path in group)]) == 2
     assert {frozenset((b"first", b"odd/second", b"odd/third")), frozenset((b"link", b"odd/link"))} < groups
     assert b"empty" not in expected
     assert b"odd/\xff\xfe" in expected
