@@ -102,7 +102,7 @@ def _started(
 ) -> Iterator[tuple[subprocess.Popen[bytes], _Said]]:
     """Starts a program for the block; kills it if it still runs at the end. Raises UsageError if it is
     missing."""
-    environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "SOURCE_DATE_EPOCH": "0"}
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
     try:
         process = subprocess.Popen(
             command, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, bufsize=0, env=environment

@@ -3,10 +3,13 @@
 import json
 import os
 import subprocess
+import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from lazyfs.images.exports.output_file import ArchiveWriter
 from tests.support.exporting import PLACE, export_image
 from tests.support.oci_images import Built, entry, layer
 from tests.support.repositories import Repository
@@ -99,3 +102,38 @@ def test_a_layer_of_another_tool_gets_a_diff_id_of_its_own(tmp_path: Path, form:
     assert again is not None
     assert again.config == written.config
     assert all(layer.original for layer in again.layers)
+
+
+def test_a_link_to_a_lower_layer_carries_the_mode_of_its_file(tmp_path: Path) -> None:
+    """Docker and podman refuse the layer otherwise."""
+    repository = Repository(tmp_path)
+    lower = layer(entry("tool", data=b"old", mode=0o600), entry("tool", data=b"x", mode=0o4755, uid=7))
+    upper = layer(entry("again", tarfile.LNKTYPE, linkname="tool"))
+    middle = layer(entry("tool", data=b"y", mode=0o755, uid=8))
+    layout = Built([lower, middle, upper]).write_layout(tmp_path / "layout")
+    repository.publish(f"oci:{layout}", place=PLACE)
+    written = export_image(repository, f"docker-archive:{tmp_path}/exported.tar").image
+    assert written is not None
+    with tarfile.open(tmp_path / "exported.tar") as archive:
+        last = archive.extractfile(f"{written.layers[2].diff_id.hex()}.tar")
+        with tarfile.open(fileobj=last) as inner:
+            link = inner.getmember("again")
+    assert (link.type, link.linkname, link.mode, link.uid) == (tarfile.LNKTYPE, "tool", 0o755, 8)
+
+
+def test_a_file_that_is_given_up_leaves_nothing_in_an_archive(tmp_path: Path) -> None:
+    def given_up() -> Iterator[bytes]:
+        yield bytes(100_000)
+        raise KeyError
+
+    made = []
+    for name in ("clean", "given-up"):
+        with open(tmp_path / name, "w+b", buffering=0) as file:
+            archive = ArchiveWriter(file)
+            if name == "given-up":
+                with pytest.raises(KeyError):
+                    archive.add_stream("blobs/", given_up())
+            archive.add_stream("blobs/", [b"kept"])
+            archive.end()
+        made.append((tmp_path / name).read_bytes())
+    assert made[0] == made[1]
