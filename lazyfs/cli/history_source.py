@@ -26,7 +26,7 @@ class HistorySource:
     def __init__(self, newest: Revision, tree: StoredTree, read: Read) -> None:
         self.newest = newest
         self._tree = tree
-        self._read = read
+        self.read = read
         if newest.history is None:
             self.history = History((first_entry(newest),))
         else:
@@ -34,11 +34,11 @@ class HistorySource:
 
     def revisions(self) -> Iterator[PastRevision]:
         """Yields every revision, newest first. Raises the errors of reading."""
-        return self.history.newest_first(self._read)
+        return self.history.newest_first(self.read)
 
     def tree_at(self, root: ObjectRef) -> StoredTree:
         """Returns the tree of a revision."""
-        return StoredTree(self._read, root)
+        return StoredTree(self.read, root)
 
     def names(self) -> dict[int, list[str]]:
         """Returns a revision's number -> the names that keep it."""
@@ -54,7 +54,7 @@ class HistorySource:
 
     def changes(self, past: PastRevision) -> list[Change]:
         """Returns the changes that a revision made. Raises the errors of reading."""
-        return decode_changes(self._read(past.more)) if past.more else past.changes
+        return decode_changes(self.read(past.more)) if past.more else past.changes
 
     def place(self, image: str) -> str | None:
         """Returns the path in the newest revision that an image's name means; None if there is no such

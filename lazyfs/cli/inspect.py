@@ -15,6 +15,8 @@ from lazyfs.repository.commit import read_revision
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import open_store, reader
 
+_SOURCES = ("docker", "oci", "oci-archive", "docker-archive", "sif")
+
 
 @click.command()
 @click.argument("image")
@@ -45,11 +47,12 @@ def command(image: str, store: str | None, tags: bool, as_json: bool, **registry
         revision = read_revision(opened)
         tree = StoredTree(reader(opened), revision.root)
         facts = of_published(tree, image)
-    elif ":" in image and image.partition(":")[0] in ("docker", "oci", "docker-archive"):
+    elif ":" in image and image.partition(":")[0] in _SOURCES:
         with open_image(image, options) as source:
             facts = of_source(source)
     else:
-        raise UsageError(f"{image}: give a source (docker://, oci:, docker-archive:), or the store it is in")
+        kinds = ", ".join(f"{kind}:" for kind in _SOURCES)
+        raise UsageError(f"{image}: give a source ({kinds}), or the store it is in")
     if as_json:
         say_json(facts)
     else:

@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "check": "Verify that everything in a store is there and right.",
     "mirror": "Copy a repository into another store.",
     "preload": "Copy a repository or images for nodes without a network.",
+    "export": "Write an image as a layout, an archive or a SIF file.",
     "serve": "Serve a store over HTTP from this machine.",
     "mount": "Mount a repository.",
     "umount": "Unmount.",

@@ -56,13 +56,15 @@ def command(
 ) -> None:
     """Publish images and trees into STORE as one new revision, or none if nothing changed.
 
-    SOURCE is docker://[REGISTRY/]REPOSITORY[:TAG][@DIGEST], oci:DIR[:NAME], docker-archive:FILE[:REFERENCE],
-    tar:FILE or dir:DIR. FILE may be - for the standard input; :@N names the N-th image, from 0.
+    SOURCE is docker://[REGISTRY/]REPOSITORY[:TAG][@DIGEST], oci:DIR[:NAME], oci-archive:FILE[:NAME],
+    docker-archive:FILE[:REFERENCE], sif:FILE, tar:FILE or dir:DIR. FILE may be - for the standard input; :@N
+    names the N-th image, from 0.
 
     \b
     Examples:
       lazyfs publish docker://registry.example/debian:bookworm /srv/unpacked
       lazyfs publish oci:./layout:bookworm /srv/unpacked --as registry.example/debian:bookworm
+      lazyfs publish sif:app.sif /srv/unpacked --as registry.example/team/app:1
       lazyfs publish dir:/opt/software /srv/unpacked --as software/2026
     """
     if place and len(sources) > 1:

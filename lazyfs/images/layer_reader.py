@@ -34,6 +34,8 @@ class Blob(NamedTuple):
     """Digest of the decompressed bytes."""
     streamed: bool = False
     """True if `size` is not known because the bytes come through a pipe."""
+    whiteouts: bool = True
+    """False if names that begin with `.wh.` are ordinary files, because the archive is not a layer."""
 
 
 class Files(Protocol):
@@ -54,7 +56,6 @@ def read_layer(
     parts: Iterable[bytes],
     files: Files,
     *,
-    whiteouts: bool = True,
     limits: LayerLimits = LayerLimits(),  # noqa: B008 - immutable
     advance: Callable[[int], None] = lambda _count: None,
     note: Callable[[str], None] = lambda _message: None,
@@ -76,9 +77,9 @@ def read_layer(
         return raw.size if blob.streamed else blob.size
 
     try:
-        reader = TarReader(stream.read, need_end=not whiteouts and blob.digest is None)
+        reader = TarReader(stream.read, need_end=not blob.whiteouts and blob.digest is None)
         while (member := reader.next()) is not None:
-            record = from_member(member, whiteouts=whiteouts)
+            record = from_member(member, whiteouts=blob.whiteouts)
             clamps.look(member, record)
             expanded += member.size
             _check_limits(len(records), max(expanded, plain.size), stored(), limits)

@@ -51,6 +51,11 @@ class Hashed:
         return Digest(self._hash.digest())
 
 
+def is_compressed(head: bytes) -> bool:
+    """Returns True if a stream that begins so is one that `decompressed` decompresses or refuses."""
+    return head.startswith((_GZIP, _ZSTD, *_SKIPPABLE, *_OTHERS))
+
+
 def decompressed(parts: Iterable[bytes]) -> Iterator[bytes]:
     """Yields the plain bytes of a gzip (several members), zstd (several frames) or plain stream, told apart
     by magic.

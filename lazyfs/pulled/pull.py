@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from lazyfs.core.digest import sha256
 from lazyfs.core.errors import FormatError, NotFound, TransportError
+from lazyfs.core.sif.layout import HEADER, parse_header, parse_table
 from lazyfs.images.registry import credentials
 from lazyfs.images.registry.problems import BROKEN, Failed, explain
 from lazyfs.images.sources.image import Image
@@ -17,7 +18,6 @@ from lazyfs.pulled.image_store import ImageStore, KeptImage, PartialImage
 from lazyfs.pulled.unpack import unpack
 
 SIF = "image.sif"
-_SIF_MAGIC, _SIF_AT = b"SIF_MAGIC", 32
 
 
 class PulledImage(NamedTuple):
@@ -123,7 +123,16 @@ class Pull:
                 raise Failed(explain(error, str(reply.origin))) from None
         if stated and body.size != stated:
             raise TransportError(f"{shown(url)}: {body.size} bytes of {stated}")
-        with open(os.path.join(partial.directory, SIF), "rb") as file:
-            if file.read(_SIF_AT + len(_SIF_MAGIC))[_SIF_AT:] != _SIF_MAGIC:
-                raise FormatError(f"{shown(url)}: is no SIF file")
+        try:
+            _check_sif(os.path.join(partial.directory, SIF), body.size)
+        except FormatError as error:
+            raise FormatError(f"{shown(url)}: {error}") from None
         return body.digest.hex()
+
+
+def _check_sif(path: str, size: int) -> None:
+    """Raises FormatError for a file that is no SIF file, or ends before one of its objects does."""
+    with open(path, "rb") as file:
+        header = parse_header(file.read(HEADER.size), size)
+        file.seek(header.table_offset)
+        parse_table(file.read(header.table_size), size)

@@ -32,6 +32,9 @@ PLACES = [
 READER = [
     "lazyfs inspect registry.example/app:1 /srv/unpacked",
     "lazyfs diff registry.example/app:1 registry.example/app:2 /srv/unpacked",
+    "lazyfs export registry.example/app:1 /srv/unpacked oci-archive:app.tar",
+    "lazyfs export registry.example/app:1 /srv/unpacked sif:app.sif",
+    "lazyfs publish sif:app.sif /srv/unpacked --as registry.example/team/app:1",
     "lazyfs check /srv/unpacked",
     "lazyfs log /srv/unpacked",
     "lazyfs log registry.example/app:1 /srv/unpacked",
@@ -48,6 +51,7 @@ NODE = [
     'lazyfs run library/python:3.11 --work "$PWD":/srv -- python3 analysis.py',
     "lazyfs run debian:bookworm -- cat /etc/os-release",
     "lazyfs prefetch registry.example/physics/analysis:1.2",
+    "lazyfs export registry.example/app:1 /mnt/unpacked tar:app-1.tar",
     "lazyfs cache pin library/alpine:3.10.2",
     "lazyfs cache resize 20G",
     "lazyfs status /mnt/unpacked",
@@ -97,8 +101,8 @@ def typed(line: str, site: Path, url: str = "") -> list[str]:
         ("/srv/unpacked", site / "store"),
         ("/opt/software", site / "software"),
         ("http://origin.example/unpacked", url),
-        ("/mnt/unpacked", site / "mnt"),
         ("/mnt ", f"{site / 'mnt'} "),
+        ("/mnt/unpacked", site / "mnt"),
         ("$PWD", site),
     ):
         line = line.replace(place, str(ours))

@@ -49,6 +49,8 @@ def test_a_source_that_fails_leaves_the_others_whole(tmp_path: Path) -> None:
         "r.example/a:1": layout(tmp_path, "a"),
         "r.example/bad:1": layout(tmp_path, "bad", damaged=True),
         "r.example/none:1": f"oci:{tmp_path}/none",
+        "r.example/archive:1": f"oci-archive:{tmp_path}/not.tar",
+        "r.example/sif:1": f"sif:{tmp_path}/not.tar",
         "software/bad": f"tar:{tmp_path}/not.tar",
         "software/good": f"dir:{tmp_path}/tree",
         "r.example/z:1": layout(tmp_path, "z"),
@@ -66,7 +68,8 @@ def test_a_source_that_fails_leaves_the_others_whole(tmp_path: Path) -> None:
             for path, inode in prepared.changes.items():
                 edit.put(path, inode)
         edit.commit()
-    assert failed == ["r.example/bad:1", "r.example/none:1", "software/bad"]
+    refused = ["bad:1", "none:1", "archive:1", "sif:1"]
+    assert failed == [*(f"r.example/{name}" for name in refused), "software/bad"]
     tree = open_tree(repository.path)
     for place in sources:
         assert bool(tree.find(place)) is (place not in failed)

@@ -136,7 +136,7 @@ CASES: list[tuple[Callable[[Path], str], str]] = [
     (foreign_layer, "is a foreign layer"),
     (schema_1, "manifest of schema 1"),
     (no_docker_archive, "it has no manifest.json"),
-    (unknown_kind, "give docker://IMAGE, oci:DIR[:NAME], docker-archive:FILE, tar:FILE, dir:DIR"),
+    (unknown_kind, "give docker://IMAGE, oci:DIR[:NAME], oci-archive:FILE, docker-archive:FILE, sif:FILE,"),
     (socket_of_a_directory, "not a directory"),
 ]
 

@@ -179,6 +179,7 @@ def test_a_sif_file_by_https(home: Home, tmp_path: Path) -> None:
     program = str(apptainer_prefix() / "usr/bin/apptainer")
     subprocess.run([program, "--silent", "build", str(served / "image.sif"), str(root)], check=True)
     (served / "other.sif").write_text("no SIF file, but long enough to have a magic number at byte 32")
+    (served / "short.sif").write_bytes((served / "image.sif").read_bytes()[:-4096])
     open_to_all(served)
     authority = Authority(tmp_path)
     pair = authority.server("localhost")
@@ -187,7 +188,11 @@ def test_a_sif_file_by_https(home: Home, tmp_path: Path) -> None:
         done = home.run(f"{url}/image.sif", "--", "cat", "/word")
         assert done.stdout == "from a SIF file", done.stderr
         assert f"{url}/image.sif is not on this machine: pulling it" in done.stderr
-        for name, says in (("other.sif", "is no SIF file"), ("none.sif", "there is no such file")):
+        for name, says in (
+            ("other.sif", "not a SIF file"),
+            ("short.sif", "lies outside of the file"),
+            ("none.sif", "there is no such file"),
+        ):
             failed = home.run(f"{url}/{name}", "--result", str(tmp_path / "result"), "--", "cat")
             assert says in failed.stderr.splitlines()[-1]
             assert json.loads((tmp_path / "result").read_text())["failed"] == "image"

@@ -10,7 +10,7 @@ import pytest
 
 from lazyfs.core.errors import DigestMismatch, LazyfsError
 from lazyfs.core.oci.platform import parse_platform
-from lazyfs.images.sources.oci_layout import OciLayout
+from lazyfs.images.sources.oci_layout import layout_directory
 from lazyfs.pulled.unpack import unpack
 from tests.support.oci_images import TAG, Built, entry, layer
 
@@ -42,7 +42,7 @@ UPPER = layer(
 
 def unpacked(work: Path, *layers: bytes) -> Path:
     layout = Built(list(layers)).write_layout(work / "layout")
-    image = OciLayout(f"{layout}:{TAG}", parse_platform("linux/amd64"), asked=True)
+    image = layout_directory(f"{layout}:{TAG}", parse_platform("linux/amd64"), asked=True)
     (work / "image").mkdir()
     unpack(image, str(work / "image"), lambda _: None, lambda _: None)
     return work / "image/root"
@@ -119,6 +119,6 @@ def test_a_damaged_layer_is_an_error(tmp_path: Path) -> None:
     built.blobs[digest] = built.blobs[digest].replace(b"#!/bin/sh", b"#!/bin/ch")
     layout = built.write_layout(tmp_path / "layout")
     (tmp_path / "image").mkdir()
-    image = OciLayout(f"{layout}:{TAG}", parse_platform("linux/amd64"), asked=True)
+    image = layout_directory(f"{layout}:{TAG}", parse_platform("linux/amd64"), asked=True)
     with pytest.raises(DigestMismatch):
         unpack(image, str(tmp_path / "image"), lambda _: None, lambda _: None)

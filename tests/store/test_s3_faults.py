@@ -248,8 +248,17 @@ def test_a_commit_that_was_overwritten_unseen_is_noticed(site: Site) -> None:
 
 
 def test_slow_down_means_fewer_at_once(site: Site) -> None:
-    at_once = 1
-    site.proxy.rule = lambda _request: SLOW_DOWN if site.proxy.at_once > at_once else NONE
+    overlap = threading.Event()
+
+    def one_at_once(request: S3Request) -> Fault:
+        if site.proxy.at_once > 1:
+            overlap.set()
+            return SLOW_DOWN
+        if request.method == "PUT" and "/data/" in request.target:
+            overlap.wait(20)  # the first write, until there is a second beside it
+        return NONE
+
+    site.proxy.rule = one_at_once
     pace = Pace()
     store = BucketStore(open_client(site.server, site.place, site.proxy.url, pace=pace))
     assert site.publish("a", store) == 2

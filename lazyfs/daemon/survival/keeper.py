@@ -21,8 +21,10 @@ from lazyfs.daemon.survival.keeper_line import END, HOLD, SERVE
 from lazyfs.daemon.survival.unserved_requests import UnservedRequests
 from lazyfs.fuse.device import is_connected
 from lazyfs.fuse.direct.request_table import RequestTable, read_state
-from lazyfs.system import clean_start
+from lazyfs.system import clean_start, command_line
 
+NAME = "lazyfs-keeper"
+"""The name of the process in `ps`, `top` and /proc."""
 PAUSES = (0.0, 0.2, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 """Seconds before the first, second, ... successor in a row that dies soon. The last pause repeats."""
 SOON = 2.0
@@ -213,6 +215,7 @@ def run(line: socket.socket, daemon: int) -> NoReturn:
             signal.signal(number, signal.SIG_IGN)
         clean_start.close_descriptors([line.fileno()])
         _prefer_the_daemon()
+        _name_itself()
         Keeper(line, daemon).run()
         status = 0
     except Exception:  # noqa: BLE001 - the log is the only place for it
@@ -228,8 +231,15 @@ def _prefer_the_daemon() -> None:
         now = int(file.read())
         file.seek(0)
         file.write(str(max(now - 500, -1000)))
+
+
+def _name_itself() -> None:
+    """Shows this process as `lazyfs-keeper`: it was forked with the command line of the daemon, and who looks
+    for the daemon by its name would find two processes."""
     with suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as file:
-        file.write("lazyfs-keeper")
+        file.write(NAME)
+    with suppress(OSError):
+        command_line.show_as(NAME)
 
 
 def main(arguments: list[str]) -> NoReturn:

@@ -1,14 +1,13 @@
 """Files that are read from the beginning to the end, including pipes and the standard input."""
 
 import os
-import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
-from lazyfs.core.errors import UsageError
+from lazyfs.core.errors import FormatError, UsageError
 from lazyfs.images.streams import PART, parts_of
 
 STDIN = "-"
@@ -38,6 +37,10 @@ class Input:
     def close(self) -> None:
         self._file.close()
 
+    def fileno(self) -> int:
+        """Returns the descriptor."""
+        return self._file.fileno()
+
     def parts(self) -> Iterator[bytes]:
         """The bytes from here on. Raises UsageError if reading fails."""
         try:
@@ -49,23 +52,49 @@ class Input:
         """Copies a pipe's bytes to an unlinked file in TMPDIR. Raises UsageError."""
         if self.size is not None:
             return
-        copy = tempfile.TemporaryFile(prefix="lazyfs-input-", buffering=0)  # noqa: SIM115 - closed by close()
-        try:
-            shutil.copyfileobj(self._file, copy, PART)
-            self.size = copy.seek(0, os.SEEK_END)
-            copy.seek(0)
-        except OSError as error:
-            copy.close()
-            raise UsageError(
-                f"{self.name}: {error.strerror}, keeping it in {tempfile.gettempdir()} to read it twice: "
-                "choose another place with TMPDIR"
-            ) from None
+        copy = temporary_input(self.parts(), self.name)
         self._file.close()
-        self._file, self._start = copy, 0
+        self._file, self._start, self.size = copy._file, 0, copy.size
 
     def rewind(self) -> None:
         """Returns to the beginning of a seekable file."""
         self._file.seek(self._start)
+
+    def slice(self, start: int, size: int) -> Iterator[bytes]:
+        """The `size` bytes from `start` on of a seekable file, in parts. Raises UsageError if reading fails,
+        FormatError if the file is shorter."""
+        end = start + size
+        while start < end:
+            try:
+                part = os.pread(self._file.fileno(), min(PART, end - start), self._start + start)
+            except OSError as error:
+                raise UsageError(f"{self.name}: {error.strerror}") from None
+            if not part:
+                raise FormatError(f"{self.name}: ends at {start}, before {end}: is it truncated?")
+            start += len(part)
+            yield part
+
+
+def temporary_input(parts: Iterable[bytes], name: str) -> Input:
+    """Writes parts to an unlinked file in TMPDIR; returns it, to be read from its beginning. Raises
+    UsageError if there is no room."""
+    copy = tempfile.TemporaryFile(prefix="lazyfs-input-", buffering=0)  # noqa: SIM115 - closed by close()
+    try:
+        for part in parts:
+            view = memoryview(part)
+            while view:
+                view = view[copy.write(view) :]
+        copy.seek(0)
+        return Input(copy, name)
+    except OSError as error:
+        copy.close()
+        raise UsageError(
+            f"{name}: {error.strerror}, keeping a copy in {tempfile.gettempdir()}: "
+            "choose another place with TMPDIR"
+        ) from None
+    except BaseException:
+        copy.close()
+        raise
 
 
 def open_file(path: str, name: str) -> BinaryIO:

@@ -1,4 +1,5 @@
-"""OCI image layouts: a directory with `oci-layout`, `index.json` and blobs (image-spec, image-layout.md)."""
+"""OCI image layouts: `oci-layout`, `index.json` and blobs (image-spec, image-layout.md), in a directory or in
+a tar archive."""
 
 import os
 from collections.abc import Generator, Iterator, Sequence
@@ -21,23 +22,48 @@ from lazyfs.core.oci.remarks import check_platform, remarks
 from lazyfs.core.printable import printable
 from lazyfs.images.sources.default_name import default_place
 from lazyfs.images.sources.image import layers_of
-from lazyfs.images.sources.inputs import open_file
+from lazyfs.images.sources.inputs import is_input
+from lazyfs.images.sources.layout_files import ArchiveFiles, DirectoryFiles, LayoutFiles
 from lazyfs.images.sources.names import Which, is_layout, same_reference, split
-from lazyfs.images.streams import ExactReader, parts_of
+from lazyfs.images.streams import ExactReader
+
+
+def layout_directory(text: str, platform: Platform, *, asked: bool = True) -> "OciLayout":
+    """Opens an image of a directory. `text` is DIR[:NAME], DIR:@N or DIR@DIGEST. Raises UsageError for a
+    missing directory, and as OciLayout."""
+    directory, which = split(text, is_layout)
+    name = f"oci:{text}"
+    if not is_layout(directory):
+        raise UsageError(f"{name}: {directory} is not an OCI image layout (no index.json)")
+    return OciLayout(DirectoryFiles(directory), directory, name, which, platform, asked=asked)
+
+
+def layout_archive(text: str, platform: Platform, *, asked: bool = True) -> "OciLayout":
+    """Opens an image of an archive. `text` is FILE[:NAME], FILE:@N or FILE@DIGEST; FILE may be `-`, the
+    standard input. Raises UsageError for a missing file, BadData for one that is no archive of a layout, and
+    as OciLayout."""
+    path, which = split(text, is_input)
+    name = f"oci-archive:{text}"
+    files = ArchiveFiles(path, name)
+    try:
+        return OciLayout(files, path, name, which, platform, asked=asked)
+    except BaseException:
+        files.close()
+        raise
 
 
 class OciLayout:
-    """One image of a layout directory. See Image."""
+    """One image of a layout. See Image."""
 
-    def __init__(self, text: str, platform: Platform, *, asked: bool = True) -> None:
-        """`text` is DIR[:NAME], DIR:@N or DIR@DIGEST. `asked`: the operator named the platform. Raises
-        UsageError for a missing directory or name, BadData for a broken one."""
-        self._directory, which = split(text, is_layout)
-        self.name = f"oci:{text}"
-        if not is_layout(self._directory):
-            raise UsageError(f"{self.name}: {self._directory} is not an OCI image layout (no index.json)")
+    def __init__(
+        self, files: LayoutFiles, path: str, name: str, which: Which, platform: Platform, *, asked: bool
+    ) -> None:
+        """`path`: the layout's own. `name`: the image's in messages. `asked`: the operator named the
+        platform. Raises UsageError for a missing image, BadData for a broken one."""
+        self._files = files
+        self.name = name
         entries = self._named(which)
-        self.place = default_place(_best_name(entries[0]), self._directory)
+        self.place = default_place(_best_name(entries[0]), path)
         entry = entries[0] if len(entries) == 1 else self._chosen(entries, platform)
         self.manifest = self._blob(entry, "manifest", MAX_MANIFEST)
         document = parse(self.manifest, self.name)
@@ -60,11 +86,15 @@ class OciLayout:
         self._descriptors = document.layers
         self.layers = layers_of(self.name, document, self.config)
 
+    def close(self) -> None:
+        """Closes the layout's files."""
+        self._files.close()
+
     def read(self, wanted: Sequence[int]) -> Generator[tuple[int, Iterator[bytes]], None, None]:
         for number in wanted:
-            path = self._path(self._descriptors[number])
-            with open_file(path, self.layers[number].blob.name) as file:
-                yield number, parts_of(file)
+            path = _path(self._descriptors[number])
+            with self._files.open(path, self.layers[number].blob.name) as parts:
+                yield number, parts
 
     def _named(self, which: Which) -> list[Descriptor]:
         """The entries with this name: one, or one for each platform. Raises UsageError if there is none, or
@@ -93,9 +123,8 @@ class OciLayout:
         raise UsageError(f"{self.name}: {wish}; the layout has: {there}{numbers}")
 
     def _index(self) -> Index:
-        path = os.path.join(self._directory, "index.json")
-        with open_file(path, self.name) as file:
-            index = parse(ExactReader(parts_of(file)).read(MAX_MANIFEST + 1), path)
+        with self._files.open("index.json", self.name) as parts:
+            index = parse(ExactReader(parts).read(MAX_MANIFEST + 1), f"{self.name}: index.json")
         if not isinstance(index, Index):
             raise FormatError(f"{self.name}: index.json is not an index")
         return index
@@ -107,7 +136,7 @@ class OciLayout:
                 return entry
         try:
             parse_hex(digest)
-            size = os.stat(self._path(Descriptor(digest, 0))).st_size
+            size = self._files.size(_path(Descriptor(digest, 0)))
         except FormatError as error:
             raise UsageError(f"{self.name}: {error}") from None
         except OSError as error:
@@ -136,19 +165,20 @@ class OciLayout:
         )
         return Descriptor(entry.digest, entry.size, entry.media_type, platform=config.platform)
 
-    def _path(self, descriptor: Descriptor) -> str:
-        algorithm, _, digits = descriptor.digest.partition(":")
-        return os.path.join(self._directory, "blobs", algorithm, digits)
-
     def _blob(self, descriptor: Descriptor, what: str, limit: int) -> bytes:
-        path = self._path(descriptor)
+        path = _path(descriptor)
         if descriptor.size > limit:
             raise FormatError(f"{self.name}: {what} of {descriptor.size} bytes, over {limit}")
-        with open_file(path, f"{self.name}: {what}") as file:
-            data = ExactReader(parts_of(file)).read(descriptor.size + 1)
+        with self._files.open(path, f"{self.name}: {what}") as parts:
+            data = ExactReader(parts).read(descriptor.size + 1)
         if len(data) != descriptor.size or sha256(data) != descriptor.hash:
             raise DigestMismatch(f"{self.name}: {what} {path} does not match its digest")
         return data
+
+
+def _path(descriptor: Descriptor) -> str:
+    algorithm, _, digits = descriptor.digest.partition(":")
+    return os.path.join("blobs", algorithm, digits)
 
 
 def _names(entry: Descriptor) -> tuple[str, ...]:

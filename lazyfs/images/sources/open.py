@@ -13,7 +13,7 @@ from lazyfs.core.oci.reference import Reference, parse
 from lazyfs.images.registry import credentials
 from lazyfs.images.sources.docker_archive import DockerArchive
 from lazyfs.images.sources.image import Image, KnownConfig, none_known
-from lazyfs.images.sources.oci_layout import OciLayout
+from lazyfs.images.sources.oci_layout import layout_archive, layout_directory
 
 if TYPE_CHECKING:
     from lazyfs.images.registry.client import RegistryClient
@@ -36,7 +36,8 @@ class ImageOptions:
 
 @contextmanager
 def open_image(source: str, options: ImageOptions, known: KnownConfig = none_known) -> Iterator[Image]:
-    """Yields the image of `docker://REFERENCE`, `oci:DIR[:NAME]` or `docker-archive:FILE[:REFERENCE]`.
+    """Yields the image of `docker://REFERENCE`, `oci:DIR[:NAME]`, `oci-archive:FILE[:NAME]`,
+    `docker-archive:FILE[:REFERENCE]` or `sif:FILE`.
 
     Raises UsageError for any other text, and the source's exceptions. Leaving the context raises UsageError
     if the image may not be made public (unless `allow_public`). Only then have all requests for the image
@@ -53,13 +54,22 @@ def open_image(source: str, options: ImageOptions, known: KnownConfig = none_kno
             if not options.allow_public:
                 image.check_public()
     elif colon and kind == "oci":
-        yield OciLayout(rest, options.platform, asked=asked)
+        yield layout_directory(rest, options.platform, asked=asked)
+    elif colon and kind == "oci-archive":
+        with closing(layout_archive(rest, options.platform, asked=asked)) as layout:
+            yield layout
     elif colon and kind == "docker-archive":
         with closing(DockerArchive(rest, options.platform, asked=asked)) as archive:
             yield archive
+    elif colon and kind == "sif":
+        from lazyfs.images.sources.sif import SifFile
+
+        with closing(SifFile(rest, options.platform, asked=asked)) as sif:
+            yield sif
     else:
         raise UsageError(
-            f"source {source!r}: give docker://IMAGE, oci:DIR[:NAME], docker-archive:FILE, tar:FILE, dir:DIR"
+            f"source {source!r}: give docker://IMAGE, oci:DIR[:NAME], oci-archive:FILE, docker-archive:FILE, "
+            "sif:FILE, tar:FILE or dir:DIR"
         )
 
 

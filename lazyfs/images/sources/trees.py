@@ -23,8 +23,8 @@ def read_tar(path: str, ingest: Ingest) -> list[Record]:
     """
     stream = open_input(path, f"tar:{path}")
     with closing(stream):
-        blob = Blob(stream.name, stream.size or 0, streamed=stream.size is None)
-        return read_layer(blob, stream.parts(), ingest.layer(), whiteouts=False)
+        blob = Blob(stream.name, stream.size or 0, streamed=stream.size is None, whiteouts=False)
+        return read_layer(blob, stream.parts(), ingest.layer())
 
 
 def read_directory(path: str, ingest: Ingest) -> list[Record]:
@@ -38,19 +38,25 @@ def read_directory(path: str, ingest: Ingest) -> list[Record]:
     top = os.fsencode(path)
     files = ingest.layer()
     records: list[Record] = []
-    seen: dict[tuple[int, int], bytes] = {}
     try:
-        for name, status in _walk(top):
-            record = _record(top, name, status, seen)
-            if record is None:
-                continue
+        for record in directory_records(top):
             if record.kind == Kind.INODE and stat.S_ISREG(record.mode):
-                _read_file(os.path.join(top, name), record, files)
+                _read_file(os.path.join(top, record.path), record, files)
             records.append(record)
         files.end()
     except OSError as error:
         raise LazyfsError(f"dir:{path}: {error.strerror}: {os.fsdecode(error.filename or top)}") from None
     return records
+
+
+def directory_records(top: bytes) -> Iterator[Record]:
+    """Yields the records of a directory tree, without the contents of its files: `top` itself first, parents
+    before children, names in order. Raises OSError."""
+    seen: dict[tuple[int, int], bytes] = {}
+    for name, status in _walk(top):
+        record = _record(top, name, status, seen)
+        if record is not None:
+            yield record
 
 
 def _walk(top: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
@@ -73,10 +79,6 @@ def _record(
     mode = status.st_mode
     if stat.S_ISSOCK(mode):
         return None
-    if status.st_nlink > 1 and not stat.S_ISDIR(mode):
-        first = seen.setdefault((status.st_dev, status.st_ino), name)
-        if first != name:
-            return Record(Kind.HARDLINK, name, content=first)
     path = os.path.join(top, name) if name else top
     record = Record(
         Kind.INODE,
@@ -94,6 +96,10 @@ def _record(
         record.size = len(record.content)
     elif stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
         record.detail = os.major(status.st_rdev) << 32 | os.minor(status.st_rdev)
+    if status.st_nlink > 1 and not stat.S_ISDIR(mode):
+        first = seen.setdefault((status.st_dev, status.st_ino), name)
+        if first != name:
+            record.kind, record.content = Kind.HARDLINK, first
     return record
 
 

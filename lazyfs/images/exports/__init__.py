@@ -1,0 +1,1 @@
+"""Images that leave a repository: as files and layouts that other tools read."""
