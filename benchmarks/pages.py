@@ -9,7 +9,9 @@ import re
 from pathlib import Path
 from typing import Final
 
-PAGES: Final = ("docs/performance.md",)
+from benchmarks import front
+
+PAGES: Final = ("README.md", "docs/performance.md")
 _BLOCK: Final = re.compile(r"(<!-- begin (?P<name>[\w-]+\.md) -->\n).*?(<!-- end (?P=name) -->)", re.DOTALL)
 
 
@@ -25,7 +27,8 @@ def quote(text: str, results: Path) -> str:
 
 
 def refresh(checkout: Path) -> None:
-    """Updates the blocks in all documents from benchmarks/results."""
+    """Updates the blocks in all documents from benchmarks/results, and the picture of the front page."""
+    front.write(checkout / "benchmarks/results")
     for name in PAGES:
         page = checkout / name
         if page.is_file():

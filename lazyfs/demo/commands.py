@@ -65,11 +65,22 @@ def timed(argv: Sequence[str], prepare: Callable[[], object] = lambda: None) -> 
     return Timed(first, result, first_line + rest)
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """The way from the worker to the origin: what is mounted need not be where the origin listens."""
+
+    listen: str = "127.0.0.1:0"
+    """HOST:PORT of the origin; port 0 takes any free one."""
+    url: str | None = None
+    """The URL that is mounted: that of a relay or proxy in between. None: the origin's own."""
+
+
 class Origin:
     """`lazyfs serve` and its access log."""
 
     def __init__(self, url: str, log: str) -> None:
         self.url = url
+        """The URL at which workers find it."""
         self._log = log
         self._read = 0
 
@@ -83,9 +94,9 @@ class Origin:
 
 
 @contextmanager
-def serving(store: str, log: str) -> Iterator[Origin]:
-    """Serves a store on a free port of this machine until the block ends."""
-    argv = [*LAZYFS, "serve", store, "--listen", "127.0.0.1:0", "--access-log", log]
+def serving(store: str, log: str, way: Way) -> Iterator[Origin]:
+    """Serves a store until the block ends."""
+    argv = [*LAZYFS, "serve", store, "--listen", way.listen, "--access-log", log]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -93,7 +104,7 @@ def serving(store: str, log: str) -> Iterator[Origin]:
             url = next((word for word in words if word.startswith("http://")), None)
             if url is None:
                 raise StepFailed("serve: it ended without saying where it listens")
-            yield Origin(url, log)
+            yield Origin(way.url or url, log)
         finally:
             process.send_signal(signal.SIGTERM)
             process.stdout.read()

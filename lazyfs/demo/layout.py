@@ -8,7 +8,7 @@ import stat
 import tarfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import IO, Protocol, cast
+from typing import IO, BinaryIO, Protocol, cast
 
 import msgspec
 from isal import igzip
@@ -187,9 +187,9 @@ def _owned_by_root(entry: tarfile.TarInfo) -> None:
     entry.uname = entry.gname = ""
 
 
-def unpack(layers: Iterable[str], directory: str) -> None:
+def unpack(layers: Iterable[BinaryIO], directory: str) -> None:
     """Unpacks the whole image onto the disk, as a pull does; for layouts written here, which have no
-    whiteouts."""
+    whiteouts. `layers` are the compressed ones, the lowest first."""
     for layer in layers:
         with gzip.open(layer, "rb") as packed, tarfile.open(fileobj=packed, mode="r|") as tar:
             # written here a moment ago; Python 3.11.2 has no filters, 3.14 filters by default

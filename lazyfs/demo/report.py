@@ -34,8 +34,8 @@ def lines(result: Result) -> Iterator[str]:
     if image is not None and cold.traffic is not None:
         needed, whole = cold.traffic.sent, image.compressed_bytes
         yield f"The program needed {size(needed)} of an image of {size(whole)}: {needed / whole:.0%}."
-        yield "Lazy starts include mounting, but for the one that says 'again'. Unpacking reads the layers"
-        yield "from this machine's disk; a worker would have to fetch them first."
+        yield "Lazy starts include mounting, but for the one that says 'again'. Layers to unpack come from"
+        yield "the same server as what is read lazily."
 
 
 def _row(start: Start, width: int) -> str:

@@ -4,17 +4,34 @@ import importlib.resources
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import BinaryIO, cast
 
-from lazyfs.demo.commands import LAZYFS, Mount, Timed, Traffic, lazyfs, serving, timed, workplace
+import urllib3
+
+from lazyfs.demo.commands import (
+    LAZYFS,
+    Mount,
+    Origin,
+    StepFailed,
+    Timed,
+    Traffic,
+    Way,
+    lazyfs,
+    serving,
+    timed,
+    workplace,
+)
 from lazyfs.demo.files import PACKAGES, interpreter, layers, path_in_image
 from lazyfs.demo.layout import Layout, unpack
 
 _NAME = "lazyfs.example/demo/python:host"
 _GIVEN = "lazyfs.example/demo/image:given"
 _PROGRAM = "/opt/demo/program.py"
+_LAYERS = "data/layers"
+"""Folder in the store for the image's layers, of which lazyfs knows nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +79,7 @@ def python_image(directory: str) -> tuple[Layout, DemoImage]:
     return layout, image
 
 
-def tell(source: str | None, command: tuple[str, ...], say: Callable[[str], None]) -> Result:
+def tell(source: str | None, command: tuple[str, ...], say: Callable[[str], None], way: Way) -> Result:
     """Publishes `source` (None: this machine's Python), serves, mounts, and runs the command several times.
 
     `say` gets a line before each step. Everything is removed at the end. Raises LazyfsError.
@@ -80,7 +97,7 @@ def tell(source: str | None, command: tuple[str, ...], say: Callable[[str], None
             name, arguments = _GIVEN, ("--", *command) if command else ()
         say(f"publishing it as {name}")
         seconds, store = _publish(source, name, work)
-        origin = stack.enter_context(serving(store, os.path.join(work, "access.log")))
+        origin = stack.enter_context(serving(store, os.path.join(work, "access.log"), way))
         mount = Mount(origin.url, work)
         stack.callback(mount.umount)
         say(f"serving it at {origin.url}, mounting it, running a program from the mount")
@@ -95,8 +112,9 @@ def tell(source: str | None, command: tuple[str, ...], say: Callable[[str], None
         )
         mount.umount()
         if layout is not None:
-            say("unpacking the whole image for comparison")
-            starts += _unpacked(layout, os.path.join(work, "unpacked"), arguments)
+            say("fetching the layers from the same server and unpacking them, for comparison")
+            lay_out(layout, store)
+            starts += _unpacked(layout, origin, os.path.join(work, "unpacked"), arguments)
         return Result(image, seconds, tuple(starts))
 
 
@@ -118,11 +136,35 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _unpacked(layout: Layout, directory: str, arguments: tuple[str, ...]) -> list[Start]:
+def lay_out(layout: Layout, store: str) -> None:
+    """Puts the compressed layers where the origin serves them, beside the store's objects."""
+    os.mkdir(os.path.join(store, _LAYERS))
+    for path in layout.layer_files():
+        os.rename(path, os.path.join(store, _LAYERS, os.path.basename(path)))
+
+
+def fetched(layout: Layout, origin: Origin) -> Iterator[BinaryIO]:
+    """Yields the compressed layers as the origin sends them, the lowest first. Raises StepFailed."""
+    for path in layout.layer_files():
+        yield _file(f"{origin.url}/{_LAYERS}/{os.path.basename(path)}")
+
+
+def _file(url: str) -> BinaryIO:
+    try:
+        answer = urllib3.request("GET", url, preload_content=False, retries=False)
+    except urllib3.exceptions.HTTPError as error:
+        raise StepFailed(f"fetching the layers: {error}") from None
+    if answer.status != 200:
+        raise StepFailed(f"fetching the layers: {url}: HTTP {answer.status}")
+    return cast(BinaryIO, answer)
+
+
+def _unpacked(layout: Layout, origin: Origin, directory: str, arguments: tuple[str, ...]) -> list[Start]:
     environment = [f"--env={name}={value}" for name, value in _environment().items()]
     argv = [*LAZYFS, "run", directory, *environment, *arguments]
-    whole = Traffic(len(layout.layers) + 2, layout.compressed_bytes)
+    origin.traffic()
+    first = timed(argv, lambda: unpack(fetched(layout, origin), directory))
     return [
-        Start("unpack everything first", timed(argv, lambda: unpack(layout.layer_files(), directory)), whole),
+        Start("fetch and unpack everything first", first, origin.traffic()),
         Start("unpacked, again", timed(argv), None),
     ]

@@ -2,15 +2,25 @@
 
 import json
 import os
+import socket
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from benchmarks.ports import free_port
+from lazyfs.demo.commands import Traffic, Way, serving
 from lazyfs.demo.files import with_links
-from lazyfs.demo.layout import Layout
+from lazyfs.demo.layout import Layout, unpack
 from lazyfs.demo.report import size
+from lazyfs.demo.story import fetched, lay_out
 from tests.support.cli import lazyfs
+from tests.support.until import until
+
+CHECKOUT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -22,6 +32,12 @@ def layout(tmp_path: Path) -> str:
     made.add_layer(with_links("/bin/busybox"))
     made.finish("v1", {"Cmd": ["/bin/busybox", "cat", "/hello"]})
     return f"oci:{tmp_path}/layout:v1"
+
+
+def quickstart(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs tools/quickstart to its end."""
+    argv = [str(CHECKOUT / "tools/quickstart"), *arguments]
+    return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 
 def mounts() -> list[str]:
@@ -59,7 +75,73 @@ def test_a_source_that_is_none_is_reported_in_publishs_words() -> None:
 def test_this_machines_python_runs_from_the_mount() -> None:
     done = lazyfs("demo", timeout=600)
     assert "hello from Python" in done.stdout
-    assert "unpack everything first" in done.stdout
+    assert "fetch and unpack everything first" in done.stdout
+
+
+def test_the_layers_of_the_comparison_come_from_the_origin(tmp_path: Path) -> None:
+    """What is unpacked has to come the way that lazy reads come, or the comparison says nothing."""
+    made = Layout(str(tmp_path / "layout"))
+    made.add_layer([], {"/big": os.urandom(3_000_000)})
+    made.add_layer([], {"/small": b"of the second layer"})
+    made.finish("v1", {})
+    store = tmp_path / "store"
+    lazyfs("repo", "init", store, "--name", "demo.example", "--keys", tmp_path / "keys")
+    (store / "data").mkdir(exist_ok=True)
+    lay_out(made, str(store))
+    with serving(str(store), str(tmp_path / "access.log"), Way()) as origin:
+        unpack(fetched(made, origin), str(tmp_path / "unpacked"))
+        seen: list[Traffic] = []
+
+        def both_logged() -> bool:  # the server logs an answer after it has sent it
+            seen.append(origin.traffic())
+            return sum(traffic.requests for traffic in seen) >= 2
+
+        until(both_logged)
+        assert sum(traffic.sent for traffic in seen) == made.compressed_bytes
+    assert (tmp_path / "unpacked/small").read_bytes() == b"of the second layer"
+
+
+@contextmanager
+def line(near: int, far: int, counts: int) -> Iterator[None]:
+    """Runs a relay from one port of this machine to another."""
+    ports = ["--forward", f"127.0.0.1:{near}=127.0.0.1:{far}", "--counts", f"127.0.0.1:{counts}"]
+    argv = [sys.executable, "-m", "tools.relay", *ports, "--rtt-ms", "2"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT) as relay:
+        assert relay.stdout is not None
+        try:
+            assert relay.stdout.readline() == "ready\n"
+            yield
+        finally:
+            relay.terminate()
+
+
+def test_the_mount_takes_the_way_that_it_is_given(layout: str) -> None:
+    near, far, counts = free_port(), free_port(), free_port()
+    with line(near, far, counts):
+        way = ["--listen", f"127.0.0.1:{far}", "--url", f"http://127.0.0.1:{near}"]
+        told = json.loads(lazyfs("demo", layout, "--json", *way).stdout)
+        with socket.create_connection(("127.0.0.1", counts)) as asked:
+            counted = json.loads(asked.makefile().readline())
+    asked_for = sum(start["traffic"]["requests"] for start in told["starts"])
+    assert 0 < asked_for <= counted["requests"]  # what an unmount cuts short is in no start
+    assert counted["bytes_down"] > told["starts"][0]["traffic"]["sent"]
+
+
+def test_quickstart_puts_a_line_between_worker_and_server(layout: str) -> None:
+    """The relay that it starts ends with it: nobody else holds the pipe that is read to its end here."""
+    done = quickstart("--line", "2,1000", layout)
+    assert done.returncode == 0, done.stderr
+    assert "a line of 2 ms and 1000 Mbit/s lies between worker and server" in done.stderr
+    assert "hello from the image" in done.stdout
+
+
+@pytest.mark.parametrize("text", ["fast", "50", "50,", "-1,100", "50,100;id"])
+def test_quickstart_refuses_a_line_that_is_none(text: str) -> None:
+    done = quickstart("--line", text)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "quickstart: --line MS,MBIT: round trip in milliseconds and 10^6 bit/s, such as 50,100\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -71,11 +153,6 @@ def test_sizes_are_written_for_people(count: int, text: str) -> None:
 
 
 def test_quickstart_hands_its_arguments_to_the_demo() -> None:
-    done = subprocess.run(
-        [Path(__file__).parents[2] / "tools/quickstart", "--help"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = quickstart("--help")
     assert done.returncode == 0, done.stderr
     assert "Publish an image, serve it, mount it" in done.stdout

@@ -3,7 +3,9 @@ import hashlib
 import json
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -29,6 +31,13 @@ def write(directory: Path, tree: Path) -> Layout:
     layout.add_layer([f"{tree}/link", f"{tree}/program"], {"/opt/made": b"only in the image"})
     layout.finish("tag", {"Cmd": ["/opt/made"]})
     return layout
+
+
+def compressed(layout: Layout) -> Iterator[BinaryIO]:
+    """Yields the layers as they come from a server."""
+    for path in layout.layer_files():
+        with open(path, "rb") as layer:
+            yield layer
 
 
 def test_other_tools_unpack_what_is_written(tmp_path: Path, tree: Path) -> None:
@@ -72,7 +81,7 @@ def test_equal_files_make_equal_images(tmp_path: Path, tree: Path) -> None:
 
 def test_unpacking_gives_the_tree_back(tmp_path: Path, tree: Path) -> None:
     layout = write(tmp_path / "layout", tree)
-    unpack(layout.layer_files(), str(tmp_path / "out"))
+    unpack(compressed(layout), str(tmp_path / "out"))
     assert (tmp_path / "out" / str(tree).lstrip("/") / "link").read_bytes() == b"content" * 1000
 
 
@@ -80,5 +89,5 @@ def test_files_lie_where_they_are_placed(tmp_path: Path, tree: Path) -> None:
     layout = Layout(str(tmp_path / "layout"))
     layout.add_layer([f"{tree}/program"], path_in_image=lambda path: path.replace(str(tree), "/opt/x"))
     layout.finish("tag", {})
-    unpack(layout.layer_files(), str(tmp_path / "unpacked"))
+    unpack(compressed(layout), str(tmp_path / "unpacked"))
     assert (tmp_path / "unpacked/opt/x/program").read_text() == "#!/bin/sh\n"
