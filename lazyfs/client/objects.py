@@ -29,6 +29,7 @@ from lazyfs.client.downloads import Downloads
 from lazyfs.client.local_cache import LocalCache
 from lazyfs.client.objects_at_hand import ObjectsAtHand
 from lazyfs.client.under_way import UnderWay
+from lazyfs.client.unused_window import UnusedWindow
 from lazyfs.core.chain.faults import Outage
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import DeadlineExceeded, LazyfsError, NotFound, TransportError
@@ -40,9 +41,9 @@ PATIENCE: Final = 30.0
 """Seconds a read waits for its bytes unless the caller says otherwise."""
 THREADS: Final = 32
 """Most requests under way at one time, and so most connections and worker threads."""
-BUNDLE_PATIENCE: Final = 5.0
-"""Seconds a reader waits for a bundle under way that has its object, but at most half of its patience. Then
-the reader requests the object alone."""
+COPY_PATIENCE: Final = 5.0
+"""Seconds a reader waits for a profile, or for a hot pack with a copy of its file, but at most half of its
+patience. Then the reader requests the pack of its file."""
 UNDER_WAY: Final = 32 << 20
 """Most plaintext bytes of objects under way at one time. In memory an object takes up to three times its
 size, because of its frame and its parts."""
@@ -107,11 +108,12 @@ class Objects(ObjectsAtHand):
         self._open = trio.CancelScope()
         self._patience = patience
         self._flights: dict[Digest, _Flight] = {}
-        self.coming: dict[Digest, trio.Event] = {}
-        """Objects in bundles under way, each with the event of its bundle's end."""
+        self.loading: set[trio.Event] = set()
+        """Ends of the loading of profiles under way."""
         self.expected: set[Digest] = set()
-        """Objects in bundles that are not yet under way. Until a bundle is, only readers request its
-        objects."""
+        """Objects that a profile will bring. Until it does, only readers request them."""
+        self.due: dict[Digest, UnusedWindow] = {}
+        """Hot packs that a profile will bring, or is bringing, each with its profile's window."""
         self._failed: deque[_Flight] = deque()
         """Failed flights that stay in the table for a moment, oldest first."""
         self._hold = on_outage == "wait"
@@ -146,10 +148,7 @@ class Objects(ObjectsAtHand):
 
     async def _fetch(self, ref: ObjectRef, deadline: float) -> bytes:
         patience = max(deadline - time.monotonic(), 0.0)
-        bundle = self.coming.get(ref.digest)
-        if bundle is not None and ref.digest not in self._flights:
-            with trio.move_on_after(min(BUNDLE_PATIENCE, patience / 2)):
-                await bundle.wait()
+        self.used(ref.digest)
         while True:
             flight = self._flights.get(ref.digest)
             tried = flight is not None and flight.ended.is_set() and flight.hastier_than(patience)
@@ -163,12 +162,48 @@ class Objects(ObjectsAtHand):
             if not (isinstance(flight.failure, DeadlineExceeded) and flight.hastier_than(patience)):
                 raise flight.failure
 
+    async def fetch_copy(self, file: ObjectRef, *, deadline: float | None = None) -> dict[Digest, bytes]:
+        """Returns a hot pack with a copy of a small file, if a profile is bringing it. Empty if none does, or
+        if it fails, or takes more than half of the time to `deadline`. `file`: the file's SHA-256 and
+        size."""
+        now = time.monotonic()
+        patience = self._patience if deadline is None else max(deadline - now, 0.0)
+        until = now + min(COPY_PATIENCE, patience / 2)
+        with trio.move_on_after(until - now):
+            for loaded in list(self.loading):
+                await loaded.wait()
+        for pack in self.hot.packs(file.digest):
+            window = self.due.get(pack.digest)
+            plain = self.cache.get(pack.digest) if window is None else await self._due(pack, window, until)
+            if plain is not None and len(plain) == pack.size:
+                return {pack.digest: plain}
+        return {}
+
+    def is_due(self, file: Digest) -> bool:
+        """Returns True if a profile is bringing a copy of a small file."""
+        return any(pack.digest in self.due for pack in self.hot.packs(file))
+
+    async def _due(self, pack: ObjectRef, window: UnusedWindow, until: float) -> bytes | None:
+        flight = self._flights.get(pack.digest)
+        try:
+            if flight is None or flight.ref != pack or flight.ended.is_set():
+                plain = self.cache.get(pack.digest)
+                if plain is not None or not window.has_room(pack.size):
+                    return plain
+                window.begin(pack)
+                self.ahead[pack.digest] = window
+                flight = self._start(pack, time.monotonic() + self._patience)
+            await self._wait(flight, until)
+        except TransportError:
+            return None
+        if flight.plain is None:
+            self.due.pop(pack.digest, None)
+        return flight.plain
+
     def bring(self, ref: ObjectRef, ended: Callable[[], None]) -> bool:
         """Brings an object into the cache without a task that waits for it: joins the object's flight, or
         starts one. Returns at once. `ended` is called when the object is here or has failed, and must not
-        raise. Returns False if a bundle is bringing the object, or the run is ending."""
-        if ref.digest in self.coming:
-            return False
+        raise. Returns False if the run is ending."""
         flight = self._flights.get(ref.digest)
         if flight is None or flight.ref != ref or flight.ended.is_set():
             try:

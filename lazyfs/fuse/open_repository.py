@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from lazyfs.core.digest import ObjectRef
+from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.vfs.content import ReadPlan
 from lazyfs.vfs.missing_objects import Fetched, LocalObjects
 from lazyfs.vfs.siblings import Siblings
@@ -14,6 +14,11 @@ class RepositoryObjects(LocalObjects, Protocol):
 
     async def fetch(self, ref: ObjectRef, *, deadline: float | None = None) -> bytes:
         """Returns the verified plaintext; raises TransportError or BadData."""
+        ...
+
+    async def fetch_copy(self, file: ObjectRef, *, deadline: float | None = None) -> dict[Digest, bytes]:
+        """Returns an object with a copy of a small file, if one is on its way; otherwise nothing. `file`: the
+        file's SHA-256 and size."""
         ...
 
 

@@ -1,19 +1,19 @@
-"""The time to fetch a profile, and the choice of its bundles. Pure: takes the time and the sizes."""
+"""The time to fetch a profile, and the choice of its objects. Pure: takes the time and the sizes."""
 
 import math
 from typing import Final
 
-from lazyfs.core.digest import Digest
-from lazyfs.core.profile import Bundle
+from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.profile import total
 
 AGAIN: Final = 60.0
 """Seconds until a profile that was not fetched completely may be tried again, when its image is entered."""
 PROFILES: Final = 4
 """Most profiles under way at one time: `ls -l` looks up each image of a folder and starts none of them."""
 FAILURES: Final = 3
-"""After so many failed bundles of one profile, its other bundles are not requested."""
+"""After so many failed objects of one profile, its other objects are not requested."""
 HERE: Final = 0.75
-"""A bundle is left out if this share of its bytes is here already: another image may have brought them."""
+"""A hot pack is left out if this share of its bytes is here already: another image may have brought them."""
 SHARE: Final = 0.5
 """Largest share of the cache's limit that a profile may take: a larger one would push out objects in use."""
 
@@ -44,11 +44,6 @@ class ProfileSchedule:
         self._rests[profile] = now + AGAIN
 
 
-def fits(bundles: list[Bundle], cache_limit: int) -> bool:
-    """Returns True if a profile with these bundles fits a cache of `cache_limit` bytes."""
-    return sum(member.size for one in bundles for member in one.members) <= cache_limit * SHARE
-
-
-def is_here(bundle: Bundle, here: int) -> bool:
-    """Returns True if a bundle need not be fetched because `here` of its members' bytes are in the cache."""
-    return here >= HERE * sum(ref.size for ref in bundle.members)
+def fits(listed: list[ObjectRef], cache_limit: int) -> bool:
+    """Returns True if a profile that lists these objects fits a cache of `cache_limit` bytes."""
+    return total(listed) <= cache_limit * SHARE
