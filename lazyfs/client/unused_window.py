@@ -1,9 +1,10 @@
 """The bytes of a profile that were fetched ahead and that nobody has used yet, and the bound on them.
 
 A profile's list may be stale, wrong or hostile. So what it may fetch depends on what of it is used: FREE
-bytes on trust, and for each byte that a reader has used GAIN bytes more. Pure.
+bytes on trust, and for each byte that a reader has used GAIN bytes more.
 """
 
+import threading
 from collections.abc import Callable
 from typing import Final
 
@@ -22,13 +23,11 @@ class UnusedWindow:
     def __init__(self, free: int = FREE) -> None:
         self._free = free
         self._unused: dict[Digest, int] = {}
+        self._lock = threading.Lock()
+        self.unused_bytes = 0
         self.used_bytes = 0
         self.on_use: Callable[[], None] = lambda: None
         """Called after each use, in the thread of the reader."""
-
-    @property
-    def unused_bytes(self) -> int:
-        return sum(list(self._unused.values()))
 
     def has_room(self, size: int) -> bool:
         """Returns True if an object of so many bytes may be fetched now."""
@@ -36,15 +35,16 @@ class UnusedWindow:
 
     def begin(self, ref: ObjectRef) -> None:
         """Charges an object that is about to be fetched."""
-        self._unused.setdefault(ref.digest, ref.size)
-
-    def withdraw(self, digest: Digest) -> None:
-        """Takes an object back that was not fetched, or was here."""
-        self._unused.pop(digest, None)
+        with self._lock:
+            if ref.digest not in self._unused:
+                self._unused[ref.digest] = ref.size
+                self.unused_bytes += ref.size
 
     def use(self, digest: Digest) -> None:
         """Notes that a reader has used an object. Does nothing for one that is not charged."""
-        size = self._unused.pop(digest, 0)
-        if size:
+        with self._lock:
+            size = self._unused.pop(digest, 0)
+            self.unused_bytes -= size
             self.used_bytes += size
+        if size:
             self.on_use()

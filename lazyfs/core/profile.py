@@ -106,6 +106,12 @@ class Profile(NamedTuple):
         listed = self.of() if program is None else program.objects
         return list(dict.fromkeys(one for ref in listed for one in files.get(ref, (ref,))))
 
+    def common(self) -> list[ObjectRef]:
+        """Returns the objects that all programs list, in the order of the first one."""
+        first, *others = self.programs
+        shared = set(first.objects).intersection(*(one.objects for one in others))
+        return [ref for ref in first.objects if ref in shared]
+
     def of(self, program: str = "") -> list[ObjectRef]:
         """Returns the objects for a start of `program`, in the order of first use. For a program that is not
         known, those of all programs: a program that no trace names comes first."""

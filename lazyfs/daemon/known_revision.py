@@ -31,12 +31,13 @@ class EnteredImages:
 
     def __init__(self, objects: ObjectsAtHand) -> None:
         self._objects = objects
-        self.profiles: list[ObjectRef] = []
+        self.starts: list[tuple[ObjectRef, str]] = []
+        """Profiles of entered images, each with the program that is started."""
 
-    def on_enter(self, profile: ObjectRef) -> None:
+    def on_enter(self, profile: ObjectRef, program: str = "") -> None:
         """Takes the profile of an image. If it is at hand, its small files are read from hot packs from now
         on."""
-        self.profiles.append(profile)
+        self.starts.append((profile, program))
         plain = self._objects.at_hand(profile)
         if plain is not None:
             with suppress(FormatError):  # the prefetcher reports it

@@ -91,8 +91,8 @@ class Repositories:
                 is_newest=opened.refresher.first_look.is_set(),
             )
         )
-        for profile in known.entered.profiles if known else ():
-            opened.prefetcher.on_enter(profile)
+        for start in known.entered.starts if known else ():
+            opened.prefetcher.on_enter(*start)
         if self._nursery is not None:
             self._nursery.start_soon(self._follow, shown, opened)
         return shown

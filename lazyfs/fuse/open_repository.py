@@ -28,8 +28,8 @@ class Prefetching(Protocol):
     `lazyfs.prefetch.prefetcher.Prefetcher` is a mount's implementation.
     """
 
-    def on_enter(self, profile: ObjectRef, /) -> None:
-        """Takes the profile of an image that is looked up."""
+    def on_enter(self, profile: ObjectRef, program: str = "", /) -> None:
+        """Takes the profile of an image that is looked up, or in which a program is about to be started."""
         ...
 
     def on_read(self, read: ReadPlan, /) -> None:

@@ -84,9 +84,10 @@ class Prefetcher:
         loop."""
         begin(UpperCatalogs(self._objects).run, root, name=f"catalogs below {root.digest.hex()[:12]}")
 
-    def on_enter(self, profile: ObjectRef) -> None:
-        """Takes the profile of an image that is looked up, and begins to fetch the objects it lists."""
-        self._soon(lambda: self._profiles.start(profile))
+    def on_enter(self, profile: ObjectRef, program: str = "") -> None:
+        """Takes the profile of an image that is looked up, and begins to fetch the objects it lists.
+        `program`: the one that is about to be started; empty if it is not known."""
+        self._soon(lambda: self._profiles.start(profile, program))
 
     def _start(self, profile: ObjectRef) -> None:
         """Begins a profile at once where it can, so that the reader who missed waits for it."""

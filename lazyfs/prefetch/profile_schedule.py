@@ -17,31 +17,34 @@ HERE: Final = 0.75
 SHARE: Final = 0.5
 """Largest share of the cache's limit that a profile may take: a larger one would push out objects in use."""
 
+Start = tuple[Digest, str]
+"""A profile, and the program that is started; empty if it is not known."""
+
 
 class ProfileSchedule:
     """The profiles of a repository that are under way, or must not be begun for some time."""
 
     def __init__(self) -> None:
-        self._rests: dict[Digest, float] = {}
-        """Profile -> the time until which it must not be begun: for ever while it is under way, and once it
+        self._rests: dict[Start, float] = {}
+        """Start -> the time until which it must not be begun: for ever while it is under way, and once it
         has come."""
-        self._under_way: set[Digest] = set()
+        self._under_way: set[Start] = set()
 
-    def begin(self, profile: Digest, now: float) -> bool:
-        """Returns True if the profile is to be fetched now, and counts it as begun."""
-        if now < self._rests.get(profile, 0) or len(self._under_way) >= PROFILES:
+    def begin(self, start: Start, now: float) -> bool:
+        """Returns True if the list of a start is to be fetched now, and counts it as begun."""
+        if now < self._rests.get(start, 0) or len(self._under_way) >= PROFILES:
             return False
-        self._rests[profile] = math.inf
-        self._under_way.add(profile)
+        self._rests[start] = math.inf
+        self._under_way.add(start)
         return True
 
-    def ended(self, profile: Digest) -> None:
-        """Notes that the profile is no longer under way."""
-        self._under_way.discard(profile)
+    def ended(self, start: Start) -> None:
+        """Notes that the list is no longer under way."""
+        self._under_way.discard(start)
 
-    def failed(self, profile: Digest, now: float) -> None:
-        """Allows a profile that failed in part to be begun again after AGAIN seconds."""
-        self._rests[profile] = now + AGAIN
+    def failed(self, start: Start, now: float) -> None:
+        """Allows a list that failed in part to be begun again after AGAIN seconds."""
+        self._rests[start] = now + AGAIN
 
 
 def fits(listed: list[ObjectRef], cache_limit: int) -> bool:

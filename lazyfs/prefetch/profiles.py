@@ -19,7 +19,7 @@ from lazyfs.client.unused_window import UnusedWindow
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import LazyfsError
 from lazyfs.core.profile import HotPack, Profile, decode
-from lazyfs.prefetch.profile_schedule import FAILURES, HERE, ProfileSchedule, fits
+from lazyfs.prefetch.profile_schedule import FAILURES, HERE, ProfileSchedule, Start, fits
 from lazyfs.prefetch.system_task import begin
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,9 @@ AT_ONCE: Final = 24
 `objects.THREADS`."""
 UNUSED_SECONDS: Final = 60.0
 """A list of which nothing is used for so long is given up."""
+TOLD_SECONDS: Final = 0.5
+"""Where the programs of an image have lists of their own, only what all of them read is fetched for so long
+after the image was entered: `lazyfs run` tells within that time which program it starts."""
 
 
 class ProfilePrefetch:
@@ -41,7 +44,8 @@ class ProfilePrefetch:
         self._objects = objects
         self._cache_limit = cache_limit
         self._schedule = ProfileSchedule()
-        self._programs: dict[Digest, str] = {}
+        self._told: dict[Digest, trio.Event] = {}
+        """Profiles of which it may still be told which program is started."""
         self.fetched = 0
         """Number of objects fetched."""
         self.failed = 0
@@ -51,7 +55,9 @@ class ProfilePrefetch:
     def start(self, ref: ObjectRef, program: str = "") -> None:
         """Begins to fetch the objects that a profile lists for a program, unless it was begun before; returns
         at once. `program`: its path or name; empty if it is not known."""
-        if self._objects.keeps and self._schedule.begin(ref.digest, time.monotonic()):
+        if program and ref.digest in self._told:
+            self._told[ref.digest].set()
+        if self._objects.keeps and self._schedule.begin((ref.digest, program), time.monotonic()):
             loaded = trio.Event()
             self._objects.loading.add(loaded)  # now: a reader who comes in the same breath waits for it
             if not begin(self._run, ref, program, loaded, name=f"profile {ref.digest.hex()[:12]}"):
@@ -59,25 +65,37 @@ class ProfilePrefetch:
 
     async def _run(self, ref: ObjectRef, program: str, loaded: trio.Event) -> None:
         done = False
+        start = ref.digest, program
         # A system task: an error that escapes would end the whole trio run.
         try:
             profile = await self._load(ref, loaded)
             listed = profile.of(program)
-            if fits(listed, await trio.to_thread.run_sync(self._cache_limit)):
-                done = await _Listed(self, self._objects, profile, listed, ref.digest).fetch()
-            else:
+            if not fits(listed, await trio.to_thread.run_sync(self._cache_limit)):
                 log.info("profile %s is too large for the cache", ref.digest.hex())
                 self._objects.hot.drop(ref.digest)
                 done = True
+            elif program or len(profile.programs) < 2 or not await self._is_told(ref.digest, profile):
+                done = await _Listed(self, self._objects, profile, listed, start).fetch()
         except LazyfsError as error:
             self.failed += 1
             log.warning("profile %s: %s", ref.digest.hex(), error)
         except Exception:
             self.failed += 1
             log.exception("profile %s", ref.digest.hex())
-        self._schedule.ended(ref.digest)
+        self._schedule.ended(start)
         if not done:
-            self._schedule.failed(ref.digest, time.monotonic())
+            self._schedule.failed(start, time.monotonic())
+
+    async def _is_told(self, name: Digest, profile: Profile) -> bool:
+        """Fetches what all programs read. Returns True if it is told meanwhile which one is started."""
+        told = self._told[name] = trio.Event()
+        try:
+            with trio.move_on_after(TOLD_SECONDS):
+                await _Listed(self, self._objects, profile, profile.common(), (name, "")).fetch()
+                await told.wait()
+        finally:
+            del self._told[name]
+        return told.is_set()
 
     async def _load(self, ref: ObjectRef, loaded: trio.Event) -> Profile:
         """Reads a profile and remembers the places of its small files. Sets `loaded` in any case."""
@@ -90,9 +108,9 @@ class ProfilePrefetch:
             self._objects.loading.discard(loaded)
             loaded.set()
 
-    def rest(self, name: Digest) -> None:
+    def rest(self, start: Start) -> None:
         """Notes that a list waits for its objects to be used, so that another profile may begin."""
-        self._schedule.ended(name)
+        self._schedule.ended(start)
 
 
 class _Listed:
@@ -104,13 +122,13 @@ class _Listed:
         objects: Objects,
         profile: Profile,
         listed: list[ObjectRef],
-        name: Digest,
+        start: Start,
     ) -> None:
         self._counts = counts
         self._objects = objects
         self._hot = {pack.ref: pack for pack in profile.packs}
         self._listed = listed
-        self._name = name
+        self._start = start
         self._window = UnusedWindow()
         self._under_way = 0
         self._at_once = FIRST
@@ -167,13 +185,13 @@ class _Listed:
             if self._under_way:
                 await self._wait()
                 continue
-            self._counts.rest(self._name)
+            self._counts.rest(self._start)
             with trio.move_on_after(UNUSED_SECONDS) as patience:
                 await self._wait()
             if patience.cancelled_caught:
                 self._counts.given_up += 1
-                log.info("profile %s is given up: what came of it is not used", self._name.hex())
-                self._objects.hot.drop(self._name)
+                log.info("profile %s is given up: what came of it is not used", self._start[0].hex())
+                self._objects.hot.drop(self._start[0])
                 return False
         return False
 

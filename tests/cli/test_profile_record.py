@@ -63,7 +63,8 @@ def test_without_a_command_the_images_own_is_started(store: Path) -> None:
 def test_a_program_that_goes_on_is_ended_and_what_it_has_read_counts(store: Path) -> None:
     command = ("sh", "-c", "cat /read > /dev/null; sleep 100072")
     lazyfs("profile", "record", PLACE, store, "--keys", "keys", "--seconds", "2", "--", *command)
-    assert sha256(READ) in {ref.digest for ref in published_profile(open_tree(store), PLACE).profile.contents()}
+    found = published_profile(open_tree(store), PLACE)
+    assert sha256(READ) in {ref.digest for ref in found.profile.contents()}
 
 
 def test_a_program_that_fails_leaves_the_image_without(store: Path) -> None:

@@ -1,5 +1,6 @@
 """A cold start with a profile: it makes few requests. Wrong hot packs do no harm."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -64,6 +65,10 @@ class Site:
         with self.mounted("--trace", self.directory / "trace") as mnt:
             self.start(mnt)
         self.publish_profile()
+        return self.listed()
+
+    def listed(self) -> profile.Profile:
+        """Returns the profile that the image has."""
         tree = open_tree(self.published.store)
         ref = profile.hinted(resolve(tree, "lib/a:1").node.entry)
         assert ref is not None
@@ -173,6 +178,30 @@ def test_a_warm_start_reads_hot_packs_with_every_server_dead(site: Site) -> None
     cache = site.directory / f"cache{site.caches}"
     with mounted(site.server.url, site.directory / "mnt", "--cache", cache, "--fuse", site.kind) as mnt:
         site.start(mnt)
+
+
+def test_lazyfs_run_says_which_program_it_starts(site: Site) -> None:
+    """Only the list of this program is fetched: it brings the image's large file, that of the other one the
+    small files."""
+    with site.mounted("--trace", site.directory / "trace") as mnt:
+        site.start(mnt)
+    lines = [json.loads(line) for line in (site.directory / "trace").read_text().splitlines()]
+    for name, large in (("one", True), ("two", False)):
+        trace = site.directory / f"trace-{name}"
+        read = [line for line in lines if line[1] == "read" and line[2].endswith("large") == large]
+        trace.write_text("".join(json.dumps(line) + "\n" for line in read))
+        lazyfs(
+            "profile", "make", "lib/a:1", trace, site.published.store, "--keys", site.published.keys,
+            "--program", f"/bin/{name}",
+        )  # fmt: skip
+    made = site.listed()
+    one, two = set(made.of("one")), set(made.of("two"))
+    assert one - two
+    assert two - one
+    with site.mounted() as mnt:
+        lazyfs("run", str(mnt / "lib/a:1"), "--", "/bin/one", check=False)
+        until(lambda: all(map(site.asked, one)))
+        assert not any(map(site.asked, two - one))
 
 
 def test_a_running_program_does_not_notice_that_its_image_gets_a_profile(site: Site) -> None:

@@ -115,7 +115,9 @@ def running() -> list[str]:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Makes a world whose profiles do not wait to be told of a program."""
+    monkeypatch.setattr("lazyfs.prefetch.profiles.TOLD_SECONDS", 0)
     return World(tmp_path)
 
 
@@ -146,6 +148,22 @@ async def test_what_both_programs_read_comes_once(world: World) -> None:
     world.profiles = ProfilePrefetch(world.objects, lambda: world.limit)
     await world.run("b")
     assert sorted(world.fetcher.requests) == sorted(world.paths())
+
+
+async def test_until_it_is_told_which_program_starts_only_what_all_read_comes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lazyfs.prefetch.profiles.TOLD_SECONDS", 60)
+    world.fetcher.gate.set()
+    world.profiles.start(world.profile)
+    with trio.fail_after(10):
+        while world.packs[0].ref not in world.here():
+            await trio.sleep(0.005)
+    await world.idle()
+    assert world.here() == {world.packs[0].ref}
+    world.profiles.start(world.profile, "b")
+    await world.ended()
+    assert sorted(world.fetcher.requests) == sorted(world.paths("b"))
 
 
 async def test_a_reader_of_a_file_joins_the_flight_of_its_hot_pack(world: World) -> None:
@@ -267,6 +285,7 @@ def _flip(body: bytes) -> bytes:
 async def test_a_hot_pack_that_is_wrong_or_missing_is_done_without(
     world: World, damage: Callable[[bytes], bytes] | None
 ) -> None:
+    world.store(Program("", tuple(world.made.of())))
     file = world.path(world.packs[0].ref)
     if damage is None:
         file.unlink()
