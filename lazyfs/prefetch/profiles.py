@@ -101,7 +101,9 @@ class ProfilePrefetch:
         """Reads a profile and remembers the places of its small files. Sets `loaded` in any case."""
         try:
             plain = await trio.to_thread.run_sync(self._objects.at_hand, ref)
-            profile = decode(await self._objects.fetch(ref, held=False) if plain is None else plain)
+            profile = decode(
+                await self._objects.fetch(ref, held=False, optional=True) if plain is None else plain
+            )
             self._objects.hot.add(ref.digest, profile)
             return profile
         finally:
@@ -217,7 +219,7 @@ class _Listed:
         self._window.begin(ref)
         self._objects.ahead[ref.digest] = self._window
         self._under_way += 1
-        if not self._objects.bring(ref, partial(self._ended, ref)):
+        if not self._objects.bring(ref, partial(self._ended, ref), optional=True):
             self._ended(ref)
 
     def _ended(self, ref: ObjectRef) -> None:
