@@ -148,7 +148,8 @@ async def test_a_failure_answers_for_a_moment_but_not_for_the_more_patient(
             await objects.fetch(ref)
     assert len(fetcher.requests) == 1
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lazyfs.client.objects._ECHO", 0.0)
+        for module in ("flight", "objects"):
+            patch.setattr(f"lazyfs.client.{module}.ECHO", 0.0)
         with pytest.raises(DeadlineExceeded):
             await objects.fetch(ref)
         with pytest.raises(DeadlineExceeded):
