@@ -1,8 +1,8 @@
 """Divides the small files of a profile among hot packs. Pure.
 
 Files are kept apart by the programs that read them, so a start fetches what its program reads and no more,
-and what programs share once. Within such a group they are in the order of first use, and packs are cut after files
-that the content chooses: where the order is that of an earlier profile, a changed file changes the pack
+and what programs share once. Within such a group they are in the order of first use, and packs are cut after
+files that the content chooses: where the order is that of an earlier profile, a changed file changes the pack
 around it and no other. Packs of the earlier profile of which nearly all is wanted are listed again.
 """
 
