@@ -80,7 +80,7 @@ async def test_a_bug_while_fetching_ahead_does_not_end_the_loop(
 ) -> None:
     asked = 0
 
-    def start(_: object, __: object) -> None:
+    def start(*_: object) -> None:
         nonlocal asked
         asked += 1
         raise OverflowError
