@@ -5,14 +5,16 @@ refreshes need, is imported and connected once the mount answers.
 """
 
 import os
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import NamedTuple
 
 from lazyfs.client.objects_at_hand import ObjectsAtHand
 from lazyfs.client.trust.saved_trust import trusted_revision
-from lazyfs.core.digest import ObjectRef
+from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import FormatError, TransportError
 from lazyfs.core.params import Revision
+from lazyfs.core.profile import decode
 from lazyfs.daemon.private_repositories import namespace, state_key
 from lazyfs.daemon.settings import Settings
 from lazyfs.fuse.filesystem import Filesystem
@@ -27,11 +29,19 @@ from lazyfs_cache import Cache, NullCache
 class EnteredImages:
     """The images that programs enter before there is a prefetcher. Implements `Prefetching`."""
 
-    def __init__(self) -> None:
-        self.profiles: list[ObjectRef] = []
+    def __init__(self, objects: ObjectsAtHand) -> None:
+        self._objects = objects
+        self.starts: list[tuple[ObjectRef, str]] = []
+        """Profiles of entered images, each with the program that is started."""
 
-    def on_enter(self, profile: ObjectRef) -> None:
-        self.profiles.append(profile)
+    def on_enter(self, profile: ObjectRef, program: str = "") -> None:
+        """Takes the profile of an image. If it is at hand, its small files are read from hot packs from now
+        on."""
+        self.starts.append((profile, program))
+        plain = self._objects.at_hand(profile)
+        if plain is not None:
+            with suppress(FormatError):  # the prefetcher reports it
+                self._objects.hot.add(profile.digest, decode(plain))
 
     def on_read(self, read: ReadPlan) -> None:
         """Does nothing: no reader is known to be sequential yet."""
@@ -48,6 +58,14 @@ class _Unconnected(ObjectsAtHand):
 
     async def fetch(self, ref: ObjectRef, *, deadline: float | None = None) -> bytes:  # noqa: ARG002
         raise TransportError(f"object {ref.digest.hex()}: the repository is not connected yet")
+
+    async def fetch_copy(
+        self,
+        file: ObjectRef,  # noqa: ARG002
+        *,
+        deadline: float | None = None,  # noqa: ARG002
+    ) -> dict[Digest, bytes]:
+        return {}
 
 
 class KnownRepository(NamedTuple):
@@ -85,7 +103,7 @@ def show_known(
         filesystem.tree.parsed.catalog(revision.name, revision.root, objects, NOTHING)
     except (Need, FormatError):  # not at hand, or too large to be decoded before there are threads for it
         return None
-    known = KnownRepository(revision, EnteredImages())
+    known = KnownRepository(revision, EnteredImages(objects))
     filesystem.show(
         OpenRepository(revision.name, objects, revision.root, revision.number, known.entered, is_newest=False)
     )

@@ -15,7 +15,7 @@ from lazyfs.daemon.certificates import Certificates
 from lazyfs.daemon.known_revision import KnownRepository
 from lazyfs.daemon.repository_connection import FIRST_LOOK, ConnectedRepository, Connector
 from lazyfs.daemon.settings import RepositorySource, Settings
-from lazyfs.daemon.status import BundleCounts, GuessStatus, RepositoryStatus
+from lazyfs.daemon.status import GuessStatus, ProfileCounts, RepositoryStatus
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.open_repository import OpenRepository
 from lazyfs.prefetch.prefetcher import GuessCounts, Surroundings
@@ -91,8 +91,8 @@ class Repositories:
                 is_newest=opened.refresher.first_look.is_set(),
             )
         )
-        for profile in known.entered.profiles if known else ():
-            opened.prefetcher.on_enter(profile)
+        for start in known.entered.starts if known else ():
+            opened.prefetcher.on_enter(*start)
         if self._nursery is not None:
             self._nursery.start_soon(self._follow, shown, opened)
         return shown
@@ -167,7 +167,7 @@ class Repositories:
                 looked=opened.refresher.looked.timestamp(),
                 warning=opened.refresher.error,
                 namespace=opened.objects.namespace.decode(),
-                bundles=BundleCounts(**opened.prefetcher.bundles()),
+                profiles=ProfileCounts(**opened.prefetcher.profiled()),
                 guesses=_guesses(opened.prefetcher.guesses()),
                 trust=opened.revisions.report(datetime.now(UTC)),
                 chain=opened.fetcher.report() if isinstance(opened.fetcher, HttpFetcher) else None,

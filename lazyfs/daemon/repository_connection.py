@@ -158,7 +158,7 @@ class Connector:
             is_newest=first.is_newest,
         )
         prefetcher = trio.from_thread.run_sync(
-            Prefetcher, objects, from_store, lambda: self._cache.stats().limit, self._surroundings
+            Prefetcher, objects, lambda: self._cache.stats().limit, self._surroundings
         )
         return ConnectedRepository(source, fetcher, revisions, objects, prefetcher, refresher)
 

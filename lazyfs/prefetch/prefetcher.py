@@ -27,11 +27,10 @@ from lazyfs.prefetch.system_task import begin
 from lazyfs.prefetch.upper_catalogs import UpperCatalogs
 from lazyfs.prefetch.whole_image import ImageProgress as ImageProgress
 from lazyfs.prefetch.whole_image import WholeImage as WholeImage
-from lazyfs.transport.fetcher import Fetcher
 from lazyfs.vfs.content import ReadPlan
 from lazyfs.vfs.entries import Entries
 from lazyfs.vfs.missing_objects import Fetched, LocalObjects, Need, NeedRepository
-from lazyfs.vfs.paths_in_images import FileInImage, place_of, siblings_at
+from lazyfs.vfs.paths_in_images import FileInImage, place_of, profile_of, siblings_at
 from lazyfs.vfs.siblings import Siblings, siblings
 
 log = logging.getLogger(__name__)
@@ -60,9 +59,7 @@ class Prefetcher:
     made in: the reader's own fetch begins first.
     """
 
-    def __init__(
-        self, objects: Objects, fetcher: Fetcher, cache_limit: Callable[[], int], around: Surroundings
-    ) -> None:
+    def __init__(self, objects: Objects, cache_limit: Callable[[], int], around: Surroundings) -> None:
         """Belongs to the trio run it is made in. `cache_limit` returns the bytes that the cache may hold."""
         self._objects = objects
         self._token = trio.lowlevel.current_trio_token()
@@ -73,7 +70,7 @@ class Prefetcher:
         """True if the loop has been asked to make `_calls`."""
         self._policy = PrefetchPolicy()
         self._queue = PrefetchQueue(objects)
-        self._profiles = ProfilePrefetch(objects, fetcher, cache_limit)
+        self._profiles = ProfilePrefetch(objects, cache_limit)
         self._around = around
         self._cache_limit = cache_limit
         self._images: dict[Digest, WholeImage] = {}
@@ -87,16 +84,24 @@ class Prefetcher:
         loop."""
         begin(UpperCatalogs(self._objects).run, root, name=f"catalogs below {root.digest.hex()[:12]}")
 
-    def on_enter(self, profile: ObjectRef) -> None:
-        """Takes the profile of an image that is looked up, and begins to fetch the objects it lists."""
-        self._soon(lambda: self._profiles.start(profile))
+    def on_enter(self, profile: ObjectRef, program: str = "") -> None:
+        """Takes the profile of an image that is looked up, and begins to fetch the objects it lists.
+        `program`: the one that is about to be started; empty if it is not known."""
+        self._soon(lambda: self._profiles.start(profile, program))
+
+    def _start(self, profile: ObjectRef) -> None:
+        """Begins a profile at once where it can, so that the reader who missed waits for it."""
+        if threading.get_ident() == self._thread:
+            self._profiles.start(profile)
+        else:
+            self._soon(lambda: self._profiles.start(profile))
 
     def on_read(self, read: ReadPlan) -> None:
         """Takes a read, when it begins."""
         for part in read.slices if self._budget.unused else ():
             if part.ref.digest in self._budget.unused:
                 self._soon(partial(self._budget.used, part.ref.digest))
-        if read.entry.pack_number >= 0:
+        if read.entry.pack_number >= 0 and read.entry.content not in self._objects.hot:
             file = self._siblings(read.number)
             if file is not None:
                 self._fetch(self._policy.on_packed(file))
@@ -111,6 +116,13 @@ class Prefetcher:
     def on_miss(self, read: ReadPlan, siblings: Siblings | None, fetched: Fetched) -> None:
         """Takes a read that has to wait for objects. `siblings`: the directory around its file, if there is
         one."""
+        file = read.small_file
+        if file is not None and self._objects.is_due(file.digest):
+            return  # its profile knows what comes next
+        if file is not None and file.digest not in self._objects.hot:
+            profile = profile_of(self._around.entries, read.number)
+            if profile is not None:
+                self._start(profile)
         size = sum(part.ref.size for part in read.slices)
         self._soon(lambda: self._budget.asked(size))
         self._fetch(self._policy.on_miss(read, siblings, head_of(read, self._objects, fetched)))
@@ -164,9 +176,14 @@ class Prefetcher:
         """Returns the job of an image, if there is or was one lately."""
         return self._images.get(top)
 
-    def bundles(self) -> dict[str, int]:
-        """Returns the number of bundles that were `fetched`, and of those that `failed`."""
-        return {"fetched": self._profiles.fetched, "failed": self._profiles.failed}
+    def profiled(self) -> dict[str, int]:
+        """Returns the number of objects that profiles had `fetched`, of those that `failed`, and of profiles
+        `given_up` because nobody used what came."""
+        return {
+            "fetched": self._profiles.fetched,
+            "failed": self._profiles.failed,
+            "given_up": self._profiles.given_up,
+        }
 
     def guesses(self) -> GuessCounts:
         """Returns the counts of the fetches on a guess, and of their outcomes."""

@@ -210,6 +210,18 @@ class Tree(Entries):
             if found is not None:
                 yield Child(text.encode("utf-8", "surrogateescape"), found)
 
+    def announce(self, number: int, program: str) -> None:
+        """Takes word that a program is about to be started in the image with this root directory. Does
+        nothing for other files, or where the image has no profile."""
+        slot, index = self.slot(number)
+        repository = self.repositories.get(slot.repository)
+        try:
+            profile = hinted(self.top_entry(slot, NOTHING)) if not index and repository else None
+        except Need:
+            return
+        if profile is not None and repository is not None:
+            repository.on_enter(profile, program)
+
     def xattrs(self, number: int, fetched: Fetched = NOTHING) -> dict[bytes, bytes]:
         """Returns the extended attributes the image gives a file. Overlay marks appear under `user.` too: an
         overlay mounted without privileges reads only those."""

@@ -31,7 +31,7 @@ def test_every_command_takes_every_spelling(tmp_path: Path, monkeypatch: pytest.
         assert PLACE in lazyfs("inspect", name, store).stdout
         assert lazyfs("diff", name, f"@2/{PLACE}", store).stdout == ""
         assert "the same" in lazyfs("check", store, "--against", f"oci:{layout}", "--as", name).stdout
-        assert "objects in" in lazyfs("profile", "make", name, trace, store, "--keys", keys).stdout
+        assert "hot packs of" in lazyfs("profile", "make", name, trace, store, "--keys", keys).stdout
     for words in (["inspect", "ap"], ["diff", "ap", "app"]):
         refused = lazyfs(*words, store, check=False)
         assert refused.returncode == 2

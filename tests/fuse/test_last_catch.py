@@ -80,7 +80,7 @@ async def test_a_bug_while_fetching_ahead_does_not_end_the_loop(
 ) -> None:
     asked = 0
 
-    def start(_: object, __: object) -> None:
+    def start(*_: object) -> None:
         nonlocal asked
         asked += 1
         raise OverflowError
@@ -91,7 +91,7 @@ async def test_a_bug_while_fetching_ahead_does_not_end_the_loop(
     cache, fetcher = MemoryCache(), GateFetcher(tmp_path)
     around = surroundings(Filesystem(Tree(SlotTable()), none))
     objects = ClientObjects(fetcher, cache)
-    prefetcher = Prefetcher(objects, fetcher, lambda: 1 << 20, around)
+    prefetcher = Prefetcher(objects, lambda: 1 << 20, around)
     read = SimpleNamespace(entry=SimpleNamespace(pack_number=-1))  # a whole file; the policy is a stand-in
     prefetcher.on_read(read)  # type: ignore[arg-type]
     prefetcher.on_enter(ref_of(b"x"))

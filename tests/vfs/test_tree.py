@@ -16,7 +16,7 @@ from lazyfs.vfs import content, shared_files, slots
 from lazyfs.vfs.entries import Repository
 from lazyfs.vfs.inode_numbers import ROOT, unpack
 from lazyfs.vfs.missing_objects import Need, NeedRepository
-from lazyfs.vfs.operator_xattrs import get_xattr
+from lazyfs.vfs.operator_xattrs import START, get_xattr
 from lazyfs.vfs.revision_switch import switch
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Tree
@@ -464,17 +464,20 @@ def test_looking_an_image_up_tells_of_its_profile_and_nothing_shows_it() -> None
     inode = folder_of(one)
     inode.xattrs = (profile.hint(hinted), (b"user.own", b"1"))
     root = live(objects, {"lib": {"a:1": inode, "b:1": one}})
-    told: list[tuple[str, ObjectRef]] = []
+    told: list[tuple[ObjectRef, str]] = []
     tree = Tree(SlotTable())
     tree.show_repository(
-        Repository("test", objects, root.ref, 1, on_enter=lambda ref: told.append(("test", ref)))
+        Repository("test", objects, root.ref, 1, on_enter=lambda ref, program="": told.append((ref, program)))
     )
     number(tree, "lib/b:1/d")
     assert len(list(tree.listing(number(tree, "lib")))) == 2
     assert told == []
     top = number(tree, "lib/a:1")
-    assert told == [("test", hinted)]
+    assert told == [(hinted, "")]
     assert tree.xattrs(top) == {b"user.own": b"1"}
+    for place in ("lib", "lib/b:1", "lib/a:1/f", "lib/a:1/d", "lib/a:1"):
+        assert get_xattr(tree, number(tree, place), START + b"python3") is None
+    assert [one for one in told if one[1]] == [(hinted, "python3")], "told of the image's root only"
 
 
 def test_an_images_own_attribute_of_a_profiles_name_is_shown() -> None:
