@@ -14,6 +14,9 @@ from lazyfs.prefetch.prefetcher import ImageProgress, WholeImage
 from lazyfs.vfs.missing_objects import Fetched
 from lazyfs.vfs.paths_in_images import catalog_at_path
 
+LARGEST_RATE = 1 << 50
+"""Bytes a second; more than any line."""
+
 
 class ImageJobs:
     """The jobs of one mount."""
@@ -34,7 +37,7 @@ class ImageJobs:
         top = await self._top(repository, inner)
         if top is None:
             raise UsageError(f"{os.fsdecode(path)}: no image or published tree of its own hangs there")
-        job = self._repositories.opened[repository].prefetcher.on_whole_image(top)
+        job = self._repositories.opened[repository].prefetcher.on_whole_image(top, _rate(request))
         return {"repository": repository, "image": top.digest.hex()} | _fields(job.progress())
 
     async def _tell(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -78,6 +81,16 @@ def _text(request: dict[str, Any], field: str) -> str:
     if not isinstance(value, str) or "\0" in value:
         raise UsageError(f"`{field}` is no text")
     return value
+
+
+def _rate(request: dict[str, Any]) -> float | None:
+    """Returns the most bytes a second that the caller allows; None for any number."""
+    value = request.get("rate")
+    if value is None:
+        return None
+    if type(value) is not int or not 0 < value <= LARGEST_RATE:
+        raise UsageError(f"`rate` is not 1 to {LARGEST_RATE} bytes a second")
+    return float(value)
 
 
 def _digest(text: str) -> Digest:

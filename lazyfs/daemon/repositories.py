@@ -18,7 +18,7 @@ from lazyfs.daemon.settings import RepositorySource, Settings
 from lazyfs.daemon.status import BundleCounts, GuessStatus, RepositoryStatus
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.open_repository import OpenRepository
-from lazyfs.prefetch.prefetcher import GuessCounts, Surroundings
+from lazyfs.prefetch.prefetcher import GuessCounts, LineShare, Surroundings
 from lazyfs.transport.http import HttpFetcher
 from lazyfs_cache import Cache, NullCache
 
@@ -42,7 +42,10 @@ class Repositories:
         `on_withdraw` stops showing the named repository."""
         self._settings = settings
         self._filesystem = filesystem
-        around = Surroundings(filesystem.tree, filesystem.lock, filesystem.demand, filesystem.cache_space)
+        share = LineShare(settings.prefetch_share, lambda: filesystem.allowance.most)
+        around = Surroundings(
+            filesystem.tree, filesystem.lock, filesystem.demand, filesystem.cache_space, share
+        )
         self._connector = Connector(settings, cache, state_dir, certificates, around, filesystem.allowance)
         self._on_advance = on_advance
         self._on_withdraw = on_withdraw

@@ -230,6 +230,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             also="The mount is taken away then; of several repositories that one.",
         ),
     ] = None
+    prefetch_share: Annotated[
+        int,
+        _option(
+            "How much of the line fetching ahead may take at most.",
+            metavar="PERCENT",
+            also="Of the requests and bytes under way, 1 to 90; the rest stays free for readers. Images that "
+            "start together get equal parts.",
+        ),
+    ] = 75
     on_outage: Annotated[
         Literal["fail", "wait"],
         _option("With every server dead, reads fail or wait until one lives.", page="chain.md"),

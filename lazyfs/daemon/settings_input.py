@@ -19,6 +19,8 @@ calendars, and no wait needs them."""
 LEAST_MEMORY = 100 << 20
 """The smallest memory limit, in bytes: a daemon needs 45 MiB for itself, and as much for objects on their
 way."""
+LARGEST_SHARE = 90
+"""Most percent of the line for fetching ahead."""
 NOBODY = (1 << 32) - 1
 """The id that stands for no user or group: the kernel's (uid_t)-1."""
 _TLS = ("ca", "client_cert", "client_key")
@@ -104,6 +106,11 @@ def _check_numbers(made: Settings, origin: str) -> None:
         value = getattr(made, name)
         if value is not None and not least <= value <= CENTURY:  # `not`: for NaN too
             raise UsageError(f"{origin}: {name} is {value}, but must be {least:g} to {CENTURY:g} seconds")
+    if not 1 <= made.prefetch_share <= LARGEST_SHARE:
+        raise UsageError(
+            f"{origin}: prefetch_share is {made.prefetch_share}, but must be 1 to {LARGEST_SHARE} percent: "
+            "the rest of the line is for readers"
+        )
     for name in ("uid", "gid"):
         value = getattr(made, name)
         if value is not None and not 0 <= value < NOBODY:

@@ -18,6 +18,7 @@ from lazyfs.core.pack import NO_PACKS
 from lazyfs.prefetch.guess_budget import GuessBudget, room_in
 from lazyfs.prefetch.guess_budget import GuessCounts as GuessCounts
 from lazyfs.prefetch.guesses import Guesses
+from lazyfs.prefetch.line_share import LineShare as LineShare
 from lazyfs.prefetch.needed_by_programs import NeededByPrograms
 from lazyfs.prefetch.policy import PrefetchPolicy
 from lazyfs.prefetch.profiles import ProfilePrefetch
@@ -25,6 +26,7 @@ from lazyfs.prefetch.programs import MAGIC, Head, is_library, is_program
 from lazyfs.prefetch.queue import PrefetchQueue
 from lazyfs.prefetch.system_task import begin
 from lazyfs.prefetch.upper_catalogs import UpperCatalogs
+from lazyfs.prefetch.whole_image import AT_ONCE
 from lazyfs.prefetch.whole_image import ImageProgress as ImageProgress
 from lazyfs.prefetch.whole_image import WholeImage as WholeImage
 from lazyfs.transport.fetcher import Fetcher
@@ -50,6 +52,7 @@ class Surroundings(NamedTuple):
     cache_space: Callable[[], tuple[int, int] | None]
     """Returns (limit, occupied) of the cache in bytes as measured last, without waiting; None without a
     cache."""
+    share: LineShare
 
 
 class Prefetcher:
@@ -72,8 +75,8 @@ class Prefetcher:
         self._called = False
         """True if the loop has been asked to make `_calls`."""
         self._policy = PrefetchPolicy()
-        self._queue = PrefetchQueue(objects)
-        self._profiles = ProfilePrefetch(objects, fetcher, cache_limit)
+        self._queue = PrefetchQueue(objects, around.share)
+        self._profiles = ProfilePrefetch(objects, fetcher, cache_limit, around.share)
         self._around = around
         self._cache_limit = cache_limit
         self._images: dict[Digest, WholeImage] = {}
@@ -99,8 +102,8 @@ class Prefetcher:
         if read.entry.pack_number >= 0:
             file = self._siblings(read.number)
             if file is not None:
-                self._fetch(self._policy.on_packed(file))
-        self._fetch(self._policy.on_read(read))
+                self._fetch(self._policy.on_packed(file), read)
+        self._fetch(self._policy.on_read(read), read)
 
     def _siblings(self, number: int) -> Siblings | None:
         try:
@@ -113,12 +116,12 @@ class Prefetcher:
         one."""
         size = sum(part.ref.size for part in read.slices)
         self._soon(lambda: self._budget.asked(size))
-        self._fetch(self._policy.on_miss(read, siblings, head_of(read, self._objects, fetched)))
+        self._fetch(self._policy.on_miss(read, siblings, head_of(read, self._objects, fetched)), read)
         packs = self._policy.next_packs(read, siblings) if siblings else []
         if packs:
             self._soon(lambda: self._guesses.add(packs))
         if is_library(read.entry.name):
-            self._fetch(self._other_libraries(read))
+            self._fetch(self._other_libraries(read), read)
 
     def _other_libraries(self, read: ReadPlan) -> list[ObjectRef]:
         """Returns the objects of the other libraries in the directory of a missed library."""
@@ -140,19 +143,24 @@ class Prefetcher:
     def on_arrival(self, read: ReadPlan, fetched: Fetched) -> None:
         """Takes a read that had to wait, and now has the objects it needs."""
         head = head_of(read, self._objects, fetched)
-        self._fetch(self._policy.on_arrival(read, head))
+        self._fetch(self._policy.on_arrival(read, head), read)
         place = place_of(self._around.entries, read.number) if is_program(read.entry, head) else None
         if place is not None:
             file = FileInImage(read.entry, place.packs, place.directory)
             self._soon(lambda: self._programs.arrived(file, place.top))
 
-    def on_whole_image(self, top: ObjectRef) -> WholeImage:
+    def on_whole_image(self, top: ObjectRef, rate: float | None = None) -> WholeImage:
         """Returns the job that fetches the rest of an image: one under way, or a new one. `top`: the image's
-        top catalog. Called in the event loop."""
+        top catalog. `rate`: most plaintext bytes a second of a new job. Called in the event loop."""
         job = self._images.get(top.digest)
         if job is None or job.over:
             job = self._images[top.digest] = WholeImage(
-                self._objects, self._around.demand, self._cache_limit, top
+                self._objects,
+                self._around.demand,
+                self._cache_limit,
+                top,
+                at_once=self._around.share.of(AT_ONCE),
+                rate=rate,
             )
             if not begin(job.run, name=f"image {top.digest.hex()[:12]}"):
                 raise LazyfsError("the mount is ending")
@@ -172,9 +180,18 @@ class Prefetcher:
         """Returns the counts of the fetches on a guess, and of their outcomes."""
         return self._budget.counts()
 
-    def _fetch(self, refs: Iterable[ObjectRef]) -> None:
+    def _fetch(self, refs: Iterable[ObjectRef], read: ReadPlan) -> None:
         if refs:
-            self._soon(lambda: self._queue.start(refs))
+            image = self._image_of(read)
+            self._soon(lambda: self._queue.start(refs, image))
+
+    def _image_of(self, read: ReadPlan) -> int:
+        """Returns the number of the slot of the image in which a file is read; 0 if the kernel gave the file
+        back."""
+        try:
+            return self._around.entries.slot(read.number)[0].top.number
+        except OSError:
+            return 0
 
     def _soon(self, call: Callable[[], None]) -> None:
         """Has `call` made later in the event loop, so that the reader's own fetch begins first."""

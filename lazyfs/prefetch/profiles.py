@@ -20,6 +20,7 @@ from lazyfs.core import codec, profile
 from lazyfs.core.digest import ObjectRef, object_path
 from lazyfs.core.errors import LazyfsError
 from lazyfs.core.profile import Bundle
+from lazyfs.prefetch.line_share import LineShare
 from lazyfs.prefetch.profile_schedule import FAILURES, ProfileSchedule, fits, is_here
 from lazyfs.prefetch.system_task import begin
 from lazyfs.transport.fetcher import Fetcher, Request, still_wanted
@@ -47,13 +48,19 @@ class _Run:
 class ProfilePrefetch:
     """Fetches the profiles of one repository. Belongs to one trio run."""
 
-    def __init__(self, objects: Objects, fetcher: Fetcher, cache_limit: Callable[[], int]) -> None:
-        """`cache_limit` returns the bytes that the cache may hold."""
+    def __init__(
+        self,
+        objects: Objects,
+        fetcher: Fetcher,
+        cache_limit: Callable[[], int],
+        share: LineShare | None = None,
+    ) -> None:
+        """`cache_limit` returns the bytes that the cache may hold. `share`: bounds the bundles under way."""
         self._objects = objects
         self._fetcher = fetcher
         self._cache = objects.cache
         self._cache_limit = cache_limit
-        self._limiter = trio.CapacityLimiter(AT_ONCE)
+        self._limiter = trio.CapacityLimiter((share or LineShare()).of(AT_ONCE))
         self._schedule = ProfileSchedule()
         self.fetched = 0
         """Number of bundles fetched."""

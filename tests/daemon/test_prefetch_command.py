@@ -82,3 +82,20 @@ def test_what_cannot_be_prefetched(images: Published, tmp_path: Path) -> None:
         assert "goes on from there" in done.stderr
         done = lazyfs("prefetch", f"{mnt}/lib/all:1", "--json", check=False)
         assert (done.returncode, json.loads(done.stdout)["state"]) == (1, "failed")
+
+
+def test_a_rate_is_a_number_of_bytes(images: Published, tmp_path: Path) -> None:
+    mnt = tmp_path / "mnt"
+    with (
+        serving(images.store) as url,
+        mounted(url, mnt, "--cache", tmp_path / "cache", "--trust", trust(images), "--prefetch-share", "10"),
+    ):
+        for rate, said in (("0", "would never end"), ("fast", "--limit-rate"), ("4096T", "1125899906842624")):
+            done = lazyfs("prefetch", "lib/all:1", "--mount", mnt, "--limit-rate", rate, check=False)
+            assert (done.returncode, done.stdout) == (2, ""), done
+            assert said in done.stderr
+        done = lazyfs("prefetch", "lib/all:1", "--mount", mnt, "--limit-rate", "1G", "--json")
+        assert json.loads(done.stdout)["state"] == "done"
+    wrong = lazyfs("mount", url, mnt, "--prefetch-share", "91", check=False)
+    assert wrong.returncode == 2
+    assert "prefetch_share is 91, but must be 1 to 90 percent" in wrong.stderr

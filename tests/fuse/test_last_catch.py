@@ -23,6 +23,7 @@ from lazyfs.prefetch.policy import PrefetchPolicy
 from lazyfs.prefetch.prefetcher import Prefetcher
 from lazyfs.prefetch.profiles import ProfilePrefetch
 from lazyfs.prefetch.queue import PrefetchQueue
+from lazyfs.vfs.inode_numbers import ROOT
 from lazyfs.vfs.missing_objects import Fetched, Need
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Tree
@@ -80,7 +81,7 @@ async def test_a_bug_while_fetching_ahead_does_not_end_the_loop(
 ) -> None:
     asked = 0
 
-    def start(_: object, __: object) -> None:
+    def start(*_: object) -> None:
         nonlocal asked
         asked += 1
         raise OverflowError
@@ -92,7 +93,8 @@ async def test_a_bug_while_fetching_ahead_does_not_end_the_loop(
     around = surroundings(Filesystem(Tree(SlotTable()), none))
     objects = ClientObjects(fetcher, cache)
     prefetcher = Prefetcher(objects, fetcher, lambda: 1 << 20, around)
-    read = SimpleNamespace(entry=SimpleNamespace(pack_number=-1))  # a whole file; the policy is a stand-in
+    # a whole file of the root directory; the policy is a stand-in
+    read = SimpleNamespace(number=ROOT, entry=SimpleNamespace(pack_number=-1))
     prefetcher.on_read(read)  # type: ignore[arg-type]
     prefetcher.on_enter(ref_of(b"x"))
     await trio.testing.wait_all_tasks_blocked()

@@ -5,7 +5,7 @@ from lazyfs.core.errors import NotFound
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.open_repository import OpenRepository
 from lazyfs.prefetch.policy import PrefetchPolicy
-from lazyfs.prefetch.prefetcher import Surroundings, head_of
+from lazyfs.prefetch.prefetcher import LineShare, Surroundings, head_of
 from lazyfs.vfs.content import ReadPlan
 from lazyfs.vfs.missing_objects import Fetched, LocalObjects
 from lazyfs.vfs.siblings import Siblings
@@ -70,4 +70,6 @@ def filesystem_of(objects: FetchedObjects, root: ObjectRef) -> Filesystem:
 
 def surroundings(filesystem: Filesystem) -> Surroundings:
     """Returns the parts of a filesystem that a prefetcher uses."""
-    return Surroundings(filesystem.tree, filesystem.lock, filesystem.demand, lambda: (1 << 30, 0))
+    return Surroundings(
+        filesystem.tree, filesystem.lock, filesystem.demand, lambda: (1 << 30, 0), LineShare()
+    )
