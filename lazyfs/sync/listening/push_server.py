@@ -1,29 +1,21 @@
 """The HTTP server that webhooks are sent to: `POST /hooks/NAME`, and nothing else.
 
-Each connection has a thread, and there are at most MOST_CONNECTIONS. A connection has to end within a
-deadline that counts from its beginning. No part of a request's body is logged or sent back: names of
-repositories may be private.
+No part of a request's body is logged or sent back: names of repositories may be private.
 """
 
-import socket
-import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple
+from http.server import BaseHTTPRequestHandler
+from typing import NamedTuple
 
 from lazyfs.core.digits import natural
-from lazyfs.core.errors import FormatError, UsageError
+from lazyfs.core.errors import FormatError
 from lazyfs.core.webhooks.proofs import proven
 from lazyfs.core.webhooks.pushes import MOST_BODY, pushes_of
+from lazyfs.sync.bounded_server import SECONDS, BoundedServer
 from lazyfs.sync.listening.push_queue import PushQueue
 
 PATH = "/hooks/"
-MOST_CONNECTIONS = 32
-SECONDS = 20.0
-"""Deadline of one connection in seconds, from its beginning to the end of the answer."""
 RETRY = "60"
 """Seconds after which a sender should try again if the queue is full."""
 
@@ -37,11 +29,8 @@ class PushSource(NamedTuple):
     secret: str
 
 
-class PushServer(ThreadingHTTPServer):
+class PushServer(BoundedServer):
     """Listens for webhooks and puts the pushes into a queue."""
-
-    daemon_threads = True
-    request_queue_size = 64
 
     def __init__(
         self,
@@ -60,66 +49,7 @@ class PushServer(ThreadingHTTPServer):
         self.queue = queue
         self.wall = wall
         self.told = told
-        self.seconds = seconds
-        self._free = threading.BoundedSemaphore(MOST_CONNECTIONS)
-        host, port = address
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        try:
-            super().__init__(address, _Handler)
-        except (OSError, OverflowError) as error:
-            raise UsageError(f"cannot listen on {host} port {port}: {error}") from None
-
-    def server_bind(self) -> None:
-        """Binds like TCPServer. HTTPServer would look up the host's name, which may take seconds."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-
-    @property
-    def url(self) -> str:
-        """The URL of the server; the senders' paths begin below it."""
-        host, port = self.server_address[:2]
-        return f"http://[{host!s}]:{port}" if ":" in str(host) else f"http://{host!s}:{port}"
-
-    @contextmanager
-    def running(self) -> Iterator["PushServer"]:
-        """Answers requests in a thread until the block ends."""
-        thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
-        try:
-            yield self
-        finally:
-            self.shutdown()
-            thread.join()
-            self.server_close()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Gives a connection a thread and a deadline; closes a connection beyond MOST_CONNECTIONS."""
-        if not self._free.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        super().process_request(request, client_address)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answers a connection within its deadline."""
-        end = threading.Timer(self.seconds, _shut, [request])
-        end.daemon = True
-        end.start()
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            end.cancel()
-            self._free.release()
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Ignores the error if a client goes away: that is no error of the server."""
-        if not isinstance(sys.exc_info()[1], OSError):
-            super().handle_error(request, client_address)  # type: ignore[arg-type]
-
-
-def _shut(connection: socket.socket) -> None:
-    with suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
+        super().__init__(address, _Handler, seconds=seconds)
 
 
 class _Handler(BaseHTTPRequestHandler):
