@@ -23,18 +23,24 @@ from lazyfs.vfs.missing_objects import NOTHING, Fetched, Need
 from lazyfs.vfs.siblings import Siblings
 from lazyfs_cache import Cache, NullCache
 
+MOST_READS = 4096
+"""Most reads that are kept until there is a prefetcher, some 0.1 s after the mount answers."""
+
 
 class EnteredImages:
     """The images that programs enter before there is a prefetcher. Implements `Prefetching`."""
 
     def __init__(self) -> None:
-        self.profiles: list[ObjectRef] = []
+        self.images: list[tuple[ObjectRef, ObjectRef | None]] = []
+        self.reads: list[ReadPlan] = []
 
-    def on_enter(self, profile: ObjectRef) -> None:
-        self.profiles.append(profile)
+    def on_enter(self, image: ObjectRef, profile: ObjectRef | None) -> None:
+        self.images.append((image, profile))
 
     def on_read(self, read: ReadPlan) -> None:
-        """Does nothing: no reader is known to be sequential yet."""
+        """Keeps the first reads for those who watch starts; no reader is known to be sequential yet."""
+        if len(self.reads) < MOST_READS:
+            self.reads.append(read)
 
     def on_miss(self, read: ReadPlan, siblings: Siblings | None, fetched: Fetched) -> None:
         """Does nothing: no miss is served yet."""

@@ -23,8 +23,8 @@ class Prefetching(Protocol):
     `lazyfs.prefetch.prefetcher.Prefetcher` is a mount's implementation.
     """
 
-    def on_enter(self, profile: ObjectRef, /) -> None:
-        """Takes the profile of an image that is looked up."""
+    def on_enter(self, image: ObjectRef, profile: ObjectRef | None, /) -> None:
+        """Takes an image that is looked up: its top catalog, and its profile if it has one."""
         ...
 
     def on_read(self, read: ReadPlan, /) -> None:

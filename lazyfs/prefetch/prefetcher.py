@@ -4,7 +4,7 @@ ahead."""
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -22,8 +22,12 @@ from lazyfs.prefetch.line_share import LineShare as LineShare
 from lazyfs.prefetch.needed_by_programs import NeededByPrograms
 from lazyfs.prefetch.policy import PrefetchPolicy
 from lazyfs.prefetch.profiles import ProfilePrefetch
+from lazyfs.prefetch.program_profiles import ProgramProfiles
 from lazyfs.prefetch.programs import MAGIC, Head, is_library, is_program
 from lazyfs.prefetch.queue import PrefetchQueue
+from lazyfs.prefetch.starts import ReadWatcher as ReadWatcher
+from lazyfs.prefetch.starts import is_executable as is_executable
+from lazyfs.prefetch.starts import tell
 from lazyfs.prefetch.system_task import begin
 from lazyfs.prefetch.upper_catalogs import UpperCatalogs
 from lazyfs.prefetch.whole_image import AT_ONCE
@@ -42,6 +46,10 @@ IMAGES = 64
 """Most jobs remembered. Those that have ended stay for the command that asks how they ended."""
 
 
+def _nothing_collected(_: Digest) -> Mapping[bytes, ObjectRef]:
+    return {}
+
+
 class Surroundings(NamedTuple):
     """The parts of its mount that a prefetcher uses."""
 
@@ -53,6 +61,10 @@ class Surroundings(NamedTuple):
     """Returns (limit, occupied) of the cache in bytes as measured last, without waiting; None without a
     cache."""
     share: LineShare
+    collected: Callable[[Digest], Mapping[bytes, ObjectRef]] = _nothing_collected
+    """Returns the collected profiles of an image by its top catalog, without waiting."""
+    watcher: ReadWatcher | None = None
+    """Is told of the reads in images."""
 
 
 class Prefetcher:
@@ -77,6 +89,12 @@ class Prefetcher:
         self._policy = PrefetchPolicy()
         self._queue = PrefetchQueue(objects, around.share)
         self._profiles = ProfilePrefetch(objects, fetcher, cache_limit, around.share)
+        self._choice = ProgramProfiles(
+            around.collected, lambda profile: self._soon(lambda: self._profiles.start(profile))
+        )
+        self._watchers: list[ReadWatcher] = [self._choice]
+        if around.watcher is not None:
+            self._watchers.append(around.watcher)
         self._around = around
         self._cache_limit = cache_limit
         self._images: dict[Digest, WholeImage] = {}
@@ -90,12 +108,14 @@ class Prefetcher:
         loop."""
         begin(UpperCatalogs(self._objects).run, root, name=f"catalogs below {root.digest.hex()[:12]}")
 
-    def on_enter(self, profile: ObjectRef) -> None:
-        """Takes the profile of an image that is looked up, and begins to fetch the objects it lists."""
-        self._soon(lambda: self._profiles.start(profile))
+    def on_enter(self, image: ObjectRef, profile: ObjectRef | None) -> None:
+        """Takes an image that is looked up, and begins to fetch the objects of its profile, or of a program's
+        once that is known. `image`: its top catalog; `profile`: its own profile, if it has one."""
+        self._choice.entered(image.digest, profile)
 
     def on_read(self, read: ReadPlan) -> None:
         """Takes a read, when it begins."""
+        self._tell(read)
         for part in read.slices if self._budget.unused else ():
             if part.ref.digest in self._budget.unused:
                 self._soon(partial(self._budget.used, part.ref.digest))
@@ -104,6 +124,14 @@ class Prefetcher:
             if file is not None:
                 self._fetch(self._policy.on_packed(file), read)
         self._fetch(self._policy.on_read(read), read)
+
+    def on_early_read(self, read: ReadPlan) -> None:
+        """Takes a read that was answered before there was a prefetcher, for those who watch starts."""
+        self._tell(read)
+
+    def _tell(self, read: ReadPlan) -> None:
+        if self._choice.waits or len(self._watchers) > 1:  # most mounts report nothing
+            tell(self._watchers, self._around.entries, read)
 
     def _siblings(self, number: int) -> Siblings | None:
         try:

@@ -26,7 +26,7 @@ _SITE = Entry(b"", stat.S_IFDIR | 0o755, 0, 0, 0, DIRECTORY_SIZE, nlink=2)
 """The folder that holds a site's repositories."""
 
 
-def _tell_nobody(_: ObjectRef) -> None:
+def _tell_nobody(_: ObjectRef, __: ObjectRef | None) -> None:
     """An observer that ignores its events."""
 
 
@@ -40,13 +40,14 @@ class Repository:
         root: ObjectRef,
         revision: int = 0,
         *,
-        on_enter: Callable[[ObjectRef], None] = _tell_nobody,
+        on_enter: Callable[[ObjectRef, ObjectRef | None], None] = _tell_nobody,
         facts: Callable[[], dict[str, str]] = dict,
         is_newest: bool = True,
     ) -> None:
-        """`on_enter` is called with an image's profile when the image is looked up. `facts` returns the
-        daemon's facts about the repository: `user.host`, `user.proxy`. `is_newest`: False until a newer
-        revision has been looked for: a name that is missing may have been published since."""
+        """`on_enter` is called when an image is looked up, with its top catalog, and its profile if it has
+        one. `facts` returns the daemon's facts about the repository: `user.host`, `user.proxy`. `is_newest`:
+        False until a newer revision has been looked for: a name that is missing may have been published
+        since."""
         self.name = name
         self.objects = objects
         self.root = root

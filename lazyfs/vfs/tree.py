@@ -128,10 +128,8 @@ class Tree(Entries):
                 raise NeedRepository(slot.repository)  # published since that revision, perhaps
             return None
         entry = directory.entries[index - directory.first]
-        if slot.leaves and entry.xattrs:
-            profile = hinted(entry)
-            if profile is not None:
-                self.repositories[slot.repository].on_enter(profile)
+        if slot.leaves and entry.nested and not entry.flags & LIVE:
+            self.repositories[slot.repository].on_enter(entry.nested, hinted(entry))
         return self._shown(self.number(slot, directory, index, entry), entry)
 
     def getattr(self, number: int, fetched: Fetched = NOTHING) -> Attributes:

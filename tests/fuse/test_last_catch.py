@@ -96,7 +96,7 @@ async def test_a_bug_while_fetching_ahead_does_not_end_the_loop(
     # a whole file of the root directory; the policy is a stand-in
     read = SimpleNamespace(number=ROOT, entry=SimpleNamespace(pack_number=-1))
     prefetcher.on_read(read)  # type: ignore[arg-type]
-    prefetcher.on_enter(ref_of(b"x"))
+    prefetcher.on_enter(ref_of(b"image"), ref_of(b"x"))
     await trio.testing.wait_all_tasks_blocked()
     assert asked == 2
     assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [OverflowError] * 2

@@ -17,7 +17,7 @@ from tests.support.images import Objects
 class NoPrefetching:
     """A prefetcher that fetches nothing."""
 
-    def on_enter(self, profile: ObjectRef) -> None: ...
+    def on_enter(self, image: ObjectRef, profile: ObjectRef | None) -> None: ...
 
     def on_read(self, read: ReadPlan) -> None: ...
 
@@ -34,7 +34,7 @@ class AskedAhead:
         self._policy = PrefetchPolicy()
         self.asked: list[str] = []
 
-    def on_enter(self, profile: ObjectRef) -> None: ...
+    def on_enter(self, image: ObjectRef, profile: ObjectRef | None) -> None: ...
 
     def on_read(self, read: ReadPlan) -> None:
         self._note(self._policy.on_read(read))

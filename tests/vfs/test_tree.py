@@ -407,22 +407,22 @@ def test_devices() -> None:
     assert tree.getattr(number(tree, "image/null")).rdev == 0x103
 
 
-def test_looking_an_image_up_tells_of_its_profile_and_nothing_shows_it() -> None:
+def test_looking_an_image_up_tells_of_it_and_its_profile_and_nothing_shows_the_profile() -> None:
     objects = Objects()
     one, hinted = image(objects, {"f": b"1", "d": {"x": b"x"}}), ref_of(b"a profile")
     inode = folder_of(one)
     inode.xattrs = (profile.hint(hinted), (b"user.own", b"1"))
     root = live(objects, {"lib": {"a:1": inode, "b:1": one}})
-    told: list[tuple[str, ObjectRef]] = []
+    told: list[tuple[ObjectRef, ObjectRef | None]] = []
     tree = Tree(SlotTable())
     tree.show_repository(
-        Repository("test", objects, root.ref, 1, on_enter=lambda ref: told.append(("test", ref)))
+        Repository("test", objects, root.ref, 1, on_enter=lambda top, ref: told.append((top, ref)))
     )
     number(tree, "lib/b:1/d")
     assert len(list(tree.listing(number(tree, "lib")))) == 2
-    assert told == []
+    assert told == [(one.ref, None)]
     top = number(tree, "lib/a:1")
-    assert told == [("test", hinted)]
+    assert told[1:] == [(one.ref, hinted)]
     assert tree.xattrs(top) == {b"user.own": b"1"}
 
 
