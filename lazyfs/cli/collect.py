@@ -75,8 +75,7 @@ def command(
 
     \b
     Example:
-      lazyfs collect /srv/unpacked --listen 0.0.0.0:8098 --tokens /etc/lazyfs/reporters \\
-          --tls-cert /etc/lazyfs/collector.pem --keys /etc/lazyfs/profiles-key
+      lazyfs collect /srv/unpacked --tokens /etc/lazyfs/reporters --keys /etc/lazyfs/profiles-key
     """
     every = parse_duration(interval, "--interval")
     if tokens is None and client_ca is None:

@@ -1,4 +1,4 @@
-"""Which profile is fetched for a start: the image's own, or what was collected for the program that is read."""
+"""The choice of a profile for a start: the image's own, or the one collected for the program that is read."""
 
 import pytest
 
