@@ -80,13 +80,15 @@ class BoundedServer(ThreadingHTTPServer):
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answers a connection within its deadline."""
+        if self._tls is not None:
+            request = self._tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
         end = threading.Timer(self.seconds, _shut, [request])
         end.daemon = True
         end.start()
         try:
             if self._tls is not None:
                 try:  # here, not where connections are accepted: a silent client holds up itself alone
-                    request = self._tls.wrap_socket(request, server_side=True)
+                    request.do_handshake()
                 except OSError:
                     self.shutdown_request(request)
                     return

@@ -1,6 +1,7 @@
 """The collector's server lets in whom the operator named, and bounds what they may send."""
 
 import http.client
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -56,7 +57,7 @@ class Running:
 
 
 @contextmanager
-def running(tls: ssl.SSLContext | None = None, most: int = 1000) -> Iterator[Running]:
+def running(tls: ssl.SSLContext | None = None, most: int = 1000, seconds: float = 20.0) -> Iterator[Running]:
     taken: list[str] = []
     refused: list[str] = []
     mutex = threading.Lock()
@@ -74,7 +75,7 @@ def running(tls: ssl.SSLContext | None = None, most: int = 1000) -> Iterator[Run
 
     identify = Reporters({TOKEN: "site"}).identify
     with ReportServer(
-        ("127.0.0.1", 0), identify, may_report, take, refused.append, tls=tls
+        ("127.0.0.1", 0), identify, may_report, take, refused.append, tls=tls, seconds=seconds
     ).running() as server:
         yield Running(server, taken, refused)
 
@@ -133,6 +134,17 @@ def test_a_client_certificate_is_a_reporter(tmp_path: Path) -> None:
         with pytest.raises((ssl.SSLError, ConnectionError)):
             it.post(REPORT, token="", tls=stranger)
         assert len(it.taken) == 2
+
+
+@pytest.mark.parametrize("spoken", [b"", b"\x16\x03\x01"])
+def test_a_client_that_says_nothing_over_tls_is_cut_off(tmp_path: Path, spoken: bytes) -> None:
+    authority = Authority(tmp_path / "ca")
+    with (
+        running(server_context(authority.server(), authority), seconds=0.5) as it,
+        socket.create_connection(it.server.server_address[:2], timeout=30) as silent,
+    ):
+        silent.sendall(spoken)
+        assert silent.recv(1) == b""
 
 
 def test_tokens_lie_in_a_file_that_nobody_else_reads(tmp_path: Path) -> None:
