@@ -9,7 +9,7 @@ from typing import Any, Final
 TOLERANCE: Final = 0.05
 BY_RACE: Final = "with profile"
 """Rows with this in their name are compared by bytes only. Their number of requests depends on microseconds,
-since the program also requests each object that it wants before the object's bundle has come (53 to 119
+since the program also requests each object that it wants before the profile has brought it (53 to 119
 requests in starts of one program)."""
 BY_AGE: Final = "warm site proxy"
 """Rows with this in their name are not compared. A proxy asks again for metadata older than a minute, so the

@@ -117,7 +117,7 @@ def _publish(collector: ReportCollector) -> None:
         say(f"lazyfs: {error}", err=True)
         return
     if done.changed:
-        say(f"published profiles of {done.programs} programs, {done.made} of them new")
+        say(f"published profiles of {done.images} images, {done.made} of them new")
 
 
 def _delegated(store: Store, directory: str | None) -> tuple[str, Keys]:

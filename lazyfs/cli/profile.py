@@ -7,16 +7,16 @@ from datetime import UTC, datetime
 
 import click
 
-from lazyfs.cli.profile_text import fields, file_bundle, held_in_lines, lines, shown_profile
+from lazyfs.cli.profile_text import fields, file_bundle, held_in_lines, lines, shown_lines, shown_profile
 from lazyfs.cli.say import say, say_json
 from lazyfs.cli.store_options import OpenedRepository, json_option, keys_option, open_repository
 from lazyfs.core.byte_size import parse_size
 from lazyfs.core.errors import UsageError
 from lazyfs.core.profile import Origin
 from lazyfs.images import profiles
+from lazyfs.images.profiles.hot_packs import Touched
 from lazyfs.images.profiles.path_lists import find_listed, lists_inside, read_list
 from lazyfs.images.profiles.published import profile_paths, published_profile
-from lazyfs.images.profiles.traces import Touched
 from lazyfs.repository.commit import read_revision
 from lazyfs.repository.image_place import find_place
 from lazyfs.repository.stored_tree import StoredTree
@@ -30,7 +30,7 @@ SHOWN_MISSING = 5
 def command() -> None:
     """Make, show and drop profiles: what a start reads, fetched in a few requests when its image is entered.
 
-    A new profile replaces the image's old one.
+    A new profile replaces the image's old one, but for the lists of other programs.
 
     \b
     Example:
@@ -42,9 +42,17 @@ def command() -> None:
 @click.argument("image")
 @click.argument("traces", nargs=-1, required=True, metavar="TRACE...")
 @click.argument("store")
+@click.option(
+    "--program",
+    metavar="PATH",
+    default="",
+    help="Program that was started [default: any program].",
+)
 @keys_option
 @json_option
-def make(image: str, traces: tuple[str, ...], store: str, keys: str | None, as_json: bool) -> None:
+def make(
+    image: str, traces: tuple[str, ...], store: str, program: str, keys: str | None, as_json: bool
+) -> None:
     """Publish a profile of IMAGE made from one or more traces.
 
     A TRACE is written by `lazyfs mount --trace FILE` while a program starts from the image. Objects of other
@@ -57,7 +65,7 @@ def make(image: str, traces: tuple[str, ...], store: str, keys: str | None, as_j
       lazyfs profile make registry.example/physics/analysis:1.2 start.trace /srv/unpacked
     """
     repository = open_repository(store, keys)
-    _publish(repository, image, profiles.read_traces(traces), Origin.RECORDED, as_json=as_json)
+    _publish(repository, image, {program: profiles.read_traces(traces)}, Origin.RECORDED, as_json=as_json)
 
 
 @command.command("record")
@@ -114,7 +122,8 @@ def record(
     limit = parse_size(memory, "--memory")
     with closing(StartRecorder(where, seconds, limit, options=options, output=output)) as recorder:
         touched = profiles.read_traces(recorder.record(place, [program]))
-    _publish(repository, image, touched, Origin.RECORDED, as_json=as_json)
+    name = program[0] if program else ""
+    _publish(repository, image, {name: touched}, Origin.RECORDED, as_json=as_json)
 
 
 @command.command("import")
@@ -152,7 +161,7 @@ def import_(
         say(f"{image} has not {len(found.missing)} of the paths: {shown}{more}", err=True)
     if not found.touched:
         raise UsageError(f"{image} has no content at any of the {len(paths)} paths")
-    _publish(repository, image, found.touched, Origin.IMPORTED, as_json=as_json)
+    _publish(repository, image, {"": found.touched}, Origin.IMPORTED, as_json=as_json)
 
 
 @command.command("show")
@@ -167,14 +176,10 @@ def show(image: str, store: str, as_json: bool) -> None:
       lazyfs profile show registry.example/app:1 /srv/unpacked
     """
     found = published_profile(_tree(open_store(store)), image)
-    size = sum(ref.size for ref in found.members)
     if as_json:
-        say_json(shown_profile(found, size))
-        return
-    say(
-        f"{found.place}: {found.origin}, {len(found.members)} objects of {size} bytes",
-        f"  {len(found.bundles)} bundles of {found.stored_bytes} bytes",
-    )
+        say_json(shown_profile(found))
+    else:
+        say(*shown_lines(found))
 
 
 @command.command("export")

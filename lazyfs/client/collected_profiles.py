@@ -2,10 +2,9 @@
 missing, wrong, older or too late changes what is fetched ahead, and nothing else."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from lazyfs.client.download import request_of
 from lazyfs.client.trust.metadata_files import Ask, MetadataFiles
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_NONE: Final[Mapping[bytes, ObjectRef]] = MappingProxyType({})
-
 
 class CollectedProfiles:
     """The list that was seen last. `refresh` blocks; `of` may be called from any thread meanwhile."""
@@ -34,16 +31,16 @@ class CollectedProfiles:
         self._publisher = publisher
         self._version = 0
         self._ref: ObjectRef | None = None
-        self._images: dict[Digest, dict[bytes, ObjectRef]] = {}
+        self._images: dict[Digest, ObjectRef] = {}
 
     @property
     def images(self) -> int:
         """The number of images that have collected profiles."""
         return len(self._images)
 
-    def of(self, image: Digest) -> Mapping[bytes, ObjectRef]:
-        """Returns the profiles of an image by its top catalog: path of the program -> profile."""
-        return self._images.get(image, _NONE)
+    def of(self, image: Digest) -> ObjectRef | None:
+        """Returns the collected profile of an image by its top catalog; None if there is none."""
+        return self._images.get(image)
 
     def refresh(self, now: datetime, deadline: float) -> None:
         """Looks for a newer list, if the publisher lets somebody sign one; otherwise makes no request, and
@@ -72,8 +69,6 @@ class CollectedProfiles:
             return
         if ref != self._ref:
             plain = self._fetcher.fetch(request_of(ref, deadline, never_cancelled), never_cancelled)
-            images: dict[Digest, dict[bytes, ObjectRef]] = {}
-            for one in collected_profiles.decode(plain):
-                images.setdefault(one.image, {})[one.program] = one.profile
-            self._images, self._ref = images, ref
+            self._images = {one.image: one.profile for one in collected_profiles.decode(plain)}
+            self._ref = ref
         self._version = signed.version

@@ -13,8 +13,10 @@ _SLICE = 0.2
 """While it waits for another process, a download checks every so many seconds that a reader still waits."""
 
 
-def request_of(ref: ObjectRef, deadline: float, check_cancelled: Callable[[], None]) -> Request:
-    """Returns the request for an object, whose bytes are verified on arrival."""
+def request_of(
+    ref: ObjectRef, deadline: float, check_cancelled: Callable[[], None], *, optional: bool = False
+) -> Request:
+    """Returns the request for an object, whose bytes are verified on arrival. `optional`: as for Download."""
     path = object_path(ref.digest)
     still = still_wanted(path, deadline, check_cancelled)
     return Request(
@@ -22,16 +24,19 @@ def request_of(ref: ObjectRef, deadline: float, check_cancelled: Callable[[], No
         max_bytes=frame_bound(ref.size),
         deadline=deadline,
         accept=lambda frame: open_object(frame, ref, still),
+        may_be_missing=optional,
     )
 
 
 class Download:
     """One object on its way. Its end sets `plain` or `error`."""
 
-    def __init__(self, ref: ObjectRef, deadline: float) -> None:
-        """`deadline`: on time.monotonic()'s clock."""
+    def __init__(self, ref: ObjectRef, deadline: float, *, optional: bool = False) -> None:
+        """`deadline`: on time.monotonic()'s clock. `optional`: True for an object that only a profile names:
+        a server that lacks it is not at fault."""
         self.ref = ref
         self.deadline = deadline
+        self.optional = optional
         self.given_up = False
         """True once nobody waits any more: its thread stops within a slice."""
         self.plain: bytes | None = None
@@ -59,7 +64,14 @@ class Downloader:
         self.admitted = True
         """True if the cache admitted the last object."""
 
-    def download(self, ref: ObjectRef, deadline: float, check_cancelled: Callable[[], None]) -> bytes:
+    def download(
+        self,
+        ref: ObjectRef,
+        deadline: float,
+        check_cancelled: Callable[[], None],
+        *,
+        optional: bool = False,
+    ) -> bytes:
         """Returns the object's plaintext; from the cache if another process or flight has just put it there.
 
         The bytes are returned even if the cache does not admit them. A process that is stopped or slow while
@@ -74,7 +86,9 @@ class Downloader:
                     plain = self._cache.get(ref.digest)
                     if plain is not None and len(plain) == ref.size:
                         return plain
-                    return self._fetch(ref, deadline, check_cancelled)
+                    return self._fetch(
+                        request_of(ref, deadline, check_cancelled, optional=optional), ref, check_cancelled
+                    )
             if not self._cache.wait(ref.digest, _SLICE, waited):
                 check_cancelled()
                 if time.monotonic() >= deadline:
@@ -82,8 +96,8 @@ class Downloader:
                         f"object {ref.digest.hex()}: another process did not fetch it by the deadline"
                     )
 
-    def _fetch(self, ref: ObjectRef, deadline: float, check_cancelled: Callable[[], None]) -> bytes:
-        plain = self._fetcher.fetch(request_of(ref, deadline, check_cancelled), check_cancelled)
+    def _fetch(self, request: Request, ref: ObjectRef, check_cancelled: Callable[[], None]) -> bytes:
+        plain = self._fetcher.fetch(request, check_cancelled)
         self.admit(ref, plain)
         return plain
 

@@ -132,7 +132,9 @@ class DownloadLoop:
                 download.plain = plain
                 here.append(download)
             else:
-                request = request_of(download.ref, download.deadline, download.check)
+                request = request_of(
+                    download.ref, download.deadline, download.check, optional=download.optional
+                )
                 self._fetches.begin(download, request, download.check)
         self._tell(here)
 

@@ -42,7 +42,10 @@ class Downloads:
             self._begin_loop(self._side_by_side)
         if self._loop is not None and self._loop.begin(download):
             return
-        call = functools.partial(self._downloader.download, download.ref, download.deadline, download.check)
+        call = functools.partial(
+            self._downloader.download, download.ref, download.deadline, download.check,
+            optional=download.optional,
+        )  # fmt: skip
         try:
             self._threads.start(functools.partial(download.take, call), lambda: self._arrived([download]))
         except RuntimeError as error:  # the node has no threads left

@@ -26,13 +26,15 @@ import trio
 from lazyfs.client.allowance import Allowance
 from lazyfs.client.download import Download
 from lazyfs.client.downloads import Downloads
+from lazyfs.client.flight import ECHO, Flight, failure_of
 from lazyfs.client.local_cache import LocalCache
 from lazyfs.client.objects_at_hand import ObjectsAtHand
 from lazyfs.client.under_way import UnderWay
+from lazyfs.client.unused_window import UnusedWindow
 from lazyfs.core.chain.faults import Outage
 from lazyfs.core.digest import Digest, ObjectRef
-from lazyfs.core.errors import DeadlineExceeded, LazyfsError, NotFound, TransportError
-from lazyfs.transport.fetcher import Fetcher, GivenUp
+from lazyfs.core.errors import DeadlineExceeded, NotFound, TransportError
+from lazyfs.transport.fetcher import Fetcher
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +42,9 @@ PATIENCE: Final = 30.0
 """Seconds a read waits for its bytes unless the caller says otherwise."""
 THREADS: Final = 32
 """Most requests under way at one time, and so most connections and worker threads."""
-BUNDLE_PATIENCE: Final = 5.0
-"""Seconds a reader waits for a bundle under way that has its object, but at most half of its patience. Then
-the reader requests the object alone."""
+COPY_PATIENCE: Final = 5.0
+"""Seconds a reader waits for a profile, or for a hot pack with a copy of its file, but at most half of its
+patience. Then the reader requests the pack of its file."""
 UNDER_WAY: Final = 32 << 20
 """Most plaintext bytes of objects under way at one time. In memory an object takes up to three times its
 size, because of its frame and its parts."""
@@ -50,31 +52,6 @@ _AGAIN: Final = 0.5
 """Seconds before the retry of a held read; up to as many more are added at random."""
 _LAST_WORDS: Final = 0.5
 """Each flight notices within so many seconds that its deadline has passed."""
-_ECHO: Final = 1.0
-"""Seconds for which the failure of a flight is still the answer to new readers. The kernel asks for a page
-again when its read-ahead has failed, and a reader would otherwise wait for two deadlines."""
-
-
-class _Flight(Download):
-    """One object on its way, and the count of its waiting readers."""
-
-    def __init__(self, ref: ObjectRef, deadline: float) -> None:
-        super().__init__(ref, deadline)
-        self.patience = deadline - time.monotonic()
-        self.readers = 0
-        self.ended = trio.Event()
-        self.told: list[Callable[[], None]] = []
-        """Called at the flight's end, for callers of `bring`, which wait without a task."""
-        self.failure: LazyfsError | None = None
-        self.ended_at = 0.0
-
-    def hastier_than(self, patience: float) -> bool:
-        """Returns True if the flight's patience is shorter than this by more than a second."""
-        return self.patience < patience - 1
-
-    def over(self) -> bool:
-        """Returns True if the flight failed so long ago that its failure is no answer any more."""
-        return self.ended.is_set() and time.monotonic() - self.ended_at > _ECHO
 
 
 class Objects(ObjectsAtHand):
@@ -97,7 +74,7 @@ class Objects(ObjectsAtHand):
         answered, as on a hard NFS mount: a failed read of a mapped file kills the program with SIGBUS."""
         super().__init__(cache, namespace)
         self._downloads = Downloads(fetcher, self.cache, self._arrive)
-        self._under_way: UnderWay[_Flight] = UnderWay(threads, UNDER_WAY, self._begin, allowance)
+        self._under_way: UnderWay[Flight] = UnderWay(threads, UNDER_WAY, self._begin, allowance)
         self._arrived: deque[Download] = deque()
         self._called = False
         """True if trio has been called to take the downloads that have arrived."""
@@ -106,13 +83,14 @@ class Objects(ObjectsAtHand):
         self._closed = False
         self._open = trio.CancelScope()
         self._patience = patience
-        self._flights: dict[Digest, _Flight] = {}
-        self.coming: dict[Digest, trio.Event] = {}
-        """Objects in bundles under way, each with the event of its bundle's end."""
+        self._flights: dict[Digest, Flight] = {}
+        self.loading: set[trio.Event] = set()
+        """Ends of the loading of profiles under way."""
         self.expected: set[Digest] = set()
-        """Objects in bundles that are not yet under way. Until a bundle is, only readers request its
-        objects."""
-        self._failed: deque[_Flight] = deque()
+        """Objects that a profile will bring. Until it does, only readers request them."""
+        self.due: dict[Digest, UnusedWindow] = {}
+        """Hot packs that a profile will bring, or is bringing, each with its profile's window."""
+        self._failed: deque[Flight] = deque()
         """Failed flights that stay in the table for a moment, oldest first."""
         self._hold = on_outage == "wait"
 
@@ -121,19 +99,21 @@ class Objects(ObjectsAtHand):
         """True if the cache admitted the last object."""
         return self._downloads.admitted
 
-    async def fetch(self, ref: ObjectRef, *, deadline: float | None = None, held: bool = True) -> bytes:
+    async def fetch(
+        self, ref: ObjectRef, *, deadline: float | None = None, held: bool = True, optional: bool = False
+    ) -> bytes:
         """Returns the plaintext, verified; admits it to the cache if there is room.
 
         `deadline` is on time.monotonic()'s clock; by default `patience` seconds from now. Raises
         DeadlineExceeded, another TransportError, or BadData when every copy in reach is bad. With
         `on_outage="wait"` it waits through all TransportErrors but NotFound instead of raising them, unless
-        `held` is False; cancel it to stop waiting.
+        `held` is False; cancel it to stop waiting. `optional`: as for Download.
         """
         patience = self._patience if deadline is None else max(deadline - time.monotonic(), 0.0)
         waiting = False
         while True:
             try:
-                return await self._fetch(ref, time.monotonic() + patience)
+                return await self._fetch(ref, time.monotonic() + patience, optional=optional)
             except NotFound:
                 raise
             except TransportError as error:
@@ -144,54 +124,89 @@ class Objects(ObjectsAtHand):
                 waiting = True
             await trio.sleep(_AGAIN * (1 + random.random()))  # noqa: S311 (jitter)
 
-    async def _fetch(self, ref: ObjectRef, deadline: float) -> bytes:
+    async def _fetch(self, ref: ObjectRef, deadline: float, *, optional: bool = False) -> bytes:
         patience = max(deadline - time.monotonic(), 0.0)
-        bundle = self.coming.get(ref.digest)
-        if bundle is not None and ref.digest not in self._flights:
-            with trio.move_on_after(min(BUNDLE_PATIENCE, patience / 2)):
-                await bundle.wait()
+        self.used(ref.digest)
         while True:
             flight = self._flights.get(ref.digest)
             tried = flight is not None and flight.ended.is_set() and flight.hastier_than(patience)
             if flight is None or flight.ref != ref or flight.over() or tried:
-                flight = self._start(ref, deadline)
+                flight = self._start(ref, deadline, optional=optional)
             await self._wait(flight, deadline)
             if flight.plain is not None:
                 return flight.plain
             assert flight.failure is not None
+            if flight.optional and not optional and isinstance(flight.failure, NotFound):
+                continue  # one server lacked it, and no other one was asked
             # Readers of equal patience fail together; one who joined a hastier flight may try again.
             if not (isinstance(flight.failure, DeadlineExceeded) and flight.hastier_than(patience)):
                 raise flight.failure
 
-    def bring(self, ref: ObjectRef, ended: Callable[[], None]) -> bool:
+    async def fetch_copy(self, file: ObjectRef, *, deadline: float | None = None) -> dict[Digest, bytes]:
+        """Returns a hot pack with a copy of a small file, if a profile is bringing it. Empty if none does, or
+        if it fails, or takes more than half of the time to `deadline`. `file`: the file's SHA-256 and
+        size."""
+        now = time.monotonic()
+        patience = self._patience if deadline is None else max(deadline - now, 0.0)
+        until = now + min(COPY_PATIENCE, patience / 2)
+        with trio.move_on_after(until - now):
+            for loaded in list(self.loading):
+                await loaded.wait()
+        for pack in self.hot.packs(file.digest):
+            window = self.due.get(pack.digest)
+            plain = self.cache.get(pack.digest) if window is None else await self._due(pack, window, until)
+            if plain is not None and len(plain) == pack.size:
+                return {pack.digest: plain}
+        return {}
+
+    def is_due(self, file: Digest) -> bool:
+        """Returns True if a profile is bringing a copy of a small file."""
+        return any(pack.digest in self.due for pack in self.hot.packs(file))
+
+    async def _due(self, pack: ObjectRef, window: UnusedWindow, until: float) -> bytes | None:
+        flight = self._flights.get(pack.digest)
+        try:
+            if flight is None or flight.ref != pack or flight.ended.is_set():
+                plain = self.cache.get(pack.digest)
+                if plain is not None or not window.has_room(pack.size):
+                    return plain
+                window.begin(pack)
+                self.ahead[pack.digest] = window
+                flight = self._start(pack, time.monotonic() + self._patience, optional=True)
+            await self._wait(flight, until)
+        except TransportError:
+            return None
+        if flight.plain is None:
+            self.due.pop(pack.digest, None)
+        return flight.plain
+
+    def bring(self, ref: ObjectRef, ended: Callable[[], None], *, optional: bool = False) -> bool:
         """Brings an object into the cache without a task that waits for it: joins the object's flight, or
         starts one. Returns at once. `ended` is called when the object is here or has failed, and must not
-        raise. Returns False if a bundle is bringing the object, or the run is ending."""
-        if ref.digest in self.coming:
-            return False
+        raise. `optional`: as for Download. Returns False if the run is ending."""
         flight = self._flights.get(ref.digest)
         if flight is None or flight.ref != ref or flight.ended.is_set():
             try:
-                flight = self._start(ref, time.monotonic() + self._patience)
+                flight = self._start(ref, time.monotonic() + self._patience, optional=optional)
             except TransportError:
                 return False
         flight.readers += 1
         flight.told.append(ended)
         return True
 
-    def _start(self, ref: ObjectRef, deadline: float) -> _Flight:
+    def _start(self, ref: ObjectRef, deadline: float, *, optional: bool = False) -> Flight:
         if self._token is None:
             self._belong()
         if self._closed:
             raise TransportError(f"object {ref.digest.hex()}: its repository is closed")
-        flight = self._flights[ref.digest] = _Flight(ref, deadline)
+        flight = self._flights[ref.digest] = Flight(ref, deadline, optional=optional)
         self._under_way.enter(flight, ref.size)
         return flight
 
-    def _begin(self, flight: _Flight, _: int) -> None:
+    def _begin(self, flight: Flight, _: int) -> None:
         self._downloads.begin(flight)
 
-    async def _wait(self, flight: _Flight, deadline: float) -> None:
+    async def _wait(self, flight: Flight, deadline: float) -> None:
         # A flight that ends by itself at this deadline has a reason; a cancelled one has none.
         own_end = flight.deadline <= deadline
         left = deadline - time.monotonic() + (_LAST_WORDS if own_end else 0)
@@ -207,7 +222,7 @@ class Objects(ObjectsAtHand):
         if own.cancelled_caught:
             raise DeadlineExceeded(f"object {flight.ref.digest.hex()}: not here by the deadline")
 
-    def _give_up(self, flight: _Flight) -> None:
+    def _give_up(self, flight: Flight) -> None:
         flight.given_up = True
         if self._under_way.withdraw(flight):
             self._end(flight)
@@ -226,12 +241,12 @@ class Objects(ObjectsAtHand):
         self._called = False  # reset first: a download that arrives after the loop calls again
         while self._arrived:
             flight = self._arrived.popleft()
-            assert isinstance(flight, _Flight)
+            assert isinstance(flight, Flight)
             self._end(flight)
             self._under_way.ended(flight.ref.size)
 
-    def _end(self, flight: _Flight) -> None:
-        flight.failure = _failure(flight)
+    def _end(self, flight: Flight) -> None:
+        flight.failure = failure_of(flight)
         flight.ended_at = time.monotonic()
         if self._hold or not isinstance(flight.failure, DeadlineExceeded | Outage):
             self._forget(flight)
@@ -240,10 +255,10 @@ class Objects(ObjectsAtHand):
         flight.ended.set()
         for tell in flight.told:
             tell()
-        while self._failed and flight.ended_at - self._failed[0].ended_at > _ECHO:
+        while self._failed and flight.ended_at - self._failed[0].ended_at > ECHO:
             self._forget(self._failed.popleft())
 
-    def _forget(self, flight: _Flight) -> None:
+    def _forget(self, flight: Flight) -> None:
         if self._flights.get(flight.ref.digest) is flight:
             del self._flights[flight.ref.digest]
 
@@ -274,19 +289,3 @@ class Objects(ObjectsAtHand):
                 self._end(flight)
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(self._downloads.close)
-
-
-def _failure(flight: _Flight) -> LazyfsError | None:
-    """Returns the error that the readers of an ended flight get; None if the flight has the object's
-    bytes."""
-    if flight.plain is not None:
-        return None
-    error = flight.error
-    if isinstance(error, LazyfsError):
-        return error
-    name = f"object {flight.ref.digest.hex()}"
-    if error is None or isinstance(error, GivenUp):
-        return TransportError(f"{name}: reading was given up")
-    failure = TransportError(f"{name}: {type(error).__name__}: {error}")
-    failure.__cause__ = error
-    return failure

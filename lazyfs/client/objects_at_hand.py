@@ -1,8 +1,12 @@
 """The objects of one repository that the local cache has. Nothing here waits for the network or needs it."""
 
+from collections.abc import Mapping
+
+from lazyfs.client.hot_files import HotFiles
 from lazyfs.client.local_cache import LocalCache
 from lazyfs.client.private_cache import PrivateCache
-from lazyfs.core.digest import ObjectRef
+from lazyfs.client.unused_window import UnusedWindow
+from lazyfs.core.digest import Digest, ObjectRef
 
 
 class ObjectsAtHand:
@@ -13,12 +17,48 @@ class ObjectsAtHand:
         self.namespace = namespace
         self.cache = PrivateCache(cache, namespace) if namespace else cache
         """The part of the cache that this repository reads and writes."""
+        self.hot = HotFiles()
+        self.ahead: dict[Digest, UnusedWindow] = {}
+        """Objects that a profile had fetched and nobody has used yet, each with its profile's window."""
 
     def at_hand(self, ref: ObjectRef) -> bytes | None:
         """Returns the plaintext, if the local cache has it; never waits for the network."""
         plain = self.cache.get(ref.digest)
-        return plain if plain is not None and len(plain) == ref.size else None
+        if plain is None or len(plain) != ref.size:
+            return None
+        self.used(ref.digest)
+        return plain
 
     def read_at_hand(self, ref: ObjectRef, start: int, length: int) -> bytes | None:
         """Returns part of the plaintext, cut at its end, if the local cache has it."""
+        found = self._part(ref, start, length)
+        if found is not None:
+            self.used(ref.digest)
+        return found
+
+    def copy_at_hand(
+        self, file: ObjectRef, start: int, length: int, fetched: Mapping[Digest, bytes]
+    ) -> bytes | None:
+        """Returns part of a small file, given by its SHA-256 and size, if a hot pack with a copy of it is at
+        hand or in `fetched`."""
+        if file.digest not in self.hot:
+            return None
+        found = self.hot.read(file, start, length, fetched, self._part)
+        if found is None:
+            return None
+        self.used(found[0])
+        return found[1]
+
+    def used(self, digest: Digest) -> None:
+        """Notes that a reader has used an object."""
+        if digest in self.ahead:
+            window = self.ahead.pop(digest, None)
+            if window is not None:
+                window.use(digest)
+
+    def is_at_hand(self, ref: ObjectRef) -> bool:
+        """Returns True if the local cache has the object. Does not count as a use."""
+        return self._part(ref, 0, 1) is not None
+
+    def _part(self, ref: ObjectRef, start: int, length: int) -> bytes | None:
         return self.cache.read(ref.digest, start, max(min(length, ref.size - start), 0), ref.size)

@@ -54,11 +54,14 @@ COUNT = 1 << 48
 BYTES = 1 << 60
 """Bytes in the totals of a subtree, so that the sum of a site's repositories still fits 64 bits."""
 
-BUNDLES = 300
-"""Bundles of a profile: 512 MiB in bundles of 2 MiB, and the small ones at the beginning."""
-BUNDLE = 8 << 20
-"""Most stored bytes of a bundle; a reader fetches four bundles at a time."""
-MEMBERS = 1 << 16
-"""Members of a bundle, and of all bundles of a profile together."""
+HOT_PACKS = 1 << 12
+"""Hot packs of a profile: 512 MiB in packs of 128 KiB, the smallest ones."""
+HOT_FILES = 1 << 16
+"""Small files in all hot packs of a profile together."""
+PROFILE_OBJECTS = 1 << 14
+"""Other objects of a profile: 512 MiB in chunks of 32 KiB."""
+PROGRAMS = 64
+"""Programs of a profile."""
 PROFILE = 4 << 20
-"""Plaintext bytes of a profile: 40 for each member, and a margin."""
+"""Plaintext bytes of a profile: 36 for each small file, 40 for each hot pack and object, 4 more for each
+object of a program."""

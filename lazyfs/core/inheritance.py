@@ -8,21 +8,16 @@ left out.
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from lazyfs.core.digest import Digest, ObjectRef
-
-LEAST_SHARE: Final = 0.25
-"""A pack of the new image is taken if at least this share of its bytes corresponds to touched ones. Where a
-file has changed, packs are cut anew: without this bound, every new pack with a file of a touched pack would
-be taken, with all its other files."""
 
 _NUMBERS = re.compile(rb"[0-9a-f]{8,}|[0-9]+(?:\.[0-9]+)*")
 """Versions, and digests in names, as in `libopenblas-0cf96a72.so`."""
 
 
 class Part(NamedTuple):
-    """Bytes of a file that lie in one object."""
+    """Bytes of a file that lie in one object. A small file in a pack counts as an object of its own."""
 
     ref: ObjectRef
     length: int
@@ -65,17 +60,16 @@ def inherited(touched: Iterable[Digest], old: ImageContent, new: ImageContent) -
     uses = _uses(set(order), old.files)
     places = {ref.digest: path for path, ref in old.catalogs.items()}
     successors = _Successors(old, new)
-    found: dict[Digest, int] = {}
+    found: dict[Digest, None] = {}
     for digest in order:
         catalog = new.catalogs.get(places[digest]) if digest in places else None
         if catalog is not None:
-            found.setdefault(catalog.digest, catalog.size)
+            found.setdefault(catalog.digest)
         for use in uses.get(digest, ()):
             successor = successors.of(use.file)
-            for part, length in _parts_at(successor, use) if successor else ():
-                found[part.ref.digest] = found.get(part.ref.digest, 0) + length
-    held = _held(new.files)
-    return [digest for digest, common in found.items() if common >= held.get(digest, 0) * LEAST_SHARE]
+            for part in _parts_at(successor, use) if successor else ():
+                found.setdefault(part.ref.digest)
+    return list(found)
 
 
 class _Successors:
@@ -116,24 +110,13 @@ def _uses(wanted: set[Digest], files: Iterable[FileInImage]) -> dict[Digest, lis
     return found
 
 
-def _parts_at(file: FileInImage, use: _Use) -> Iterator[tuple[Part, int]]:
-    """Yields the parts of the new `file` that lie in the range `use` of the old one, each with the number of
-    its bytes in that range. The end of the new file corresponds to the end of the old one."""
+def _parts_at(file: FileInImage, use: _Use) -> Iterator[Part]:
+    """Yields the parts of the new `file` that lie in the range `use` of the old one. The end of the new file
+    corresponds to the end of the old one."""
     start = min(use.start, max(file.size - 1, 0))
     end = file.size if use.end == use.file.size else use.end
     at = 0
     for part in file.parts:
-        common = min(end, at + part.length) - max(start, at)
-        if common > 0:
-            yield part, common
+        if min(end, at + part.length) > max(start, at):
+            yield part
         at += part.length
-
-
-def _held(files: Iterable[FileInImage]) -> dict[Digest, int]:
-    """Returns how many bytes of files each pack holds. Equal files count separately."""
-    held: dict[Digest, int] = {}
-    for file in files:
-        for part in file.parts:
-            if part.length < part.ref.size:
-                held[part.ref.digest] = held.get(part.ref.digest, 0) + part.length
-    return held

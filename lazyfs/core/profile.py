@@ -1,35 +1,40 @@
-"""Profiles: the objects that a real start touched, and the bundles that carry them.
+"""Profiles: the objects that starts of an image's programs touch, in order, and copies of its small files.
 
-A profile is an object: a msgpack array of its version, its bundles and, unless a start was recorded, its
-origin. Bundles come in the order in which a start wants them; each has its stored size and its members
-(digest, plaintext size) one after another. A bundle's name follows from its members. The profile is found
-through an attribute of the image's entry in its live folder, so a signature covers it, and finding it costs
-no request. Clients that do not know the attribute ignore it.
+A profile is an object: a msgpack array of its version, its origin, its hot packs, a table of other objects,
+and its programs. A *hot pack* is an object whose plaintext is the contents of small files, one after another.
+It is listed with its files (digest, size), so each file's place follows from the sizes of those before it,
+and places cannot overlap. A program lists hot packs and other objects in the order of first use, by number:
+hot packs first, then the rows of the table. A hot pack that no program lists is one of an earlier profile:
+readers use it if they have it, and never fetch it.
+
+The profile is found through an attribute of the image's entry in its live folder, so a signature covers it,
+and finding it costs no request. Clients that do not know the attribute ignore it.
 """
 
 import enum
 import struct
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from typing import Annotated, NamedTuple
 
 import msgspec
 
-from lazyfs.core import bounds, bundle
+from lazyfs.core import bounds
 from lazyfs.core.catalog.entry import LIVE, Entry, Xattrs
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import FormatError
 
 HINT = b"user.lazyfs.profile"
 """The attribute that leads to a profile. Its value: the profile's digest and size (u64, little-endian)."""
-VERSION = 1
-"""Version of the profile of a recorded start, which has no origin in it."""
-VERSION_WITH_ORIGIN = 2
+VERSION = 3
+_OLDER = (b"\x92\x01", b"\x93\x02")
+"""The first bytes of profiles of versions 1 and 2, which named bundles of objects."""
 MAX_SIZE = bounds.PROFILE
 """Plaintext bytes of a profile."""
-MAX_STORED = bounds.BUNDLE
-"""Stored bytes of one bundle that a reader accepts."""
 
-_Packed = Annotated[list[tuple[int, bytes]], msgspec.Meta(max_length=bounds.BUNDLES)]
-_HINT = _MEMBER = struct.Struct("<32sQ")
+_HINT = _OBJECT = struct.Struct("<32sQ")
+_FILE = struct.Struct("<32sI")
+_NUMBER = struct.Struct("<I")
 
 
 class Origin(enum.StrEnum):
@@ -50,66 +55,152 @@ class _Stored(msgspec.Struct, array_like=True, forbid_unknown_fields=True, froze
     """A profile as stored."""
 
     version: int
-    bundles: _Packed
-    origin: Origin = Origin.RECORDED
+    origin: Origin
+    packs: Annotated[list[tuple[bytes, bytes]], msgspec.Meta(max_length=bounds.HOT_PACKS)]
+    """Digest of each hot pack, and its files."""
+    objects: bytes
+    programs: Annotated[list[tuple[str, bytes]], msgspec.Meta(max_length=bounds.PROGRAMS)]
+    """Path of each program, and the numbers of its objects."""
 
 
 _decoder = msgspec.msgpack.Decoder(_Stored)
 
 
-class Bundle(NamedTuple):
-    """One bundle of a profile."""
+class HotPack(NamedTuple):
+    """Copies of small files in one object."""
 
-    stored: int
-    """Bytes of the file in the store."""
-    members: tuple[ObjectRef, ...]
+    ref: ObjectRef
+    files: tuple[ObjectRef, ...]
+    """SHA-256 and size of each file, in the order of their contents."""
 
-    @property
-    def name(self) -> Digest:
-        return bundle.name(ref.digest for ref in self.members)
-
-
-def encode(bundles: list[Bundle], origin: Origin = Origin.RECORDED) -> bytes:
-    """The plaintext of a profile."""
-    packed = [[one.stored, b"".join(_MEMBER.pack(*ref) for ref in one.members)] for one in bundles]
-    if origin is Origin.RECORDED:  # readers of version 1 only take these too
-        return msgspec.msgpack.encode([VERSION, packed])
-    return msgspec.msgpack.encode([VERSION_WITH_ORIGIN, packed, origin.value])
+    def places(self) -> Iterator[tuple[int, ObjectRef]]:
+        """Yields each file with its offset in the pack."""
+        return zip(accumulate((file.size for file in self.files), initial=0), self.files, strict=False)
 
 
-def decode(plain: bytes) -> list[Bundle]:
-    """The bundles of a profile. Raises FormatError."""
-    packed = _stored(plain).bundles
-    if sum(len(members) for _, members in packed) > bounds.MEMBERS * _MEMBER.size:
-        raise FormatError(f"a profile lists more than {bounds.MEMBERS} members")
-    return [_bundle(stored, members) for stored, members in packed]
+class Program(NamedTuple):
+    """What starts of one program touch."""
+
+    path: str
+    """Path or name of the program; empty for starts of which the program is not known."""
+    objects: tuple[ObjectRef, ...]
+    """Hot packs, and objects of the image that are no small files, in the order of first use; each once."""
 
 
-def origin_of(plain: bytes) -> Origin:
-    """The source of a profile's list. Raises FormatError."""
-    return _stored(plain).origin
+class Profile(NamedTuple):
+    """A profile of one image."""
+
+    origin: Origin
+    packs: tuple[HotPack, ...]
+    programs: tuple[Program, ...]
+
+    def listed(self) -> list[HotPack]:
+        """Returns the hot packs that a program lists; the others are those of an earlier profile."""
+        wanted = {ref for program in self.programs for ref in program.objects}
+        return [pack for pack in self.packs if pack.ref in wanted]
+
+    def contents(self, program: Program | None = None) -> list[ObjectRef]:
+        """Returns the small files and other objects that starts of a program touch, in order; None for all
+        programs."""
+        files = {pack.ref: pack.files for pack in self.packs}
+        listed = self.of() if program is None else program.objects
+        return list(dict.fromkeys(one for ref in listed for one in files.get(ref, (ref,))))
+
+    def common(self) -> list[ObjectRef]:
+        """Returns the objects that all programs list, in the order of the first one."""
+        first, *others = self.programs
+        shared = set(first.objects).intersection(*(one.objects for one in others))
+        return [ref for ref in first.objects if ref in shared]
+
+    def of(self, program: str = "") -> list[ObjectRef]:
+        """Returns the objects for a start of `program`, in the order of first use. For a program that is not
+        known, those of all programs: a program that no trace names comes first."""
+        known = [one for one in self.programs if _is_named(one.path, program)] if program else []
+        return list(dict.fromkeys(ref for one in known or self.programs for ref in one.objects))
 
 
-def _stored(plain: bytes) -> _Stored:
+def _is_named(path: str, word: str) -> bool:
+    """Returns True if a program's path is meant by the first word of a command: a path, or the last name of
+    one."""
+    if "/" in word and "/" in path:
+        return path.lstrip("/") == word.lstrip("/")
+    return bool(path) and path.rpartition("/")[2] == word.rpartition("/")[2]
+
+
+def encode(made: Profile) -> bytes:
+    """The plaintext of a profile. Raises FormatError for one that no reader accepts."""
+    numbers = {pack.ref: number for number, pack in enumerate(made.packs)}
+    objects: list[ObjectRef] = []
+    for program in made.programs:
+        for ref in program.objects:
+            if ref not in numbers:
+                numbers[ref] = len(made.packs) + len(objects)
+                objects.append(ref)
+    stored = _Stored(
+        VERSION,
+        made.origin,
+        [(pack.ref.digest, b"".join(_FILE.pack(*file) for file in pack.files)) for pack in made.packs],
+        b"".join(_OBJECT.pack(*ref) for ref in objects),
+        [(one.path, b"".join(_NUMBER.pack(numbers[ref]) for ref in one.objects)) for one in made.programs],
+    )
+    plain = msgspec.msgpack.encode(stored)
+    if len(plain) > MAX_SIZE:
+        raise FormatError(f"a profile of {len(plain)} bytes; readers take {MAX_SIZE} at most")
+    if decode(plain) != made:
+        raise FormatError("a profile that names a hot pack twice, or one of another size than its files have")
+    return plain
+
+
+def decode(plain: bytes) -> Profile:
+    """Reads a profile. One of version 1 or 2 is read as one without programs. Raises FormatError."""
+    if plain[:2] in _OLDER:
+        return Profile(Origin.RECORDED, (), ())
     try:
         found = _decoder.decode(plain)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError) as error:  # ValueError: text that is not UTF-8
         raise FormatError(f"bad profile: {error}") from None
-    expected = VERSION if found.origin is Origin.RECORDED else VERSION_WITH_ORIGIN
-    if found.version != expected:
-        raise FormatError(f"profile of version {found.version} with origin {found.origin}, not {expected}")
-    return found
+    if found.version != VERSION:
+        raise FormatError(f"profile of version {found.version}, not {VERSION}")
+    if sum(len(files) for _, files in found.packs) > bounds.HOT_FILES * _FILE.size:
+        raise FormatError(f"a profile lists more than {bounds.HOT_FILES} small files")
+    packs = tuple(_hot_pack(digest, files) for digest, files in found.packs)
+    refs = [pack.ref for pack in packs] + _objects(found.objects)
+    if len(set(refs)) != len(refs):
+        raise FormatError("a profile lists an object twice")
+    programs = tuple(_program(path, numbers, refs) for path, numbers in found.programs)
+    if len({one.path for one in programs}) != len(programs):
+        raise FormatError("a profile lists a program twice")
+    return Profile(found.origin, packs, programs)
 
 
-def _bundle(stored: int, packed: bytes) -> Bundle:
-    if not 0 < stored <= MAX_STORED:
-        raise FormatError(f"a profile's bundle of {stored} bytes is outside 1 to {MAX_STORED}")
-    if not packed or len(packed) % _MEMBER.size or len(packed) > bundle.MAX_MEMBERS * _MEMBER.size:
-        raise FormatError(f"a profile's bundle lists its members in {len(packed)} bytes")
-    members = tuple(ObjectRef(Digest(digest), size) for digest, size in _MEMBER.iter_unpack(packed))
-    if any(ref.size > bundle.MAX_MEMBER_SIZE for ref in members):
-        raise FormatError("a profile's bundle has a member that no bundle can hold")
-    return Bundle(stored, members)
+def _hot_pack(digest: bytes, packed: bytes) -> HotPack:
+    if not packed or len(packed) % _FILE.size or len(digest) != 32:
+        raise FormatError(f"a hot pack lists its files in {len(packed)} bytes")
+    files = tuple(ObjectRef(Digest(file), size) for file, size in _FILE.iter_unpack(packed))
+    size = sum(file.size for file in files)
+    if size > bounds.PACK or not all(file.size for file in files):
+        raise FormatError(f"a hot pack of {size} bytes or with an empty file; {bounds.PACK} is the most")
+    return HotPack(ObjectRef(Digest(digest), size), files)
+
+
+def _objects(packed: bytes) -> list[ObjectRef]:
+    if len(packed) % _OBJECT.size or len(packed) > bounds.PROFILE_OBJECTS * _OBJECT.size:
+        raise FormatError(f"a profile lists its objects in {len(packed)} bytes")
+    refs = [ObjectRef(Digest(digest), size) for digest, size in _OBJECT.iter_unpack(packed)]
+    if not all(0 < ref.size <= bounds.OBJECT for ref in refs):
+        raise FormatError(f"a profile lists an object outside 1 to {bounds.OBJECT} bytes")
+    return refs
+
+
+def _program(path: str, packed: bytes, refs: list[ObjectRef]) -> Program:
+    if len(path.encode()) > bounds.PATH or "\0" in path:
+        raise FormatError(f"a profile has a program with a path of {len(path)} characters")
+    if not packed or len(packed) % _NUMBER.size or len(packed) > len(refs) * _NUMBER.size:
+        raise FormatError(f"a program lists its objects in {len(packed)} bytes")
+    numbers = [number for (number,) in _NUMBER.iter_unpack(packed)]
+    if max(numbers) >= len(refs) or len(set(numbers)) != len(numbers):
+        raise FormatError("a program lists an object twice, or one that its profile lacks")
+    return Program(path, tuple(refs[number] for number in numbers))
 
 
 def hint(profile: ObjectRef) -> tuple[bytes, bytes]:
@@ -133,3 +224,8 @@ def hinted(entry: Entry) -> ObjectRef | None:
 def without_hint(xattrs: Xattrs) -> Xattrs:
     """Returns the attributes without HINT: those of the image itself."""
     return tuple(pair for pair in xattrs if pair[0] != HINT) if xattrs else xattrs
+
+
+def total(refs: Iterable[ObjectRef]) -> int:
+    """The plaintext bytes of these objects."""
+    return sum(ref.size for ref in refs)

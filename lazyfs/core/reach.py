@@ -35,17 +35,14 @@ class ObjectKind(enum.StrEnum):
     """The content of a file that is one object."""
     PACK = "pack"
     """The contents of several small files. The walk gives a pack once for each file in it, with the file's
-    slice."""
+    slice. A profile's hot packs are given in the same way."""
     PROFILE = "profile"
-    BUNDLE = "bundle"
-    """Copies of objects that a profile names. A bundle has no stored form of its own: `ref.size` counts
-    stored bytes."""
     HISTORY = "history"
     BLOCK = "block of a history"
     CHANGES = "changes of a revision"
 
 
-_LEAVES = frozenset(map(ObjectKind, ("chunk", "file content", "pack", "bundle", "changes of a revision")))
+_LEAVES = frozenset(map(ObjectKind, ("chunk", "file content", "pack", "changes of a revision")))
 
 
 class _Path(NamedTuple):
@@ -59,7 +56,7 @@ class Reached(NamedTuple):
     """One object, and the first way that led to it."""
 
     ref: ObjectRef
-    """Digest, and size in plaintext bytes (of a bundle: stored bytes)."""
+    """Digest, and size in plaintext bytes."""
     kind: ObjectKind
     parent: "Reached | None" = None
     """The catalog, chunk list or profile that names it; None for the start of the walk."""
@@ -168,8 +165,11 @@ def leads_to(found: Reached, encoded: bytes, *, profiles: bool = False) -> Itera
             for index in range(len(chunks)):
                 yield Reached(chunks.chunk(index), ObjectKind.CHUNK, found, found.at)
         case ObjectKind.PROFILE:
-            for one in profile.decode(encoded):
-                yield Reached(ObjectRef(one.name, one.stored), ObjectKind.BUNDLE, found, found.at)
+            for pack in profile.decode(encoded).listed():
+                for start, file in pack.places():
+                    yield Reached(
+                        pack.ref, ObjectKind.PACK, found, found.at, file.size, 0, file.digest, start
+                    )
         case ObjectKind.HISTORY | ObjectKind.BLOCK:
             for ref, block in head.leads_to(encoded, found.block):
                 kind = ObjectKind.BLOCK if block else ObjectKind.CHANGES

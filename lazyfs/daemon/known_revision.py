@@ -5,14 +5,16 @@ refreshes need, is imported and connected once the mount answers.
 """
 
 import os
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import NamedTuple
 
 from lazyfs.client.objects_at_hand import ObjectsAtHand
 from lazyfs.client.trust.saved_trust import trusted_revision
-from lazyfs.core.digest import ObjectRef
+from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import FormatError, TransportError
 from lazyfs.core.params import Revision
+from lazyfs.core.profile import decode
 from lazyfs.daemon.private_repositories import namespace, state_key
 from lazyfs.daemon.settings import Settings
 from lazyfs.fuse.filesystem import Filesystem
@@ -30,12 +32,19 @@ MOST_READS = 4096
 class EnteredImages:
     """The images that programs enter before there is a prefetcher. Implements `Prefetching`."""
 
-    def __init__(self) -> None:
-        self.images: list[tuple[ObjectRef, ObjectRef | None]] = []
+    def __init__(self, objects: ObjectsAtHand) -> None:
+        self._objects = objects
+        self.images: list[tuple[ObjectRef, ObjectRef | None, str]] = []
+        """Entered images, each with its profile and the program that is started."""
         self.reads: list[ReadPlan] = []
 
-    def on_enter(self, image: ObjectRef, profile: ObjectRef | None) -> None:
-        self.images.append((image, profile))
+    def on_enter(self, image: ObjectRef, profile: ObjectRef | None, program: str = "") -> None:
+        """Takes an image. If its profile is at hand, its small files are read from hot packs from now on."""
+        self.images.append((image, profile, program))
+        plain = self._objects.at_hand(profile) if profile is not None else None
+        if profile is not None and plain is not None:
+            with suppress(FormatError):  # the prefetcher reports it
+                self._objects.hot.add(profile.digest, decode(plain))
 
     def on_read(self, read: ReadPlan) -> None:
         """Keeps the first reads for those who watch starts; no reader is known to be sequential yet."""
@@ -54,6 +63,14 @@ class _Unconnected(ObjectsAtHand):
 
     async def fetch(self, ref: ObjectRef, *, deadline: float | None = None) -> bytes:  # noqa: ARG002
         raise TransportError(f"object {ref.digest.hex()}: the repository is not connected yet")
+
+    async def fetch_copy(
+        self,
+        file: ObjectRef,  # noqa: ARG002
+        *,
+        deadline: float | None = None,  # noqa: ARG002
+    ) -> dict[Digest, bytes]:
+        return {}
 
 
 class KnownRepository(NamedTuple):
@@ -91,7 +108,7 @@ def show_known(
         filesystem.tree.parsed.catalog(revision.name, revision.root, objects, NOTHING)
     except (Need, FormatError):  # not at hand, or too large to be decoded before there are threads for it
         return None
-    known = KnownRepository(revision, EnteredImages())
+    known = KnownRepository(revision, EnteredImages(objects))
     filesystem.show(
         OpenRepository(revision.name, objects, revision.root, revision.number, known.entered, is_newest=False)
     )

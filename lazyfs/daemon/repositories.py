@@ -18,7 +18,7 @@ from lazyfs.daemon.known_revision import KnownRepository
 from lazyfs.daemon.reporting.starts import WatchedStarts
 from lazyfs.daemon.repository_connection import FIRST_LOOK, ConnectedRepository, Connector
 from lazyfs.daemon.settings import RepositorySource, Settings
-from lazyfs.daemon.status import BundleCounts, GuessStatus, RepositoryStatus
+from lazyfs.daemon.status import GuessStatus, ProfileCounts, RepositoryStatus
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.open_repository import OpenRepository
 from lazyfs.prefetch.prefetcher import GuessCounts, LineShare, Surroundings
@@ -105,8 +105,8 @@ class Repositories:
         )
         if known is not None:
             with self._filesystem.lock:
-                for image, profile in known.entered.images:
-                    opened.prefetcher.on_enter(image, profile)
+                for image, profile, program in known.entered.images:
+                    opened.prefetcher.on_enter(image, profile, program)
                 for read in known.entered.reads:
                     opened.prefetcher.on_early_read(read)
         if self._nursery is not None:
@@ -196,7 +196,7 @@ class Repositories:
                 looked=opened.refresher.looked.timestamp(),
                 warning=opened.refresher.error,
                 namespace=opened.objects.namespace.decode(),
-                bundles=BundleCounts(**opened.prefetcher.bundles()),
+                profiles=ProfileCounts(**opened.prefetcher.profiled()),
                 collected=opened.collected.images,
                 guesses=_guesses(opened.prefetcher.guesses()),
                 trust=opened.revisions.report(datetime.now(UTC)),

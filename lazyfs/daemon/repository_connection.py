@@ -165,9 +165,7 @@ class Connector:
         collected = CollectedProfiles(fetcher, newest.targets)
         watcher = self._starts.of(first.revision.name) if self._starts is not None else None
         around = self._surroundings._replace(collected=collected.of, watcher=watcher)
-        prefetcher = trio.from_thread.run_sync(
-            Prefetcher, objects, from_store, lambda: self._cache.stats().limit, around
-        )
+        prefetcher = trio.from_thread.run_sync(Prefetcher, objects, lambda: self._cache.stats().limit, around)
         return ConnectedRepository(source, fetcher, revisions, objects, prefetcher, refresher, collected)
 
     def _first_revision(

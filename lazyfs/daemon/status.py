@@ -7,11 +7,13 @@ from lazyfs.core.chain.report import ChainReport
 from lazyfs_cache import Stats
 
 
-class BundleCounts(msgspec.Struct, frozen=True):
-    """The number of profiles' bundles that were prefetched, and of those that failed."""
+class ProfileCounts(msgspec.Struct, frozen=True):
+    """The number of objects that profiles had fetched ahead, of those that failed, and of profiles that were
+    given up because nobody used what came."""
 
     fetched: int
     failed: int
+    given_up: int
 
 
 class GuessStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +47,7 @@ class RepositoryStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The reason why the newest revision could not be fetched or shown; empty if it could."""
     namespace: str
     """The namespace of the repository's objects in the cache; empty if reading them takes no credential."""
-    bundles: BundleCounts
+    profiles: ProfileCounts
     guesses: GuessStatus
     collected: int = 0
     """Images for which workers' reports have made profiles."""

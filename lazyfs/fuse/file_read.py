@@ -47,6 +47,7 @@ class FileRead:
         assert trace is not None
         with self._fs.lock:
             path = self._fs.tree.path_of(plan.number, fetched)
+        file = plan.entry.content if plan.entry.pack_number >= 0 else b""
         for ref, _, size in plan.slices:
-            source = "network" if ref.digest in fetched else "cache"
-            trace.line("read", path, ref.digest, size, source, seconds)
+            source = "network" if ref.digest in fetched or (file and fetched) else "cache"
+            trace.line("read", path, ref.digest, size, source, seconds, file)

@@ -216,6 +216,7 @@ class Filesystem:
         if opened is None:
             raise self.fault(TransportError(f"repository {need.repository} is not shown any longer"))
         source = opened.objects
+        file = need.plan.small_file if isinstance(need, NeedContent) else None
         self.counters.misses += len(need.refs)
         self.counters.fetched_bytes += sum(ref.size for ref in need.refs)
         started = time.monotonic()
@@ -226,7 +227,8 @@ class Filesystem:
 
         async def one(ref: ObjectRef, scope: trio.CancelScope | None) -> None:
             try:
-                fetched[ref.digest] = await source.fetch(ref, deadline=deadline)
+                copy = await source.fetch_copy(file, deadline=deadline) if file else {}
+                fetched.update(copy or {ref.digest: await source.fetch(ref, deadline=deadline)})
             except LazyfsError as error:
                 failures.append(error)
                 # After an outage one of the others may still find a path.

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from lazyfs.core.digest import ObjectRef
+from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.vfs.content import ReadPlan
 from lazyfs.vfs.missing_objects import Fetched, LocalObjects
 from lazyfs.vfs.siblings import Siblings
@@ -16,6 +16,11 @@ class RepositoryObjects(LocalObjects, Protocol):
         """Returns the verified plaintext; raises TransportError or BadData."""
         ...
 
+    async def fetch_copy(self, file: ObjectRef, *, deadline: float | None = None) -> dict[Digest, bytes]:
+        """Returns an object with a copy of a small file, if one is on its way; otherwise nothing. `file`: the
+        file's SHA-256 and size."""
+        ...
+
 
 class Prefetching(Protocol):
     """Receives a repository's reads, under the filesystem's lock and from any thread; returns at once.
@@ -23,8 +28,9 @@ class Prefetching(Protocol):
     `lazyfs.prefetch.prefetcher.Prefetcher` is a mount's implementation.
     """
 
-    def on_enter(self, image: ObjectRef, profile: ObjectRef | None, /) -> None:
-        """Takes an image that is looked up: its top catalog, and its profile if it has one."""
+    def on_enter(self, image: ObjectRef, profile: ObjectRef | None, program: str = "", /) -> None:
+        """Takes an image that is looked up, or in which a program is about to be started: its top catalog,
+        and its profile if it has one."""
         ...
 
     def on_read(self, read: ReadPlan, /) -> None:

@@ -2,8 +2,8 @@
 
 One JSON array per line: [seconds since 1970, operation, path, object, bytes, source, microseconds]. `read` is
 a part of a file that the kernel asked for (source `cache`, or `network` if it had to be waited for); `fetch`
-is an object that a call waited for. The `read` lines name the objects that a real start touches: profiles are
-made from them.
+is an object that a call waited for. A `read` of a file in a pack has an eighth element, the file's SHA-256.
+The `read` lines name the objects and small files that a real start touches: profiles are made from them.
 """
 
 import json
@@ -46,19 +46,28 @@ class Trace:
         self._thread.start()
 
     def line(
-        self, operation: str, path: bytes, digest: bytes, size: int, source: str, seconds: float
+        self,
+        operation: str,
+        path: bytes,
+        digest: bytes,
+        size: int,
+        source: str,
+        seconds: float,
+        file: bytes = b"",
     ) -> None:
-        """Writes one event."""
+        """Writes one event. `file`: the SHA-256 of a file in a pack."""
         try:
-            self._lines.put_nowait((time.time(), operation, path, digest, size, source, seconds))
+            self._lines.put_nowait((time.time(), operation, path, digest, size, source, seconds, file))
         except queue.Full:
             self.dropped += 1
 
     def _write(self) -> None:
         while (event := self._lines.get()) is not None:
-            now, operation, path, digest, size, source, seconds = event
+            now, operation, path, digest, size, source, seconds, file = event
             text = path.decode("utf-8", "surrogateescape")
             line = [round(now, 6), operation, text, digest.hex(), size, source, round(seconds * 1e6)]
+            if file:
+                line.append(file.hex())
             if self._late:
                 break
             if self.problem:

@@ -77,9 +77,7 @@ def publish(
             options.observer,
             options.plain,
             options.bind_points,
-            NewImageProfiles(
-                store, edit.objects, inherit=options.inherit_profiles, guess=options.guess_profiles
-            ),
+            NewImageProfiles(inherit=options.inherit_profiles, guess=options.guess_profiles),
         )
         for source in sources:
             prepared = preparer.prepare(source, options.place)

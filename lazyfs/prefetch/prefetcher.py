@@ -4,7 +4,7 @@ ahead."""
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple
 
@@ -22,7 +22,6 @@ from lazyfs.prefetch.line_share import LineShare as LineShare
 from lazyfs.prefetch.needed_by_programs import NeededByPrograms
 from lazyfs.prefetch.policy import PrefetchPolicy
 from lazyfs.prefetch.profiles import ProfilePrefetch
-from lazyfs.prefetch.program_profiles import ProgramProfiles
 from lazyfs.prefetch.programs import MAGIC, Head, is_library, is_program
 from lazyfs.prefetch.queue import PrefetchQueue
 from lazyfs.prefetch.starts import ReadWatcher as ReadWatcher
@@ -33,11 +32,10 @@ from lazyfs.prefetch.upper_catalogs import UpperCatalogs
 from lazyfs.prefetch.whole_image import AT_ONCE
 from lazyfs.prefetch.whole_image import ImageProgress as ImageProgress
 from lazyfs.prefetch.whole_image import WholeImage as WholeImage
-from lazyfs.transport.fetcher import Fetcher
 from lazyfs.vfs.content import ReadPlan
 from lazyfs.vfs.entries import Entries
 from lazyfs.vfs.missing_objects import Fetched, LocalObjects, Need, NeedRepository
-from lazyfs.vfs.paths_in_images import FileInImage, place_of, siblings_at
+from lazyfs.vfs.paths_in_images import FileInImage, place_of, profile_of, siblings_at
 from lazyfs.vfs.siblings import Siblings, siblings
 
 log = logging.getLogger(__name__)
@@ -46,8 +44,8 @@ IMAGES = 64
 """Most jobs remembered. Those that have ended stay for the command that asks how they ended."""
 
 
-def _nothing_collected(_: Digest) -> Mapping[bytes, ObjectRef]:
-    return {}
+def _nothing_collected(_: Digest) -> ObjectRef | None:
+    return None
 
 
 class Surroundings(NamedTuple):
@@ -61,8 +59,8 @@ class Surroundings(NamedTuple):
     """Returns (limit, occupied) of the cache in bytes as measured last, without waiting; None without a
     cache."""
     share: LineShare
-    collected: Callable[[Digest], Mapping[bytes, ObjectRef]] = _nothing_collected
-    """Returns the collected profiles of an image by its top catalog, without waiting."""
+    collected: Callable[[Digest], ObjectRef | None] = _nothing_collected
+    """Returns the collected profile of an image by its top catalog, without waiting."""
     watcher: ReadWatcher | None = None
     """Is told of the reads in images."""
 
@@ -75,9 +73,7 @@ class Prefetcher:
     made in: the reader's own fetch begins first.
     """
 
-    def __init__(
-        self, objects: Objects, fetcher: Fetcher, cache_limit: Callable[[], int], around: Surroundings
-    ) -> None:
+    def __init__(self, objects: Objects, cache_limit: Callable[[], int], around: Surroundings) -> None:
         """Belongs to the trio run it is made in. `cache_limit` returns the bytes that the cache may hold."""
         self._objects = objects
         self._token = trio.lowlevel.current_trio_token()
@@ -88,13 +84,7 @@ class Prefetcher:
         """True if the loop has been asked to make `_calls`."""
         self._policy = PrefetchPolicy()
         self._queue = PrefetchQueue(objects, around.share)
-        self._profiles = ProfilePrefetch(objects, fetcher, cache_limit, around.share)
-        self._choice = ProgramProfiles(
-            around.collected, lambda profile: self._soon(lambda: self._profiles.start(profile))
-        )
-        self._watchers: list[ReadWatcher] = [self._choice]
-        if around.watcher is not None:
-            self._watchers.append(around.watcher)
+        self._profiles = ProfilePrefetch(objects, cache_limit, around.share)
         self._around = around
         self._cache_limit = cache_limit
         self._images: dict[Digest, WholeImage] = {}
@@ -108,10 +98,20 @@ class Prefetcher:
         loop."""
         begin(UpperCatalogs(self._objects).run, root, name=f"catalogs below {root.digest.hex()[:12]}")
 
-    def on_enter(self, image: ObjectRef, profile: ObjectRef | None) -> None:
-        """Takes an image that is looked up, and begins to fetch the objects of its profile, or of a program's
-        once that is known. `image`: its top catalog; `profile`: its own profile, if it has one."""
-        self._choice.entered(image.digest, profile)
+    def on_enter(self, image: ObjectRef, profile: ObjectRef | None, program: str = "") -> None:
+        """Takes an image that is looked up, and begins to fetch the objects of its profile: the one that
+        workers' reports have made, or else its own. `image`: its top catalog. `program`: the one that is
+        about to be started; empty if it is not known."""
+        chosen = self._around.collected(image.digest) or profile
+        if chosen is not None:
+            self._soon(lambda: self._profiles.start(chosen, program))
+
+    def _start(self, profile: ObjectRef) -> None:
+        """Begins a profile at once where it can, so that the reader who missed waits for it."""
+        if threading.get_ident() == self._thread:
+            self._profiles.start(profile)
+        else:
+            self._soon(lambda: self._profiles.start(profile))
 
     def on_read(self, read: ReadPlan) -> None:
         """Takes a read, when it begins."""
@@ -119,7 +119,7 @@ class Prefetcher:
         for part in read.slices if self._budget.unused else ():
             if part.ref.digest in self._budget.unused:
                 self._soon(partial(self._budget.used, part.ref.digest))
-        if read.entry.pack_number >= 0:
+        if read.entry.pack_number >= 0 and read.entry.content not in self._objects.hot:
             file = self._siblings(read.number)
             if file is not None:
                 self._fetch(self._policy.on_packed(file), read)
@@ -130,8 +130,16 @@ class Prefetcher:
         self._tell(read)
 
     def _tell(self, read: ReadPlan) -> None:
-        if self._choice.waits or len(self._watchers) > 1:  # most mounts report nothing
-            tell(self._watchers, self._around.entries, read)
+        if self._around.watcher is not None:  # most mounts report nothing
+            tell(self._around.watcher, self._around.entries, read)
+
+    def _profile_of(self, read: ReadPlan) -> ObjectRef | None:
+        """Returns the profile of the image in which a file is read, if that is known."""
+        try:
+            top = self._around.entries.slot(read.number)[0].top
+        except OSError:
+            return None
+        return self._around.collected(top.ref.digest) or profile_of(self._around.entries, read.number)
 
     def _siblings(self, number: int) -> Siblings | None:
         try:
@@ -142,6 +150,13 @@ class Prefetcher:
     def on_miss(self, read: ReadPlan, siblings: Siblings | None, fetched: Fetched) -> None:
         """Takes a read that has to wait for objects. `siblings`: the directory around its file, if there is
         one."""
+        file = read.small_file
+        if file is not None and self._objects.is_due(file.digest):
+            return  # its profile knows what comes next
+        if file is not None and file.digest not in self._objects.hot:
+            profile = self._profile_of(read)
+            if profile is not None:
+                self._start(profile)
         size = sum(part.ref.size for part in read.slices)
         self._soon(lambda: self._budget.asked(size))
         self._fetch(self._policy.on_miss(read, siblings, head_of(read, self._objects, fetched)), read)
@@ -200,9 +215,14 @@ class Prefetcher:
         """Returns the job of an image, if there is or was one lately."""
         return self._images.get(top)
 
-    def bundles(self) -> dict[str, int]:
-        """Returns the number of bundles that were `fetched`, and of those that `failed`."""
-        return {"fetched": self._profiles.fetched, "failed": self._profiles.failed}
+    def profiled(self) -> dict[str, int]:
+        """Returns the number of objects that profiles had `fetched`, of those that `failed`, and of profiles
+        `given_up` because nobody used what came."""
+        return {
+            "fetched": self._profiles.fetched,
+            "failed": self._profiles.failed,
+            "given_up": self._profiles.given_up,
+        }
 
     def guesses(self) -> GuessCounts:
         """Returns the counts of the fetches on a guess, and of their outcomes."""

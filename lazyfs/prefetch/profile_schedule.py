@@ -1,54 +1,52 @@
-"""The time to fetch a profile, and the choice of its bundles. Pure: takes the time and the sizes."""
+"""The time to fetch a profile, and the choice of its objects. Pure: takes the time and the sizes."""
 
 import math
 from typing import Final
 
-from lazyfs.core.digest import Digest
-from lazyfs.core.profile import Bundle
+from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.profile import total
 
 AGAIN: Final = 60.0
 """Seconds until a profile that was not fetched completely may be tried again, when its image is entered."""
 PROFILES: Final = 4
 """Most profiles under way at one time: `ls -l` looks up each image of a folder and starts none of them."""
 FAILURES: Final = 3
-"""After so many failed bundles of one profile, its other bundles are not requested."""
+"""After so many failed objects of one profile, its other objects are not requested."""
 HERE: Final = 0.75
-"""A bundle is left out if this share of its bytes is here already: another image may have brought them."""
+"""A hot pack is left out if this share of its bytes is here already: another image may have brought them."""
 SHARE: Final = 0.5
 """Largest share of the cache's limit that a profile may take: a larger one would push out objects in use."""
+
+Start = tuple[Digest, str]
+"""A profile, and the program that is started; empty if it is not known."""
 
 
 class ProfileSchedule:
     """The profiles of a repository that are under way, or must not be begun for some time."""
 
     def __init__(self) -> None:
-        self._rests: dict[Digest, float] = {}
-        """Profile -> the time until which it must not be begun: for ever while it is under way, and once it
+        self._rests: dict[Start, float] = {}
+        """Start -> the time until which it must not be begun: for ever while it is under way, and once it
         has come."""
-        self._under_way: set[Digest] = set()
+        self._under_way: set[Start] = set()
 
-    def begin(self, profile: Digest, now: float) -> bool:
-        """Returns True if the profile is to be fetched now, and counts it as begun."""
-        if now < self._rests.get(profile, 0) or len(self._under_way) >= PROFILES:
+    def begin(self, start: Start, now: float) -> bool:
+        """Returns True if the list of a start is to be fetched now, and counts it as begun."""
+        if now < self._rests.get(start, 0) or len(self._under_way) >= PROFILES:
             return False
-        self._rests[profile] = math.inf
-        self._under_way.add(profile)
+        self._rests[start] = math.inf
+        self._under_way.add(start)
         return True
 
-    def ended(self, profile: Digest) -> None:
-        """Notes that the profile is no longer under way."""
-        self._under_way.discard(profile)
+    def ended(self, start: Start) -> None:
+        """Notes that the list is no longer under way."""
+        self._under_way.discard(start)
 
-    def failed(self, profile: Digest, now: float) -> None:
-        """Allows a profile that failed in part to be begun again after AGAIN seconds."""
-        self._rests[profile] = now + AGAIN
-
-
-def fits(bundles: list[Bundle], cache_limit: int) -> bool:
-    """Returns True if a profile with these bundles fits a cache of `cache_limit` bytes."""
-    return sum(member.size for one in bundles for member in one.members) <= cache_limit * SHARE
+    def failed(self, start: Start, now: float) -> None:
+        """Allows a list that failed in part to be begun again after AGAIN seconds."""
+        self._rests[start] = now + AGAIN
 
 
-def is_here(bundle: Bundle, here: int) -> bool:
-    """Returns True if a bundle need not be fetched because `here` of its members' bytes are in the cache."""
-    return here >= HERE * sum(ref.size for ref in bundle.members)
+def fits(listed: list[ObjectRef], cache_limit: int) -> bool:
+    """Returns True if a profile that lists these objects fits a cache of `cache_limit` bytes."""
+    return total(listed) <= cache_limit * SHARE

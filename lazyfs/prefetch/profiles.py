@@ -1,177 +1,245 @@
-"""The objects that earlier starts of an image touched, fetched in bundles when the image is entered.
+"""The objects that earlier starts of an image touched, fetched in order when the image is entered.
 
-A few bundles are under way at a time, in the order in which a start wants them. A reader of an object in one
-of them waits for the bundle instead of asking a second time; a reader of an object in a later bundle fetches
-the object alone. Every member is checked by its own digest before the cache gets it. A bundle that is missing
-or wrong costs only time: its objects are fetched singly.
+Some objects are under way at a time, few at first. A reader of one of them joins its flight. A reader of a
+small file takes it from a hot pack, here or on its way, or else from the file's own pack. What is fetched
+ahead depends on what is used (`UnusedWindow`): a list that is stale, wrong or hostile is given up after 2 MB,
+and after three objects that failed.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import trio
 
 from lazyfs.client.objects import Objects
-from lazyfs.core import bundle as bundles
-from lazyfs.core import codec, profile
-from lazyfs.core.digest import ObjectRef, object_path
+from lazyfs.client.unused_window import UnusedWindow
+from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import LazyfsError
-from lazyfs.core.profile import Bundle
+from lazyfs.core.profile import HotPack, Profile, decode
 from lazyfs.prefetch.line_share import LineShare
-from lazyfs.prefetch.profile_schedule import FAILURES, ProfileSchedule, fits, is_here
+from lazyfs.prefetch.profile_schedule import FAILURES, HERE, ProfileSchedule, Start, fits
 from lazyfs.prefetch.system_task import begin
-from lazyfs.transport.fetcher import Fetcher, Request, still_wanted
 
 log = logging.getLogger(__name__)
 
-AT_ONCE: Final = 4
-"""Most bundles under way: a single connection begins slowly, and many would hold up the first bundles."""
-PATIENCE: Final = 60.0
-SLOWEST: Final = 16 << 10
-"""The timeout of a bundle is PATIENCE seconds, and one second more for each SLOWEST bytes: on a line of half
-a megabit a second, each of four bundles at once gets that rate. Readers do not wait that long
-(`objects.BUNDLE_PATIENCE`), but a bundle given up would be fetched twice."""
-
-
-class _Run:
-    """The bundles of one profile that is being fetched."""
-
-    def __init__(self, bundles: list[Bundle]) -> None:
-        self.waiting = iter(bundles)
-        self.failed = 0
-        self.passed_over = 0
+FIRST: Final = 4
+"""Objects under way at first: they share the line, and a start waits for the first ones."""
+AT_ONCE: Final = 24
+"""Most objects under way; each that arrives lets one more begin until then. Readers have the rest of
+`objects.THREADS`."""
+UNUSED_SECONDS: Final = 60.0
+"""A list of which nothing is used for so long is given up."""
+TOLD_SECONDS: Final = 0.5
+"""Where the programs of an image have lists of their own, only what all of them read is fetched for so long
+after the image was entered: `lazyfs run` tells within that time which program it starts."""
 
 
 class ProfilePrefetch:
     """Fetches the profiles of one repository. Belongs to one trio run."""
 
     def __init__(
-        self,
-        objects: Objects,
-        fetcher: Fetcher,
-        cache_limit: Callable[[], int],
-        share: LineShare | None = None,
+        self, objects: Objects, cache_limit: Callable[[], int], share: LineShare | None = None
     ) -> None:
-        """`cache_limit` returns the bytes that the cache may hold. `share`: bounds the bundles under way."""
+        """`cache_limit` returns the bytes that the cache may hold. `share`: the bounds of all that is fetched
+        ahead."""
+        self.most = min(AT_ONCE, (LineShare() if share is None else share).requests)
+        """Most objects of one list under way."""
         self._objects = objects
-        self._fetcher = fetcher
-        self._cache = objects.cache
         self._cache_limit = cache_limit
-        self._limiter = trio.CapacityLimiter((share or LineShare()).of(AT_ONCE))
         self._schedule = ProfileSchedule()
+        self._told: dict[Digest, trio.Event] = {}
+        """Profiles of which it may still be told which program is started."""
         self.fetched = 0
-        """Number of bundles fetched."""
+        """Number of objects fetched."""
         self.failed = 0
+        self.given_up = 0
+        """Number of lists that were given up because nobody used what came."""
 
-    def start(self, ref: ObjectRef) -> None:
-        """Begins to fetch the objects that a profile lists, unless it was begun before; returns at once."""
-        if self._objects.keeps and self._schedule.begin(ref.digest, time.monotonic()):
-            begin(self._run, ref, name=f"profile {ref.digest.hex()[:12]}")
+    def start(self, ref: ObjectRef, program: str = "") -> None:
+        """Begins to fetch the objects that a profile lists for a program, unless it was begun before; returns
+        at once. `program`: its path or name; empty if it is not known."""
+        if program and ref.digest in self._told:
+            self._told[ref.digest].set()
+        if self._objects.keeps and self._schedule.begin((ref.digest, program), time.monotonic()):
+            loaded = trio.Event()
+            self._objects.loading.add(loaded)  # now: a reader who comes in the same breath waits for it
+            if not begin(self._run, ref, program, loaded, name=f"profile {ref.digest.hex()[:12]}"):
+                self._objects.loading.discard(loaded)
 
-    async def _run(self, ref: ObjectRef) -> None:
+    async def _run(self, ref: ObjectRef, program: str, loaded: trio.Event) -> None:
         done = False
+        start = ref.digest, program
         # A system task: an error that escapes would end the whole trio run.
-        with self._counted(f"profile {ref.digest.hex()}"):
-            done = await self._all(ref)
-        self._schedule.ended(ref.digest)
-        if not done:
-            self._schedule.failed(ref.digest, time.monotonic())
-
-    async def _all(self, ref: ObjectRef) -> bool:
-        """Fetches the objects that the profile lists. Returns True if no object is left to fetch."""
-        if await trio.to_thread.run_sync(self._objects.at_hand, ref) is not None:
-            return True  # a profile is kept, below, only after every object in it
-        plain = await trio.to_thread.run_sync(
-            self._fetch, object_path(ref.digest), codec.frame_bound(ref.size),
-            lambda frame, check_left: codec.open_object(frame, ref, check_left), limiter=self._limiter,
-        )  # fmt: skip
-        listed = profile.decode(plain)
-        if not fits(listed, await trio.to_thread.run_sync(self._cache_limit)):
-            log.info("profile %s is too large for the cache", ref.digest.hex())
-            return True
-        run = _Run(listed)
-        self._objects.expected.update(member.digest for one in listed for member in one.members)
-        async with trio.open_nursery() as nursery:
-            for _ in range(AT_ONCE):
-                nursery.start_soon(self._work, run)
-        if run.failed or run.passed_over:
-            return False
-        await trio.to_thread.run_sync(self._keep, ref, plain)
-        return True
-
-    async def _work(self, run: "_Run") -> None:
-        for one in run.waiting:
-            if self._objects.keeps and run.failed < FAILURES:
-                done = await self._take(one)
-                run.failed += not done
-            else:
-                run.passed_over += 1
-            self._objects.expected.difference_update(ref.digest for ref in one.members)
-
-    async def _take(self, one: Bundle) -> bool:
-        """Fetches a bundle, unless its objects are here. Returns False if it failed."""
-        # Entered before anything is awaited: a reader who comes while the disk is asked waits too.
-        came = trio.Event()
-        coming = self._objects.coming
-        members = {ref.digest for ref in one.members if ref.digest not in coming}
-        coming.update(dict.fromkeys(members, came))
-        done = False
         try:
-            with self._counted(f"bundle {one.name.hex()}"):
-                self.fetched += await trio.to_thread.run_sync(self._fetch_bundle, one, limiter=self._limiter)
+            profile = await self._load(ref, loaded)
+            listed = profile.of(program)
+            if not fits(listed, await trio.to_thread.run_sync(self._cache_limit)):
+                log.info("profile %s is too large for the cache", ref.digest.hex())
+                self._objects.hot.drop(ref.digest)
                 done = True
-        finally:
-            for digest in members:
-                del coming[digest]
-            came.set()
-        return done
-
-    @contextmanager
-    def _counted(self, what: str) -> Iterator[None]:
-        """Counts and logs a failure or a bug in its block instead of raising it."""
-        try:
-            yield
+            elif program or len(profile.programs) < 2 or not await self._is_told(ref.digest, profile):
+                done = await _Listed(self, self._objects, profile, listed, start).fetch()
         except LazyfsError as error:
             self.failed += 1
-            log.warning("%s: %s", what, error)
+            log.warning("profile %s: %s", ref.digest.hex(), error)
         except Exception:
             self.failed += 1
-            log.exception("%s", what)
+            log.exception("profile %s", ref.digest.hex())
+        self._schedule.ended(start)
+        if not done:
+            self._schedule.failed(start, time.monotonic())
 
-    def _fetch_bundle(self, one: Bundle) -> bool:
-        """Fetches a bundle and keeps its members. Runs in a worker thread. Returns True if the bundle had to
-        be fetched."""
-        here = sum(
-            ref.size for ref in one.members if self._cache.read(ref.digest, 0, 1, ref.size) is not None
-        )
-        if is_here(one, here):
-            return False
+    async def _is_told(self, name: Digest, profile: Profile) -> bool:
+        """Fetches what all programs read. Returns True if it is told meanwhile which one is started."""
+        told = self._told[name] = trio.Event()
+        try:
+            with trio.move_on_after(TOLD_SECONDS):
+                await _Listed(self, self._objects, profile, profile.common(), (name, "")).fetch()
+                await told.wait()
+        finally:
+            del self._told[name]
+        return told.is_set()
 
-        def accept(body: bytes, check_left: codec.Check) -> bytes:
-            reader = bundles.Reader(one.name, one.members, check_left)
-            for ref, plain in reader.feed(body):
-                self._keep(ref, plain)
-            reader.finish()
-            return b""
+    async def _load(self, ref: ObjectRef, loaded: trio.Event) -> Profile:
+        """Reads a profile and remembers the places of its small files. Sets `loaded` in any case."""
+        try:
+            plain = await trio.to_thread.run_sync(self._objects.at_hand, ref)
+            profile = decode(
+                await self._objects.fetch(ref, held=False, optional=True) if plain is None else plain
+            )
+            self._objects.hot.add(ref.digest, profile)
+            return profile
+        finally:
+            self._objects.loading.discard(loaded)
+            loaded.set()
 
-        self._fetch(object_path(one.name), one.stored, accept)
-        return True
+    def rest(self, start: Start) -> None:
+        """Notes that a list waits for its objects to be used, so that another profile may begin."""
+        self._schedule.ended(start)
 
-    def _keep(self, ref: ObjectRef, plain: bytes) -> None:
-        """Admits a verified object, unless another flight or process is fetching it or there is no room."""
-        claim = self._cache.claim(ref.digest)
-        if claim is None:
+
+class _Listed:
+    """The objects of one profile, on their way in the order of their list."""
+
+    def __init__(
+        self,
+        counts: ProfilePrefetch,
+        objects: Objects,
+        profile: Profile,
+        listed: list[ObjectRef],
+        start: Start,
+    ) -> None:
+        self._counts = counts
+        self._objects = objects
+        self._hot = {pack.ref: pack for pack in profile.packs}
+        self._listed = listed
+        self._start = start
+        self._window = UnusedWindow()
+        self._under_way = 0
+        self._at_once = min(FIRST, counts.most)
+        self._failed = 0
+        self._changed = trio.Event()
+        self._token = trio.lowlevel.current_trio_token()
+
+    async def fetch(self) -> bool:
+        """Fetches the objects. Returns True if no object is left to fetch."""
+        objects = self._objects
+        missing = [ref for ref in self._listed if not self._is_here(ref)]
+        objects.expected.update(ref.digest for ref in missing if ref not in self._hot)
+        objects.due.update((ref.digest, self._window) for ref in missing if ref in self._hot)
+        self._window.on_use = self._used
+        try:
+            for ref in missing:
+                if not await self._room(ref):
+                    return False
+                self._begin(ref)
+            while self._under_way:
+                await self._wait()
+            return not self._failed
+        finally:
+            self._window.on_use = lambda: None
+            for ref in missing:
+                self._gone(ref.digest)
+                objects.ahead.pop(ref.digest, None)
+
+    def _is_here(self, ref: ObjectRef) -> bool:
+        """Returns True if an object is here, or if most of a hot pack's bytes are here in others."""
+        if self._objects.is_at_hand(ref):
+            return True
+        pack = self._hot.get(ref)
+        return pack is not None and self._copied(pack) >= HERE * ref.size
+
+    def _copied(self, pack: HotPack) -> int:
+        """Returns how many bytes of a hot pack are here in other hot packs."""
+        here: dict[ObjectRef, bool] = {pack.ref: False}
+        found = 0
+        for file in pack.files:
+            for other in self._objects.hot.packs(file.digest):
+                if other not in here:
+                    here[other] = self._objects.is_at_hand(other)
+                if here[other]:
+                    found += file.size
+                    break
+        return found
+
+    async def _room(self, ref: ObjectRef) -> bool:
+        """Waits until an object may be fetched. Returns False if the list is given up."""
+        while self._objects.keeps and self._failures() < FAILURES:
+            if self._under_way < self._at_once and self._window.has_room(ref.size):
+                return True
+            if self._under_way:
+                await self._wait()
+                continue
+            self._counts.rest(self._start)
+            with trio.move_on_after(UNUSED_SECONDS) as patience:
+                await self._wait()
+            if patience.cancelled_caught:
+                self._counts.given_up += 1
+                log.info("profile %s is given up: what came of it is not used", self._start[0].hex())
+                self._objects.hot.drop(self._start[0])
+                return False
+        return False
+
+    def _failures(self) -> int:
+        return self._failed + sum(pack.digest in self._objects.hot.wrong for pack in self._hot)
+
+    async def _wait(self) -> None:
+        await self._changed.wait()
+        self._changed = trio.Event()
+
+    def _used(self) -> None:
+        try:
+            self._token.run_sync_soon(self._change, idempotent=True)
+        except trio.RunFinishedError:
+            pass  # the mount has ended
+
+    def _change(self) -> None:
+        self._changed.set()
+
+    def _begin(self, ref: ObjectRef) -> None:
+        if self._objects.is_at_hand(ref):  # a reader was first
             return
-        with claim:
-            if self._cache.read(ref.digest, 0, 1, ref.size) is None:
-                self._cache.put(ref.digest, plain)
+        self._window.begin(ref)
+        self._objects.ahead[ref.digest] = self._window
+        self._under_way += 1
+        if not self._objects.bring(ref, partial(self._ended, ref), optional=True):
+            self._ended(ref)
 
-    def _fetch(self, path: str, most: int, accept: Callable[[bytes, codec.Check], bytes]) -> bytes:
-        # may_be_missing: a server that lacks a bundle is not at fault, since no reader needs it
-        deadline = time.monotonic() + PATIENCE + most / SLOWEST
-        still = still_wanted(path, deadline, trio.from_thread.check_cancelled)
-        request = Request(path, most, deadline, accept=lambda body: accept(body, still), may_be_missing=True)
-        return self._fetcher.fetch(request, trio.from_thread.check_cancelled)
+    def _ended(self, ref: ObjectRef) -> None:
+        self._under_way -= 1
+        self._gone(ref.digest)
+        if self._objects.is_at_hand(ref):
+            self._counts.fetched += 1
+            self._at_once = min(self._at_once + 1, self._counts.most)
+        else:
+            self._failed += 1
+            self._counts.failed += 1
+        self._changed.set()
+
+    def _gone(self, digest: Digest) -> None:
+        self._objects.expected.discard(digest)
+        if self._objects.due.get(digest) is self._window:
+            del self._objects.due[digest]

@@ -77,7 +77,7 @@ class PrefetchQueue:
         for ref in refs:
             if ref.digest in self._budget.coming or not self._objects.keeps:
                 continue
-            if ref.digest in self._objects.coming or ref.digest in self._objects.expected:
+            if ref.digest in self._objects.expected:
                 continue
             if not self._budget.has_room(ref, image):
                 self.dropped += 1

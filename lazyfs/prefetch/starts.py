@@ -1,4 +1,4 @@
-"""Tells watchers of the reads by which programs in images start: the image, and the file's path in it."""
+"""Tells a watcher of the reads by which programs in images start: the image, and the file's path in it."""
 
 from typing import Protocol
 
@@ -21,22 +21,21 @@ class ReadWatcher(Protocol):
         ...
 
 
-def tell(watchers: list[ReadWatcher], entries: Entries, read: ReadPlan) -> None:
-    """Tells those watchers of a read that wait for its image."""
+def tell(watcher: ReadWatcher, entries: Entries, read: ReadPlan) -> None:
+    """Tells a watcher of a read, if it waits for the image."""
     try:
         top = entries.slot(read.number)[0].top
     except OSError:  # given back
         return
-    if not any(one.waits_for(top.ref.digest) for one in watchers):
+    if not watcher.waits_for(top.ref.digest):
         return
     place = place_of(entries, read.number)
     if place is None or not place.top.in_folder:
         return  # a file of a folder above images
     name = entries.path_of(read.number).rpartition(b"/")[2]
     path = place.directory + b"/" + name if place.directory else name
-    for one in watchers:
-        if one.waits_for(place.top.ref.digest):
-            one.read(place.top.ref.digest, path, read)
+    if watcher.waits_for(place.top.ref.digest):
+        watcher.read(place.top.ref.digest, path, read)
 
 
 def is_executable(entry: Entry) -> bool:

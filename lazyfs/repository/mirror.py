@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+from lazyfs.core import codec
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import LazyfsError, TrustError, UsageError
 from lazyfs.core.params import Revision
@@ -23,7 +24,6 @@ from lazyfs.core.trust.roles import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, file_nam
 from lazyfs.repository.committed import CommittedRevision, read_committed
 from lazyfs.repository.mirror_removal import MirrorReport, delete_unkept
 from lazyfs.store import ReadableStore, Store, reader
-from lazyfs.store.check import verify_stored
 
 WORKERS = 16
 """Number of objects that are copied at the same time."""
@@ -151,7 +151,7 @@ class Mirror:
 
     def _opened(self, found: Reached, old: Reached | None) -> _Open:
         stored = self._source.get(found.ref.digest)
-        plain = verify_stored(stored, found)
+        plain = codec.open_object(stored, found.ref)
         before: list[Reached] = []
         if old is not None and old.kind == found.kind:
             before = list(leads_to(old, reader(self._target)(old.ref), profiles=True))
@@ -163,7 +163,7 @@ class Mirror:
         if self._target.has(found.ref.digest):
             return
         stored = self._source.get(found.ref.digest)
-        verify_stored(stored, found)
+        codec.open_object(stored, found.ref)
         self._put(found, stored)
 
     def _put(self, found: Reached, stored: bytes) -> None:

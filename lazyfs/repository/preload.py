@@ -4,6 +4,7 @@ without."""
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from lazyfs.core import codec
 from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import UsageError
 from lazyfs.core.reach import ObjectKind, Reached, objects_at
@@ -14,7 +15,6 @@ from lazyfs.repository.image_place import find_place
 from lazyfs.repository.mirror import Mirror, settle
 from lazyfs.repository.mirror_removal import MirrorReport
 from lazyfs.repository.stored_tree import StoredTree
-from lazyfs.store.check import verify_stored
 
 
 class Preload(Mirror):
@@ -55,9 +55,9 @@ class Preload(Mirror):
         def read(ref: ObjectRef) -> bytes:
             found = Reached(ref, ObjectKind.CATALOG)
             if self._target.has(ref.digest):
-                return verify_stored(self._target.get(ref.digest), found)
+                return codec.open_object(self._target.get(ref.digest), found.ref)
             stored = self._source.get(ref.digest)
-            plain = verify_stored(stored, found)
+            plain = codec.open_object(stored, found.ref)
             self._put(found, stored)
             return plain
 

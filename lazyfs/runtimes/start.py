@@ -113,6 +113,8 @@ def prepare(
     command = command_line(described, tuple(arguments), entrypoint=options.entrypoint)
     if not command:
         raise UsageError(f"image {image} names no command to run; write one: lazyfs run {image} -- COMMAND")
+    if not thorough:
+        _announce(found.root, command[0])
     settings = read_settings()
     isolation = options.isolation or settings.isolation
     gpus = options.gpus or _gpus_of_the_site(settings)
@@ -160,6 +162,13 @@ def _found(image: str, pull: Callable[[str], FoundImage] | None) -> FoundImage:
         raise NoImage(str(with_remedy(image, error) if pull is None else error)) from None
     except LazyfsError as error:
         raise NoImage(str(error)) from None
+
+
+def _announce(root: str, program: str) -> None:
+    """Tells the mount which program is about to be started, so that it fetches what this program reads."""
+    name = os.path.basename(program)
+    with suppress(OSError, ValueError):  # ENODATA as a rule; ValueError: a NUL in the name
+        os.getxattr(root, f"user.lazyfs.start.{name}")
 
 
 def _gpus_of_the_site(settings: RunSettings) -> tuple[str, ...]:

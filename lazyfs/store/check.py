@@ -6,10 +6,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lazyfs.core import bundle, codec
+from lazyfs.core import codec
 from lazyfs.core.catalog.reader import Catalog
 from lazyfs.core.digest import Digest, ObjectRef, sha256
-from lazyfs.core.errors import FormatError, LazyfsError
+from lazyfs.core.errors import LazyfsError
 from lazyfs.core.reach import ObjectKind, Reached, Seen, catalog_at, history_at, leads_to
 from lazyfs.store.protocol import Store
 
@@ -45,7 +45,6 @@ class _ReadObject(NamedTuple):
     """A verified object."""
 
     plain: bytes
-    """The object's plaintext; for a bundle, its stored bytes."""
     stored: int
     wrong: list[tuple[Reached, str]]
     """The files of a pack whose content does not have the digest in their entries, each with a message."""
@@ -125,7 +124,7 @@ class _Check:
 def _read(store: Store, found: Reached, slices: _Slices) -> _ReadObject:
     """Reads and verifies an object; if it is a pack, also verifies the files at these slices."""
     stored = store.get(found.ref.digest)
-    plain = verify_stored(stored, found)
+    plain = codec.open_object(stored, found.ref)
     view = memoryview(plain)
     wrong = []
     for (start, size, digest), file in slices.items():
@@ -136,25 +135,6 @@ def _read(store: Store, found: Reached, slices: _Slices) -> _ReadObject:
             )
             wrong.append((file, problem))
     return _ReadObject(plain, len(stored), wrong)
-
-
-def verify_stored(stored: bytes, found: Reached) -> bytes:
-    """Verifies an object's stored bytes. Returns its plaintext, or for a bundle the stored bytes. Raises
-    BadData."""
-    if found.kind == ObjectKind.BUNDLE:
-        _verify_bundle(stored, found.ref)
-        return stored
-    return codec.open_object(stored, found.ref)
-
-
-def _verify_bundle(stored: bytes, ref: ObjectRef) -> None:
-    """Verifies every member of a bundle. `ref.size` is the stored size. Raises BadData."""
-    if len(stored) != ref.size:
-        raise FormatError(f"bundle of {len(stored)} bytes instead of {ref.size}")
-    reader = bundle.Reader(ref.digest)
-    for _ in reader.feed(stored):
-        pass
-    reader.finish()
 
 
 def _count(findings: CheckFindings, found: Reached, read: _ReadObject) -> None:

@@ -85,6 +85,10 @@ class Ingest:
             pack.settle()
         self._packs.clear()
 
+    def has(self, digest: Digest) -> bool:
+        """Returns True if an object is stored, and stays."""
+        return digest in self._stored or self._store.has(digest)
+
     def put(self, plain: bytes) -> ObjectRef:
         """Stores one object of metadata and returns its name."""
         ref = ObjectRef(sha256(plain), len(plain))

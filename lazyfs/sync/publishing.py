@@ -98,9 +98,7 @@ class Publishing:
             service.platform,
             service.platform_asked,
             service.tell,
-            NewImageProfiles(
-                service.store, committer.objects, inherit=service.starts.inherit, guess=service.starts.guess
-            ),
+            NewImageProfiles(inherit=service.starts.inherit, guess=service.starts.guess),
         )
         if service.workers is None:
             return local

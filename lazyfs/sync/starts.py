@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from lazyfs.core.digest import sha256
 from lazyfs.core.errors import LazyfsError
-from lazyfs.images.profiles import publish_profile, read_traces
+from lazyfs.images.profiles import Trace, publish_profile, read_traces
 from lazyfs.repository.keys import Keys
 from lazyfs.store import Store
 from lazyfs.store.protocol import StoreConflict, StoreError
@@ -62,8 +62,7 @@ def record_starts(
     for target, key in due[: settings.images]:
         assert settings.recorder is not None
         try:
-            touched = read_traces(settings.recorder.record(target.place, target.profiles))
-            publish_profile(store, keys, target.place, touched, ledger.now)
+            publish_profile(store, keys, target.place, _recorded(target, settings.recorder), ledger.now)
         except NoRecorder as error:
             return [
                 *said,
@@ -77,6 +76,14 @@ def record_starts(
         assert image is not None
         image.profiled = key
     return said
+
+
+def _recorded(target: Target, recorder: Recorder) -> dict[str, Trace]:
+    """Records the starts of a wish's commands. Returns what those of each program touched."""
+    touched: dict[str, Trace] = {}
+    for command in target.profiles:
+        touched.setdefault(command[0], {}).update(read_traces(recorder.record(target.place, [command])))
+    return touched
 
 
 def _due(target: Target, ledger: Ledger) -> str:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from lazyfs.core.catalog.entry import Entry
 from lazyfs.core.chunks import ChunkList
-from lazyfs.core.digest import ObjectRef, ObjectSlice
+from lazyfs.core.digest import Digest, ObjectRef, ObjectSlice
 from lazyfs.vfs.missing_objects import NOTHING, Fetched, LocalObjects, Need, NeedRepository
 from lazyfs.vfs.tree import Tree
 
@@ -30,6 +30,13 @@ class ReadPlan(NamedTuple):
     """The parts in the order of the file, cut at its end; empty beyond it."""
     chunks: ChunkList | None
     """The chunks of the file, if it has several and the read begins before its end."""
+
+    @property
+    def small_file(self) -> ObjectRef | None:
+        """SHA-256 and size of the file, if it lies in a pack and the read begins before its end."""
+        if self.entry.pack_number < 0 or not self.slices:
+            return None
+        return ObjectRef(Digest(self.entry.content), self.entry.size)
 
 
 class NeedContent(Need):
@@ -79,6 +86,11 @@ def pieces(plan: ReadPlan, objects: LocalObjects, fetched: Fetched = NOTHING) ->
     """
     found: list[bytes] = []
     missing = []
+    file = plan.small_file
+    if file is not None:
+        copy = objects.copy_at_hand(file, plan.offset, plan.slices[0].length, fetched)
+        if copy is not None:
+            return [copy]
     for ref, start, size in plan.slices:
         have = fetched.get(ref.digest)
         piece = have[start : start + size] if have else objects.read_at_hand(ref, start, size)

@@ -9,6 +9,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from typing import Protocol
 
 from lazyfs.core.catalog.entry import DIRECTORY_SIZE, Entry
 from lazyfs.core.catalog.reader import Catalog, Directory
@@ -26,7 +27,15 @@ _SITE = Entry(b"", stat.S_IFDIR | 0o755, 0, 0, 0, DIRECTORY_SIZE, nlink=2)
 """The folder that holds a site's repositories."""
 
 
-def _tell_nobody(_: ObjectRef, __: ObjectRef | None) -> None:
+class OnEnter(Protocol):
+    """Is told of images that are entered."""
+
+    def __call__(self, image: ObjectRef, profile: ObjectRef | None, program: str = "", /) -> None:
+        """Takes an image by its top catalog, its profile if it has one, and the program that is about to be
+        started, if it is known."""
+
+
+def _tell_nobody(_: ObjectRef, __: ObjectRef | None, ___: str = "") -> None:
     """An observer that ignores its events."""
 
 
@@ -40,7 +49,7 @@ class Repository:
         root: ObjectRef,
         revision: int = 0,
         *,
-        on_enter: Callable[[ObjectRef, ObjectRef | None], None] = _tell_nobody,
+        on_enter: OnEnter = _tell_nobody,
         facts: Callable[[], dict[str, str]] = dict,
         is_newest: bool = True,
     ) -> None:

@@ -13,7 +13,7 @@ NOTHING: Fetched = {}
 
 
 class LocalObjects(Protocol):
-    """Objects that can be had without waiting for a network. Both methods return None for one that is not
+    """Objects that can be had without waiting for a network. The methods return None for one that is not
     here, or is here with another size."""
 
     namespace: bytes
@@ -27,6 +27,11 @@ class LocalObjects(Protocol):
     def read_at_hand(self, ref: ObjectRef, start: int, length: int) -> bytes | None:
         """Returns bytes [start, start + length) of the plaintext, verified; the range lies inside the
         object."""
+        ...
+
+    def copy_at_hand(self, file: ObjectRef, start: int, length: int, fetched: Fetched) -> bytes | None:
+        """Returns bytes [start, start + length) of a small file, verified, from a copy of it that is not in
+        the pack which its entry names. `file`: the file's SHA-256 and size."""
         ...
 
 

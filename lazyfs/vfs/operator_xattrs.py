@@ -1,4 +1,5 @@
-"""Extended attributes for operators, as CVMFS has them: the origin of a file.
+"""Extended attributes for operators, as CVMFS has them: the origin of a file; and one that `lazyfs run` asks
+for to say which program it is about to start.
 
 They can be asked for by name but are not listed, because tools that copy files would copy them too.
 """
@@ -9,11 +10,19 @@ from lazyfs.core.chunks import MAX_SHIFT, chunk_count
 from lazyfs.vfs.missing_objects import NOTHING, Fetched
 from lazyfs.vfs.tree import Tree
 
+START = b"user.lazyfs.start."
+"""Beginning of an attribute that no file has. Who asks an image's root for it starts the program whose name
+follows: the mount fetches what this program reads. Whoever can enter an image may say so; the choice is among
+lists that the repository has signed."""
+
 
 def get_xattr(tree: Tree, number: int, name: bytes, fetched: Fetched = NOTHING) -> bytes | None:
     """Returns an attribute that the image gives a file, or else one for operators; None if neither exists."""
     if name == b"user.pid":  # before anything that may have to be fetched: it tells whether the daemon lives
         return str(os.getpid()).encode()
+    if name.startswith(START):
+        tree.announce(number, name.removeprefix(START).decode(errors="replace"))
+        return None
     found = tree.xattrs(number, fetched).get(name)
     if found is not None or not name.startswith(b"user."):
         return found

@@ -7,6 +7,7 @@ from lazyfs.core.catalog.reader import Catalog, Directory
 from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import LazyfsError
 from lazyfs.core.pack import PackTable
+from lazyfs.core.profile import hinted
 from lazyfs.vfs.entries import Entries
 from lazyfs.vfs.missing_objects import NOTHING, Fetched, Need, NeedRepository
 from lazyfs.vfs.siblings import Siblings
@@ -56,6 +57,18 @@ def place_of(entries: Entries, number: int) -> PlaceInImage | None:
     except (Need, NeedRepository, OSError, LazyfsError):
         return None
     return PlaceInImage(top, packs, path.strip(b"/").rpartition(b"/")[0])
+
+
+def profile_of(entries: Entries, number: int) -> ObjectRef | None:
+    """Returns the profile of the image that a file belongs to; None if it has none, or that cannot be known
+    from what is at hand. A process that took over a mount was not told when its images were entered."""
+    try:
+        if entries.shared_files.get(number) is not None:
+            place = _place_of_shared(entries, number)
+            return hinted(entries.top_entry(place.top, NOTHING)) if place else None
+        return hinted(entries.top_entry(entries.slot(number)[0].top, NOTHING))
+    except (Need, NeedRepository, OSError, LazyfsError):
+        return None
 
 
 def _place_of_shared(entries: Entries, number: int) -> PlaceInImage | None:

@@ -208,6 +208,18 @@ class Tree(Entries):
             if found is not None:
                 yield Child(text.encode("utf-8", "surrogateescape"), found)
 
+    def announce(self, number: int, program: str) -> None:
+        """Takes word that a program is about to be started in the image with this root directory. Does
+        nothing for other files."""
+        slot, index = self.slot(number)
+        repository = self.repositories.get(slot.repository)
+        try:
+            entry = self.top_entry(slot, NOTHING) if not index else None
+        except Need:
+            return
+        if repository is not None and entry is not None and entry.nested and not entry.flags & LIVE:
+            repository.on_enter(entry.nested, hinted(entry), program)
+
     def xattrs(self, number: int, fetched: Fetched = NOTHING) -> dict[bytes, bytes]:
         """Returns the extended attributes the image gives a file. Overlay marks appear under `user.` too: an
         overlay mounted without privileges reads only those."""

@@ -38,8 +38,8 @@ def mount(name: str = "repo.example", *, read: int = 0, lookups: int = 0, waits:
     }  # fmt: skip
     repository = {
         "url": "http://s1/r", "revision": 7, "published": 0, "root": "00", "root_size": 1, "looked": 0.0,
-        "warning": name, "namespace": "", "bundles": {"fetched": 0, "failed": 0}, "trust": trust,
-        "chain": chain, "guesses": guesses,
+        "warning": name, "namespace": "", "trust": trust,
+        "chain": chain, "guesses": guesses, "profiles": {"fetched": 0, "failed": 0, "given_up": 0},
     }  # fmt: skip
     counters = {
         "upcalls": {"LOOKUP": lookups}, "faults": {"Outage": 3}, "misses": 5, "fetched_bytes": 1,

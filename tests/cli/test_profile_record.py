@@ -47,15 +47,15 @@ def test_a_start_becomes_a_profile_in_one_step(store: Path, tmp_path: Path) -> N
     assert json.loads(said.stdout)["changed"] is True
     assert "from the host" in said.stderr
     found = published_profile(open_tree(store), PLACE)
-    members = {ref.digest for ref in found.members}
-    assert found.origin is Origin.RECORDED
+    members = {ref.digest for ref in found.profile.contents()}
+    assert found.profile.origin is Origin.RECORDED
     assert sha256(READ) in members
     assert members.isdisjoint({sha256(OWN), sha256(UNREAD)})
 
 
 def test_without_a_command_the_images_own_is_started(store: Path) -> None:
     lazyfs("profile", "record", PLACE, store, "--keys", "keys")
-    members = {ref.digest for ref in published_profile(open_tree(store), PLACE).members}
+    members = {ref.digest for ref in published_profile(open_tree(store), PLACE).profile.contents()}
     assert sha256(OWN) in members
     assert sha256(READ) not in members
 
@@ -63,7 +63,8 @@ def test_without_a_command_the_images_own_is_started(store: Path) -> None:
 def test_a_program_that_goes_on_is_ended_and_what_it_has_read_counts(store: Path) -> None:
     command = ("sh", "-c", "cat /read > /dev/null; sleep 100072")
     lazyfs("profile", "record", PLACE, store, "--keys", "keys", "--seconds", "2", "--", *command)
-    assert sha256(READ) in {ref.digest for ref in published_profile(open_tree(store), PLACE).members}
+    found = published_profile(open_tree(store), PLACE)
+    assert sha256(READ) in {ref.digest for ref in found.profile.contents()}
 
 
 def test_a_program_that_fails_leaves_the_image_without(store: Path) -> None:

@@ -2,6 +2,7 @@
 others, and a dead cache disk fails no read."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from lazyfs.client.objects import Objects
 from lazyfs.core.chain.faults import Outage
 from lazyfs.core.digest import ObjectRef, ref_of, sha256
 from lazyfs.core.errors import BadData, DeadlineExceeded, FormatError, LazyfsError, NotFound, TransportError
+from lazyfs.transport.fetcher import Request, never_cancelled
 from lazyfs.transport.local import LocalFetcher
 from lazyfs_cache import NullCache, open_cache
 from tests.support.gate_fetcher import GateFetcher
@@ -146,7 +148,8 @@ async def test_a_failure_answers_for_a_moment_but_not_for_the_more_patient(
             await objects.fetch(ref)
     assert len(fetcher.requests) == 1
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lazyfs.client.objects._ECHO", 0.0)
+        for module in ("flight", "objects"):
+            patch.setattr(f"lazyfs.client.{module}.ECHO", 0.0)
         with pytest.raises(DeadlineExceeded):
             await objects.fetch(ref)
         with pytest.raises(DeadlineExceeded):
@@ -308,16 +311,44 @@ async def test_over_the_real_cache(tmp_path: Path, fetcher: GateFetcher) -> None
 async def test_a_reader_whose_deadline_has_passed_is_told_so(tmp_path: Path, fetcher: GateFetcher) -> None:
     """A call for several objects can use up all its time on the first one. The next fetch must then raise a
     LazyfsError, because any other exception ends a pyfuse3 session and its mount."""
-    joined, bundled = store_object(tmp_path, b"joined"), store_object(tmp_path, b"bundled")
+    joined, alone = store_object(tmp_path, b"joined"), store_object(tmp_path, b"alone")
     objects = Objects(fetcher, MemoryCache())
-    objects.coming[bundled.digest] = trio.Event()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(objects.fetch, joined)
         await fetcher.asked()
-        for ref in (joined, bundled):
+        for ref in (joined, alone):
             with pytest.raises(DeadlineExceeded):
                 await objects.fetch(ref, deadline=time.monotonic() - 1)
         fetcher.gate.set()
+
+
+async def test_a_reader_who_joins_what_a_profile_had_asked_for_asks_every_server(
+    tmp_path: Path, fetcher: GateFetcher
+) -> None:
+    """A profile's object may be missing: the first 404 is the answer, and nobody is to blame. A reader of the
+    same object is owed more."""
+    optional: list[bool] = []
+    fetch = fetcher.fetch
+
+    class Noting(GateFetcher):
+        def fetch(self, request: Request, check_cancelled: Callable[[], None] = never_cancelled) -> bytes:
+            optional.append(request.may_be_missing)
+            return fetch(request, check_cancelled)
+
+    objects = Objects(Noting(tmp_path), MemoryCache())
+    ref = ref_of(b"not in the store")
+    assert objects.bring(ref, lambda: None, optional=True)
+    await fetcher.asked()
+    async with trio.open_nursery() as nursery:
+
+        async def read() -> None:
+            with pytest.raises(NotFound):
+                await objects.fetch(ref)
+
+        nursery.start_soon(read)
+        await trio.testing.wait_all_tasks_blocked()
+        fetcher.gate.set()
+    assert optional == [True, False]
 
 
 @pytest.mark.parametrize(

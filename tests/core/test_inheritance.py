@@ -15,11 +15,6 @@ def file(path: str, content: str, *objects: str) -> FileInImage:
     return FileInImage(path.encode(), content.encode(), tuple(Part(ref(name), CHUNK) for name in objects))
 
 
-def packed(path: str, pack: str) -> FileInImage:
-    """Returns a small file that shares its pack with many others."""
-    return FileInImage(path.encode(), path.encode(), (Part(ref(pack, 100 * CHUNK), CHUNK),))
-
-
 def ref(name: str, size: int = CHUNK) -> ObjectRef:
     return ObjectRef(sha256(name.encode()), size)
 
@@ -72,13 +67,6 @@ def test_the_same_place_of_a_changed_file_comes_and_an_end_stands_for_an_end() -
     assert names(inherited(touched("d"), old, new), *"ABCDE") == ["D", "E"]
     short = image(file("f", "2", "A", "B"))
     assert names(inherited(touched("c", "d", "a"), old, short), *"AB") == ["B", "A"]
-
-
-def test_a_pack_comes_if_enough_of_its_files_stand_for_touched_ones() -> None:
-    old = image(*(packed(f"{at}", "old") for at in range(8)))
-    much = [packed(f"{at}", "much") for at in range(6)]
-    little = [packed(f"{at}", "little") for at in range(7, 14)]
-    assert names(inherited(touched("old"), old, image(*much, *little)), "much", "little") == ["much"]
 
 
 def test_a_chunk_that_many_files_share_comes_for_one_of_them() -> None:

@@ -236,23 +236,31 @@ def test_what_cannot_be_read_is_given_and_not_looked_into(objects: Objects) -> N
     assert by_path(found) == [(b"", ObjectKind.CATALOG), (b"a", ObjectKind.CATALOG), (b"b", ObjectKind.FILE)]
 
 
-def test_profiles_and_their_bundles_come_where_they_are_asked_for(objects: Objects) -> None:
-    member = ref_of(b"content")
-    one = profile.Bundle(100, (member,))
-    hint, value = profile.hint(objects.put(profile.encode([one])))
-    image = objects.build(folder(file=file(b"content")))
+def test_profiles_and_their_hot_packs_come_where_they_are_asked_for(objects: Objects) -> None:
+    """A hot pack is given as a pack, with its files. One that no program lists may be gone, and is not
+    given."""
+    content = file(b"content")
+    members = (ref_of(b"content"), ref_of(b"other"))
+    pack, gone = objects.put(b"contentother"), ref_of(b"content")
+    packs = (profile.HotPack(pack, members), profile.HotPack(gone, members[:1]))
+    programs = (profile.Program("a", (pack,)),)
+    made = profile.encode(profile.Profile(profile.Origin.RECORDED, packs, programs))
+    hint, value = profile.hint(objects.put(made))
+    image = objects.build(folder(file=content))
     top = objects.build(folder(image=hung(image, **{hint.decode(): value})), live=True)
     kinds = [found.kind for found in walk([catalog_at(top.ref)], objects.read)]
     assert sorted(kinds) == [ObjectKind.CATALOG, ObjectKind.CATALOG, ObjectKind.FILE]
     found = list(walk([catalog_at(top.ref)], _again(objects).read, profiles=True))
     assert by_path(found) == [
         (b"", ObjectKind.CATALOG),
-        (b"image", ObjectKind.BUNDLE),
         (b"image", ObjectKind.CATALOG),
+        (b"image", ObjectKind.PACK),
         (b"image", ObjectKind.PROFILE),
         (b"image/file", ObjectKind.FILE),
     ]
-    assert ObjectRef(one.name, 100) in [this.ref for this in found]
+    (listed,) = [one for one in found if one.kind is ObjectKind.PROFILE]
+    slices = [(one.ref, one.content, one.start, one.file_size) for one in reach.leads_to(listed, made)]
+    assert slices == [(pack, members[0].digest, 0, 7), (pack, members[1].digest, 7, 5)]
 
 
 def test_the_objects_of_a_path_are_those_below_it_and_the_catalogs_above(objects: Objects) -> None:

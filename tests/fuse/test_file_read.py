@@ -42,6 +42,9 @@ class CountedObjects(Objects):
         self.fetched.append(ref.digest)
         return self[ref.digest]
 
+    async def fetch_copy(self, *_: object, **__: object) -> dict[Digest, bytes]:
+        return {}
+
 
 class Told(NoPrefetching):
     """A prefetcher that records each event of a read, and the objects that the read had fetched by then."""

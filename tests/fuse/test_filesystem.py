@@ -10,7 +10,7 @@ import trio
 
 from lazyfs.core.catalog.builder import build
 from lazyfs.core.chain.faults import Outage
-from lazyfs.core.digest import ObjectRef, ref_of
+from lazyfs.core.digest import Digest, ObjectRef, ref_of
 from lazyfs.core.errors import BadData, LazyfsError
 from lazyfs.fuse.direct.kept_answers import KeptAnswers
 from lazyfs.fuse.direct.operations import Operations
@@ -42,6 +42,9 @@ class FailingObjects(Objects):
         await trio.sleep(0.1)
         self.fetched.append(ref)
         return b"slow"
+
+    async def fetch_copy(self, *_: object, **__: object) -> dict[Digest, bytes]:
+        return {}
 
 
 class KernelWithoutMemory:

@@ -92,7 +92,7 @@ async def test_a_bug_while_fetching_ahead_does_not_end_the_loop(
     cache, fetcher = MemoryCache(), GateFetcher(tmp_path)
     around = surroundings(Filesystem(Tree(SlotTable()), none))
     objects = ClientObjects(fetcher, cache)
-    prefetcher = Prefetcher(objects, fetcher, lambda: 1 << 20, around)
+    prefetcher = Prefetcher(objects, lambda: 1 << 20, around)
     # a whole file of the root directory; the policy is a stand-in
     read = SimpleNamespace(number=ROOT, entry=SimpleNamespace(pack_number=-1))
     prefetcher.on_read(read)  # type: ignore[arg-type]

@@ -1,19 +1,26 @@
-"""A cold start with a profile: it makes few requests. Wrong bundles do no harm."""
+"""A cold start with a profile: it makes few requests. Wrong hot packs do no harm."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from lazyfs.core import profile
-from lazyfs.core.digest import object_path
+from lazyfs.core.codec import encode
+from lazyfs.core.digest import ObjectRef, object_path, sha256
+from lazyfs.images.profiles.publish import profiled_tree
+from lazyfs.repository import keys
 from lazyfs.repository.diff import resolve
+from lazyfs.repository.edit import Edit
+from lazyfs.store import open_store
 from tests.support.catalog_listing import open_tree
 from tests.support.cli import lazyfs, mounted
 from tests.support.fault_server import FaultServer, of_directory
-from tests.support.images import file, image, live
+from tests.support.images import file, image, live, packed
 from tests.support.repository import Published
 from tests.support.until import until
 
@@ -29,11 +36,11 @@ class Site:
         self.directory, self.server, self.kind = directory, server, kind
         self.published = Published(directory)
         objects = self.published.objects
-        folders = {f"d{at}": {f"f{at}": b"content of %d" % at} for at in range(FILES)}
+        folders = {f"d{at}": packed(objects, {f"f{at}": b"content of %d" % at}) for at in range(FILES)}
         one = image(objects, {**folders, "large": file(objects, LARGE, shift=17)})
         self.published.commit(live(objects, {"lib": {"a:1": one}}))
         server.content = of_directory(self.published.store)
-        self._caches = 0
+        self.caches = 0
 
     @property
     def root(self) -> Path:
@@ -46,18 +53,22 @@ class Site:
         assert (mnt / "lib/a:1/large").read_bytes() == LARGE
 
     def mounted(self, *options: str | Path) -> AbstractContextManager[Path]:
-        self._caches += 1
+        self.caches += 1
         self.server.forget()
-        cache = self.directory / f"cache{self._caches}"
+        cache = self.directory / f"cache{self.caches}"
         return mounted(
             self.server.url, self.directory / "mnt", "--trust", self.root, "--cache", cache,
             "--fuse", self.kind, *options,
         )  # fmt: skip
 
-    def make(self) -> list[profile.Bundle]:
+    def make(self) -> profile.Profile:
         with self.mounted("--trace", self.directory / "trace") as mnt:
             self.start(mnt)
         self.publish_profile()
+        return self.listed()
+
+    def listed(self) -> profile.Profile:
+        """Returns the profile that the image has."""
         tree = open_tree(self.published.store)
         ref = profile.hinted(resolve(tree, "lib/a:1").node.entry)
         assert ref is not None
@@ -67,11 +78,19 @@ class Site:
         trace = self.directory / "trace"
         lazyfs("profile", "make", "lib/a:1", trace, self.published.store, "--keys", self.published.keys)
 
+    def publish_lie(self, made: profile.Profile) -> None:
+        """Gives the image this profile, whatever it says."""
+        store = open_store(str(self.published.store))
+        with Edit(store, keys.load(str(self.published.keys)), lambda: datetime.now(UTC)) as edit:
+            found, top = profiled_tree(edit.tree, "lib/a:1")
+            edit.hint(found.path, top, profile.hint(edit.ingest.put(profile.encode(made))))
+            edit.commit()
+
     def requests(self) -> int:
         return sum(self.server.counts().values())
 
-    def asked(self, one: profile.Bundle) -> bool:
-        return f"/{object_path(one.name)}" in self.server.counts()
+    def asked(self, ref: ObjectRef) -> bool:
+        return f"/{object_path(ref.digest)}" in self.server.counts()
 
 
 @pytest.fixture
@@ -86,14 +105,15 @@ def test_a_cold_start_with_a_profile_makes_few_requests(site: Site) -> None:
         site.start(mnt)
     without = site.requests()
     assert without > FILES
-    bundles = site.make()
+    made = site.make()
+    assert len(made.listed()) == 1
     with site.mounted() as mnt:
         os.lstat(mnt / "lib/a:1")
-        until(lambda: all(map(site.asked, bundles)))
+        until(lambda: all(map(site.asked, made.of())))
         site.start(mnt)
         # timestamp, snapshot, targets, a next root that does not exist, and two catalogs: the root's and a
         # folder's
-        assert site.requests() == 4 + 2 + 1 + len(bundles)
+        assert site.requests() == 4 + 2 + 1 + len(made.of())
         assert os.listxattr(mnt / "lib/a:1") == []
         with pytest.raises(OSError, match="No data"):
             os.getxattr(mnt / "lib/a:1", profile.HINT)
@@ -108,20 +128,80 @@ def test_a_cold_start_with_a_profile_makes_few_requests(site: Site) -> None:
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "other members"])
-def test_wrong_bundles_cost_time_only(site: Site, damage: str) -> None:
-    bundles = site.make()
-    for one in bundles:
-        path = site.published.store / object_path(one.name)
+def test_wrong_hot_packs_cost_time_only(site: Site, damage: str) -> None:
+    packs = site.make().listed()
+    for pack in packs:
+        path = site.published.store / object_path(pack.ref.digest)
         if damage == "missing":
             path.unlink()
         elif damage == "truncated":
-            path.write_bytes(path.read_bytes()[: one.stored // 2])
+            path.write_bytes(path.read_bytes()[: pack.ref.size // 2])
         else:
-            path.write_bytes(b"LZFB" + bytes(one.stored - 4))
+            path.write_bytes(encode(bytes(pack.ref.size)))
     with site.mounted() as mnt:
         os.lstat(mnt / "lib/a:1")
         site.start(mnt)
-        assert site.asked(bundles[0])
+        assert site.asked(packs[0].ref)
+
+
+@pytest.mark.parametrize("lie", ["places", "files of another image", "sizes"])
+def test_a_profile_that_lies_gives_no_wrong_byte(site: Site, lie: str) -> None:
+    """The hot pack is what its name says; the list of its files is not."""
+    made = site.make()
+    (pack,) = made.listed()
+    files = list(pack.files)
+    if lie == "places":
+        files = sorted(files, key=lambda one: one.digest)
+    elif lie == "sizes":
+        first, second = files[0], files[1]
+        files[:2] = [
+            ObjectRef(first.digest, first.size + 1), ObjectRef(second.digest, second.size - 1),
+        ]  # fmt: skip
+    else:
+        files = [ObjectRef(sha256(file.digest), file.size) for file in files]
+    wrong = profile.HotPack(pack.ref, tuple(files))
+    site.publish_lie(profile.Profile(made.origin, (wrong,), made.programs))
+    with site.mounted() as mnt:
+        os.lstat(mnt / "lib/a:1")
+        until(lambda: site.asked(pack.ref))
+        site.start(mnt)
+
+
+def test_a_warm_start_reads_hot_packs_with_every_server_dead(site: Site) -> None:
+    """The files' own packs were never fetched. So the places of their copies must be known before the first
+    read."""
+    site.make()
+    with site.mounted() as mnt:
+        os.lstat(mnt / "lib/a:1")
+        site.start(mnt)
+    site.server.content = lambda _: None
+    cache = site.directory / f"cache{site.caches}"
+    with mounted(site.server.url, site.directory / "mnt", "--cache", cache, "--fuse", site.kind) as mnt:
+        site.start(mnt)
+
+
+def test_lazyfs_run_says_which_program_it_starts(site: Site) -> None:
+    """Only the list of this program is fetched: it brings the image's large file, that of the other one the
+    small files."""
+    with site.mounted("--trace", site.directory / "trace") as mnt:
+        site.start(mnt)
+    lines = [json.loads(line) for line in (site.directory / "trace").read_text().splitlines()]
+    for name, large in (("one", True), ("two", False)):
+        trace = site.directory / f"trace-{name}"
+        read = [line for line in lines if line[1] == "read" and line[2].endswith("large") == large]
+        trace.write_text("".join(json.dumps(line) + "\n" for line in read))
+        lazyfs(
+            "profile", "make", "lib/a:1", trace, site.published.store, "--keys", site.published.keys,
+            "--program", f"/bin/{name}",
+        )  # fmt: skip
+    made = site.listed()
+    one, two = set(made.of("one")), set(made.of("two"))
+    assert one - two
+    assert two - one
+    with site.mounted() as mnt:
+        lazyfs("run", str(mnt / "lib/a:1"), "--", "/bin/one", check=False)
+        until(lambda: all(map(site.asked, one)))
+        assert not any(map(site.asked, two - one))
 
 
 def test_a_running_program_does_not_notice_that_its_image_gets_a_profile(site: Site) -> None:

@@ -1,5 +1,5 @@
-"""A hostile repository, whose chunk lists, profiles, bundles and metadata Hypothesis draws, mounted beside an
-honest one. The mount survives, and the honest repository stays as it was."""
+"""A hostile repository, whose chunk lists, profiles, hot packs and metadata Hypothesis draws, mounted beside
+an honest one. The mount survives, and the honest repository stays as it was."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lazyfs.daemon.session_choice import KINDS
 from tests.support.counts import count
 from tests.support.hostile_metadata import HostileMetadata, MetadataChange, changes
-from tests.support.hostile_objects import HostileBundle, HostileFile, bundles, files, published
+from tests.support.hostile_objects import HostileFile, HostileProfile, files, profiles, published
 from tests.support.hostile_site import Site, attack, honest_repository, mounted
 from tests.support.repository import Published
 
@@ -72,14 +72,14 @@ def refresh(site: Site) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def test_any_chunk_lists_profiles_and_bundles(session: str, tmp_path: Path) -> None:
+def test_any_chunk_lists_profiles_and_hot_packs(session: str, tmp_path: Path) -> None:
     with attacked(tmp_path, session) as (site, hostile):
         shown = []
 
         @settings(FUZZ, max_examples=count(3, 100))
-        @given(st.lists(files(), min_size=8, max_size=20), st.lists(bundles(), min_size=8, max_size=20))
-        def draw(some: list[HostileFile], profiles: list[HostileBundle]) -> None:
-            published(hostile, some, profiles)
+        @given(st.lists(files(), min_size=8, max_size=20), st.lists(profiles(), min_size=8, max_size=20))
+        def draw(some: list[HostileFile], lists: list[HostileProfile]) -> None:
+            published(hostile, some, lists)
             done = refresh(site)
             assert done.returncode == 0, done.stderr
             names = sorted((site.mnt / "hostile").iterdir())

@@ -42,7 +42,7 @@ class Mount:
         self.filesystem = Filesystem(Tree(SlotTable()), no_site)
         around = surroundings(self.filesystem)
         objects = Objects(self.fetcher, cache)
-        self.prefetcher = Prefetcher(objects, self.fetcher, lambda: 1 << 30, around)
+        self.prefetcher = Prefetcher(objects, lambda: 1 << 30, around)
         self.filesystem.show(OpenRepository("test", objects, root.ref, 1, self.prefetcher))
 
     async def read(self, path: str, offset: int = 0) -> bytes:

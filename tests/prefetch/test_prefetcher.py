@@ -47,7 +47,7 @@ class Mount:
         objects = Objects(self.fetcher, cache, threads=1)
         self.filesystem = Filesystem(Tree(SlotTable()), no_site)
         around = surroundings(self.filesystem)
-        self.prefetcher = Prefetcher(objects, self.fetcher, lambda: 1 << 30, around)
+        self.prefetcher = Prefetcher(objects, lambda: 1 << 30, around)
         self.filesystem.show(OpenRepository("test", objects, root.ref, 1, self.prefetcher))
 
     async def read(self, path: str) -> bytes:

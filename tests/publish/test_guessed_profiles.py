@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from lazyfs.core.digest import Digest
 from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Params
-from lazyfs.core.profile import Origin, origin_of
+from lazyfs.core.profile import Origin, decode
 from lazyfs.images.profiles import guessed, publish_profile
 from lazyfs.images.profiles.published import profile_paths, published_profile
 from tests.support.catalog_listing import open_tree
@@ -162,25 +161,25 @@ def test_of_a_large_program_the_linkers_parts_are_taken(guesses: Guesses) -> Non
     large = library([b"libc.so.6"]) + os.urandom(6 << 20)
     guesses.publish(entry("bin/large", data=large, mode=0o755), Cmd=["/bin/large"])
     found = published_profile(open_tree(guesses.repository.path), PLACE)
-    chunks = [ref for ref in found.members if ref.size == 1 << 20]
+    chunks = [ref for ref in found.profile.contents() if ref.size == 1 << 20]
     assert len(chunks) == 1, "the segment of library() ends in the first chunk"
     text = entry("bin/text", data=os.urandom(6 << 20), mode=0o755)
     guesses.publish(text, place="r.example/text:1", Cmd=["/bin/text"])
     found = published_profile(open_tree(guesses.repository.path), "r.example/text:1")
-    assert sum(ref.size for ref in found.members if ref.size == 1 << 20) == guessed.FIRST_SEGMENT
+    assert sum(ref.size for ref in found.profile.contents() if ref.size == 1 << 20) == guessed.FIRST_SEGMENT
 
 
 def test_a_guess_is_marked_is_no_ones_heritage_and_yields_to_what_was_recorded(guesses: Guesses) -> None:
     guesses.publish(program("bin/a"), program("bin/b"), Cmd=["a"])
     plain = guesses.plain()
     assert plain is not None
-    assert origin_of(plain) is Origin.GUESSED
+    assert decode(plain).origin is Origin.GUESSED
     guesses.publish(program("bin/a"), program("bin/b"), Cmd=["b"])
     tree = open_tree(guesses.repository.path)
     assert profile_paths(tree, published_profile(tree, PLACE)) == [b"bin/b"]
-    touched: dict[Digest, None] = {ref.digest: None for ref in published_profile(tree, PLACE).members}
+    touched = {"": [ref.digest for ref in published_profile(tree, PLACE).profile.contents()]}
     publish_profile(guesses.repository.store, guesses.repository.keys, PLACE, touched, lambda: NOW)
     guesses.publish(program("bin/a"), program("bin/b"), program("bin/c"), Cmd=["a"])
     found = guesses.plain()
     assert found is not None
-    assert origin_of(found) is Origin.INHERITED
+    assert decode(found).origin is Origin.INHERITED

@@ -8,12 +8,13 @@ import pytest
 
 from lazyfs.core import profile
 from lazyfs.core.digest import Digest, ObjectRef, object_path, sha256
+from lazyfs.core.hot_packs import CutLimits
 from lazyfs.core.params import Params
-from lazyfs.core.profile import Origin
+from lazyfs.core.profile import Origin, total
 from lazyfs.images.observer import PublishObserver
-from lazyfs.images.profiles import bundles, publish_profile
+from lazyfs.images.profiles import publish_profile
 from lazyfs.images.profiles.image_files import ImageFiles
-from lazyfs.prefetch.profile_schedule import is_here
+from lazyfs.prefetch.profile_schedule import HERE
 from tests.support.catalog_listing import open_tree
 from tests.support.oci_images import Built, entry, layer
 from tests.support.profiled_site import LARGE, PLACE, SMALL, ProfiledSite
@@ -58,13 +59,11 @@ class Analysis:
 
     def record(self, place: str = PLACE) -> None:
         """Publishes a profile of a start of the image."""
-        publish_profile(
-            self.site.repository.store, self.site.repository.keys, place,
-            dict.fromkeys(ref.digest for ref in self.objects(place)), lambda: NOW,
-        )  # fmt: skip
+        touched = {"": [ref.digest for ref in self.contents(place)]}
+        publish_profile(self.site.repository.store, self.site.repository.keys, place, touched, lambda: NOW)
 
-    def objects(self, place: str) -> dict[ObjectRef, None]:
-        """Returns the objects that hold the files which the program reads, in the order of its reads."""
+    def contents(self, place: str) -> dict[ObjectRef, None]:
+        """Returns the small files and chunks that the program reads, in the order of its reads."""
         top = self.site.entry(place).nested
         assert top is not None
         files = ImageFiles(open_tree(self.site.repository.path), top)
@@ -109,8 +108,8 @@ class Analysis:
 
 @pytest.fixture
 def analysis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Analysis:
-    for name in ("FIRST", "LARGEST", "LEAST_KEPT"):
-        monkeypatch.setattr(bundles, name, getattr(bundles, name) // 16)
+    sixteenth = CutLimits(*(size // 16 for size in CutLimits()))
+    monkeypatch.setattr("lazyfs.images.profiles.hot_packs.LIMITS", sixteenth)
     made = Analysis(ProfiledSite(tmp_path, PACKS))
     made.publish()
     made.record()
@@ -122,50 +121,77 @@ def stored(site: ProfiledSite, digests: set[Digest]) -> int:
     return sum((site.repository.path / object_path(digest)).stat().st_size for digest in digests)
 
 
+def listed(site: ProfiledSite, place: str) -> set[Digest]:
+    """Returns the objects that a worker fetches for the profile of an image."""
+    found = site.listed(place)
+    assert found is not None
+    return {ref.digest for ref in found.of()}
+
+
 def origin(site: ProfiledSite, place: str) -> Origin | None:
-    plain = site.plain(place)
-    return None if plain is None else profile.origin_of(plain)
+    found = site.listed(place)
+    return None if found is None else found.origin
 
 
 def test_four_fifths_of_what_a_new_tag_touches_come_ahead(analysis: Analysis) -> None:
     """20% of the touched files have new content, half of them also a new path, and some others have moved. A
     worker with an empty cache fetches little more than with a profile recorded for the new tag. A worker that
-    has the old tag's objects fetches little more than what has changed."""
+    has what the old tag's profile lists fetches little more than what has changed."""
     site = analysis.site
-    before = set(site.members())
+    before, here = set(site.members()), listed(site, PLACE)
     analysis.upgrade(0.2)
     analysis.publish(NEXT)
     assert origin(site, NEXT) is Origin.INHERITED
-    touched = {ref.digest for ref in analysis.objects(NEXT)}
-    changed = touched - before
+    touched = analysis.contents(NEXT)
+    changed = [ref for ref in touched if ref.digest not in before]
     assert len(changed) >= 0.2 * len(touched)
-    assert len(touched & set(site.members(NEXT))) >= 0.9 * len(touched)
-    named = site.bundles(NEXT)
-    here = [sum(ref.size for ref in one.members if ref.digest in before) for one in named]
-    fetched = [one.stored for one, size in zip(named, here, strict=True) if not is_here(one, size)]
-    assert sum(fetched) <= 1.3 * stored(site, changed)
-    cold = sum(one.stored for one in named)
+    members = set(site.members(NEXT))
+    assert sum(ref.digest in members for ref in touched) >= 0.9 * len(touched)
+    assert total(missing(site, NEXT, here)) <= 1.3 * total(changed)
+    cold = stored(site, listed(site, NEXT))
     analysis.record(NEXT)
-    assert cold <= 1.3 * sum(one.stored for one in site.bundles(NEXT))
-    assert len(named) <= 2 * len(site.bundles(NEXT))
+    assert cold <= 1.3 * stored(site, listed(site, NEXT))
     assert site.repository.check().bad == 0
+
+
+def missing(site: ProfiledSite, place: str, here: set[Digest]) -> list[ObjectRef]:
+    """Returns what a worker fetches that has the objects `here`. As `prefetch.profiles` does, it does without
+    a hot pack if most of the pack's bytes are in hot packs that it has."""
+    found = site.listed(place)
+    assert found is not None
+    held = {file.digest for pack in found.packs if pack.ref.digest in here for file in pack.files}
+    files = {pack.ref: pack.files for pack in found.packs}
+    return [
+        ref
+        for ref in found.of()
+        if ref.digest not in here
+        and (ref not in files or total(file for file in files[ref] if file.digest in held) < HERE * ref.size)
+    ]
 
 
 def test_ten_nights_profiles_take_twice_ones_bytes_beside_what_changed(analysis: Analysis) -> None:
     site = analysis.site
-    stored_bytes = {one.name: one.stored for one in site.bundles()}
-    first, members, changed = sum(stored_bytes.values()), set(site.members()), 0
+
+    def written(place: str) -> set[Digest]:
+        ref = profile.hinted(site.entry(place))
+        assert ref is not None
+        return {ref.digest, *(pack.ref.digest for pack in site.packs(place))}
+
+    ours = written(PLACE)
+    first, contents, changed = stored(site, ours), set(site.members()), 0
     for night in range(2, 11):
         analysis.upgrade(0.03, moved=1, removed=0)
         place = f"r.example/app:{night}"
         analysis.publish(place)
-        new = set(site.members(place)) - members
+        found = site.listed(place)
+        assert found is not None
+        new = [ref for ref in found.contents() if ref.digest not in contents]
         assert new
-        changed += stored(site, new)
-        members |= new
-        stored_bytes.update((one.name, one.stored) for one in site.bundles(place))
-    assert sum(stored_bytes.values()) <= 2 * first + changed
-    assert len(site.bundles(place)) <= 3 * len(site.bundles())
+        changed += total(new)
+        contents |= {ref.digest for ref in new}
+        ours |= written(place)
+    assert stored(site, ours) <= 2 * first + changed
+    assert len(site.packs(place)) <= 3 * len(site.packs())
 
 
 @pytest.fixture
@@ -241,14 +267,15 @@ def test_a_published_tree_inherits_from_what_hung_at_its_path(site: ProfiledSite
     assert sha256(b"new") in site.members("software/1")
 
 
-@pytest.mark.parametrize("lost", ["profile", "catalog", "object"])
+@pytest.mark.parametrize("lost", ["profile", "catalog", "pack"])
 def test_a_damaged_older_image_costs_the_profile_only(site: ProfiledSite, lost: str) -> None:
-    """`lost` is the damaged part of the old image. The `object` is one that its profile names, and that the
+    """`lost` is the damaged part of the old image. The `pack` has a file that its profile names, and that the
     new image has too."""
+    site.make(SMALL["d/b"], SMALL["d/c"])
     found = {
         "profile": profile.hinted(site.entry()),
         "catalog": site.entry().nested,
-        "object": ObjectRef(sha256(SMALL["d/a"]), 0),
+        "pack": ObjectRef(sha256(SMALL["d/c"]), 0),
     }[lost]
     assert found is not None
     file = site.repository.path / object_path(found.digest)
@@ -259,6 +286,6 @@ def test_a_damaged_older_image_costs_the_profile_only(site: ProfiledSite, lost: 
         def warn(self, message: str) -> None:
             said.append(message)
 
-    assert site.publish(SMALL | {"new": b"1"}, observer=Observer())
+    assert site.publish(SMALL | {"d/b": b"1"}, observer=Observer())
     assert origin(site, PLACE) is None
     assert [line for line in said if line.startswith(f"{PLACE} is published without a profile: ")]

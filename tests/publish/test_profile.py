@@ -1,22 +1,25 @@
 """`lazyfs profile`: the contents of a profile, later publishes that keep it, and what check reports about
 it."""
 
-import os
 from pathlib import Path
+from random import Random
 
 import pytest
 
-from lazyfs.core import bounds, bundle, profile
-from lazyfs.core.digest import object_path, sha256
+from lazyfs.core import bounds, profile
+from lazyfs.core.digest import Digest, ObjectRef, object_path, ref_of, sha256
 from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Params
+from lazyfs.core.reach import ObjectKind, catalog_at, walk
 from lazyfs.images import profiles
-from lazyfs.images.profiles import bundles
+from lazyfs.images.profiles.publish import profiled_tree
 from lazyfs.repository.diff import diff, resolve
+from lazyfs.repository.edit import Edit
 from tests.support.catalog_listing import open_tree
 from tests.support.oci_images import Built, entry, layer
 from tests.support.overtaking import overtake
 from tests.support.profiled_site import LARGE, PLACE, SMALL, ProfiledSite
+from tests.support.repositories import NOW
 
 
 @pytest.fixture
@@ -33,65 +36,110 @@ def test_catalogs_and_lists_come_first_then_contents_as_they_were_touched(site: 
     large = open_tree(site.repository.path).find(f"{report.place}/large")
     assert top is not None
     assert large is not None
-    contents = [sha256(content) for content in (SMALL["d/c"], chunk, SMALL["d/a"])]
+    contents = [sha256(content) for content in (SMALL["d/c"], SMALL["d/a"], chunk)]
     assert site.members() == [top.digest, large.entry.content, *contents]
-    assert report.objects == 5
-    for one in site.bundles():
-        stored = (site.repository.path / object_path(one.name)).read_bytes()
-        assert len(stored) == one.stored
-        reader = bundle.Reader(one.name)
-        assert [ref for ref, _ in reader.feed(stored)] == list(one.members)
-        reader.finish()
+    assert (report.files, report.objects) == (2, 3)
 
 
-def test_packs_are_members_like_any_object(tmp_path: Path) -> None:
+def test_hot_packs_hold_copies_of_small_files_and_of_nothing_else(tmp_path: Path) -> None:
     site = ProfiledSite(tmp_path, Params())
-    pack = b"".join(SMALL.values())
-    report = site.make(pack, LARGE[: 1 << 20], pack)
-    assert site.members()[-2:] == [sha256(pack), sha256(LARGE[: 1 << 20])]
-    assert report.left_out == 0
+    report = site.make(SMALL["d/c"], LARGE[: 1 << 20], SMALL["d/a"])
+    (pack,) = site.packs()
+    assert (report.files, report.hot_packs, report.left_out) == (2, 1, 0)
+    assert open_tree(site.repository.path).read(pack.ref) == SMALL["d/c"] + SMALL["d/a"]
+    assert site.members()[-3:] == [sha256(SMALL["d/c"]), sha256(SMALL["d/a"]), sha256(LARGE[: 1 << 20])]
     assert site.repository.check().bad == 0
 
 
-def test_bundles_grow_to_their_largest(site: ProfiledSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundles, "FIRST", 1000)
-    monkeypatch.setattr(bundles, "LARGEST", 4000)
-    files = {f"f{number:02}": os.urandom(500) for number in range(40)}
+def test_of_a_pack_in_an_older_trace_all_files_come(tmp_path: Path) -> None:
+    site = ProfiledSite(tmp_path, Params())
+    site.make(b"".join(SMALL.values()))
+    (pack,) = site.packs()
+    assert {file.digest for file in pack.files} == {sha256(content) for content in SMALL.values()}
+
+
+def test_a_profile_takes_the_stored_bytes_of_its_small_files(tmp_path: Path) -> None:
+    """At most 1.05 times the stored bytes of its small files, the profile included. The files are like those
+    of images: of many sizes, and halfway compressible."""
+    site = ProfiledSite(tmp_path, Params())
+    random = Random(1)
+    words = [random.randbytes(6).hex().encode() for _ in range(500)]
+    files = {
+        f"d{at % 40}/f{at}": b" ".join(random.choices(words, k=random.randrange(10, 3000)))
+        for at in range(1500)
+    }
     site.publish(files)
-    site.make(*files.values())
-    sizes = [one.stored for one in site.bundles()]
-    assert len(sizes) >= 5
-    assert sizes[0] < 2500
-    assert max(sizes) < 6000
-    assert sizes[2] > sizes[1] > 1000
+    touched = random.sample(sorted(files), 800)
+    site.make(*(files[path] for path in touched))
+    ref = profile.hinted(site.entry())
+    assert ref is not None
+    written = [pack.ref.digest for pack in site.packs()] + [ref.digest]
+    stored = sum((site.repository.path / object_path(digest)).stat().st_size for digest in written)
+    share = sum(len(files[path]) for path in touched) / sum(map(len, files.values()))
+    named = share * sum((site.repository.path / name).stat().st_size for name in ordinary_packs(site))
+    assert stored <= 1.05 * named
+
+
+def ordinary_packs(site: ProfiledSite) -> set[str]:
+    """Returns the files of the store that hold the image's packs."""
+    top = site.entry().nested
+    assert top is not None
+    reached = walk([catalog_at(top)], open_tree(site.repository.path).read)
+    return {object_path(found.ref.digest) for found in reached if found.kind is ObjectKind.PACK}
 
 
 @pytest.mark.parametrize(
     ("limit", "value", "left_out"),
-    [("profile.MAX_STORED", 1 << 20, 3), ("profile.MAX_SIZE", 48 * 6, 3), ("bundle.MAX_MEMBERS", 4, 0)],
+    [("MOST", 3 << 20, 1), ("bounds.PROFILE_OBJECTS", 4, 1), ("bounds.HOT_FILES", 3, 1)],
 )
 def test_nothing_is_written_that_readers_refuse(
     site: ProfiledSite, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, left_out: int
 ) -> None:
-    monkeypatch.setattr(f"lazyfs.core.{limit}", value)
+    monkeypatch.setattr(f"lazyfs.images.profiles.hot_packs.{limit}", value)
     chunks = [LARGE[at : at + (1 << 20)] for at in range(0, len(LARGE), 1 << 20)]
     report = site.make(*SMALL.values(), *chunks)
     assert (len(site.members()), report.left_out) == (9 - left_out, left_out)
     assert site.repository.check().bad == 0
 
 
+def test_programs_are_kept_apart_and_share_what_both_read(tmp_path: Path) -> None:
+    site = ProfiledSite(tmp_path, Params())
+    files = {name: Random(name).randbytes(200_000) for name in "abc"}
+    site.publish(files)
+    site.make(files["a"], files["b"], program="/bin/one")
+    site.make(files["b"], files["c"], LARGE[: 1 << 20], program="/bin/two")
+
+    def read_by(program: str) -> dict[ObjectRef, set[Digest]]:
+        found = site.listed()
+        assert found is not None
+        hot = {pack.ref: {file.digest for file in pack.files} for pack in found.packs}
+        return {ref: hot[ref] for ref in found.of(program) if ref in hot}
+
+    one, two = read_by("one"), read_by("/bin/two")
+    assert [one[ref] for ref in one.keys() & two.keys()] == [{sha256(files["b"])}]
+    assert set().union(*one.values()) == {sha256(files["a"]), sha256(files["b"])}
+    assert set().union(*two.values()) == {sha256(files["b"]), sha256(files["c"])}
+    assert read_by("").keys() == one.keys() | two.keys()
+
+    site.make(files["c"], program="/bin/one")
+    assert set().union(*read_by("one").values()) == {sha256(files["c"])}
+    assert set().union(*read_by("two").values()) == {sha256(files["b"]), sha256(files["c"])}
+    site.make(files["a"])
+    assert set().union(*read_by("two").values()) == {sha256(files["a"])}, "of an unknown program: for all"
+
+
 def test_an_image_published_again_keeps_its_profile_and_one_that_inherits_none_has_none(
     site: ProfiledSite,
 ) -> None:
     site.make(SMALL["d/a"])
-    kept = site.bundles()
+    kept = site.plain()
     assert kept
     assert not site.publish(SMALL | {"large": LARGE})
-    assert site.bundles() == kept
+    assert site.plain() == kept
     site.publish(SMALL | {"large": LARGE}, place="r.example/app:same")
     assert profile.hinted(site.entry("r.example/app:same")) is not None
     site.publish(SMALL, inherit_profiles=False)
-    assert site.bundles() == []
+    assert site.packs() == []
 
 
 def test_the_same_profile_again_is_no_new_revision_and_another_replaces_it(site: ProfiledSite) -> None:
@@ -147,19 +195,34 @@ def test_a_files_own_attribute_of_that_name_is_a_difference(site: ProfiledSite) 
     assert [(change.path, change.fields) for change in diff(*sides)] == [(b"f", ("xattrs",))]
 
 
-def test_check_reads_profiles_and_bundles(site: ProfiledSite) -> None:
+def test_check_reads_profiles_and_hot_packs(tmp_path: Path) -> None:
+    site = ProfiledSite(tmp_path, Params())
     before = site.repository.check().objects
-    site.make(SMALL["d/a"])
+    site.make(SMALL["d/a"], SMALL["d/c"])
     findings = site.repository.check()
     assert (findings.bad, findings.objects) == (0, before + 2)
-    (one,) = site.bundles()
-    file = site.repository.path / object_path(one.name)
+    (pack,) = site.packs()
+    file = site.repository.path / object_path(pack.ref.digest)
     good = file.read_bytes()
     for damaged in (good[:-1], good + b"x", good[:-1] + bytes([good[-1] ^ 1])):
         file.write_bytes(damaged)
-        assert [line.split()[1] for line in site.repository.check().problems] == ["bundle"]
+        assert [line.split()[1] for line in site.repository.check().problems] == ["pack"]
     file.unlink()
     assert site.repository.check().bad == 1
+
+
+def test_check_says_which_files_of_a_hot_pack_are_not_what_the_profile_says(tmp_path: Path) -> None:
+    site = ProfiledSite(tmp_path, Params())
+    files = tuple(ref_of(content) for content in (b"right", b"wrong"))
+    with Edit(site.repository.store, site.repository.keys, lambda: NOW) as edit:
+        pack = profile.HotPack(edit.ingest.put(b"rightWRONG"), files)
+        programs = (profile.Program("", (pack.ref,)),)
+        made = profile.encode(profile.Profile(profile.Origin.RECORDED, (pack,), programs))
+        found, top = profiled_tree(edit.tree, PLACE)
+        edit.hint(found.path, top, profile.hint(edit.ingest.put(made)))
+        edit.commit()
+    (problem,) = site.repository.check().problems
+    assert "bytes 5 to 10 hash to" in problem
 
 
 def test_a_damaged_object_is_not_spread(site: ProfiledSite) -> None:
@@ -192,4 +255,4 @@ def test_an_image_cannot_bring_its_own(site: ProfiledSite) -> None:
     root = entry("./", kind=b"5", pax=pax)
     layout = Built([layer(root, entry("f", data=b"x"))]).write_layout(site.directory / "sly")
     site.repository.publish(f"oci:{layout}", place=PLACE)
-    assert site.bundles() == []
+    assert site.packs() == []

@@ -34,15 +34,19 @@ def test_a_list_of_paths_becomes_a_profile_and_comes_out_again(site: ProfiledSit
     given.write_text("/d/b\n/large\n/d/none\n\n/d/a\n")
     said = lazyfs("profile", "import", PLACE, given, store, "--keys", keys, "--json")
     assert "has not 1 of the paths: /d/none" in said.stderr
-    assert json.loads(said.stdout)["objects"] == 6
-    expected = [sha256(content) for content in (SMALL["d/b"], *CHUNKS, SMALL["d/a"])]
+    assert [json.loads(said.stdout)[name] for name in ("files", "objects")] == [2, 4]
+    expected = [sha256(content) for content in (SMALL["d/b"], SMALL["d/a"], *CHUNKS)]
     assert contents(site) == expected
     shown = json.loads(lazyfs("profile", "show", PLACE, store, "--json").stdout)
-    assert (shown["origin"], shown["objects"], len(shown["bundles"])) == ("imported", 6, len(site.bundles()))
-    assert shown["stored_bytes"] == sum(one.stored for one in site.bundles())
-    assert "imported, 6 objects" in lazyfs("profile", "show", PLACE, store).stdout
+    (pack,) = site.packs()
+    assert shown["origin"] == "imported"
+    assert shown["hot_packs"] == [{"digest": pack.ref.digest.hex(), "bytes": 200, "files": 2}]
+    assert [(one["path"], one["hot_packs"], one["objects"]) for one in shown["programs"]] == [("", 1, 4)]
+    said = lazyfs("profile", "show", PLACE, store)
+    assert "imported" in said.stdout
+    assert "2 small files in 1 hot packs of 200 bytes" in said.stdout
     plain = lazyfs("profile", "export", PLACE, store).stdout
-    assert plain == "/d/b\n/large\n/d/a\n"
+    assert plain == "/d/b\n/d/a\n/large\n"
     out = tmp_path / "out"
     lazyfs("profile", "export", PLACE, store, "--format", "cvmfs", "-o", out)
     assert json.loads(out.read_text())["dependencies"] == plain.split()
@@ -96,8 +100,8 @@ def test_a_name_that_no_line_holds_is_left_out_of_a_list_and_said(site: Profiled
 def test_a_dropped_profiles_bytes_are_free_once_collected(tmp_path: Path) -> None:
     site = ProfiledSite(tmp_path, Params(pack_least=1, pack_target=1, keep_days=0))
     top, before = site.entry().nested, site.repository.check().objects
-    site.make(SMALL["d/a"], *CHUNKS)
-    files = [site.repository.path / object_path(one.name) for one in site.bundles()]
+    site.make(SMALL["d/a"], SMALL["d/b"], *CHUNKS)
+    files = [site.repository.path / object_path(pack.ref.digest) for pack in site.packs()]
     store, keys = site.repository.path, site.repository.keys_path
     assert "revision 4" in lazyfs("profile", "drop", PLACE, store, "--keys", keys).stdout
     assert "has no profile" in lazyfs("profile", "drop", PLACE, store, "--keys", keys).stdout
@@ -118,3 +122,13 @@ def test_what_is_no_image_has_no_profile_to_drop(site: ProfiledSite) -> None:
         "profile", "drop", "r.example", site.repository.path, "--keys", site.repository.keys_path, check=False
     )
     assert (refused.returncode, "is no image or published tree" in refused.stderr) == (2, True)
+
+
+def test_a_profile_is_made_for_a_program_and_shown_with_it(site: ProfiledSite) -> None:
+    store, keys = site.repository.path, site.repository.keys_path
+    for name, program in (("d/a", "/bin/one"), ("d/b", "/bin/two")):
+        trace = site.trace(SMALL[name])
+        lazyfs("profile", "make", PLACE, trace, store, "--keys", keys, "--program", program)
+    said = lazyfs("profile", "show", PLACE, store).stdout
+    assert "/bin/one: 2 objects" in said
+    assert "/bin/two: 2 objects" in said

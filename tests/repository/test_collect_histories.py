@@ -129,7 +129,7 @@ class Histories(RuleBasedStateMachine):
                     store,
                     self.repository.keys,
                     place,
-                    {Digest(member.entry.content): None},
+                    {"": [Digest(member.entry.content)]},
                     self.repository.now,
                     lease,
                 )

@@ -1,6 +1,6 @@
 """Filesystems over objects made by a test. They prefetch nothing; some record what would be prefetched."""
 
-from lazyfs.core.digest import ObjectRef
+from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import NotFound
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.open_repository import OpenRepository
@@ -17,7 +17,7 @@ from tests.support.images import Objects
 class NoPrefetching:
     """A prefetcher that fetches nothing."""
 
-    def on_enter(self, image: ObjectRef, profile: ObjectRef | None) -> None: ...
+    def on_enter(self, image: ObjectRef, profile: ObjectRef | None, program: str = "") -> None: ...
 
     def on_read(self, read: ReadPlan) -> None: ...
 
@@ -34,7 +34,7 @@ class AskedAhead:
         self._policy = PrefetchPolicy()
         self.asked: list[str] = []
 
-    def on_enter(self, image: ObjectRef, profile: ObjectRef | None) -> None: ...
+    def on_enter(self, image: ObjectRef, profile: ObjectRef | None, program: str = "") -> None: ...
 
     def on_read(self, read: ReadPlan) -> None:
         self._note(self._policy.on_read(read))
@@ -54,6 +54,9 @@ class FetchedObjects(Objects):
 
     async def fetch(self, ref: ObjectRef, *, deadline: float | None = None) -> bytes:
         raise NotFound(f"object {ref.digest.hex()} should have been at hand")
+
+    async def fetch_copy(self, *_: object, **__: object) -> dict[Digest, bytes]:
+        return {}
 
 
 async def no_site(name: str) -> None:

@@ -70,6 +70,12 @@ class SlowObjects:
         whole = self.at_hand(ref)
         return None if whole is None else whole[start : start + length]
 
+    def copy_at_hand(self, *_: object) -> None:
+        """Returns nothing: there are no profiles here."""
+
+    async def fetch_copy(self, *_: object, **__: object) -> dict[Digest, bytes]:
+        return {}
+
     async def fetch(self, ref: ObjectRef, *, deadline: float | None = None) -> bytes:
         self.waiting += 1
         try:

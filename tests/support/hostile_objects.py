@@ -1,4 +1,4 @@
-"""Properly signed nonsense, drawn by Hypothesis: chunk lists, profiles and bundles.
+"""Properly signed nonsense, drawn by Hypothesis: chunk lists, profiles and hot packs.
 
 Each field is drawn from its extremes, but often enough has its right value, so that readers get to the other
 fields. `published` makes a revision of a drawn set of objects.
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 from hypothesis import strategies as st
 
-from lazyfs.core import bundle, codec, profile
+from lazyfs.core import codec, profile
 from lazyfs.core.catalog.inode import Nested
 from lazyfs.core.catalog.layout import Totals
 from lazyfs.core.digest import Digest, ObjectRef, object_path, sha256
@@ -30,8 +30,8 @@ class HostileFile(NamedTuple):
     shift: int
 
 
-class HostileBundle(NamedTuple):
-    """A profile, and the stored files under the names of its bundles."""
+class HostileProfile(NamedTuple):
+    """A profile, and the stored files under the names of its hot packs."""
 
     plain: bytes
     stored: dict[bytes, bytes]
@@ -65,45 +65,41 @@ _SIZES = st.one_of(st.sampled_from([len(SMALL), 4096]), NUMBERS)
 
 
 @st.composite
-def bundles(draw: st.DrawFn) -> HostileBundle:
-    """Draws a profile of up to three bundles, with the files that are served for them."""
+def profiles(draw: st.DrawFn) -> HostileProfile:
+    """Draws a profile of up to three hot packs and two programs, with the files that are served for the
+    packs. The images have files of the contents SMALL and 4,096 zeros."""
     stored: dict[bytes, bytes] = {}
-    listed = []
+    packs = []
+    small = NUMBERS.filter(lambda number: number < 1 << 32)
     for _ in range(draw(st.integers(0, 3))):
-        plains = draw(st.lists(st.sampled_from([SMALL, bytes(4096), b"other"]), max_size=3))
-        members = [(sha256(plain), draw(right_or(len(plain), NUMBERS))) for plain in plains]
-        head = struct.pack(
-            "<4sI",
-            draw(right_or(b"LZFB", st.just(b"LZFC"))),
-            draw(right_or(len(plains), NUMBERS.filter(lambda number: number < 1 << 32))),
-        )
-        parts = [head]
-        for plain, (digest, size) in zip(plains, members, strict=True):
-            frame = draw(
-                right_or(
-                    codec.encode(plain), st.sampled_from([b"", b"not zstd", codec.encode(bytes(1 << 22))])
-                )
-            )
-            length = draw(right_or(len(frame), NUMBERS.filter(lambda number: number < 1 << 32)))
-            parts.append(struct.pack("<32sQI", digest, draw(right_or(size, NUMBERS)), length) + frame)
-        body = b"".join(parts)
-        packed = b"".join(struct.pack("<32sQ", digest, size) for digest, size in members)
-        listed.append(
-            [
-                draw(right_or(len(body), st.one_of(NUMBERS, st.sampled_from(hostile.OTHER)))),
-                draw(right_or(packed, st.sampled_from([*hostile.TEXTS, *hostile.OTHER]))),
-            ]
-        )
-        stored[bundle.name(digest for digest, _ in members)] = body
-    plain = msgspec.msgpack.encode(
-        [draw(right_or(profile.VERSION, st.sampled_from([0, 2, None, -1]))), listed]
+        plains = draw(st.lists(st.sampled_from([SMALL, bytes(4096), b"other"]), min_size=1, max_size=3))
+        files = [
+            (draw(right_or(sha256(plain), st.just(sha256(SMALL)))), draw(right_or(len(plain), small)))
+            for plain in plains
+        ]
+        name = sha256(b"".join(plains))
+        packed = b"".join(struct.pack("<32sI", digest, size) for digest, size in files)
+        packs.append([name, draw(right_or(packed, st.sampled_from([*hostile.TEXTS, *hostile.OTHER])))])
+        frame = st.sampled_from([b"", b"not zstd", codec.encode(bytes(1 << 22))])
+        stored[name] = draw(right_or(codec.encode(b"".join(plains)), frame))
+    objects = b"".join(
+        struct.pack("<32sQ", sha256(SMALL), draw(right_or(len(SMALL), NUMBERS)))
+        for _ in range(draw(st.integers(0, 2)))
     )
-    return HostileBundle(draw(right_or(plain, st.sampled_from(hostile.TEXTS))), stored)
+    count = len(packs) + len(objects) // 40
+    programs = [
+        [path, b"".join(struct.pack("<I", draw(right_or(number, small))) for number in range(count))]
+        for path in draw(st.lists(st.sampled_from(["", "/bin/sh", "p" * 5000, b"bytes", None]), max_size=2))
+    ]
+    version = draw(right_or(profile.VERSION, st.sampled_from([0, 1, 2, None, -1])))
+    origin = draw(right_or("recorded", st.sampled_from(["", "guessed", None])))
+    plain = msgspec.msgpack.encode([version, origin, packs, objects, programs])
+    return HostileProfile(draw(right_or(plain, st.sampled_from(hostile.TEXTS))), stored)
 
 
-def published(made: Published, some: list[HostileFile], profiles: list[HostileBundle]) -> None:
-    """Publishes a revision with one image for each file and each profile. Writes the files of the bundles
-    exactly as drawn."""
+def published(made: Published, some: list[HostileFile], lists: list[HostileProfile]) -> None:
+    """Publishes a revision with one image for each file and each profile. Writes the files of the hot
+    packs exactly as drawn."""
     objects = made.objects
     for plain in (SMALL, bytes(4096)):
         objects.put(plain)
@@ -114,14 +110,14 @@ def published(made: Published, some: list[HostileFile], profiles: list[HostileBu
         images[b"file%d" % number] = put(objects, one.encode())
     tree = put(objects, hostile.draft(objects).encode())
     folder = hostile.live_draft(images)
-    for plain in (one.plain for one in profiles if one.plain):
+    for plain in (one.plain for one in lists if one.plain):
         folder.directories[0].append(hostile.hinting(tree, put(objects, plain)))
     unique = {entry[0]: entry for entry in folder.directories[0]}
     folder.directories[0] = [unique[name] for name in sorted(unique)]
     folder.header[3] = [[number, [1, 1, 1]] for number in range(1, len(unique) + 1)]
     folder.header[0][8] = 2 + len(unique)
     made.commit(Nested(put(objects, folder.encode()), live=True, nlink=2, totals=Totals()))
-    for drawn in profiles:
+    for drawn in lists:
         for name, body in drawn.stored.items():
             path = made.store / object_path(Digest(name))
             path.parent.mkdir(parents=True, exist_ok=True)

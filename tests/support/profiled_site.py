@@ -41,8 +41,8 @@ class ProfiledSite:
         path.write_text("".join(json.dumps(event) + "\n" for event in events))
         return str(path)
 
-    def make(self, *contents: bytes, image: str = PLACE) -> profiles.ProfileReport:
-        touched = profiles.read_traces([self.trace(*contents)])
+    def make(self, *contents: bytes, image: str = PLACE, program: str = "") -> profiles.ProfileReport:
+        touched = {program: profiles.read_traces([self.trace(*contents)])}
         return profiles.publish_profile(
             self.repository.store, self.repository.keys, image, touched, lambda: NOW
         )
@@ -55,9 +55,16 @@ class ProfiledSite:
         ref = profile.hinted(self.entry(place))
         return None if ref is None else open_tree(self.repository.path).read(ref)
 
-    def bundles(self, place: str = PLACE) -> list[profile.Bundle]:
+    def listed(self, place: str = PLACE) -> profile.Profile | None:
         plain = self.plain(place)
-        return [] if plain is None else profile.decode(plain)
+        return None if plain is None else profile.decode(plain)
+
+    def packs(self, place: str = PLACE) -> list[profile.HotPack]:
+        """Returns the hot packs that an image's profile lists; none if it has no profile."""
+        found = self.listed(place)
+        return [] if found is None else found.listed()
 
     def members(self, place: str = PLACE) -> list[Digest]:
-        return [ref.digest for one in self.bundles(place) for ref in one.members]
+        """Returns the small files and other objects of an image's profile, in its order."""
+        found = self.listed(place)
+        return [] if found is None else [ref.digest for ref in found.contents()]

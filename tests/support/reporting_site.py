@@ -8,7 +8,6 @@ from pathlib import Path
 from securesystemslib.signer import CryptoSigner
 
 from lazyfs.core import profile
-from lazyfs.core.collected_profiles import CollectedProfile
 from lazyfs.core.digest import Digest
 from lazyfs.core.params import Params
 from lazyfs.core.start_reports.report import StartReport, TouchedFile
@@ -16,6 +15,7 @@ from lazyfs.images.profiles.publish import profiled_tree
 from lazyfs.repository import delegation
 from lazyfs.repository import keys as key_files
 from lazyfs.repository.commit import read_revision
+from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import reader
 from lazyfs.sync.collecting.collector import ReportCollector
 from lazyfs.sync.collecting.image_objects import ImageObjects, RepositoryImages
@@ -34,7 +34,9 @@ SIZE = 2000
 class ReportingSite:
     """Each small file is alone in a pack. Each program reads its executable, files that all read, its own."""
 
-    def __init__(self, directory: Path, programs: int = PROGRAMS, least: int = 3) -> None:
+    def __init__(self, directory: Path, programs: int = PROGRAMS, least: int = 3, size: int = SIZE) -> None:
+        """`size`: bytes of each file."""
+        self.size = size
         self.directory = directory
         self.repository = Repository(directory, Params(pack_least=1, pack_target=1))
         self._images: dict[str, ImageObjects] = {}
@@ -53,9 +55,9 @@ class ReportingSite:
         """Publishes an image with so many programs; its content differs from that of others."""
         files = [f"shared/{at}" for at in range(SHARED)] + [f"unread/{at}" for at in range(SHARED)]
         files += [f"own/{number}/{at}" for number in range(programs) for at in range(OWN)]
-        entries = [entry(name, data=self.contents.randbytes(SIZE)) for name in files]
+        entries = [entry(name, data=self.contents.randbytes(self.size)) for name in files]
         entries += [
-            entry(f"bin/p{number}", data=self.contents.randbytes(SIZE), mode=0o755)
+            entry(f"bin/p{number}", data=self.contents.randbytes(self.size), mode=0o755)
             for number in range(programs)
         ]
         built = Built([layer(*entries)])
@@ -92,16 +94,22 @@ class ReportingSite:
         program_path = f"bin/p{program}".encode()
         return StartReport(1, "test.example.org", image.top.digest, program_path, touched)
 
-    def listed(self) -> dict[bytes, CollectedProfile]:
-        """Returns the published profiles of the first image by program."""
+    def listed(self) -> profile.Profile | None:
+        """Returns the published profile of the first image; None if there is none."""
         found = delegation.published_list(self.repository.store)
-        return {one.program: one for one in found.profiles} if found else {}
+        mine = [one for one in found.profiles if one.image == self.image().top.digest] if found else []
+        return profile.decode(reader(self.repository.store)(mine[0].profile)) if mine else None
 
-    def bundles(self, one: CollectedProfile) -> list[profile.Bundle]:
-        return profile.decode(reader(self.repository.store)(one.profile))
+    def programs(self) -> dict[str, set[Digest]]:
+        """Returns the contents that are listed for each program."""
+        made = self.listed()
+        programs = made.programs if made else ()
+        return {one.path: {ref.digest for ref in made.contents(one)} for one in programs if made}
 
-    def members(self, one: CollectedProfile) -> set[Digest]:
-        return {ref.digest for bundle in self.bundles(one) for ref in bundle.members}
+    def tree(self) -> StoredTree:
+        """Returns the tree of the newest revision."""
+        store = self.repository.store
+        return StoredTree(reader(store), read_revision(store).root)
 
     def revision(self) -> int:
         return read_revision(self.repository.store).number

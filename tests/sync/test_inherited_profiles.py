@@ -33,7 +33,7 @@ def site(tmp_path: Path, registry: FakeRegistry) -> ServiceSite:
     site.wish(PLACE)
     assert site.run().exit_code == 0
     touched = find_listed(site.tree(), PLACE, [b"read"]).touched
-    publish_profile(site.repository.store, site.repository.keys, PLACE, touched, lambda: NOW)
+    publish_profile(site.repository.store, site.repository.keys, PLACE, {"": touched}, lambda: NOW)
     registry.add(built("read", "changed", "new"), "2")
     site.wish(PLACE, NEXT)
     return site
@@ -44,11 +44,11 @@ def test_a_new_tag_inherits_from_the_one_before(site: ServiceSite) -> None:
     tree = site.tree()
     found = profile_at(resolve(tree, NEXT))
     assert found is not None
-    assert found.origin is Origin.INHERITED
+    assert found.profile.origin is Origin.INHERITED
     assert b"read" in profile_paths(tree, found)
     first = profile_at(resolve(tree, PLACE))
     assert first is not None
-    assert first.origin is Origin.RECORDED
+    assert first.profile.origin is Origin.RECORDED
     assert site.repository.check().bad == 0
 
 
@@ -57,7 +57,7 @@ def test_a_tag_that_moved_inherits_from_its_own_image(site: ServiceSite, registr
     assert site.run().exit_code == 0
     found = profile_at(resolve(site.tree(), PLACE))
     assert found is not None
-    assert found.origin is Origin.INHERITED
+    assert found.profile.origin is Origin.INHERITED
 
 
 def test_a_service_that_is_told_not_to_gives_new_images_none(site: ServiceSite) -> None:

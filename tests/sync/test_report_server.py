@@ -141,7 +141,7 @@ def test_a_client_that_says_nothing_over_tls_is_cut_off(tmp_path: Path, spoken: 
     authority = Authority(tmp_path / "ca")
     with (
         running(server_context(authority.server(), authority), seconds=0.5) as it,
-        socket.create_connection(it.server.server_address[:2], timeout=30) as silent,
+        socket.create_connection(("127.0.0.1", it.server.server_address[1]), timeout=30) as silent,
     ):
         silent.sendall(spoken)
         assert silent.recv(1) == b""

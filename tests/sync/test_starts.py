@@ -82,8 +82,7 @@ def members(site: ServiceSite, place: str = PLACE) -> set[bytes] | None:
 
 def members_in(tree: StoredTree, place: str) -> set[bytes] | None:
     ref = profile.hinted(resolve(tree, place).node.entry)
-    bundles = [] if ref is None else profile.decode(tree.read(ref))
-    return {one.digest for bundle in bundles for one in bundle.members} if ref else None
+    return {one.digest for one in profile.decode(tree.read(ref)).contents()} if ref else None
 
 
 def running(word: bytes) -> dict[int, bytes]:

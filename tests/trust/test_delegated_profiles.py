@@ -25,7 +25,8 @@ from lazyfs.transport.fetcher import Request, never_cancelled
 from tests.support.simulated_repository import SimulatedRepository
 
 IMAGE = sha256(b"image")
-LISTED = [CollectedProfile(IMAGE, b"usr/bin/root", ObjectRef(sha256(b"profile"), 7))]
+OTHER = ObjectRef(sha256(b"other"), 9)
+LISTED = [CollectedProfile(IMAGE, ObjectRef(sha256(b"profile"), 7))]
 
 
 class Delegated:
@@ -67,10 +68,10 @@ class Delegated:
         change(targets)
         self.repository.files[PROFILES_FILE] = self.repository.sign(targets, [signer or self.key])
 
-    def refresh(self, now: datetime | None = None) -> dict[bytes, ObjectRef]:
+    def refresh(self, now: datetime | None = None) -> ObjectRef | None:
         """Has the client look; returns what it knows of the image then."""
         self.collected.refresh(now or self.repository.now, time.monotonic() + 30)
-        return dict(self.collected.of(IMAGE))
+        return self.collected.of(IMAGE)
 
 
 @pytest.fixture
@@ -78,18 +79,18 @@ def delegated(repository: SimulatedRepository, client: Revisions) -> Delegated:
     return Delegated(repository, client)
 
 
-PROFILE = {b"usr/bin/root": LISTED[0].profile}
+PROFILE = LISTED[0].profile
 
 
 def test_a_client_takes_profiles_of_the_delegated_key(delegated: Delegated) -> None:
-    assert delegated.refresh() == {}
+    assert delegated.refresh() is None
     delegated.publish(LISTED)
     assert delegated.refresh() == PROFILE
     delegated.asked.clear()
     assert delegated.refresh() == PROFILE
     assert delegated.asked == [f"metadata/{PROFILES_FILE}"]
     delegated.publish([], version=2)
-    assert delegated.refresh() == {}
+    assert delegated.refresh() is None
 
 
 def test_without_a_delegation_nothing_is_asked_for(
@@ -136,7 +137,7 @@ def test_a_target_of_a_revision_in_the_list_of_profiles_is_no_revision(delegated
         targets.targets[TARGET] = to_target(evil)
 
     delegated.publish(LISTED, change=add)
-    assert delegated.refresh() == {}
+    assert delegated.refresh() is None
     # nor is the file taken for the publisher's own
     repository.files[f"{repository.targets.version}.targets.json"] = repository.files[PROFILES_FILE]
     repository.bump()
@@ -157,7 +158,7 @@ def test_a_key_that_may_sign_no_longer_is_not_believed(delegated: Delegated) -> 
     delegated.repository.targets.delegations = None
     delegated.repository.bump()
     delegated.repository.refresh(delegated.revisions)
-    assert delegated.refresh() == {}
+    assert delegated.refresh() is None
 
 
 def test_an_older_list_and_an_expired_one_are_passed_over(delegated: Delegated) -> None:
@@ -166,20 +167,20 @@ def test_an_older_list_and_an_expired_one_are_passed_over(delegated: Delegated) 
     delegated.publish([], version=1)
     assert delegated.refresh() == PROFILE
     delegated.publish(LISTED, version=3)
-    assert delegated.refresh(delegated.repository.now + timedelta(days=31)) == {}
+    assert delegated.refresh(delegated.repository.now + timedelta(days=31)) is None
 
 
 def test_a_list_that_is_missing_or_wrong_leaves_the_last_one(delegated: Delegated) -> None:
     delegated.publish(LISTED)
     assert delegated.refresh() == PROFILE
-    delegated.publish([LISTED[0]._replace(program=b"other")], version=2)
+    delegated.publish([LISTED[0]._replace(profile=OTHER)], version=2)
     (path,) = delegated.objects.keys() - set(delegated.asked)
     frame = delegated.objects.pop(path)
     assert delegated.refresh() == PROFILE  # NotFound
     delegated.objects[path] = codec.encode(b"something else")
     assert delegated.refresh() == PROFILE
     delegated.objects[path] = frame
-    assert set(delegated.refresh()) == {b"other"}
+    assert delegated.refresh() == OTHER
 
 
 def test_what_is_no_signed_list_is_refused(delegated: Delegated) -> None:

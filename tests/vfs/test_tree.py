@@ -16,7 +16,7 @@ from lazyfs.vfs import content, shared_files, slots
 from lazyfs.vfs.entries import Repository
 from lazyfs.vfs.inode_numbers import ROOT, unpack
 from lazyfs.vfs.missing_objects import Need, NeedRepository
-from lazyfs.vfs.operator_xattrs import get_xattr
+from lazyfs.vfs.operator_xattrs import START, get_xattr
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Tree
 from tests.support.images import Objects, file, folder, folder_of, image, live, number, packed, shown
@@ -413,17 +413,23 @@ def test_looking_an_image_up_tells_of_it_and_its_profile_and_nothing_shows_the_p
     inode = folder_of(one)
     inode.xattrs = (profile.hint(hinted), (b"user.own", b"1"))
     root = live(objects, {"lib": {"a:1": inode, "b:1": one}})
-    told: list[tuple[ObjectRef, ObjectRef | None]] = []
+    told: list[tuple[ObjectRef, ObjectRef | None, str]] = []
     tree = Tree(SlotTable())
-    tree.show_repository(
-        Repository("test", objects, root.ref, 1, on_enter=lambda top, ref: told.append((top, ref)))
-    )
+
+    def tell(top: ObjectRef, ref: ObjectRef | None, program: str = "") -> None:
+        told.append((top, ref, program))
+
+    tree.show_repository(Repository("test", objects, root.ref, 1, on_enter=tell))
     number(tree, "lib/b:1/d")
     assert len(list(tree.listing(number(tree, "lib")))) == 2
-    assert told == [(one.ref, None)]
+    assert told == [(one.ref, None, "")]
     top = number(tree, "lib/a:1")
-    assert told[1:] == [(one.ref, hinted)]
+    assert told[1:] == [(one.ref, hinted, "")]
     assert tree.xattrs(top) == {b"user.own": b"1"}
+    for place in ("lib", "lib/b:1", "lib/a:1/f", "lib/a:1/d", "lib/a:1"):
+        assert get_xattr(tree, number(tree, place), START + b"python3") is None
+    starts = [one for one in told if one[2]]
+    assert starts == [(one.ref, None, "python3"), (one.ref, hinted, "python3")], "told of images' roots only"
 
 
 def test_an_images_own_attribute_of_a_profiles_name_is_shown() -> None:

@@ -40,9 +40,10 @@ class _Start:
         if not self.program and is_executable(read.entry):
             self.program = path
         of_file = self.files.setdefault(path, {})
-        for part in read.slices:
-            if part.ref.digest not in of_file:
-                of_file[part.ref.digest] = None
+        small = read.small_file
+        for digest in [small.digest] if small else [part.ref.digest for part in read.slices]:
+            if digest not in of_file:
+                of_file[digest] = None
                 self.objects += 1
 
     @property

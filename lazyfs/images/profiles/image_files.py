@@ -110,10 +110,11 @@ class ImageFiles:
         return directory.entry.nested or self._tree.root_ref
 
     def parts(self, file: ImageFile) -> list[ObjectPart]:
-        """Returns the objects that hold a file's bytes, in order; none for an empty file or a directory."""
-        place = file.entry.place(file.packs)
-        if place is not None:
-            return [ObjectPart(place.ref, place.length)]
+        """Returns the objects that hold a file's bytes, in order; none for an empty file or a directory. A
+        small file in a pack counts as an object of its own."""
+        entry = file.entry
+        if entry.is_file and entry.size and (entry.pack_number >= 0 or not entry.detail):
+            return [ObjectPart(ObjectRef(Digest(entry.content), entry.size), entry.size)]
         chunks = file.entry.chunks or self._listed(file.entry)
         if chunks is None:
             return []

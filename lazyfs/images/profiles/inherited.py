@@ -30,7 +30,7 @@ def predecessor(tree: StoredTree, place: str, at: str) -> PublishedProfile | Non
             found = profile_at(resolve(tree, path))
         except UsageError:
             continue  # not there
-        if found is not None and found.origin is not Origin.GUESSED:
+        if found is not None and found.profile.origin is not Origin.GUESSED:
             return found
     return None
 
@@ -53,11 +53,14 @@ def _age(entry: Entry) -> tuple[int, bytes]:
     return -entry.mtime, entry.name
 
 
-def inherited_objects(tree: StoredTree, old: PublishedProfile, top: ObjectRef) -> list[Digest]:
-    """Returns the objects of the image with this top catalog that correspond to objects of the `old` profile,
-    in the profile's order."""
-    touched = [ref.digest for ref in old.members]
-    return inherited(touched, content_of(ImageFiles(tree, old.top)), content_of(ImageFiles(tree, top)))
+def inherited_contents(tree: StoredTree, old: PublishedProfile, top: ObjectRef) -> dict[str, list[Digest]]:
+    """Returns, for each program of the `old` profile, the contents of the image with this top catalog that
+    correspond to those of the profile, in the profile's order."""
+    before, now = content_of(ImageFiles(tree, old.top)), content_of(ImageFiles(tree, top))
+    return {
+        program.path: inherited([ref.digest for ref in old.profile.contents(program)], before, now)
+        for program in old.profile.programs
+    }
 
 
 def content_of(files: ImageFiles) -> ImageContent:

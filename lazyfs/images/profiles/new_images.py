@@ -7,16 +7,14 @@ from typing import NamedTuple
 
 from lazyfs.core import profile
 from lazyfs.core.catalog.inode import Inode
-from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import BadData, NotFound
 from lazyfs.core.oci.container_config import RunConfig
-from lazyfs.images.profiles.bundles import BundleWriter, within_bounds
 from lazyfs.images.profiles.guessed import StartGuess
+from lazyfs.images.profiles.hot_packs import ProfileWriter
 from lazyfs.images.profiles.image_files import ImageFiles
-from lazyfs.images.profiles.inherited import inherited_objects, predecessor
-from lazyfs.images.profiles.publish import profile_members
+from lazyfs.images.profiles.inherited import inherited_contents, predecessor
 from lazyfs.repository.stored_tree import StoredTree
-from lazyfs.store import ObjectSink, ReadableStore
 from lazyfs.store.ingest import Ingest
 
 
@@ -35,8 +33,6 @@ class NewImage(NamedTuple):
 class NewImageProfiles:
     """Makes the profiles of images that are about to be published. Safe to use from several threads."""
 
-    store: ReadableStore
-    objects: ObjectSink
     inherit: bool = True
     guess: bool = False
     """True to guess the profile of an image that inherits none."""
@@ -59,7 +55,8 @@ class NewImageProfiles:
             hint = self._inherited(tree, place, at, top, ingest) if self.inherit else None
             if hint is None and self.guess and run is not None:
                 touched = StartGuess(ImageFiles(tree, top), run).touched()
-                hint = self._written(tree, top, touched, ingest, profile.Origin.GUESSED, [])
+                written = ProfileWriter(tree, top, ingest).write({"": touched}, profile.Origin.GUESSED)
+                hint = profile.hint(written.ref) if written else None
         except (BadData, NotFound) as error:
             warn(f"{place} is published without a profile: {error}")
             return made
@@ -74,20 +71,6 @@ class NewImageProfiles:
         old = predecessor(tree, place, at)
         if old is None:
             return None
-        touched = dict.fromkeys(inherited_objects(tree, old, top))
-        return self._written(tree, top, touched, ingest, profile.Origin.INHERITED, old.bundles)
-
-    def _written(
-        self,
-        tree: StoredTree,
-        top: ObjectRef,
-        touched: dict[Digest, None],
-        ingest: Ingest,
-        origin: profile.Origin,
-        kin: list[profile.Bundle],
-    ) -> tuple[bytes, bytes] | None:
-        members = list(within_bounds(profile_members(tree, top, touched)))
-        if not members:
-            return None
-        bundles = BundleWriter(self.store, self.objects).write(members, kin)
-        return profile.hint(ingest.put(profile.encode(bundles, origin)))
+        touched = inherited_contents(tree, old, top)
+        written = ProfileWriter(tree, top, ingest).write(touched, profile.Origin.INHERITED, old.profile)
+        return profile.hint(written.ref) if written else None

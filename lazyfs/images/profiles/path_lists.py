@@ -8,7 +8,7 @@ from lazyfs.core.errors import FormatError, UsageError
 from lazyfs.core.path_lists import PREFIX, parse_list
 from lazyfs.images.profiles.image_files import ImageFile, ImageFiles, touched_by
 from lazyfs.images.profiles.publish import profiled_tree
-from lazyfs.images.profiles.traces import Touched
+from lazyfs.images.profiles.traces import Trace
 from lazyfs.repository.stored_tree import StoredTree
 
 MOST_BYTES = 16 << 20
@@ -18,7 +18,7 @@ MOST_BYTES = 16 << 20
 class ListedFiles(NamedTuple):
     """The files that lists name."""
 
-    touched: Touched
+    touched: Trace
     paths: int
     """Number of the listed paths that the image has."""
     missing: list[bytes]
@@ -68,7 +68,7 @@ def find_listed(tree: StoredTree, image: str, paths: Iterable[bytes]) -> ListedF
     found, top = profiled_tree(tree, image)
     files = ImageFiles(tree, top)
     above = [place.strip("/").encode(errors="surrogateescape") + b"/" for place in (image, found.path)]
-    touched: Touched = {}
+    touched: Trace = {}
     count, missing = 0, []
     for path in paths:
         file = _find(files, path.lstrip(b"/"), above)

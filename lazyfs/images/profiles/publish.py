@@ -1,6 +1,6 @@
 """Gives images profiles, and removes them.
 
-The bundles of a profile hold copies of stored objects. They are written before the signed metadata that leads
+The hot packs of a profile hold copies of stored files. They are written before the signed metadata that leads
 to them, so a run that is killed leaves the revision unchanged.
 """
 
@@ -10,13 +10,11 @@ from datetime import datetime
 
 from lazyfs.core import profile
 from lazyfs.core.catalog.entry import LIVE
-from lazyfs.core.digest import Digest, ObjectRef
-from lazyfs.core.errors import UsageError
+from lazyfs.core.digest import ObjectRef
+from lazyfs.core.errors import BadData, NotFound, UsageError
 from lazyfs.core.params import Revision
-from lazyfs.core.profile import Origin
-from lazyfs.core.reach import Reached, catalog_at, walk
-from lazyfs.images.profiles.bundles import BundleWriter, within_bounds
-from lazyfs.images.profiles.traces import Touched
+from lazyfs.core.profile import Origin, total
+from lazyfs.images.profiles.hot_packs import ProfileWriter, Touched
 from lazyfs.repository.diff import ResolvedPath, resolve
 from lazyfs.repository.edit import Edit, EditResult
 from lazyfs.repository.image_place import find_place
@@ -35,11 +33,16 @@ class ProfileReport:
     """False if the image had this profile already."""
     place: str
     """Path at which the image's tree hangs."""
+    programs: int
+    files: int
+    """Number of small files, which lie in hot packs."""
+    hot_packs: int
+    hot_bytes: int
+    """Plaintext bytes of the hot packs."""
     objects: int
-    bundles: int
-    stored_bytes: int
+    """Number of other objects: catalogs, chunk lists, chunks."""
     left_out: int
-    """Number of objects that were left out, because they are too many or too large for a profile."""
+    """Number of contents that were left out, because they are too many or too large for a profile."""
 
 
 def publish_profile(
@@ -51,30 +54,54 @@ def publish_profile(
     lease: PublisherLease | None = None,
     origin: Origin = Origin.RECORDED,
 ) -> ProfileReport:
-    """Gives an image a profile of the objects in `touched`, except those of other images. `image`: path in
+    """Gives an image a profile of the contents in `touched`, except those of other images. `image`: path in
     the tree of the image's name or of its own tree.
 
-    `lease`: as for Edit. Raises UsageError if there is no such image, if `touched` has none of its objects,
-    or if another tree was published at its place meanwhile; also raises as Edit.commit.
+    The lists of other programs, from the same origin, stay. `lease`: as for Edit. Raises UsageError if there
+    is no such image, if `touched` has none of its objects, or if another tree was published at its place
+    meanwhile; also raises as Edit.commit.
     """
     with Edit(store, keys, now, lease=lease) as edit:
         found, top = profiled_tree(edit.tree, image)
-        members = profile_members(edit.tree, top, touched)
-        if not members:
+        earlier = _earlier(found)
+        touched = {**_kept_programs(earlier, touched, origin), **touched}
+        written = ProfileWriter(edit.tree, top, edit.ingest).write(touched, origin, earlier)
+        if written is None:
             raise UsageError(f"the trace touched nothing of {image}")
-        within = list(within_bounds(members))
-        bundles = BundleWriter(store, edit.objects).write(within)
-        edit.hint(found.path, top, profile.hint(edit.ingest.put(profile.encode(bundles, origin))))
+        edit.hint(found.path, top, profile.hint(written.ref))
         revision, changed = edit.commit()
+    made = written.profile
+    packs = made.listed()
+    hot = {pack.ref for pack in packs}
     return ProfileReport(
         revision,
         changed,
         found.path,
-        objects=len(within),
-        bundles=len(bundles),
-        stored_bytes=sum(one.stored for one in bundles),
-        left_out=len(members) - len(within),
+        programs=len(made.programs),
+        files=sum(len(pack.files) for pack in packs),
+        hot_packs=len(packs),
+        hot_bytes=total(hot),
+        objects=len([ref for ref in made.of() if ref not in hot]),
+        left_out=written.left_out,
     )
+
+
+def _earlier(found: ResolvedPath) -> profile.Profile | None:
+    """Returns the profile that the image has; None if it has none, or a damaged one, which is replaced."""
+    hinted = profile.hinted(found.node.entry)
+    try:
+        return profile.decode(found.tree.read(hinted)) if hinted else None
+    except (BadData, NotFound):
+        return None
+
+
+def _kept_programs(earlier: profile.Profile | None, touched: Touched, origin: Origin) -> Touched:
+    """Returns what the image's profile lists for other programs. Nothing, if a start of an unknown program is
+    given, or if the profile has another origin: a recorded start is worth more than an inherited one."""
+    if earlier is None or earlier.origin is not origin or "" in touched:
+        return {}
+    others = [one for one in earlier.programs if one.path not in touched]
+    return {one.path: [ref.digest for ref in earlier.contents(one)] for one in others}
 
 
 def drop_profile(store: Store, keys: Keys, image: str, now: Callable[[], datetime]) -> EditResult:
@@ -93,24 +120,3 @@ def profiled_tree(tree: StoredTree, image: str) -> tuple[ResolvedPath, ObjectRef
     if top is None or found.node.entry.flags & LIVE:
         raise UsageError(f"{image} is no image or published tree of the repository")
     return found, top
-
-
-def profile_members(tree: StoredTree, top: ObjectRef, touched: Touched) -> list[ObjectRef]:
-    """Returns the image's objects that were touched, and the objects that lead to them: catalogs and chunk
-    lists first, from the top down, then contents in the order of `touched`."""
-    known: dict[Digest, Reached] = {}
-    for reached in walk([catalog_at(top)], tree.read):
-        if reached.ref.digest in touched:
-            known.setdefault(reached.ref.digest, reached)
-    first: dict[ObjectRef, None] = {}
-    contents = []
-    for digest in touched:
-        found = known.get(digest)
-        if found is None:
-            continue
-        first.update(dict.fromkeys(found.above()))
-        if found.leads_on:
-            first.setdefault(found.ref)
-        else:
-            contents.append(found.ref)
-    return [*first, *(ref for ref in contents if ref not in first)]

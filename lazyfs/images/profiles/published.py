@@ -20,16 +20,7 @@ class PublishedProfile(NamedTuple):
     top: ObjectRef
     """The image's top catalog."""
     ref: ObjectRef
-    origin: profile.Origin
-    bundles: list[profile.Bundle]
-
-    @property
-    def members(self) -> list[ObjectRef]:
-        return [ref for one in self.bundles for ref in one.members]
-
-    @property
-    def stored_bytes(self) -> int:
-        return sum(one.stored for one in self.bundles)
+    profile: profile.Profile
 
 
 def published_profile(tree: StoredTree, image: str) -> PublishedProfile:
@@ -42,14 +33,15 @@ def published_profile(tree: StoredTree, image: str) -> PublishedProfile:
 
 
 def profile_at(found: ResolvedPath) -> PublishedProfile | None:
-    """Returns the profile of the image's tree at a path; None if it has none."""
+    """Returns the profile of the image's tree at a path; None if it has none, or one of an earlier version
+    of the format."""
     top, ref = found.node.entry.nested, profile.hinted(found.node.entry)
     if top is None or ref is None:
         return None
-    plain = found.tree.read(ref)
-    return PublishedProfile(found.path, top, ref, profile.origin_of(plain), profile.decode(plain))
+    made = profile.decode(found.tree.read(ref))
+    return PublishedProfile(found.path, top, ref, made) if made.programs else None
 
 
 def profile_paths(tree: StoredTree, found: PublishedProfile) -> list[bytes]:
     """Returns the paths of the files that a profile's objects hold, in the profile's order."""
-    return list(paths_of(ImageFiles(tree, found.top), [ref.digest for ref in found.members]))
+    return list(paths_of(ImageFiles(tree, found.top), [ref.digest for ref in found.profile.contents()]))

@@ -1,4 +1,4 @@
-"""Reads traces of mounts: the objects that starts have touched."""
+"""Reads traces of mounts: the objects and small files that starts have touched."""
 
 import json
 from collections.abc import Iterable
@@ -8,27 +8,34 @@ from lazyfs.core.errors import FormatError, UsageError
 
 MAX_LINE = 1 << 16
 """Characters of one line of a trace: a path has 4,096 bytes."""
-Touched = dict[Digest, None]
-"""Digests in the order in which they were first touched."""
+Trace = dict[Digest, None]
+"""Digests of objects and of small files, in the order in which they were first touched."""
 
 
-def read_traces(paths: Iterable[str]) -> Touched:
-    """Reads the objects that `lazyfs mount --trace` recorded. Raises UsageError for a file that is not a
-    trace."""
-    touched: Touched = {}
+def read_traces(paths: Iterable[str]) -> Trace:
+    """Reads what `lazyfs mount --trace` recorded. Raises UsageError for a file that is not a trace."""
+    touched: Trace = {}
+    packs: set[Digest] = set()
     for path in paths:
         try:
             with open(path, encoding="utf-8") as lines:
                 for number, line in enumerate(iter(lambda: lines.readline(MAX_LINE), ""), 1):
-                    touched.setdefault(_object(line, f"{path}: line {number}"))
+                    content, at = _content(line, f"{path}: line {number}")
+                    touched.setdefault(content)
+                    if content != at:
+                        packs.add(at)
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"trace {path}: {error}") from None
-    return touched
+    # A line `fetch` names the pack that was waited for, and not the files that were read from it.
+    return {digest: None for digest in touched if digest not in packs}
 
 
-def _object(line: str, where: str) -> Digest:
+def _content(line: str, where: str) -> tuple[Digest, Digest]:
+    """Returns what a line's read touched, a small file or an object, and the object that holds it. Traces of
+    earlier versions name the object only."""
     try:
         event = json.loads(line)
-        return parse_hex(event[3])
+        at = parse_hex(event[3])
+        return (parse_hex(event[7]) if len(event) > 7 else at), at
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, FormatError):
         raise UsageError(f"{where} is no line of a trace; write one with lazyfs mount --trace") from None

@@ -9,7 +9,7 @@ from lazyfs.core.errors import UsageError
 from lazyfs.core.start_reports.report import StartReport
 from lazyfs.store import Store
 from lazyfs.sync.collecting.image_objects import RepositoryImages
-from lazyfs.sync.collecting.publishing import ProfilePublisher, PublishedPrograms
+from lazyfs.sync.collecting.publishing import ProfilePublisher, PublishedImages
 from lazyfs.sync.collecting.reporters import Reporters
 from lazyfs.sync.collecting.reports import Outcome, Reports, restored
 from lazyfs.system.durable_file import write_durably
@@ -65,7 +65,7 @@ class ReportCollector:
         with self._mutex:
             return dict(self._reports.outcomes)
 
-    def publish(self) -> PublishedPrograms:
+    def publish(self) -> PublishedImages:
         """Publishes the profiles, then saves the state. Raises as ProfilePublisher.publish; the state is
         saved all the same."""
         self._published.look(self._wall())

@@ -27,9 +27,11 @@ class ImageObjects:
         """The path at which it hangs."""
 
     def sizes(self, path: bytes) -> dict[Digest, int]:
-        """Returns the objects that hold a file's bytes, with their plaintext sizes; none if the image has no
-        such file."""
+        """Returns what a profile may name of a file: its SHA-256 if it lies in a pack, else the objects that
+        hold its bytes; with their plaintext sizes. Returns none if the image has no such file."""
         found = self._at(path)
+        if found is not None and found.entry.pack_number >= 0:
+            return {Digest(found.entry.content): found.entry.size}
         return {part.ref.digest: part.ref.size for part in self._files.parts(found)} if found else {}
 
     def is_program(self, path: bytes) -> bool:

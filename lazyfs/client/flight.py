@@ -1,0 +1,54 @@
+"""One object on its way, for any number of readers."""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from lazyfs.client.download import Download
+from lazyfs.core.digest import ObjectRef
+from lazyfs.core.errors import LazyfsError, TransportError
+from lazyfs.transport.fetcher import GivenUp
+
+ECHO: Final = 1.0
+"""Seconds for which the failure of a flight is still the answer to new readers. The kernel asks for a page
+again when its read-ahead has failed, and a reader would otherwise wait for two deadlines."""
+
+
+class Flight(Download):
+    """One object on its way, and the count of its waiting readers."""
+
+    def __init__(self, ref: ObjectRef, deadline: float, *, optional: bool = False) -> None:
+        super().__init__(ref, deadline, optional=optional)
+        self.patience = deadline - time.monotonic()
+        self.readers = 0
+        self.ended = trio.Event()
+        self.told: list[Callable[[], None]] = []
+        """Called at the flight's end, for callers of `bring`, which wait without a task."""
+        self.failure: LazyfsError | None = None
+        self.ended_at = 0.0
+
+    def hastier_than(self, patience: float) -> bool:
+        """Returns True if the flight's patience is shorter than this by more than a second."""
+        return self.patience < patience - 1
+
+    def over(self) -> bool:
+        """Returns True if the flight failed so long ago that its failure is no answer any more."""
+        return self.ended.is_set() and time.monotonic() - self.ended_at > ECHO
+
+
+def failure_of(flight: Flight) -> LazyfsError | None:
+    """Returns the error that the readers of an ended flight get; None if the flight has the object's
+    bytes."""
+    if flight.plain is not None:
+        return None
+    error = flight.error
+    if isinstance(error, LazyfsError):
+        return error
+    name = f"object {flight.ref.digest.hex()}"
+    if error is None or isinstance(error, GivenUp):
+        return TransportError(f"{name}: reading was given up")
+    failure = TransportError(f"{name}: {type(error).__name__}: {error}")
+    failure.__cause__ = error
+    return failure

@@ -1,0 +1,103 @@
+"""The small files that lie in hot packs, which the profiles of images list, by their SHA-256.
+
+A slice of a hot pack is used only if it has the SHA-256 that a signed catalog states for the file. So a wrong
+list costs time, and gives nobody a wrong byte. A hot pack with one wrong slice is not used again.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+from lazyfs.core import bounds
+from lazyfs.core.digest import Digest, ObjectRef, sha256
+from lazyfs.core.profile import Profile
+
+MOST: Final = 2 * bounds.HOT_FILES
+"""Most files of all profiles together that are remembered: some 40 MB. The oldest profile goes first."""
+Read = Callable[[ObjectRef, int, int], bytes | None]
+"""Returns bytes [start, start + length) of an object if they are at hand."""
+
+
+class Copy:
+    """The place of a file in a hot pack."""
+
+    __slots__ = ("pack", "proven", "start")
+
+    def __init__(self, pack: ObjectRef, start: int) -> None:
+        self.pack = pack
+        self.start = start
+        self.proven = False
+        """True once the slice was seen to have the file's SHA-256. The pack's bytes cannot change: its name
+        is their digest."""
+
+
+class HotFiles:
+    """The copies of one repository's small files. Reads may be made in any thread; profiles are added and
+    dropped in one."""
+
+    def __init__(self) -> None:
+        self._copies: dict[Digest, tuple[Copy, ...]] = {}
+        self._profiles: dict[Digest, Profile] = {}
+        self.wrong: set[Digest] = set()
+        """Hot packs with a slice that is not the file which their list says."""
+
+    def __contains__(self, file: bytes) -> bool:
+        return file in self._copies
+
+    def add(self, name: Digest, profile: Profile) -> None:
+        """Remembers the places that a profile lists."""
+        if name in self._profiles:
+            return
+        self._profiles[name] = profile
+        self._remember(profile)
+        while sum(map(_files, self._profiles.values())) > MOST:
+            self.drop(next(iter(self._profiles)))
+
+    def drop(self, name: Digest) -> None:
+        """Forgets the places that a profile lists, unless another one lists them too."""
+        if self._profiles.pop(name, None) is not None:
+            self._copies = {}
+            for profile in self._profiles.values():
+                self._remember(profile)
+
+    def _remember(self, profile: Profile) -> None:
+        for pack in profile.packs:
+            for start, file in pack.places():
+                known = self._copies.get(file.digest, ())
+                if not any(copy.pack == pack.ref and copy.start == start for copy in known):
+                    self._copies[file.digest] = (*known, Copy(pack.ref, start))
+
+    def packs(self, file: Digest) -> Iterator[ObjectRef]:
+        """Yields the hot packs that have a copy of a file, as far as is known."""
+        for copy in self._copies.get(file, ()):
+            if copy.pack.digest not in self.wrong:
+                yield copy.pack
+
+    def read(
+        self, file: ObjectRef, start: int, length: int, fetched: Mapping[Digest, bytes], read: Read
+    ) -> tuple[Digest, bytes] | None:
+        """Returns part of a file, and the hot pack that it was taken from, if a copy that is the file is in
+        `fetched` or at hand."""
+        for copy in self._copies.get(file.digest, ()):
+            pack, first = copy.pack, copy.start
+            if pack.digest in self.wrong or first + file.size > pack.size:
+                continue
+            whole = fetched.get(pack.digest)
+            if copy.proven:
+                at = first + start
+                found = read(pack, at, length) if whole is None else whole[at : at + length]
+                if found is not None:
+                    return pack.digest, found
+                continue
+            content = read(pack, first, file.size) if whole is None else whole[first : first + file.size]
+            if content is None:
+                continue
+            if sha256(content) != file.digest:
+                self.wrong.add(pack.digest)
+                continue
+            copy.proven = True
+            return pack.digest, content[start : start + length]
+        return None
+
+
+def _files(profile: Profile) -> int:
+    return sum(len(pack.files) for pack in profile.packs)

@@ -1,0 +1,50 @@
+"""The bytes of a profile that were fetched ahead and that nobody has used yet, and the bound on them.
+
+A profile's list may be stale, wrong or hostile. So what it may fetch depends on what of it is used: FREE
+bytes on trust, and for each byte that a reader has used GAIN bytes more.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from lazyfs.core.digest import Digest, ObjectRef
+
+FREE: Final = 2_000_000
+"""Plaintext bytes that a profile of which nothing is used costs at most, beside the profile itself."""
+GAIN: Final = 8
+"""A start at the line's rate uses a tenth of what has come at any time; its reads must not throttle it."""
+
+
+class UnusedWindow:
+    """The objects of one profile that are on their way or here, and unused. `use` may be called from any
+    thread."""
+
+    def __init__(self, free: int = FREE) -> None:
+        self._free = free
+        self._unused: dict[Digest, int] = {}
+        self._lock = threading.Lock()
+        self.unused_bytes = 0
+        self.used_bytes = 0
+        self.on_use: Callable[[], None] = lambda: None
+        """Called after each use, in the thread of the reader."""
+
+    def has_room(self, size: int) -> bool:
+        """Returns True if an object of so many bytes may be fetched now."""
+        return self.unused_bytes + size <= self._free + GAIN * self.used_bytes
+
+    def begin(self, ref: ObjectRef) -> None:
+        """Charges an object that is about to be fetched."""
+        with self._lock:
+            if ref.digest not in self._unused:
+                self._unused[ref.digest] = ref.size
+                self.unused_bytes += ref.size
+
+    def use(self, digest: Digest) -> None:
+        """Notes that a reader has used an object. Does nothing for one that is not charged."""
+        with self._lock:
+            size = self._unused.pop(digest, 0)
+            self.unused_bytes -= size
+            self.used_bytes += size
+        if size:
+            self.on_use()

@@ -1,0 +1,110 @@
+"""Divides the small files of a profile among hot packs. Pure.
+
+Files are kept apart by the programs that read them, so a start fetches what its program reads and no more,
+and what programs share once. Within such a group they are apart by layer, in the order of first use, and
+packs are cut after files that the content chooses: where the order is that of an earlier profile, a changed
+file changes the pack around it and no other.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.pack import Cutter
+from lazyfs.core.profile import HotPack
+
+Files = tuple[ObjectRef, ...]
+"""The files of one pack."""
+
+
+class CutLimits(NamedTuple):
+    """Plaintext bytes of hot packs."""
+
+    least: int = 256 << 10
+    target: int = 768 << 10
+    most: int = 1280 << 10
+    first: int = 512 << 10
+    """The first bytes of each group are cut into packs of an eighth: a start waits for each of them."""
+    apart: int = 128 << 10
+    """A group of fewer bytes is joined with the other small groups: each group costs a request."""
+
+
+LIMITS: Final = CutLimits()
+SPARE: Final = 0.03
+"""Share of a profile's bytes that earlier packs may hold in files which are not wanted any more."""
+
+
+def cut(
+    programs: Mapping[str, Sequence[Digest]],
+    sizes: Mapping[Digest, int],
+    layer_of: Callable[[Digest], Hashable] = lambda _: None,
+    earlier: Sequence[HotPack] = (),
+    limits: CutLimits = LIMITS,
+) -> tuple[list[HotPack], list[Files]]:
+    """Returns the earlier packs to list again, and the files of each new pack.
+
+    `programs`: the small files that each reads, in the order of first use. `layer_of`: names the layer that a
+    file comes from. `earlier`: the packs of the profile that this one replaces.
+    """
+    users: dict[Digest, set[str]] = {}
+    for name, digests in programs.items():
+        for digest in digests:
+            users.setdefault(digest, set()).add(name)
+    kept = _kept(earlier, users, sizes)
+    held = {file.digest for pack in kept for file in pack.files}
+    groups: dict[tuple[frozenset[str], Hashable], list[ObjectRef]] = {}
+    for digest, names in users.items():
+        if digest not in held:
+            key = frozenset(names), layer_of(digest)
+            groups.setdefault(key, []).append(ObjectRef(digest, sizes[digest]))
+    joined: list[ObjectRef] = []
+    made: list[Files] = []
+    for group in groups.values():
+        if sum(file.size for file in group) < limits.apart:
+            joined += group
+        else:
+            made += _packs(group, limits)
+    return kept, made + _packs(joined, limits)
+
+
+def _kept(
+    earlier: Sequence[HotPack], users: Mapping[Digest, set[str]], sizes: Mapping[Digest, int]
+) -> list[HotPack]:
+    """Returns the earlier packs of which nearly all is wanted, by the same programs."""
+    spare = SPARE * sum(sizes[digest] for digest in users)
+    kept: list[HotPack] = []
+    taken: set[Digest] = set()
+    rated = []
+    for number, pack in enumerate(earlier):
+        gone = sum(file.size for file in pack.files if file.digest not in users)
+        readers = {frozenset(users[file.digest]) for file in pack.files if file.digest in users}
+        if gone <= pack.ref.size // 8 and len(readers) == 1:
+            rated.append((gone, number, pack))
+    for gone, _, pack in sorted(rated):
+        again = sum(file.size for file in pack.files if file.digest in taken)
+        if gone + again <= spare:
+            spare -= gone + again
+            kept.append(pack)
+            taken.update(file.digest for file in pack.files)
+    return kept
+
+
+def _packs(files: Iterable[ObjectRef], limits: CutLimits) -> list[Files]:
+    made: list[Files] = []
+    held: list[ObjectRef] = []
+    small = Cutter(limits.least >> 3, limits.target >> 3, limits.most >> 3)
+    large = Cutter(limits.least, limits.target, limits.most)
+    before = 0
+    cutter = small
+    for file in files:
+        if cutter is small and before >= limits.first and not held:
+            cutter = large
+        if cutter.begins(file.size) and held:
+            made.append(tuple(held))
+            held = []
+        held.append(file)
+        before += file.size
+        if cutter.ends(file.size, file.digest):
+            made.append(tuple(held))
+            held = []
+    return [*made, tuple(held)] if held else made

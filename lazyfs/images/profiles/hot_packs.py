@@ -1,0 +1,127 @@
+"""Writes profiles: the hot packs with copies of small files, and the list for each program."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from lazyfs.core import bounds
+from lazyfs.core.digest import Digest, ObjectRef, sha256
+from lazyfs.core.errors import DigestMismatch
+from lazyfs.core.hot_packs import LIMITS, cut
+from lazyfs.core.profile import HotPack, Origin, Profile, Program, encode
+from lazyfs.images.profiles.contents import ImageContents, Resolved
+from lazyfs.repository.stored_tree import StoredTree
+from lazyfs.store.ingest import Ingest
+
+MOST = 512 << 20
+"""Most plaintext bytes in a profile; the rest is left out. A program that touches more is past its start."""
+AT_HAND = 16
+"""Packs whose bytes are kept while files are copied from them."""
+
+Touched = Mapping[str, Iterable[Digest]]
+"""Program -> the objects and small files that its starts touch, in the order of first use."""
+
+
+class WrittenProfile(NamedTuple):
+    """A profile that has been stored."""
+
+    ref: ObjectRef
+    profile: Profile
+    left_out: int
+    """Number of contents that were left out, because they are too many for a profile."""
+
+
+class ProfileWriter:
+    """Writes profiles of one image."""
+
+    def __init__(self, tree: StoredTree, top: ObjectRef, ingest: Ingest) -> None:
+        """`top`: the image's top catalog."""
+        self._contents = ImageContents(tree, top)
+        self._ingest = ingest
+        self._read = lru_cache(AT_HAND)(tree.read)
+
+    def write(
+        self, touched: Touched, origin: Origin, earlier: Profile | None = None
+    ) -> WrittenProfile | None:
+        """Stores a profile; returns None if nothing of the image was touched.
+
+        `earlier`: the profile that it replaces or is inherited from: its hot packs are listed again as far as
+        they are still wanted. Raises DigestMismatch or FormatError for a damaged object, and StoreError.
+        """
+        resolved = {name: self._contents.resolve(digests) for name, digests in touched.items()}
+        resolved = {name: one for name, one in resolved.items() if one.contents or one.leading}
+        if not resolved:
+            return None
+        within, left_out = self._within_bounds(resolved)
+        small = {
+            name: [ref.digest for ref in one.contents if self._contents.is_small(ref)]
+            for name, one in within.items()
+        }
+        sizes = {digest: self._contents.files[digest].file_size for one in small.values() for digest in one}
+        before = [pack for pack in earlier.listed() if self._ingest.has(pack.ref.digest)] if earlier else []
+        kept, new = cut(small, sizes, earlier=before, limits=LIMITS)
+        packs = [*kept, *map(self._put, new)]
+        held = {file.digest: pack.ref for pack in reversed(packs) for file in pack.files}
+        listed = {pack.ref for pack in packs}
+        copies = [pack for pack in before if pack.ref not in listed and _holds(pack, sizes)]
+        programs = tuple(
+            Program(name, tuple(dict.fromkeys(self._listed(one, held)))) for name, one in within.items()
+        )
+        made = _fitting(origin, packs, copies, programs)
+        return WrittenProfile(self._ingest.put(encode(made)), made, left_out)
+
+    def _within_bounds(self, resolved: Mapping[str, Resolved]) -> tuple[dict[str, Resolved], int]:
+        """Returns what a profile has room for, and the number of contents left out."""
+        taken: set[ObjectRef] = set()
+        left_out: set[ObjectRef] = set()
+        size, files, objects = 0, bounds.HOT_FILES, bounds.PROFILE_OBJECTS
+        within = {}
+        for name, one in list(resolved.items())[: bounds.PROGRAMS]:
+            kept: tuple[list[ObjectRef], list[ObjectRef]] = [], []
+            for refs, into in zip((one.leading, one.contents), kept, strict=True):
+                for ref in refs:
+                    small = self._contents.is_small(ref)
+                    if ref not in taken:
+                        if size + ref.size > MOST or not (files if small else objects):
+                            left_out.add(ref)
+                            continue
+                        size, files, objects = size + ref.size, files - small, objects - (not small)
+                        taken.add(ref)
+                    into.append(ref)
+            within[name] = Resolved(*kept)
+        return within, len(left_out)
+
+    def _listed(self, one: Resolved, held: Mapping[Digest, ObjectRef]) -> Iterator[ObjectRef]:
+        yield from one.leading
+        for ref in one.contents:
+            yield held[ref.digest] if self._contents.is_small(ref) else ref
+
+    def _put(self, files: Sequence[ObjectRef]) -> HotPack:
+        """Stores a hot pack of these files. Raises DigestMismatch if one is not what its entry says."""
+        places = {file: self._contents.files[file.digest] for file in files}
+        copied: dict[ObjectRef, bytes] = {}
+        for file in sorted(files, key=lambda file: (places[file].ref, places[file].start)):
+            found = places[file]
+            copied[file] = self._read(found.ref)[found.start : found.start + file.size]
+            if sha256(copied[file]) != file.digest:  # a damaged file must not be spread
+                raise DigestMismatch(f"pack {found.ref.digest.hex()} has not the file {file.digest.hex()}")
+        return HotPack(self._ingest.put(b"".join(copied[file] for file in files)), tuple(files))
+
+
+def _holds(pack: HotPack, sizes: Mapping[Digest, int]) -> bool:
+    return any(file.digest in sizes for file in pack.files)
+
+
+def _fitting(
+    origin: Origin, packs: Sequence[HotPack], copies: Sequence[HotPack], programs: tuple[Program, ...]
+) -> Profile:
+    """Returns the profile with as many of the `copies` as its bounds leave room for."""
+    files = bounds.HOT_FILES - sum(len(pack.files) for pack in packs)
+    room = bounds.HOT_PACKS - len(packs)
+    found = list(packs)
+    for pack in copies[: max(room, 0)]:
+        files -= len(pack.files)
+        if files < 0:
+            break
+        found.append(pack)
+    return Profile(origin, tuple(found), programs)
