@@ -1,12 +1,12 @@
 """Divides the small files of a profile among hot packs. Pure.
 
 Files are kept apart by the programs that read them, so a start fetches what its program reads and no more,
-and what programs share once. Within such a group they are apart by layer, in the order of first use, and
-packs are cut after files that the content chooses: where the order is that of an earlier profile, a changed
-file changes the pack around it and no other.
+and what programs share once. Within such a group they are in the order of first use, and packs are cut after
+files that the content chooses: where the order is that of an earlier profile, a changed file changes the pack
+around it and no other. Packs of the earlier profile of which nearly all is wanted are listed again.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from lazyfs.core.digest import Digest, ObjectRef
@@ -37,14 +37,13 @@ SPARE: Final = 0.03
 def cut(
     programs: Mapping[str, Sequence[Digest]],
     sizes: Mapping[Digest, int],
-    layer_of: Callable[[Digest], Hashable] = lambda _: None,
     earlier: Sequence[HotPack] = (),
     limits: CutLimits = LIMITS,
 ) -> tuple[list[HotPack], list[Files]]:
     """Returns the earlier packs to list again, and the files of each new pack.
 
-    `programs`: the small files that each reads, in the order of first use. `layer_of`: names the layer that a
-    file comes from. `earlier`: the packs of the profile that this one replaces.
+    `programs`: the small files that each reads, in the order of first use. `earlier`: the packs of the
+    profile that this one replaces.
     """
     users: dict[Digest, set[str]] = {}
     for name, digests in programs.items():
@@ -52,11 +51,10 @@ def cut(
             users.setdefault(digest, set()).add(name)
     kept = _kept(earlier, users, sizes)
     held = {file.digest for pack in kept for file in pack.files}
-    groups: dict[tuple[frozenset[str], Hashable], list[ObjectRef]] = {}
+    groups: dict[frozenset[str], list[ObjectRef]] = {}
     for digest, names in users.items():
         if digest not in held:
-            key = frozenset(names), layer_of(digest)
-            groups.setdefault(key, []).append(ObjectRef(digest, sizes[digest]))
+            groups.setdefault(frozenset(names), []).append(ObjectRef(digest, sizes[digest]))
     joined: list[ObjectRef] = []
     made: list[Files] = []
     for group in groups.values():

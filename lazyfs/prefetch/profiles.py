@@ -45,7 +45,8 @@ class ProfilePrefetch:
     ) -> None:
         """`cache_limit` returns the bytes that the cache may hold. `share`: the bounds of all that is fetched
         ahead."""
-        self.most = min(AT_ONCE, (LineShare() if share is None else share).requests)
+        self.share = LineShare() if share is None else share
+        self.most = min(AT_ONCE, self.share.requests)
         """Most objects of one list under way."""
         self._objects = objects
         self._cache_limit = cache_limit
@@ -74,47 +75,48 @@ class ProfilePrefetch:
         start = ref.digest, program
         # A system task: an error that escapes would end the whole trio run.
         try:
-            profile = await self._load(ref, loaded)
+            profile = await self._load(ref)
             listed = profile.of(program)
             if not fits(listed, await trio.to_thread.run_sync(self._cache_limit)):
                 log.info("profile %s is too large for the cache", ref.digest.hex())
                 self._objects.hot.drop(ref.digest)
                 done = True
-            elif program or len(profile.programs) < 2 or not await self._is_told(ref.digest, profile):
-                done = await _Listed(self, self._objects, profile, listed, start).fetch()
+            elif program or len(profile.programs) < 2 or not await self._is_told(ref.digest, profile, loaded):
+                done = await _Listed(self, self._objects, profile, listed, start).fetch(loaded)
+            else:
+                done = True  # the list of the program that was told is on its way
         except LazyfsError as error:
             self.failed += 1
             log.warning("profile %s: %s", ref.digest.hex(), error)
         except Exception:
             self.failed += 1
             log.exception("profile %s", ref.digest.hex())
+        finally:
+            self._objects.loading.discard(loaded)
+            loaded.set()
         self._schedule.ended(start)
         if not done:
             self._schedule.failed(start, time.monotonic())
 
-    async def _is_told(self, name: Digest, profile: Profile) -> bool:
+    async def _is_told(self, name: Digest, profile: Profile, loaded: trio.Event) -> bool:
         """Fetches what all programs read. Returns True if it is told meanwhile which one is started."""
         told = self._told[name] = trio.Event()
         try:
             with trio.move_on_after(TOLD_SECONDS):
-                await _Listed(self, self._objects, profile, profile.common(), (name, "")).fetch()
+                await _Listed(self, self._objects, profile, profile.common(), (name, "")).fetch(loaded)
                 await told.wait()
         finally:
             del self._told[name]
         return told.is_set()
 
-    async def _load(self, ref: ObjectRef, loaded: trio.Event) -> Profile:
-        """Reads a profile and remembers the places of its small files. Sets `loaded` in any case."""
-        try:
-            plain = await trio.to_thread.run_sync(self._objects.at_hand, ref)
-            profile = decode(
-                await self._objects.fetch(ref, held=False, optional=True) if plain is None else plain
-            )
-            self._objects.hot.add(ref.digest, profile)
-            return profile
-        finally:
-            self._objects.loading.discard(loaded)
-            loaded.set()
+    async def _load(self, ref: ObjectRef) -> Profile:
+        """Reads a profile and remembers the places of its small files."""
+        plain = await trio.to_thread.run_sync(self._objects.at_hand, ref)
+        if plain is None:
+            plain = await self._objects.fetch(ref, held=False, optional=True)
+        profile = await trio.to_thread.run_sync(decode, plain)
+        self._objects.hot.add(ref.digest, profile)
+        return profile
 
     def rest(self, start: Start) -> None:
         """Notes that a list waits for its objects to be used, so that another profile may begin."""
@@ -135,22 +137,28 @@ class _Listed:
         self._counts = counts
         self._objects = objects
         self._hot = {pack.ref: pack for pack in profile.packs}
+        self._hot_digests = {pack.ref.digest for pack in profile.packs}
         self._listed = listed
         self._start = start
         self._window = UnusedWindow()
         self._under_way = 0
+        self._bytes = 0
+        """Plaintext bytes under way."""
         self._at_once = min(FIRST, counts.most)
         self._failed = 0
         self._changed = trio.Event()
         self._token = trio.lowlevel.current_trio_token()
 
-    async def fetch(self) -> bool:
-        """Fetches the objects. Returns True if no object is left to fetch."""
+    async def fetch(self, ready: trio.Event) -> bool:
+        """Fetches the objects. Returns True if no object is left to fetch. Sets `ready` once readers can know
+        what will come."""
         objects = self._objects
-        missing = [ref for ref in self._listed if not self._is_here(ref)]
+        missing = await trio.to_thread.run_sync(self._missing)
         objects.expected.update(ref.digest for ref in missing if ref not in self._hot)
         objects.due.update((ref.digest, self._window) for ref in missing if ref in self._hot)
         self._window.on_use = self._used
+        objects.loading.discard(ready)
+        ready.set()
         try:
             for ref in missing:
                 if not await self._room(ref):
@@ -164,6 +172,9 @@ class _Listed:
             for ref in missing:
                 self._gone(ref.digest)
                 objects.ahead.pop(ref.digest, None)
+
+    def _missing(self) -> list[ObjectRef]:
+        return [ref for ref in self._listed if not self._is_here(ref)]
 
     def _is_here(self, ref: ObjectRef) -> bool:
         """Returns True if an object is here, or if most of a hot pack's bytes are here in others."""
@@ -188,7 +199,10 @@ class _Listed:
     async def _room(self, ref: ObjectRef) -> bool:
         """Waits until an object may be fetched. Returns False if the list is given up."""
         while self._objects.keeps and self._failures() < FAILURES:
-            if self._under_way < self._at_once and self._window.has_room(ref.size):
+            room = self._under_way < self._at_once and (
+                self._bytes + ref.size <= self._counts.share.bytes or not self._under_way
+            )
+            if room and self._window.has_room(ref.size):
                 return True
             if self._under_way:
                 await self._wait()
@@ -204,7 +218,7 @@ class _Listed:
         return False
 
     def _failures(self) -> int:
-        return self._failed + sum(pack.digest in self._objects.hot.wrong for pack in self._hot)
+        return self._failed + len(self._objects.hot.wrong & self._hot_digests)
 
     async def _wait(self) -> None:
         await self._changed.wait()
@@ -225,11 +239,13 @@ class _Listed:
         self._window.begin(ref)
         self._objects.ahead[ref.digest] = self._window
         self._under_way += 1
+        self._bytes += ref.size
         if not self._objects.bring(ref, partial(self._ended, ref), optional=True):
             self._ended(ref)
 
     def _ended(self, ref: ObjectRef) -> None:
         self._under_way -= 1
+        self._bytes -= ref.size
         self._gone(ref.digest)
         if self._objects.is_at_hand(ref):
             self._counts.fetched += 1

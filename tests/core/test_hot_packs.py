@@ -1,5 +1,5 @@
-"""The cut of hot packs: every file lies in one pack, apart by programs and layers, and packs that are still
-wanted are listed again."""
+"""The cut of hot packs: every file lies in one pack, apart by programs, and packs that are still wanted are
+listed again."""
 
 import random
 
@@ -69,18 +69,6 @@ def test_small_groups_are_joined() -> None:
     programs = {f"p{at}": [*names[:50], names[50 + at]] for at in range(50)}
     _, made = cut(programs, sizes, limits=LIMITS._replace(apart=20_000))
     assert len(made) <= 3
-
-
-def test_layers_are_apart_so_a_new_layer_leaves_the_packs_of_the_others() -> None:
-    old = {digest(number): 20_000 for number in range(200)}
-    layer = {one: at % 2 for at, one in enumerate(old)}
-    _, before = cut({"": list(old)}, old, layer.__getitem__)
-    new = {one if layer[one] else digest(1000 + at): 20_000 for at, one in enumerate(old)}
-    new_layer = {one: layer.get(one, 0) for one in new}
-    _, after = cut({"": list(new)}, new, new_layer.__getitem__)
-    same = {files for files in before if layer[files[0].digest]}
-    assert same
-    assert same <= set(after)
 
 
 def test_an_inserted_file_changes_few_packs() -> None:
