@@ -27,9 +27,16 @@ BEGIN_SECONDS = 60.0
 @click.option(
     "--limit-rate", metavar="SIZE", help="Most bytes of content a second, e.g. 10M [default: no limit]."
 )
+@click.option(
+    "--profile",
+    metavar="NAME",
+    help="Only what the image's profile lists for this program; all: for any program.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the end as JSON.")
-def command(image: str, mountpoint: str | None, limit_rate: str | None, as_json: bool) -> int:
-    """Fetch all of IMAGE that the mount's cache does not have yet.
+def command(
+    image: str, mountpoint: str | None, limit_rate: str | None, profile: str | None, as_json: bool
+) -> int:
+    """Fetch all of IMAGE that the mount's cache does not have yet, or what its programs read at their start.
 
     IMAGE is a name or path as for `lazyfs run`. Reads of programs go first, and the mount's --prefetch-share
     holds. A job that is under way already goes on at its own rate. Objects that have come stay: a
@@ -46,7 +53,8 @@ def command(image: str, mountpoint: str | None, limit_rate: str | None, as_json:
     if rate == 0:
         raise UsageError("--limit-rate 0 would never end: leave it out for no limit")
     mount, path = _place(image, mountpoint)
-    began = control_client.ask(mount, {"do": "prefetch", "path": path, "rate": rate}, BEGIN_SECONDS).fields
+    request = {"do": "prefetch", "path": path, "rate": rate, "profile": profile}
+    began = control_client.ask(mount, request, BEGIN_SECONDS).fields
     job = {name: began[name] for name in ("repository", "image")}
     fields = began
     with ProgressBar(image, enabled=not as_json) as bar:

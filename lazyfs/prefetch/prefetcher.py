@@ -15,6 +15,7 @@ from lazyfs.client.objects import Objects
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import LazyfsError
 from lazyfs.core.pack import NO_PACKS
+from lazyfs.core.profile import Profile, decode
 from lazyfs.prefetch.guess_budget import GuessBudget, room_in
 from lazyfs.prefetch.guess_budget import GuessCounts as GuessCounts
 from lazyfs.prefetch.guesses import Guesses
@@ -195,21 +196,40 @@ class Prefetcher:
     def on_whole_image(self, top: ObjectRef, rate: float | None = None) -> WholeImage:
         """Returns the job that fetches the rest of an image: one under way, or a new one. `top`: the image's
         top catalog. `rate`: most plaintext bytes a second of a new job. Called in the event loop."""
-        job = self._images.get(top.digest)
+        return self._job(top.digest, rate, top, None)
+
+    def _job(
+        self, name: Digest, rate: float | None, top: ObjectRef, only: list[ObjectRef] | None
+    ) -> WholeImage:
+        job = self._images.get(name)
         if job is None or job.over:
-            job = self._images[top.digest] = WholeImage(
+            job = self._images[name] = WholeImage(
                 self._objects,
                 self._around.demand,
                 self._cache_limit,
                 top,
                 at_once=self._around.share.of(AT_ONCE),
+                only=only,
                 rate=rate,
             )
-            if not begin(job.run, name=f"image {top.digest.hex()[:12]}"):
+            if not begin(job.run, name=f"image {name.hex()[:12]}"):
                 raise LazyfsError("the mount is ending")
             while len(self._images) > IMAGES:
                 del self._images[next(iter(self._images))]
         return job
+
+    async def profile(self, image: ObjectRef, own: ObjectRef | None) -> tuple[ObjectRef, Profile] | None:
+        """Returns the profile that a start of an image uses, and its name; None if there is none. `own`: the
+        one that the image has. Raises as Objects.fetch, and FormatError."""
+        ref = self._around.collected(image.digest) or own
+        if ref is None:
+            return None
+        plain = await trio.to_thread.run_sync(self._objects.at_hand, ref)
+        return ref, decode(await self._objects.fetch(ref, held=False) if plain is None else plain)
+
+    def on_profile(self, name: Digest, listed: list[ObjectRef], rate: float | None = None) -> WholeImage:
+        """Returns the job that fetches what a profile lists, as `on_whole_image` does. `name`: of the job."""
+        return self._job(name, rate, ObjectRef(name, 0), listed)
 
     def whole_image(self, top: Digest) -> WholeImage | None:
         """Returns the job of an image, if there is or was one lately."""

@@ -8,7 +8,7 @@ passed over, so a job that was stopped goes on where it was.
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -60,12 +60,14 @@ class WholeImage:
         top: ObjectRef,
         *,
         at_once: int = AT_ONCE,
+        only: Sequence[ObjectRef] | None = None,
         rate: float | None = None,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], Awaitable[object]] = trio.sleep,
     ) -> None:
         """`cache_limit` returns the bytes that the cache may hold; it may block. `top`: the image's top
-        catalog. `at_once`: most objects under way. `rate`: most plaintext bytes a second; None: no limit."""
+        catalog. `at_once`: most objects under way. `only`: the objects to fetch, in this order; None for all
+        of the image. `rate`: most plaintext bytes a second; None: no limit."""
         self._objects = objects
         self._demand = demand
         self._cache_limit = cache_limit
@@ -86,7 +88,11 @@ class WholeImage:
         """Set when such a task has found more objects."""
         self.state = "listing"
         self.problem = ""
-        self._enter(catalog_at(top))
+        if only is None:
+            self._enter(catalog_at(top))
+        else:
+            self._others.extend(only)
+            self._counts[:2] = len(only), sum(ref.size for ref in only)
 
     def progress(self) -> ImageProgress:
         """Returns the job's progress. Asking keeps the job alive."""

@@ -130,7 +130,7 @@ def _next_version(before: bytes | None, publisher: Targets) -> int:
 
 def objects_of_list(store: ReadableStore) -> Iterator[Digest]:
     """Yields the objects that collected profiles lead to, as far as they are there: the list, the profiles,
-    their bundles. Nothing else depends on them, so what is missing is passed over. Raises StoreError."""
+    their hot packs. Nothing else depends on them, so what is missing is passed over. Raises StoreError."""
     found = published_list(store)
     if found is None:
         return

@@ -99,3 +99,28 @@ def test_a_rate_is_a_number_of_bytes(images: Published, tmp_path: Path) -> None:
     wrong = lazyfs("mount", url, mnt, "--prefetch-share", "91", check=False)
     assert wrong.returncode == 2
     assert "prefetch_share is 91, but must be 1 to 90 percent" in wrong.stderr
+
+
+def test_what_a_profile_lists_can_be_read_afterwards_without_a_server(
+    images: Published, tmp_path: Path
+) -> None:
+    paths, name = tmp_path / "start.paths", "lib/all:1"
+    paths.write_text("small/03\nsmall/07\n")
+    mnt, options = tmp_path / "mnt", ("--cache", tmp_path / "cache", "--patience", "2")
+    command = ("prefetch", name, "--mount", mnt, "--profile")
+    with serving(images.store) as url, mounted(url, mnt, *options, "--trust", trust(images)):
+        none = lazyfs(*command, "all", check=False)
+        assert (none.returncode, none.stdout) == (2, "")
+        assert "has no profile" in none.stderr
+        lazyfs("profile", "import", name, paths, images.store, "--keys", images.keys)
+        lazyfs("refresh", mnt)
+        wrong = lazyfs(*command, "python3", check=False)
+        assert (wrong.returncode, wrong.stdout) == (2, "")
+        assert "lists no program by name, not python3" in wrong.stderr
+        done = json.loads(lazyfs(*command, "all", "--json").stdout)
+        assert done["state"] == "done"
+        assert 0 < done["here_bytes"] == done["bytes"] < len(LARGE)
+    with mounted(url, mnt, *options):
+        assert all((mnt / name / "small" / file).read_bytes() == FILES[file] for file in ("03", "07"))
+        with pytest.raises(OSError, match="Input/output"):
+            (mnt / name / "large").read_bytes()
