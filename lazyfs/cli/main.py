@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "inspect": "Show an image's configuration, layers, sizes and platforms.",
     "diff": "List the differences between two images or revisions.",
     "profile": "Make, show and drop profiles of images, for faster starts.",
+    "collect": "Take workers' reports of starts, and publish profiles of them.",
     "rm": "Remove images from the tree.",
     "log": "List the revisions and the changes of each.",
     "rollback": "Show the content of an older revision again.",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lazyfs.cli.say import say, say_json
-from lazyfs.core.byte_size import shown_size
+from lazyfs.core.byte_size import parse_size, shown_size
 from lazyfs.core.errors import LazyfsError, UsageError
 
 if TYPE_CHECKING:
@@ -24,22 +24,37 @@ BEGIN_SECONDS = 60.0
 @click.option(
     "--mount", "mountpoint", metavar="DIR", help="The mount to use; by default the one that has IMAGE."
 )
+@click.option(
+    "--limit-rate", metavar="SIZE", help="Most bytes of content a second, e.g. 10M [default: no limit]."
+)
+@click.option(
+    "--profile",
+    metavar="NAME",
+    help="Only what the image's profile lists for this program; all: for any program.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the end as JSON.")
-def command(image: str, mountpoint: str | None, as_json: bool) -> int:
-    """Fetch all of IMAGE that the mount's cache does not have yet.
+def command(
+    image: str, mountpoint: str | None, limit_rate: str | None, profile: str | None, as_json: bool
+) -> int:
+    """Fetch all of IMAGE that the mount's cache does not have yet, or what its programs read at their start.
 
-    IMAGE is a name or path as for `lazyfs run`. Reads of programs go first. Objects that have come stay: a
+    IMAGE is a name or path as for `lazyfs run`. Reads of programs go first, and the mount's --prefetch-share
+    holds. A job that is under way already goes on at its own rate. Objects that have come stay: a
     prefetch that was stopped goes on where it was. Exits 1 if something is missing in the end.
 
     \b
     Example:
-      lazyfs prefetch registry.example/physics/analysis:1.2
+      lazyfs prefetch registry.example/physics/analysis:1.2 --limit-rate 10M
     """
     from lazyfs.cli.progress_bar import ProgressBar
     from lazyfs.daemon import control_client
 
+    rate = parse_size(limit_rate, "--limit-rate") if limit_rate is not None else None
+    if rate == 0:
+        raise UsageError("--limit-rate 0 would never end: leave it out for no limit")
     mount, path = _place(image, mountpoint)
-    began = control_client.ask(mount, {"do": "prefetch", "path": path}, BEGIN_SECONDS).fields
+    request = {"do": "prefetch", "path": path, "rate": rate, "profile": profile}
+    began = control_client.ask(mount, request, BEGIN_SECONDS).fields
     job = {name: began[name] for name in ("repository", "image")}
     fields = began
     with ProgressBar(image, enabled=not as_json) as bar:

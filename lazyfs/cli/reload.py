@@ -14,7 +14,8 @@ SECONDS = 60.0
 LOOK = 0.05
 LIVE = (
     "proxy", "ca", "client_cert", "client_key", "http", "cache_limit", "cache_policy", "cache_keep_free",
-    "lower", "log", "trace", "metrics", "refresh", "patience", "max_stale", "on_outage",
+    "lower", "log", "trace", "metrics", "refresh", "patience", "max_stale",
+    "prefetch_share", "on_outage",
 )  # fmt: skip
 """The settings that a live mount can change."""
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
+from securesystemslib.signer import CryptoSigner
 
 from lazyfs.cli.say import say
 from lazyfs.cli.store_options import keys_option
@@ -12,10 +13,10 @@ from lazyfs.core.chunks import MAX_SHIFT, MIN_SHIFT
 from lazyfs.core.digest import sha256
 from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Params
-from lazyfs.core.trust.roles import ROOT, TARGETS, TIMESTAMP
+from lazyfs.core.trust.roles import PROFILES, ROOT, TARGETS, TIMESTAMP
 from lazyfs.core.trust.signed import when
 from lazyfs.images.conversion import convert
-from lazyfs.repository import format_upgrade, history, lifecycle
+from lazyfs.repository import delegation, format_upgrade, history, lifecycle
 from lazyfs.repository import keys as key_files
 from lazyfs.repository.commit import TIMESTAMP_DAYS, read_committed
 from lazyfs.repository.opened_repository import open_repository
@@ -219,6 +220,41 @@ def rotate(
 
 
 @command.command()
+@click.argument("store")
+@click.option("--to", "directory", metavar="DIR", help="Where the new key is written.")
+@click.option("--withdraw", is_flag=True, help="Let nobody sign profiles any more.")
+@keys_option
+def delegate(store: str, directory: str | None, withdraw: bool, keys: str | None) -> None:
+    """Make a key that can sign profiles of starts and nothing else, for `lazyfs collect`.
+
+    Clients believe its profiles from the next revision on. Give DIR to the machine that collects; the other
+    keys stay where they are.
+
+    \b
+    Example:
+      lazyfs repo delegate /srv/unpacked --to /etc/lazyfs/profiles-key
+    """
+    if withdraw == (directory is not None):
+        raise UsageError("give either --to DIR, for a new key, or --withdraw")
+    repository = open_repository(store, keys)
+    now = datetime.now(UTC)
+    if directory is None:
+        gone = delegation.withdraw(repository.store, repository.keys, now)
+        say(f"{repository.name}: {gone} keys may sign profiles no longer")
+        return
+    key_files.check_apart(directory, store)
+    made: list[str] = []
+
+    def make() -> list[CryptoSigner]:
+        signers = key_files.generate(directory, [PROFILES])
+        made.extend(signer.public_key.keyid for signer in signers)
+        return signers
+
+    delegation.delegate(repository.store, repository.keys, make, now)
+    say(f"{repository.name}: key {made[0][:8]} in {directory} may sign profiles")
+
+
+@command.command()
 @click.argument("name")
 @click.argument("store")
 @click.option("--revision", metavar="N|DATE|NAME", help="The revision to keep [default: the newest].")
@@ -273,3 +309,5 @@ def show(store: str) -> None:
     for role in (ROOT, TARGETS, TIMESTAMP):
         ids = " ".join(keyid[:8] for keyid in root.roles[role].keyids)
         say(f"{role} keys".ljust(16) + f"{root.roles[role].threshold} of {ids}")
+    if delegated := delegation.delegated_keys(proven.targets):
+        say("profiles keys".ljust(16) + "1 of " + " ".join(key.keyid[:8] for key in delegated))

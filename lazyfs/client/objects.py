@@ -88,7 +88,8 @@ class Objects(ObjectsAtHand):
         self.loading: set[trio.Event] = set()
         """Ends of the loading of profiles under way."""
         self.expected: set[Digest] = set()
-        """Objects that a profile will bring. Until then no prefetcher requests these objects, but a reader does."""
+        """Objects that a profile will bring. Until then no prefetcher requests these objects, but a reader
+        does."""
         self.due: dict[Digest, UnusedWindow] = {}
         """Hot packs that a profile will bring, or is bringing, each with its profile's window."""
         self._failed: deque[Flight] = deque()

@@ -1,4 +1,4 @@
-"""The TLS credentials of a mount's repositories, read while the daemon is still root."""
+"""The credentials of a mount's repositories and of its collector, read while the daemon is still root."""
 
 from typing import TYPE_CHECKING
 
@@ -7,6 +7,7 @@ from lazyfs.daemon.settings import RepositorySource, Settings
 from lazyfs.transport.tls_files import TlsFiles
 
 if TYPE_CHECKING:
+    from lazyfs.daemon.reporting.target import ReportTarget
     from lazyfs.transport.tls import Tls
 
 
@@ -16,6 +17,12 @@ class Certificates:
     def __init__(self, settings: Settings) -> None:
         """Reads the files. Raises UsageError for a bad file of the mount itself; a bad file of a repository
         raises when that repository is opened."""
+        self.report_target: ReportTarget | None = None
+        """Where starts are reported; None if they are not."""
+        if settings.profile is not None:
+            from lazyfs.daemon.reporting import target  # few mounts report
+
+            self.report_target = target.ReportTarget(settings.profile)
         self._read: dict[TlsFiles, Tls | UsageError] = {}
         mounts = _files(settings)
         if mounts:

@@ -5,14 +5,21 @@ from typing import Any
 
 import msgspec
 
-from lazyfs.core.digest import Digest, ObjectRef, parse_hex
+from lazyfs.core.catalog.entry import Entry
+from lazyfs.core.digest import Digest, ObjectRef, parse_hex, sha256
 from lazyfs.core.errors import FormatError, LazyfsError, UsageError
+from lazyfs.core.profile import Profile, hinted
 from lazyfs.daemon.control import Handler
 from lazyfs.daemon.repositories import Repositories
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.prefetch.prefetcher import ImageProgress, WholeImage
 from lazyfs.vfs.missing_objects import Fetched
-from lazyfs.vfs.paths_in_images import catalog_at_path
+from lazyfs.vfs.paths_in_images import entry_at_path
+
+ALL = "all"
+"""Stands for the lists of all programs of a profile."""
+LARGEST_RATE = 1 << 50
+"""Bytes a second; more than any line."""
 
 
 class ImageJobs:
@@ -31,11 +38,20 @@ class ImageJobs:
     async def _begin(self, request: dict[str, Any]) -> dict[str, Any]:
         path = os.fsencode(_text(request, "path"))
         repository, inner = self._repository_of(path)
-        top = await self._top(repository, inner)
-        if top is None:
+        entry = await self._entry(repository, inner)
+        if entry is None or entry.nested is None:
             raise UsageError(f"{os.fsdecode(path)}: no image or published tree of its own hangs there")
-        job = self._repositories.opened[repository].prefetcher.on_whole_image(top)
-        return {"repository": repository, "image": top.digest.hex()} | _fields(job.progress())
+        prefetcher, rate = self._repositories.opened[repository].prefetcher, _rate(request)
+        if request.get("profile") is None:
+            name, job = entry.nested.digest, prefetcher.on_whole_image(entry.nested, rate)
+        else:
+            found = await prefetcher.profile(entry.nested, hinted(entry))
+            if found is None:
+                raise UsageError(f"{os.fsdecode(path)} has no profile: leave --profile out for all of it")
+            program = _text(request, "profile")
+            name = sha256(found[0].digest + program.encode())
+            job = prefetcher.on_profile(name, _listed(found[1], program), rate)
+        return {"repository": repository, "image": name.hex()} | _fields(job.progress())
 
     async def _tell(self, request: dict[str, Any]) -> dict[str, Any]:
         return _fields(self._job(request).progress())
@@ -51,9 +67,9 @@ class ImageJobs:
         first, _, inner = path.strip(b"/").partition(b"/")
         return os.fsdecode(first), inner
 
-    async def _top(self, repository: str, path: bytes) -> ObjectRef | None:
-        def look(fetched: Fetched) -> ObjectRef | None:
-            return catalog_at_path(self._filesystem.tree, repository, path, fetched)
+    async def _entry(self, repository: str, path: bytes) -> Entry | None:
+        def look(fetched: Fetched) -> Entry | None:
+            return entry_at_path(self._filesystem.tree, repository, path, fetched)
 
         try:
             return await self._filesystem.complete(self._filesystem.locked(look))
@@ -78,6 +94,28 @@ def _text(request: dict[str, Any], field: str) -> str:
     if not isinstance(value, str) or "\0" in value:
         raise UsageError(f"`{field}` is no text")
     return value
+
+
+def _listed(profile: Profile, program: str) -> list[ObjectRef]:
+    """Returns what a profile lists for a program, named by its path or the last name of it. Raises UsageError
+    for one that it does not list."""
+    if program == ALL:
+        return profile.of()
+    names = [one.path for one in profile.programs]
+    if not any(program.lstrip("/") in (name.lstrip("/"), name.rpartition("/")[2]) for name in names if name):
+        shown = ", ".join(filter(None, names)) or "no program by name"
+        raise UsageError(f"the profile lists {shown}, not {program}: give one of them, or {ALL}")
+    return profile.of(program)
+
+
+def _rate(request: dict[str, Any]) -> float | None:
+    """Returns the most bytes a second that the caller allows; None for any number."""
+    value = request.get("rate")
+    if value is None:
+        return None
+    if type(value) is not int or not 0 < value <= LARGEST_RATE:
+        raise UsageError(f"`rate` is not 1 to {LARGEST_RATE} bytes a second")
+    return float(value)
 
 
 def _digest(text: str) -> Digest:

@@ -25,26 +25,31 @@ from lazyfs.vfs.missing_objects import NOTHING, Fetched, Need
 from lazyfs.vfs.siblings import Siblings
 from lazyfs_cache import Cache, NullCache
 
+MOST_READS = 4096
+"""Most reads that are kept until there is a prefetcher, some 0.1 s after the mount answers."""
+
 
 class EnteredImages:
     """The images that programs enter before there is a prefetcher. Implements `Prefetching`."""
 
     def __init__(self, objects: ObjectsAtHand) -> None:
         self._objects = objects
-        self.starts: list[tuple[ObjectRef, str]] = []
-        """Profiles of entered images, each with the program that is started."""
+        self.images: list[tuple[ObjectRef, ObjectRef | None, str]] = []
+        """Entered images, each with its profile and the program that is started."""
+        self.reads: list[ReadPlan] = []
 
-    def on_enter(self, profile: ObjectRef, program: str = "") -> None:
-        """Takes the profile of an image. If it is at hand, its small files are read from hot packs from now
-        on."""
-        self.starts.append((profile, program))
-        plain = self._objects.at_hand(profile)
-        if plain is not None:
+    def on_enter(self, image: ObjectRef, profile: ObjectRef | None, program: str = "") -> None:
+        """Takes an image. If its profile is at hand, its small files are read from hot packs from now on."""
+        self.images.append((image, profile, program))
+        plain = self._objects.at_hand(profile) if profile is not None else None
+        if profile is not None and plain is not None:
             with suppress(FormatError):  # the prefetcher reports it
                 self._objects.hot.add(profile.digest, decode(plain))
 
     def on_read(self, read: ReadPlan) -> None:
-        """Does nothing: no reader is known to be sequential yet."""
+        """Keeps the first reads for those who watch starts; no reader is known to be sequential yet."""
+        if len(self.reads) < MOST_READS:
+            self.reads.append(read)
 
     def on_miss(self, read: ReadPlan, siblings: Siblings | None, fetched: Fetched) -> None:
         """Does nothing: no miss is served yet."""

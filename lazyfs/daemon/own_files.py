@@ -71,6 +71,11 @@ def _needed(
         yield "the store", "" if "://" in source.url else source.url
         for path in (source.ca, source.client_cert, source.client_key):
             yield "the certificate", path or ""
+    if settings.profile is not None:
+        given = settings.profile
+        yield "the token of reports", given.token_file or ""
+        for path in (given.client_cert, given.client_key, given.ca):
+            yield "the certificate", path or ""
     for origin in origins.values():
         yield "the file of settings", origin.place.rpartition(":")[0] if origin.kind == "file" else ""
         yield "the file of settings", os.path.abspath(origin.through) if origin.through else ""

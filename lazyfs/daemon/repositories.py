@@ -1,24 +1,27 @@
 """The repositories of a mount: opened, kept at their newest trusted revision, and described."""
 
 import logging
+import random
+import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 import trio
 
-from lazyfs.client.trust.refresher import RETRY
+from lazyfs.client.trust.refresher import JITTER, RETRY
 from lazyfs.core.chain.notation import without_secrets
 from lazyfs.core.errors import LazyfsError
 from lazyfs.core.params import Revision
 from lazyfs.core.trust.errors import Expired
 from lazyfs.daemon.certificates import Certificates
 from lazyfs.daemon.known_revision import KnownRepository
+from lazyfs.daemon.reporting.starts import WatchedStarts
 from lazyfs.daemon.repository_connection import FIRST_LOOK, ConnectedRepository, Connector
 from lazyfs.daemon.settings import RepositorySource, Settings
 from lazyfs.daemon.status import GuessStatus, ProfileCounts, RepositoryStatus
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.open_repository import OpenRepository
-from lazyfs.prefetch.prefetcher import GuessCounts, Surroundings
+from lazyfs.prefetch.prefetcher import GuessCounts, LineShare, Surroundings
 from lazyfs.transport.http import HttpFetcher
 from lazyfs_cache import Cache, NullCache
 
@@ -42,8 +45,17 @@ class Repositories:
         `on_withdraw` stops showing the named repository."""
         self._settings = settings
         self._filesystem = filesystem
-        around = Surroundings(filesystem.tree, filesystem.lock, filesystem.demand, filesystem.cache_space)
-        self._connector = Connector(settings, cache, state_dir, certificates, around, filesystem.allowance)
+        self.starts: WatchedStarts | None = None
+        """The starts that are to be reported; None if none are."""
+        if settings.profile is not None:
+            self.starts = WatchedStarts(filesystem.lock, time.monotonic, settings.profile.seconds)
+        share = LineShare(settings.prefetch_share, lambda: filesystem.allowance.most)
+        around = Surroundings(
+            filesystem.tree, filesystem.lock, filesystem.demand, filesystem.cache_space, share
+        )
+        self._connector = Connector(
+            settings, cache, state_dir, certificates, around, filesystem.allowance, self.starts
+        )
         self._on_advance = on_advance
         self._on_withdraw = on_withdraw
         self.opened: dict[str, ConnectedRepository] = {}
@@ -91,10 +103,15 @@ class Repositories:
                 is_newest=opened.refresher.first_look.is_set(),
             )
         )
-        for start in known.entered.starts if known else ():
-            opened.prefetcher.on_enter(*start)
+        if known is not None:
+            with self._filesystem.lock:
+                for image, profile, program in known.entered.images:
+                    opened.prefetcher.on_enter(image, profile, program)
+                for read in known.entered.reads:
+                    opened.prefetcher.on_early_read(read)
         if self._nursery is not None:
             self._nursery.start_soon(self._follow, shown, opened)
+            self._nursery.start_soon(self._follow_profiles, opened)
         return shown
 
     async def settle(self, name: str) -> None:
@@ -118,6 +135,7 @@ class Repositories:
             self._nursery = nursery
             for name, opened in self.opened.items():
                 nursery.start_soon(self._follow, name, opened)
+                nursery.start_soon(self._follow_profiles, opened)
             await trio.sleep_forever()
 
     async def _follow(self, name: str, opened: ConnectedRepository) -> None:
@@ -133,6 +151,17 @@ class Repositories:
             except Exception:  # only this repository fails, and only this time
                 log.exception("%s: looking for new revisions", name)
                 await trio.sleep(RETRY)
+
+    async def _follow_profiles(self, opened: ConnectedRepository) -> None:
+        """Looks for collected profiles at once, and as often as for revisions."""
+        while True:
+            deadline = time.monotonic() + self._settings.patience
+            try:
+                await trio.to_thread.run_sync(opened.collected.refresh, datetime.now(UTC), deadline)
+            except Exception:  # hints only
+                log.exception("looking for collected profiles")
+            jitter = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret
+            await trio.sleep(self._settings.refresh * jitter)
 
     async def _withdraw(self, name: str, opened: ConnectedRepository) -> None:
         """Stops showing one repository of a site. The next lookup of its name opens it anew, which fails
@@ -168,6 +197,7 @@ class Repositories:
                 warning=opened.refresher.error,
                 namespace=opened.objects.namespace.decode(),
                 profiles=ProfileCounts(**opened.prefetcher.profiled()),
+                collected=opened.collected.images,
                 guesses=_guesses(opened.prefetcher.guesses()),
                 trust=opened.revisions.report(datetime.now(UTC)),
                 chain=opened.fetcher.report() if isinstance(opened.fetcher, HttpFetcher) else None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import trio
 
 from lazyfs.client.allowance import Allowance
+from lazyfs.client.collected_profiles import CollectedProfiles
 from lazyfs.client.objects import Objects
 from lazyfs.client.tenant_cache import TenantCache
 from lazyfs.client.trust.anchor import Anchor, anchor_of
@@ -23,6 +24,7 @@ from lazyfs.core.params import Revision
 from lazyfs.daemon.certificates import Certificates
 from lazyfs.daemon.known_revision import repository_name
 from lazyfs.daemon.private_repositories import namespace, state_key
+from lazyfs.daemon.reporting.starts import WatchedStarts
 from lazyfs.daemon.settings import RepositorySource, Settings
 from lazyfs.prefetch.prefetcher import Prefetcher, Surroundings
 from lazyfs.system.trusted_files import make_private_directory
@@ -50,6 +52,7 @@ class ConnectedRepository(NamedTuple):
     objects: Objects
     prefetcher: Prefetcher
     refresher: Refresher
+    collected: CollectedProfiles
 
     def close(self) -> None:
         """Gives up the downloads under way, and closes the connections."""
@@ -78,10 +81,12 @@ class Connector:
         certificates: Certificates,
         surroundings: Surroundings,
         allowance: Allowance,
+        starts: WatchedStarts | None = None,
     ) -> None:
         """`state_dir`: the directory of the trusted revisions of all repositories. `surroundings`: the parts
         of the mount that the prefetchers use. `allowance`: the bound on the bytes that all repositories
-        together have under way."""
+        together have under way. `starts`: the starts that are to be reported."""
+        self._starts = starts
         self._allowance = allowance
         self._settings = settings
         self._surroundings = surroundings
@@ -157,10 +162,11 @@ class Connector:
             error=first.warning,
             is_newest=first.is_newest,
         )
-        prefetcher = trio.from_thread.run_sync(
-            Prefetcher, objects, lambda: self._cache.stats().limit, self._surroundings
-        )
-        return ConnectedRepository(source, fetcher, revisions, objects, prefetcher, refresher)
+        collected = CollectedProfiles(fetcher, newest.targets)
+        watcher = self._starts.of(first.revision.name) if self._starts is not None else None
+        around = self._surroundings._replace(collected=collected.of, watcher=watcher)
+        prefetcher = trio.from_thread.run_sync(Prefetcher, objects, lambda: self._cache.stats().limit, around)
+        return ConnectedRepository(source, fetcher, revisions, objects, prefetcher, refresher, collected)
 
     def _first_revision(
         self,

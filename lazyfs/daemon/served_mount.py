@@ -49,6 +49,7 @@ class ServedMount:
         self._origins = origins
         self._mount = mount
         self._known = known
+        self._report_target = certificates.report_target
         self._settings = mount.settings
         self._filesystem = mount.filesystem
         self._memory = MemoryWatch(parse_size(mount.settings.memory_limit, "memory_limit"), mount.filesystem)
@@ -119,6 +120,11 @@ class ServedMount:
                 nursery.start_soon(self._tell_repeats)
                 nursery.start_soon(succession.follow_keeper)
                 nursery.start_soon(self._repositories.keep_fresh)
+                if self._report_target is not None and self._repositories.starts is not None:
+                    from lazyfs.daemon.reporting.sender import ReportSender  # few mounts report
+
+                    sender = ReportSender(self._report_target, self._repositories.starts)
+                    nursery.start_soon(sender.run)
                 nursery.start_soon(self._mount.watch.run, self._filesystem.catalogs_in_use)
                 nursery.start_soon(self._memory.run, session)
                 nursery.start_soon(self._say_ready, ready)

@@ -19,6 +19,9 @@ calendars, and no wait needs them."""
 LEAST_MEMORY = 100 << 20
 """The smallest memory limit, in bytes: a daemon needs 45 MiB for itself, and as much for objects on their
 way."""
+LONGEST_START = 3600
+LARGEST_SHARE = 90
+"""Most percent of the line for fetching ahead."""
 NOBODY = (1 << 32) - 1
 """The id that stands for no user or group: the kernel's (uid_t)-1."""
 _TLS = ("ca", "client_cert", "client_key")
@@ -104,6 +107,15 @@ def _check_numbers(made: Settings, origin: str) -> None:
         value = getattr(made, name)
         if value is not None and not least <= value <= CENTURY:  # `not`: for NaN too
             raise UsageError(f"{origin}: {name} is {value}, but must be {least:g} to {CENTURY:g} seconds")
+    if made.profile is not None and not 1 <= made.profile.seconds <= LONGEST_START:
+        raise UsageError(
+            f"{origin}: profile.seconds is {made.profile.seconds}, but must be 1 to {LONGEST_START} seconds"
+        )
+    if not 1 <= made.prefetch_share <= LARGEST_SHARE:
+        raise UsageError(
+            f"{origin}: prefetch_share is {made.prefetch_share}, but must be 1 to {LARGEST_SHARE} percent: "
+            "the rest of the line is for readers"
+        )
     for name in ("uid", "gid"):
         value = getattr(made, name)
         if value is not None and not 0 <= value < NOBODY:
@@ -135,6 +147,10 @@ def with_absolute_paths(made: Settings) -> Settings:
         )
         for name, source in made.repositories.items()
     }
+    if made.profile is not None:
+        files = {name: getattr(made.profile, name) for name in ("token_file", *_TLS)}
+        absolute = {name: os.path.abspath(path) for name, path in files.items() if path}
+        changes["profile"] = msgspec.structs.replace(made.profile, **absolute)
     return msgspec.structs.replace(made, **changes)
 
 

@@ -39,6 +39,10 @@ def shown_settings(settings: Settings, origins: Mapping[str, Origin]) -> list[Sh
         else:
             value = default_cache() if option.field == "cache" else value
             found.append(ShownSetting(option.field, value, option.default, DEFAULT))
+    if settings.profile is not None:
+        for field, value in msgspec.structs.asdict(settings.profile).items():
+            if value is not None:
+                found.append(_given(dotted(("profile", field)), value, origins, field))
     for name, source in settings.sources().items():
         found += _of_repository(name, settings.repositories[name], source, origins)
     return found

@@ -49,6 +49,8 @@ class RepositoryStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The namespace of the repository's objects in the cache; empty if reading them takes no credential."""
     profiles: ProfileCounts
     guesses: GuessStatus
+    collected: int = 0
+    """Images for which workers' reports have made profiles."""
     trust: TrustReport
     chain: ChainReport | None
     """The proxies and origins; None for a store directory."""

@@ -28,8 +28,9 @@ class Prefetching(Protocol):
     `lazyfs.prefetch.prefetcher.Prefetcher` is a mount's implementation.
     """
 
-    def on_enter(self, profile: ObjectRef, program: str = "", /) -> None:
-        """Takes the profile of an image that is looked up, or in which a program is about to be started."""
+    def on_enter(self, image: ObjectRef, profile: ObjectRef | None, program: str = "", /) -> None:
+        """Takes an image that is looked up, or in which a program is about to be started: its top catalog,
+        and its profile if it has one."""
         ...
 
     def on_read(self, read: ReadPlan, /) -> None:

@@ -15,16 +15,22 @@ from lazyfs.client.objects import Objects
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import LazyfsError
 from lazyfs.core.pack import NO_PACKS
+from lazyfs.core.profile import Profile, decode
 from lazyfs.prefetch.guess_budget import GuessBudget, room_in
 from lazyfs.prefetch.guess_budget import GuessCounts as GuessCounts
 from lazyfs.prefetch.guesses import Guesses
+from lazyfs.prefetch.line_share import LineShare as LineShare
 from lazyfs.prefetch.needed_by_programs import NeededByPrograms
 from lazyfs.prefetch.policy import PrefetchPolicy
 from lazyfs.prefetch.profiles import ProfilePrefetch
 from lazyfs.prefetch.programs import MAGIC, Head, is_library, is_program
 from lazyfs.prefetch.queue import PrefetchQueue
+from lazyfs.prefetch.starts import ReadWatcher as ReadWatcher
+from lazyfs.prefetch.starts import is_executable as is_executable
+from lazyfs.prefetch.starts import tell
 from lazyfs.prefetch.system_task import begin
 from lazyfs.prefetch.upper_catalogs import UpperCatalogs
+from lazyfs.prefetch.whole_image import AT_ONCE
 from lazyfs.prefetch.whole_image import ImageProgress as ImageProgress
 from lazyfs.prefetch.whole_image import WholeImage as WholeImage
 from lazyfs.vfs.content import ReadPlan
@@ -39,6 +45,10 @@ IMAGES = 64
 """Most jobs remembered. Those that have ended stay for the command that asks how they ended."""
 
 
+def _nothing_collected(_: Digest) -> ObjectRef | None:
+    return None
+
+
 class Surroundings(NamedTuple):
     """The parts of its mount that a prefetcher uses."""
 
@@ -49,6 +59,11 @@ class Surroundings(NamedTuple):
     cache_space: Callable[[], tuple[int, int] | None]
     """Returns (limit, occupied) of the cache in bytes as measured last, without waiting; None without a
     cache."""
+    share: LineShare
+    collected: Callable[[Digest], ObjectRef | None] = _nothing_collected
+    """Returns the collected profile of an image by its top catalog, without waiting."""
+    watcher: ReadWatcher | None = None
+    """Is told of the reads in images."""
 
 
 class Prefetcher:
@@ -69,8 +84,8 @@ class Prefetcher:
         self._called = False
         """True if the loop has been asked to make `_calls`."""
         self._policy = PrefetchPolicy()
-        self._queue = PrefetchQueue(objects)
-        self._profiles = ProfilePrefetch(objects, cache_limit)
+        self._queue = PrefetchQueue(objects, around.share)
+        self._profiles = ProfilePrefetch(objects, cache_limit, around.share)
         self._around = around
         self._cache_limit = cache_limit
         self._images: dict[Digest, WholeImage] = {}
@@ -84,10 +99,13 @@ class Prefetcher:
         loop."""
         begin(UpperCatalogs(self._objects).run, root, name=f"catalogs below {root.digest.hex()[:12]}")
 
-    def on_enter(self, profile: ObjectRef, program: str = "") -> None:
-        """Takes the profile of an image that is looked up, and begins to fetch the objects it lists.
-        `program`: the one that is about to be started; empty if it is not known."""
-        self._soon(lambda: self._profiles.start(profile, program))
+    def on_enter(self, image: ObjectRef, profile: ObjectRef | None, program: str = "") -> None:
+        """Takes an image that is looked up, and begins to fetch the objects of its profile: the one that
+        workers' reports have made, or else its own. `image`: its top catalog. `program`: the one that is
+        about to be started; empty if it is not known."""
+        chosen = self._around.collected(image.digest) or profile
+        if chosen is not None:
+            self._soon(lambda: self._profiles.start(chosen, program))
 
     def _start(self, profile: ObjectRef) -> None:
         """Begins a profile at once where it can, so that the reader who missed waits for it."""
@@ -98,14 +116,31 @@ class Prefetcher:
 
     def on_read(self, read: ReadPlan) -> None:
         """Takes a read, when it begins."""
+        self._tell(read)
         for part in read.slices if self._budget.unused else ():
             if part.ref.digest in self._budget.unused:
                 self._soon(partial(self._budget.used, part.ref.digest))
         if read.entry.pack_number >= 0 and read.entry.content not in self._objects.hot:
             file = self._siblings(read.number)
             if file is not None:
-                self._fetch(self._policy.on_packed(file))
-        self._fetch(self._policy.on_read(read))
+                self._fetch(self._policy.on_packed(file), read)
+        self._fetch(self._policy.on_read(read), read)
+
+    def on_early_read(self, read: ReadPlan) -> None:
+        """Takes a read that was answered before there was a prefetcher, for those who watch starts."""
+        self._tell(read)
+
+    def _tell(self, read: ReadPlan) -> None:
+        if self._around.watcher is not None:  # most mounts report nothing
+            tell(self._around.watcher, self._around.entries, read)
+
+    def _profile_of(self, read: ReadPlan) -> ObjectRef | None:
+        """Returns the profile of the image in which a file is read, if that is known."""
+        try:
+            top = self._around.entries.slot(read.number)[0].top
+        except OSError:
+            return None
+        return self._around.collected(top.ref.digest) or profile_of(self._around.entries, read.number)
 
     def _siblings(self, number: int) -> Siblings | None:
         try:
@@ -120,17 +155,17 @@ class Prefetcher:
         if file is not None and self._objects.is_due(file.digest):
             return  # its profile knows what comes next
         if file is not None and file.digest not in self._objects.hot:
-            profile = profile_of(self._around.entries, read.number)
+            profile = self._profile_of(read)
             if profile is not None:
                 self._start(profile)
         size = sum(part.ref.size for part in read.slices)
         self._soon(lambda: self._budget.asked(size))
-        self._fetch(self._policy.on_miss(read, siblings, head_of(read, self._objects, fetched)))
+        self._fetch(self._policy.on_miss(read, siblings, head_of(read, self._objects, fetched)), read)
         packs = self._policy.next_packs(read, siblings) if siblings else []
         if packs:
             self._soon(lambda: self._guesses.add(packs))
         if is_library(read.entry.name):
-            self._fetch(self._other_libraries(read))
+            self._fetch(self._other_libraries(read), read)
 
     def _other_libraries(self, read: ReadPlan) -> list[ObjectRef]:
         """Returns the objects of the other libraries in the directory of a missed library."""
@@ -152,25 +187,49 @@ class Prefetcher:
     def on_arrival(self, read: ReadPlan, fetched: Fetched) -> None:
         """Takes a read that had to wait, and now has the objects it needs."""
         head = head_of(read, self._objects, fetched)
-        self._fetch(self._policy.on_arrival(read, head))
+        self._fetch(self._policy.on_arrival(read, head), read)
         place = place_of(self._around.entries, read.number) if is_program(read.entry, head) else None
         if place is not None:
             file = FileInImage(read.entry, place.packs, place.directory)
             self._soon(lambda: self._programs.arrived(file, place.top))
 
-    def on_whole_image(self, top: ObjectRef) -> WholeImage:
+    def on_whole_image(self, top: ObjectRef, rate: float | None = None) -> WholeImage:
         """Returns the job that fetches the rest of an image: one under way, or a new one. `top`: the image's
-        top catalog. Called in the event loop."""
-        job = self._images.get(top.digest)
+        top catalog. `rate`: most plaintext bytes a second of a new job. Called in the event loop."""
+        return self._job(top.digest, rate, top, None)
+
+    def _job(
+        self, name: Digest, rate: float | None, top: ObjectRef, only: list[ObjectRef] | None
+    ) -> WholeImage:
+        job = self._images.get(name)
         if job is None or job.over:
-            job = self._images[top.digest] = WholeImage(
-                self._objects, self._around.demand, self._cache_limit, top
+            job = self._images[name] = WholeImage(
+                self._objects,
+                self._around.demand,
+                self._cache_limit,
+                top,
+                at_once=self._around.share.of(AT_ONCE),
+                only=only,
+                rate=rate,
             )
-            if not begin(job.run, name=f"image {top.digest.hex()[:12]}"):
+            if not begin(job.run, name=f"image {name.hex()[:12]}"):
                 raise LazyfsError("the mount is ending")
             while len(self._images) > IMAGES:
                 del self._images[next(iter(self._images))]
         return job
+
+    async def profile(self, image: ObjectRef, own: ObjectRef | None) -> tuple[ObjectRef, Profile] | None:
+        """Returns the profile that a start of an image uses, and its name; None if there is none. `own`: the
+        one that the image has. Raises as Objects.fetch, and FormatError."""
+        ref = self._around.collected(image.digest) or own
+        if ref is None:
+            return None
+        plain = await trio.to_thread.run_sync(self._objects.at_hand, ref)
+        return ref, decode(await self._objects.fetch(ref, held=False) if plain is None else plain)
+
+    def on_profile(self, name: Digest, listed: list[ObjectRef], rate: float | None = None) -> WholeImage:
+        """Returns the job that fetches what a profile lists, as `on_whole_image` does. `name`: of the job."""
+        return self._job(name, rate, ObjectRef(name, 0), listed)
 
     def whole_image(self, top: Digest) -> WholeImage | None:
         """Returns the job of an image, if there is or was one lately."""
@@ -189,9 +248,18 @@ class Prefetcher:
         """Returns the counts of the fetches on a guess, and of their outcomes."""
         return self._budget.counts()
 
-    def _fetch(self, refs: Iterable[ObjectRef]) -> None:
+    def _fetch(self, refs: Iterable[ObjectRef], read: ReadPlan) -> None:
         if refs:
-            self._soon(lambda: self._queue.start(refs))
+            image = self._image_of(read)
+            self._soon(lambda: self._queue.start(refs, image))
+
+    def _image_of(self, read: ReadPlan) -> int:
+        """Returns the number of the slot of the image in which a file is read; 0 if the kernel gave the file
+        back."""
+        try:
+            return self._around.entries.slot(read.number)[0].top.number
+        except OSError:
+            return 0
 
     def _soon(self, call: Callable[[], None]) -> None:
         """Has `call` made later in the event loop, so that the reader's own fetch begins first."""

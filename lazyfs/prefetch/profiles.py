@@ -19,8 +19,8 @@ from lazyfs.client.unused_window import UnusedWindow
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import LazyfsError
 from lazyfs.core.profile import HotPack, Profile, decode
+from lazyfs.prefetch.line_share import LineShare
 from lazyfs.prefetch.profile_schedule import FAILURES, HERE, ProfileSchedule, Start, fits
-from lazyfs.prefetch.queue import SHARE
 from lazyfs.prefetch.system_task import begin
 
 log = logging.getLogger(__name__)
@@ -40,8 +40,14 @@ after the image was entered: `lazyfs run` tells within that time which program i
 class ProfilePrefetch:
     """Fetches the profiles of one repository. Belongs to one trio run."""
 
-    def __init__(self, objects: Objects, cache_limit: Callable[[], int]) -> None:
-        """`cache_limit` returns the bytes that the cache may hold."""
+    def __init__(
+        self, objects: Objects, cache_limit: Callable[[], int], share: LineShare | None = None
+    ) -> None:
+        """`cache_limit` returns the bytes that the cache may hold. `share`: the bounds of all that is fetched
+        ahead."""
+        self.share = LineShare() if share is None else share
+        self.most = min(AT_ONCE, self.share.requests)
+        """Most objects of one list under way."""
         self._objects = objects
         self._cache_limit = cache_limit
         self._schedule = ProfileSchedule()
@@ -138,7 +144,7 @@ class _Listed:
         self._under_way = 0
         self._bytes = 0
         """Plaintext bytes under way."""
-        self._at_once = FIRST
+        self._at_once = min(FIRST, counts.most)
         self._failed = 0
         self._changed = trio.Event()
         self._token = trio.lowlevel.current_trio_token()
@@ -194,7 +200,7 @@ class _Listed:
         """Waits until an object may be fetched. Returns False if the list is given up."""
         while self._objects.keeps and self._failures() < FAILURES:
             room = self._under_way < self._at_once and (
-                self._bytes + ref.size <= SHARE or not self._under_way
+                self._bytes + ref.size <= self._counts.share.bytes or not self._under_way
             )
             if room and self._window.has_room(ref.size):
                 return True
@@ -243,7 +249,7 @@ class _Listed:
         self._gone(ref.digest)
         if self._objects.is_at_hand(ref):
             self._counts.fetched += 1
-            self._at_once = min(self._at_once + 1, AT_ONCE)
+            self._at_once = min(self._at_once + 1, self._counts.most)
         else:
             self._failed += 1
             self._counts.failed += 1

@@ -1,56 +1,63 @@
-"""Fetches objects that no reader waits for yet: bounded, and always behind the readers' own fetches."""
+"""Fetches objects that no reader waits for yet: bounded, always behind the readers' own fetches, and equally
+for all images that ask."""
 
 import functools
 import logging
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Hashable, Iterable
 
-from lazyfs.client.objects import UNDER_WAY, Objects
-from lazyfs.client.under_way import UnderWay
+from lazyfs.client.objects import Objects
 from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.prefetch.fair_order import FairOrder
+from lazyfs.prefetch.line_share import LineShare
 
 log = logging.getLogger(__name__)
 
-TASKS = 24
-"""Most requests under way without a reader. Readers have the rest of `objects.THREADS`."""
 BYTES = 64 << 20
-"""Most plaintext bytes requested and not here yet. Further objects are dropped: the reader will ask for
-them."""
-
-SHARE = UNDER_WAY * 3 // 4
-"""Most plaintext bytes under way without a reader: TASKS chunks of 1 MiB. With larger chunks, as many would
-fill UNDER_WAY, and a reader's own chunk would wait until all of them are here."""
+"""Most plaintext bytes that one image has requested and that are not here yet; less if several images ask, as
+long as twice as much is not here. Further objects are dropped: the reader will ask for them."""
 
 
 class PrefetchBudget:
-    """The objects under way without a reader, and the bound on their bytes. Pure."""
+    """The objects requested without a reader, and the bound on their bytes. Pure."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._bytes = 0
-        self.coming: set[Digest] = set()
+        self._bytes: Counter[Hashable] = Counter()
+        """Image -> bytes that it has requested."""
+        self.coming: dict[Digest, Hashable] = {}
+        """Object -> the image for which it was requested first."""
 
-    def has_room(self, ref: ObjectRef) -> bool:
-        """Returns True if the budget has room for the object too."""
-        return self._bytes + ref.size <= self._most
+    def has_room(self, ref: ObjectRef, image: Hashable) -> bool:
+        """Returns True if the budget has room for the object too: an equal part for each image that asks."""
+        asking = len(self._bytes) + (image not in self._bytes)
+        total = self._bytes.total() + ref.size
+        return self._bytes[image] + ref.size <= self._most // asking and total <= 2 * self._most
 
-    def take(self, ref: ObjectRef) -> None:
+    def take(self, ref: ObjectRef, image: Hashable) -> None:
         """Charges an object that is about to be fetched."""
-        self.coming.add(ref.digest)
-        self._bytes += ref.size
+        self.coming[ref.digest] = image
+        self._bytes[image] += ref.size
 
     def give_back(self, ref: ObjectRef) -> None:
         """Ends the charge: the object is here, or its fetch failed."""
-        self.coming.discard(ref.digest)
-        self._bytes -= ref.size
+        image = self.coming.pop(ref.digest)
+        self._bytes[image] -= ref.size
+        if self._bytes[image] <= 0:
+            del self._bytes[image]
 
 
 class PrefetchQueue:
     """Fetches objects into the cache. Belongs to one trio run."""
 
-    def __init__(self, objects: Objects, *, tasks: int = TASKS, most: int = BYTES) -> None:
-        """`most`: most plaintext bytes requested and not here yet."""
+    def __init__(self, objects: Objects, share: LineShare | None = None, *, most: int = BYTES) -> None:
+        """`share`: the bounds that all repositories of the mount share. `most`: most plaintext bytes
+        requested and not here yet."""
         self._objects = objects
-        self._under_way: UnderWay[ObjectRef] = UnderWay(tasks, SHARE, self._begin)
+        self._share = LineShare() if share is None else share
+        self._waiting: FairOrder[ObjectRef] = FairOrder()
+        self._begun = 0
+        self._beginning = False
         self._budget = PrefetchBudget(most)
         self.started = 0
         self.dropped = 0
@@ -60,27 +67,47 @@ class PrefetchQueue:
         """True if no object is under way."""
         return not self._budget.coming
 
-    def start(self, refs: Iterable[ObjectRef]) -> None:
+    def start(self, refs: Iterable[ObjectRef], image: Hashable = None) -> None:
         """Begins to fetch the objects that are neither here nor under way; returns at once. A reader of one
         of them joins its flight. A failure is not reported: the reader asks again and meets it.
 
-        Does nothing while the cache admits nothing: readers would have to fetch the bytes again.
+        `image`: what the objects are fetched for; several images share the line equally. Does nothing while
+        the cache admits nothing: readers would have to fetch the bytes again.
         """
         for ref in refs:
             if ref.digest in self._budget.coming or not self._objects.keeps:
                 continue
             if ref.digest in self._objects.expected:
                 continue
-            if not self._budget.has_room(ref):
+            if not self._budget.has_room(ref, image):
                 self.dropped += 1
                 continue
             if self._objects.read_at_hand(ref, 0, 1) is not None:
                 continue
-            self._budget.take(ref)
+            self._budget.take(ref, image)
             self.started += 1
-            self._under_way.enter(ref, ref.size)
+            self._waiting.enter(image, ref, ref.size)
+        self._go_on()
 
-    def _begin(self, ref: ObjectRef, _: int) -> None:
+    def _go_on(self) -> None:
+        """Begins the next objects, as far as the share has room. An object larger than the share is begun
+        alone."""
+        if self._beginning:
+            return  # called by `_begin`: the loop below goes on
+        self._beginning = True
+        try:
+            while self._begun < self._share.requests and (found := self._waiting.next()) is not None:
+                ref, size = found
+                alone = not self._begun
+                if not self._share.allowance.take(size, self._go_on, alone=alone):
+                    break
+                self._waiting.take()
+                self._begun += 1
+                self._begin(ref)
+        finally:
+            self._beginning = False
+
+    def _begin(self, ref: ObjectRef) -> None:
         begun = False
         try:
             begun = self._objects.bring(ref, functools.partial(self._ended, ref))
@@ -92,4 +119,6 @@ class PrefetchQueue:
 
     def _ended(self, ref: ObjectRef) -> None:
         self._budget.give_back(ref)
-        self._under_way.ended(ref.size)
+        self._begun -= 1
+        self._share.allowance.give_back(ref.size)
+        self._go_on()

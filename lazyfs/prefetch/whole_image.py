@@ -8,7 +8,7 @@ passed over, so a job that was stopped goes on where it was.
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -20,6 +20,7 @@ from lazyfs.core.byte_size import shown_size
 from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import LazyfsError, TransportError, UsageError
 from lazyfs.core.reach import Reached, Seen, catalog_at, leads_to
+from lazyfs.prefetch.pace import Pace
 
 AT_ONCE: Final = 8
 """Most objects under way: at 50 ms, packs of half a mebibyte fill a line of 500 Mbit/s."""
@@ -58,14 +59,22 @@ class WholeImage:
         cache_limit: Callable[[], int],
         top: ObjectRef,
         *,
+        at_once: int = AT_ONCE,
+        only: Sequence[ObjectRef] | None = None,
+        rate: float | None = None,
         clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], Awaitable[object]] = trio.sleep,
     ) -> None:
         """`cache_limit` returns the bytes that the cache may hold; it may block. `top`: the image's top
-        catalog."""
+        catalog. `at_once`: most objects under way. `only`: the objects to fetch, in this order; None for all
+        of the image. `rate`: most plaintext bytes a second; None: no limit."""
         self._objects = objects
         self._demand = demand
         self._cache_limit = cache_limit
+        self._at_once = at_once
+        self._pace = Pace(rate) if rate is not None else None
         self._clock = clock
+        self._pause = pause
         self._leading: deque[Reached] = deque()
         self._others: deque[ObjectRef] = deque()
         self._seen = Seen()
@@ -79,7 +88,11 @@ class WholeImage:
         """Set when such a task has found more objects."""
         self.state = "listing"
         self.problem = ""
-        self._enter(catalog_at(top))
+        if only is None:
+            self._enter(catalog_at(top))
+        else:
+            self._others.extend(only)
+            self._counts[:2] = len(only), sum(ref.size for ref in only)
 
     def progress(self) -> ImageProgress:
         """Returns the job's progress. Asking keeps the job alive."""
@@ -122,7 +135,7 @@ class WholeImage:
             self.state = "stopped"
 
     async def _side_by_side(self, work: Callable[[], Awaitable[bool]]) -> None:
-        """Calls `work` in AT_ONCE tasks until it returns False in each. Raises the first error."""
+        """Calls `work` in `at_once` tasks until it returns False in each. Raises the first error."""
         failures: list[Exception] = []
 
         async def task(scope: trio.CancelScope) -> None:
@@ -135,7 +148,7 @@ class WholeImage:
                 scope.cancel()
 
         async with trio.open_nursery() as nursery:
-            for _ in range(AT_ONCE):
+            for _ in range(self._at_once):
                 nursery.start_soon(task, nursery.cancel_scope)
         if failures:
             raise failures[0]
@@ -185,6 +198,8 @@ class WholeImage:
             await trio.lowlevel.checkpoint()
             self._count(ref)
             return None
+        if self._pace is not None:
+            await self._wait(self._pace.wait(ref.size, self._clock()))
         await self._demand.idle()
         plain = await self._objects.fetch(ref, held=False)
         self._count(ref)
@@ -192,6 +207,14 @@ class WholeImage:
         if not self._objects.keeps:
             raise TransportError("the cache does not keep what is fetched: see lazyfs status")
         return plain
+
+    async def _wait(self, seconds: float) -> None:
+        """Waits in parts, so that a job of which nobody asks any more ends soon."""
+        end = self._clock() + seconds
+        while (left := end - self._clock()) > 0:
+            await self._pause(min(left, LEASE))
+            if self._clock() - self._asked > LEASE:
+                self._scope.cancel()
 
     def _count(self, ref: ObjectRef) -> None:
         self._counts[2] += 1

@@ -2,9 +2,10 @@
 
 Steps, each of which a killed collector can leave to the next one:
 
-1. Mark the objects that the kept revisions lead to. An object that is missing or cannot be read ends the
-   collection here: the objects that it led to are unknown, and a folder that was moved away may come back.
-   Only an operator who knows that the object is lost may let the collection go on.
+1. Mark the objects that the kept revisions lead to, and those of collected profiles. An object of a revision
+   that is missing or cannot be read ends the collection here: the objects that it led to are unknown, and a
+   folder that was moved away may come back. Only an operator who knows that the object is lost may let the
+   collection go on.
 2. Condemn: list those of the other objects that are older than every publisher under way, and commit the
    list by a conditional write. Publishers that start from now on know the list.
 3. Wait for the publishers under way at that moment, whose commits may lead to condemned objects.
@@ -32,6 +33,7 @@ from lazyfs.repository.collection_state import (
 )
 from lazyfs.repository.collector_lease import CollectorLease, CollectorLost
 from lazyfs.repository.commit import read_committed
+from lazyfs.repository.delegation import objects_of_list
 from lazyfs.repository.kept_revisions import kept_revisions
 from lazyfs.repository.keys import Keys
 from lazyfs.repository.leases import APART
@@ -172,6 +174,7 @@ class Collector:
                 "lazyfs check"
             ) from error
         self._marked.mark(kept)
+        self._marked.mark_objects(objects_of_list(self._store))
         self._report.repository, self._report.revision = newest.name, newest.number
         self._report.kept = [revision.past.number for revision in kept]
         self._kept.update(self._report.kept)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from securesystemslib.signer import CryptoSigner
-from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
+from tuf.api.metadata import Delegations, Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 from tuf.api.serialization.json import JSONSerializer
 
 from lazyfs.core.digest import ObjectRef
@@ -127,8 +127,12 @@ def write_revision(
     before: ProvenRevision | None,
     now: datetime,
     timestamp_days: float = TIMESTAMP_DAYS,
+    *,
+    delegations: Delegations | None = None,
 ) -> None:
     """Signs targets, snapshot and timestamp for `revision` and writes them in this order.
+
+    `delegations`: new delegations; by default those of the revision before stay.
 
     Targets and snapshot share their version number, so that clients can ask for both at once. A version
     number for which a killed publisher left files is never used again, because a proxy may remember those
@@ -139,8 +143,11 @@ def write_revision(
     while any(store.read_metadata(file_name(role, version)) is not None for role in (TARGETS, SNAPSHOT)):
         version += 1
     expires = _in_days(now, PUBLISHER_DAYS)
+    if delegations is None and before is not None:
+        delegations = before.targets.delegations
     targets = sign_metadata(
-        Targets(version, expires=expires, targets={TARGET: to_target(revision)}), signers[TARGETS]
+        Targets(version, expires=expires, targets={TARGET: to_target(revision)}, delegations=delegations),
+        signers[TARGETS],
     )
     meta = {"targets.json": MetaFile.from_data(version, targets, ["sha256"])}
     snapshot = sign_metadata(Snapshot(version, expires=expires, meta=meta), signers[SNAPSHOT])

@@ -34,6 +34,10 @@ class Keys:
         """Returns the keys whose signature counts for `role` under `root`, in the root's order."""
         return [self._signers[keyid] for keyid in root.roles[role].keyids if keyid in self._signers]
 
+    def of(self, keyid: str) -> CryptoSigner | None:
+        """Returns the key with this id; None if it is not here."""
+        return self._signers.get(keyid)
+
     def require(self, root: Root, role: str, where: str) -> list[CryptoSigner]:
         """As `signers`, but raises UsageError if there are fewer keys than the role demands. `where`: the
         option that names the keys' directory, for the message."""

@@ -74,6 +74,10 @@ class Marked:
             finally:
                 pool.shutdown(cancel_futures=True)
 
+    def mark_objects(self, digests: Iterable[Digest]) -> None:
+        """Marks objects that lead to no others."""
+        self.reached.update(digests)
+
     def mostly_dead(self) -> "MostlyDead":
         """Returns the totals of the packs in which less than half of the bytes is used."""
         dead = MostlyDead()

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import BinaryIO
 
 from lazyfs.core.digits import natural
-from lazyfs.core.trust.roles import TIMESTAMP_KEPT
+from lazyfs.core.trust.roles import CHANGING_FILES, TIMESTAMP_KEPT
 from lazyfs.store.request_counters import Counters, Served
 from lazyfs.store.served_files import check_store, open_file
 from lazyfs.system.listening_server import ListeningServer
@@ -27,6 +27,7 @@ MISSING_METADATA_CACHE = "public, max-age=60"
 """Cache-Control of a missing file of metadata: a client looks for the next root before each new revision, and
 proxies may answer that it does not exist."""
 
+_CHANGING = {f"metadata/{name}" for name in CHANGING_FILES}
 IDLE_SECONDS = 75
 _INLINE = 1 << 16
 """Bodies up to this size go out in one send with their header; larger ones go by sendfile(2)."""
@@ -109,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {
             "ETag": etag,
             "Last-Modified": formatdate(int(status.st_mtime), usegmt=True),
-            "Cache-Control": TIMESTAMP_CACHE if path == "metadata/timestamp.json" else FOREVER,
+            "Cache-Control": TIMESTAMP_CACHE if path in _CHANGING else FOREVER,
             "Accept-Ranges": "bytes",
         }
         if self._unchanged(etag, int(status.st_mtime)):

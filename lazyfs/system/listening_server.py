@@ -17,8 +17,12 @@ class ListeningServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        """Listens at once (port 0: any free port). Raises UsageError if the address is not available."""
+    def __init__(
+        self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler], *, scheme: str = "http"
+    ) -> None:
+        """Listens at once (port 0: any free port). `scheme`: that of `url`. Raises UsageError if the address
+        is not available."""
+        self.scheme = scheme
         host, port = address
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
@@ -36,7 +40,8 @@ class ListeningServer(ThreadingHTTPServer):
     def url(self) -> str:
         """The URL of the server, without a slash at its end."""
         host, port = self.server_address[:2]
-        return f"http://[{host!s}]:{port}" if ":" in str(host) else f"http://{host!s}:{port}"
+        shown = f"[{host!s}]" if ":" in str(host) else str(host)
+        return f"{self.scheme}://{shown}:{port}"
 
     @contextmanager
     def running(self) -> Iterator[Self]:

@@ -30,11 +30,12 @@ _SITE = Entry(b"", stat.S_IFDIR | 0o755, 0, 0, 0, DIRECTORY_SIZE, nlink=2)
 class OnEnter(Protocol):
     """Is told of images that are entered."""
 
-    def __call__(self, profile: ObjectRef, program: str = "", /) -> None:
-        """Takes the profile of an image, and the program that is about to be started, if it is known."""
+    def __call__(self, image: ObjectRef, profile: ObjectRef | None, program: str = "", /) -> None:
+        """Takes an image by its top catalog, its profile if it has one, and the program that is about to be
+        started, if it is known."""
 
 
-def _tell_nobody(_: ObjectRef, __: str = "") -> None:
+def _tell_nobody(_: ObjectRef, __: ObjectRef | None, ___: str = "") -> None:
     """An observer that ignores its events."""
 
 
@@ -52,9 +53,10 @@ class Repository:
         facts: Callable[[], dict[str, str]] = dict,
         is_newest: bool = True,
     ) -> None:
-        """`on_enter` is called with an image's profile when the image is looked up. `facts` returns the
-        daemon's facts about the repository: `user.host`, `user.proxy`. `is_newest`: False until a newer
-        revision has been looked for: a name that is missing may have been published since."""
+        """`on_enter` is called when an image is looked up, with its top catalog, and its profile if it has
+        one. `facts` returns the daemon's facts about the repository: `user.host`, `user.proxy`. `is_newest`:
+        False until a newer revision has been looked for: a name that is missing may have been published
+        since."""
         self.name = name
         self.objects = objects
         self.root = root

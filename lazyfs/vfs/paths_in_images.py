@@ -144,17 +144,15 @@ def _follow(entries: Entries, top: Slot, path: bytes, fetched: Fetched) -> _End 
     return None
 
 
-def catalog_at_path(
-    entries: Entries, repository: str, path: bytes, fetched: Fetched = NOTHING
-) -> ObjectRef | None:
-    """Follows a path of a repository, links included, to a directory, and returns the catalog that begins
-    there; for an image's directory, all of the image is in or below that catalog. None if the path leads to
-    no directory, or to one inside a larger catalog. Raises Need, NeedRepository."""
+def entry_at_path(entries: Entries, repository: str, path: bytes, fetched: Fetched = NOTHING) -> Entry | None:
+    """Follows a path of a repository, links included, and returns the entry it leads to; for an image's
+    directory, all of the image is in or below its nested catalog. None if the path leads nowhere. Raises
+    Need, NeedRepository."""
     root = entries.slots.find_live(repository, b"")
     if root is None:
         raise NeedRepository(repository)
     end = _follow(entries, root, path, fetched)
-    return end.entry.nested if end is not None else None
+    return end.entry if end is not None else None
 
 
 def siblings_at(entries: Entries, place: PlaceInImage, name: bytes) -> Siblings | None:

@@ -128,10 +128,8 @@ class Tree(Entries):
                 raise NeedRepository(slot.repository)  # published since that revision, perhaps
             return None
         entry = directory.entries[index - directory.first]
-        if slot.leaves and entry.xattrs:
-            profile = hinted(entry)
-            if profile is not None:
-                self.repositories[slot.repository].on_enter(profile)
+        if slot.leaves and entry.nested and not entry.flags & LIVE:
+            self.repositories[slot.repository].on_enter(entry.nested, hinted(entry))
         return self._shown(self.number(slot, directory, index, entry), entry)
 
     def getattr(self, number: int, fetched: Fetched = NOTHING) -> Attributes:
@@ -212,15 +210,15 @@ class Tree(Entries):
 
     def announce(self, number: int, program: str) -> None:
         """Takes word that a program is about to be started in the image with this root directory. Does
-        nothing for other files, or where the image has no profile."""
+        nothing for other files."""
         slot, index = self.slot(number)
         repository = self.repositories.get(slot.repository)
         try:
-            profile = hinted(self.top_entry(slot, NOTHING)) if not index and repository else None
+            entry = self.top_entry(slot, NOTHING) if not index else None
         except Need:
             return
-        if profile is not None and repository is not None:
-            repository.on_enter(profile, program)
+        if repository is not None and entry is not None and entry.nested and not entry.flags & LIVE:
+            repository.on_enter(entry.nested, hinted(entry), program)
 
     def xattrs(self, number: int, fetched: Fetched = NOTHING) -> dict[bytes, bytes]:
         """Returns the extended attributes the image gives a file. Overlay marks appear under `user.` too: an

@@ -50,7 +50,7 @@ NODE = [
     "lazyfs run library/alpine:3.10.2 -- cat /etc/os-release",
     'lazyfs run library/python:3.11 --work "$PWD":/srv -- python3 analysis.py',
     "lazyfs run debian:bookworm -- cat /etc/os-release",
-    "lazyfs prefetch registry.example/physics/analysis:1.2",
+    "lazyfs prefetch registry.example/physics/analysis:1.2 --limit-rate 10M",
     "lazyfs export registry.example/app:1 /mnt/unpacked tar:app-1.tar",
     "lazyfs cache pin library/alpine:3.10.2",
     "lazyfs cache resize 20G",

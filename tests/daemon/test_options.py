@@ -23,9 +23,10 @@ def value(option: MountOption) -> str:
     )
 
 
-def test_every_setting_but_what_is_mounted_is_an_option() -> None:
+def test_every_setting_but_what_is_mounted_and_the_tables_is_an_option() -> None:
     fields = {field.name for field in msgspec.structs.fields(Settings)}
-    assert fields - {option.field for option in MOUNT_OPTIONS} == {"mountpoint", "source", "repositories"}
+    others = fields - {option.field for option in MOUNT_OPTIONS}
+    assert others == {"mountpoint", "source", "repositories", "profile"}
 
 
 @pytest.mark.parametrize("option", MOUNT_OPTIONS, ids=lambda option: option.name)

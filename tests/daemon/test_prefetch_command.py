@@ -82,3 +82,45 @@ def test_what_cannot_be_prefetched(images: Published, tmp_path: Path) -> None:
         assert "goes on from there" in done.stderr
         done = lazyfs("prefetch", f"{mnt}/lib/all:1", "--json", check=False)
         assert (done.returncode, json.loads(done.stdout)["state"]) == (1, "failed")
+
+
+def test_a_rate_is_a_number_of_bytes(images: Published, tmp_path: Path) -> None:
+    mnt = tmp_path / "mnt"
+    with (
+        serving(images.store) as url,
+        mounted(url, mnt, "--cache", tmp_path / "cache", "--trust", trust(images), "--prefetch-share", "10"),
+    ):
+        for rate, said in (("0", "would never end"), ("fast", "--limit-rate"), ("4096T", "1125899906842624")):
+            done = lazyfs("prefetch", "lib/all:1", "--mount", mnt, "--limit-rate", rate, check=False)
+            assert (done.returncode, done.stdout) == (2, ""), done
+            assert said in done.stderr
+        done = lazyfs("prefetch", "lib/all:1", "--mount", mnt, "--limit-rate", "1G", "--json")
+        assert json.loads(done.stdout)["state"] == "done"
+    wrong = lazyfs("mount", url, mnt, "--prefetch-share", "91", check=False)
+    assert wrong.returncode == 2
+    assert "prefetch_share is 91, but must be 1 to 90 percent" in wrong.stderr
+
+
+def test_what_a_profile_lists_can_be_read_afterwards_without_a_server(
+    images: Published, tmp_path: Path
+) -> None:
+    paths, name = tmp_path / "start.paths", "lib/all:1"
+    paths.write_text("small/03\nsmall/07\n")
+    mnt, options = tmp_path / "mnt", ("--cache", tmp_path / "cache", "--patience", "2")
+    command = ("prefetch", name, "--mount", mnt, "--profile")
+    with serving(images.store) as url, mounted(url, mnt, *options, "--trust", trust(images)):
+        none = lazyfs(*command, "all", check=False)
+        assert (none.returncode, none.stdout) == (2, "")
+        assert "has no profile" in none.stderr
+        lazyfs("profile", "import", name, paths, images.store, "--keys", images.keys)
+        lazyfs("refresh", mnt)
+        wrong = lazyfs(*command, "python3", check=False)
+        assert (wrong.returncode, wrong.stdout) == (2, "")
+        assert "lists no program by name, not python3" in wrong.stderr
+        done = json.loads(lazyfs(*command, "all", "--json").stdout)
+        assert done["state"] == "done"
+        assert 0 < done["here_bytes"] == done["bytes"] < len(LARGE)
+    with mounted(url, mnt, *options):
+        assert all((mnt / name / "small" / file).read_bytes() == FILES[file] for file in ("03", "07"))
+        with pytest.raises(OSError, match="Input/output"):
+            (mnt / name / "large").read_bytes()

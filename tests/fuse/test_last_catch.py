@@ -23,6 +23,7 @@ from lazyfs.prefetch.policy import PrefetchPolicy
 from lazyfs.prefetch.prefetcher import Prefetcher
 from lazyfs.prefetch.profiles import ProfilePrefetch
 from lazyfs.prefetch.queue import PrefetchQueue
+from lazyfs.vfs.inode_numbers import ROOT
 from lazyfs.vfs.missing_objects import Fetched, Need
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Tree
@@ -92,9 +93,10 @@ async def test_a_bug_while_fetching_ahead_does_not_end_the_loop(
     around = surroundings(Filesystem(Tree(SlotTable()), none))
     objects = ClientObjects(fetcher, cache)
     prefetcher = Prefetcher(objects, lambda: 1 << 20, around)
-    read = SimpleNamespace(entry=SimpleNamespace(pack_number=-1))  # a whole file; the policy is a stand-in
+    # a whole file of the root directory; the policy is a stand-in
+    read = SimpleNamespace(number=ROOT, entry=SimpleNamespace(pack_number=-1))
     prefetcher.on_read(read)  # type: ignore[arg-type]
-    prefetcher.on_enter(ref_of(b"x"))
+    prefetcher.on_enter(ref_of(b"image"), ref_of(b"x"))
     await trio.testing.wait_all_tasks_blocked()
     assert asked == 2
     assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [OverflowError] * 2

@@ -26,6 +26,8 @@ from tests.support.store_files import store_object
 SHIFT = 12
 PROGRAM = b"\x7fELF" + b"".join(bytes([index]) * (1 << SHIFT) for index in range(4))
 
+IMAGE = ObjectRef(sha256(b"image"), 5)
+
 
 class Mount:
     """A filesystem whose catalogs are in the cache, and whose files are in a store."""
@@ -80,7 +82,7 @@ async def test_a_thread_that_answers_the_kernel_may_tell_of_an_image(tmp_path: P
     mount = Mount(tmp_path)
     mount.fetcher.gate.set()
     profile = ObjectRef(sha256(b"profile"), 7)
-    await trio.to_thread.run_sync(mount.prefetcher.on_enter, profile)
+    await trio.to_thread.run_sync(mount.prefetcher.on_enter, IMAGE, profile)
     await mount.fetcher.asked(1)
     assert mount.fetcher.requests == paths(profile.digest)
 
@@ -90,7 +92,7 @@ def test_a_reader_thread_that_outlives_the_event_loop_is_not_disturbed(tmp_path:
         return Mount(tmp_path)
 
     mount = trio.run(make)
-    mount.prefetcher.on_enter(ObjectRef(sha256(b"profile"), 7))
+    mount.prefetcher.on_enter(IMAGE, ObjectRef(sha256(b"profile"), 7))
     assert mount.fetcher.requests == []
 
 
@@ -108,7 +110,7 @@ def test_what_a_reader_thread_tells_as_the_event_loop_ends_does_not_disturb_the_
             await trio.sleep_forever()
         finally:
             if rule == "profiles":
-                mount.prefetcher.on_enter(ref)
+                mount.prefetcher.on_enter(IMAGE, ref)
             else:
                 token.run_sync_soon(queue.start, [ref])
 

@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lazyfs.client.demand import Demand
 from lazyfs.client.objects import Objects
-from lazyfs.core.digest import object_path, sha256
+from lazyfs.core.digest import ObjectRef, object_path, sha256
 from lazyfs.core.errors import TransportError
+from lazyfs.prefetch.pace import Pace
 from lazyfs.prefetch.whole_image import AT_ONCE, LEASE, WholeImage
 from tests.support.gate_fetcher import GateFetcher
 from tests.support.images import Objects as Made
@@ -38,9 +41,22 @@ class Scene:
         self.objects = Objects(self.fetcher, self.cache)
         self.now, self.limit = 0.0, limit
 
-    def job(self) -> WholeImage:
-        clock = lambda: self.now  # noqa: E731
-        return WholeImage(self.objects, self.demand, lambda: self.limit, self.top, clock=clock)
+    def job(self, rate: float | None = None) -> WholeImage:
+        """Returns a job whose clock moves on only when it pauses."""
+        return WholeImage(
+            self.objects,
+            self.demand,
+            lambda: self.limit,
+            self.top,
+            rate=rate,
+            clock=lambda: self.now,
+            pause=self._pause,
+        )
+
+    async def _pause(self, seconds: float) -> None:
+        end = self.now + seconds
+        await trio.lowlevel.checkpoint()
+        self.now = max(self.now, end)
 
 
 async def test_everything_comes_once_and_is_counted(tmp_path: Path) -> None:
@@ -142,3 +158,43 @@ async def test_a_failure_has_a_reason(what: str, tmp_path: Path, caplog: pytest.
     assert job.progress().state == "failed"
     assert said[what] in job.progress().problem
     assert bool(caplog.records) == (what == "bug")
+
+
+async def test_a_rate_is_kept(tmp_path: Path) -> None:
+    """By the job's own clock: no object begins before the bytes ahead of it have had their time."""
+    scene = Scene(tmp_path)
+    scene.fetcher.gate.set()
+    job = scene.job(rate=10_000)
+    begun: list[tuple[float, int]] = []
+    fetch = scene.objects.fetch
+
+    async def timed(ref: ObjectRef, **options: bool) -> bytes:
+        begun.append((scene.now, ref.size))
+        return await fetch(ref, **options)
+
+    scene.objects.fetch = timed  # type: ignore[method-assign,assignment]
+    await job.run()
+    assert job.progress().state == "done"
+    begun.sort()
+    before = 0
+    for moment, size in begun:
+        assert moment >= before / 10_000 - 1e-6
+        before += size
+    assert before == sum(map(len, scene.made.values()))
+    assert scene.now == pytest.approx((before - begun[-1][1]) / 10_000)
+
+
+@given(st.lists(st.tuples(st.integers(0, 1000), st.floats(0, 10)), max_size=40), st.integers(1, 500))
+def test_no_second_has_more_bytes_than_the_rate(fetches: list[tuple[int, float]], rate: int) -> None:
+    """Counted from any beginning to any later one: the bytes between are at most the rate times the time."""
+    pace, now = Pace(rate), 0.0
+    begun: list[tuple[float, int]] = []
+    for size, later in fetches:
+        now += later
+        waited = pace.wait(size, now)
+        assert waited >= 0
+        begun.append((now + waited, size))
+    for first, (start, _) in enumerate(begun):
+        for last in range(first + 1, len(begun)):
+            between = sum(size for _, size in begun[first:last])
+            assert between <= (begun[last][0] - start) * rate + 1e-3

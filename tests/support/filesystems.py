@@ -5,7 +5,7 @@ from lazyfs.core.errors import NotFound
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.open_repository import OpenRepository
 from lazyfs.prefetch.policy import PrefetchPolicy
-from lazyfs.prefetch.prefetcher import Surroundings, head_of
+from lazyfs.prefetch.prefetcher import LineShare, Surroundings, head_of
 from lazyfs.vfs.content import ReadPlan
 from lazyfs.vfs.missing_objects import Fetched, LocalObjects
 from lazyfs.vfs.siblings import Siblings
@@ -17,7 +17,7 @@ from tests.support.images import Objects
 class NoPrefetching:
     """A prefetcher that fetches nothing."""
 
-    def on_enter(self, profile: ObjectRef, program: str = "") -> None: ...
+    def on_enter(self, image: ObjectRef, profile: ObjectRef | None, program: str = "") -> None: ...
 
     def on_read(self, read: ReadPlan) -> None: ...
 
@@ -34,7 +34,7 @@ class AskedAhead:
         self._policy = PrefetchPolicy()
         self.asked: list[str] = []
 
-    def on_enter(self, profile: ObjectRef, program: str = "") -> None: ...
+    def on_enter(self, image: ObjectRef, profile: ObjectRef | None, program: str = "") -> None: ...
 
     def on_read(self, read: ReadPlan) -> None:
         self._note(self._policy.on_read(read))
@@ -73,4 +73,6 @@ def filesystem_of(objects: FetchedObjects, root: ObjectRef) -> Filesystem:
 
 def surroundings(filesystem: Filesystem) -> Surroundings:
     """Returns the parts of a filesystem that a prefetcher uses."""
-    return Surroundings(filesystem.tree, filesystem.lock, filesystem.demand, lambda: (1 << 30, 0))
+    return Surroundings(
+        filesystem.tree, filesystem.lock, filesystem.demand, lambda: (1 << 30, 0), LineShare()
+    )

@@ -25,8 +25,9 @@ from benchmarks.ports import free_port
 from lazyfs.core.webhooks.proofs import signature
 from lazyfs.core.webhooks.pushes import Push
 from lazyfs.repository.commit import read_revision
+from lazyfs.sync.bounded_server import MOST_CONNECTIONS
 from lazyfs.sync.listening.push_queue import PushQueue
-from lazyfs.sync.listening.push_server import MOST_CONNECTIONS, PushServer, PushSource
+from lazyfs.sync.listening.push_server import PushServer, PushSource
 from tests.core.test_webhooks import DOCKER, GITHUB, HARBOR, PIPELINE
 from tests.support.cli import LAZYFS, lazyfs, new_repository
 from tests.support.fake_registry import FakeRegistry, fake_registry

@@ -458,26 +458,29 @@ def test_devices() -> None:
     assert tree.getattr(number(tree, "image/null")).rdev == 0x103
 
 
-def test_looking_an_image_up_tells_of_its_profile_and_nothing_shows_it() -> None:
+def test_looking_an_image_up_tells_of_it_and_its_profile_and_nothing_shows_the_profile() -> None:
     objects = Objects()
     one, hinted = image(objects, {"f": b"1", "d": {"x": b"x"}}), ref_of(b"a profile")
     inode = folder_of(one)
     inode.xattrs = (profile.hint(hinted), (b"user.own", b"1"))
     root = live(objects, {"lib": {"a:1": inode, "b:1": one}})
-    told: list[tuple[ObjectRef, str]] = []
+    told: list[tuple[ObjectRef, ObjectRef | None, str]] = []
     tree = Tree(SlotTable())
-    tree.show_repository(
-        Repository("test", objects, root.ref, 1, on_enter=lambda ref, program="": told.append((ref, program)))
-    )
+
+    def tell(top: ObjectRef, ref: ObjectRef | None, program: str = "") -> None:
+        told.append((top, ref, program))
+
+    tree.show_repository(Repository("test", objects, root.ref, 1, on_enter=tell))
     number(tree, "lib/b:1/d")
     assert len(list(tree.listing(number(tree, "lib")))) == 2
-    assert told == []
+    assert told == [(one.ref, None, "")]
     top = number(tree, "lib/a:1")
-    assert told == [(hinted, "")]
+    assert told[1:] == [(one.ref, hinted, "")]
     assert tree.xattrs(top) == {b"user.own": b"1"}
     for place in ("lib", "lib/b:1", "lib/a:1/f", "lib/a:1/d", "lib/a:1"):
         assert get_xattr(tree, number(tree, place), START + b"python3") is None
-    assert [one for one in told if one[1]] == [(hinted, "python3")], "told of the image's root only"
+    starts = [one for one in told if one[2]]
+    assert starts == [(one.ref, None, "python3"), (one.ref, hinted, "python3")], "told of images' roots only"
 
 
 def test_an_images_own_attribute_of_a_profiles_name_is_shown() -> None:

@@ -117,6 +117,11 @@ class Revisions:
             self._refreshed = self._wall_clock()
             return revision
 
+    def targets(self) -> Targets | None:
+        """Returns the signed targets of the last trusted revision, which name the delegated keys."""
+        state = self._state
+        return state.proven.targets if state is not None and state.proven is not None else None
+
     def report(self, now: datetime) -> TrustReport:
         """Returns the state of trust for `lazyfs status`."""
         state = self._state

@@ -6,6 +6,11 @@ ROOT: Final = "root"
 TIMESTAMP: Final = "timestamp"
 SNAPSHOT: Final = "snapshot"
 TARGETS: Final = "targets"
+PROFILES: Final = "profiles"
+"""A role that the publisher may delegate: it signs collected profiles, and nothing else."""
+PROFILES_FILE: Final = "profiles.json"
+CHANGING_FILES: Final = ("timestamp.json", PROFILES_FILE)
+"""The files of metadata/ whose content changes under one name. All others are kept by caches for ever."""
 
 MAX_ROOT = 512_000
 MAX_TIMESTAMP = 16_384

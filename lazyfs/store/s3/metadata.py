@@ -12,7 +12,7 @@ import secrets
 import threading
 
 from lazyfs.core.errors import UsageError
-from lazyfs.core.trust.roles import TIMESTAMP, file_name
+from lazyfs.core.trust.roles import CHANGING_FILES, TIMESTAMP, file_name
 from lazyfs.store.origin_server import FOREVER, TIMESTAMP_CACHE
 from lazyfs.store.protocol import StoreConflict, StoreError
 from lazyfs.store.s3.client import REPLACED, WRITE, Client, Content, Unsupported
@@ -20,7 +20,7 @@ from lazyfs.store.s3.client import REPLACED, WRITE, Client, Content, Unsupported
 PROBE = ".conditions"
 """The name that is written to test conditions. Nobody reads it for its content."""
 _COMMIT = file_name(TIMESTAMP, 0)
-_CHANGING = {_COMMIT: TIMESTAMP_CACHE, "collection.json": "no-store"}
+_CHANGING = {**dict.fromkeys(CHANGING_FILES, TIMESTAMP_CACHE), "collection.json": "no-store"}
 """Names that are replaced, and how long a proxy may keep them."""
 _LIES_THERE = b"the name that lazyfs writes under conditions, to see that the bucket honours them"
 _TRIES = 5

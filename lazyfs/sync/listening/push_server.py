@@ -1,29 +1,21 @@
 """The HTTP server that webhooks are sent to: `POST /hooks/NAME`, and nothing else.
 
-Each connection has a thread, and there are at most MOST_CONNECTIONS. A connection has to end within a
-deadline that counts from its beginning. No part of a request's body is logged or sent back: names of
-repositories may be private.
+No part of a request's body is logged or sent back: names of repositories may be private.
 """
 
-import socket
-import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lazyfs.core.digits import natural
 from lazyfs.core.errors import FormatError
 from lazyfs.core.webhooks.proofs import proven
 from lazyfs.core.webhooks.pushes import MOST_BODY, pushes_of
+from lazyfs.sync.bounded_server import SECONDS, BoundedServer
 from lazyfs.sync.listening.push_queue import PushQueue
-from lazyfs.system.listening_server import ListeningServer
 
 PATH = "/hooks/"
-MOST_CONNECTIONS = 32
-SECONDS = 20.0
-"""Deadline of one connection in seconds, from its beginning to the end of the answer."""
 RETRY = "60"
 """Seconds after which a sender should try again if the queue is full."""
 
@@ -37,10 +29,8 @@ class PushSource(NamedTuple):
     secret: str
 
 
-class PushServer(ListeningServer):
+class PushServer(BoundedServer):
     """Listens for webhooks and puts the pushes into a queue."""
-
-    request_queue_size = 64
 
     def __init__(
         self,
@@ -59,32 +49,7 @@ class PushServer(ListeningServer):
         self.queue = queue
         self.wall = wall
         self.told = told
-        self.seconds = seconds
-        self._free = threading.BoundedSemaphore(MOST_CONNECTIONS)
-        super().__init__(address, _Handler)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Gives a connection a thread and a deadline; closes a connection beyond MOST_CONNECTIONS."""
-        if not self._free.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        super().process_request(request, client_address)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answers a connection within its deadline."""
-        end = threading.Timer(self.seconds, _shut, [request])
-        end.daemon = True
-        end.start()
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            end.cancel()
-            self._free.release()
-
-
-def _shut(connection: socket.socket) -> None:
-    with suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
+        super().__init__(address, _Handler, seconds=seconds)
 
 
 class _Handler(BaseHTTPRequestHandler):

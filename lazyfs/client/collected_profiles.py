@@ -1,0 +1,74 @@
+"""The collected profiles of one repository, as its delegated key signs them. They are hints: a list that is
+missing, wrong, older or too late changes what is fetched ahead, and nothing else."""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from lazyfs.client.download import request_of
+from lazyfs.client.trust.metadata_files import Ask, MetadataFiles
+from lazyfs.core import collected_profiles
+from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.errors import LazyfsError
+from lazyfs.core.trust.roles import PROFILES_FILE
+from lazyfs.transport.fetcher import Fetcher, never_cancelled
+
+if TYPE_CHECKING:
+    from tuf.api.metadata import Targets
+
+log = logging.getLogger(__name__)
+
+
+class CollectedProfiles:
+    """The list that was seen last. `refresh` blocks; `of` may be called from any thread meanwhile."""
+
+    def __init__(self, fetcher: Fetcher, publisher: Callable[[], "Targets | None"]) -> None:
+        """`publisher` returns the targets of the trusted revision, which name the key; None if none is
+        trusted."""
+        self._fetcher = fetcher
+        self._files = MetadataFiles(fetcher)
+        self._publisher = publisher
+        self._version = 0
+        self._ref: ObjectRef | None = None
+        self._images: dict[Digest, ObjectRef] = {}
+
+    @property
+    def images(self) -> int:
+        """The number of images that have collected profiles."""
+        return len(self._images)
+
+    def of(self, image: Digest) -> ObjectRef | None:
+        """Returns the collected profile of an image by its top catalog; None if there is none."""
+        return self._images.get(image)
+
+    def refresh(self, now: datetime, deadline: float) -> None:
+        """Looks for a newer list, if the publisher lets somebody sign one; otherwise makes no request, and
+        drops the list. A failure is logged, and what is known stays."""
+        try:
+            self._refresh(now, deadline)
+        except LazyfsError as error:
+            log.warning("collected profiles: %s", error)
+
+    def _refresh(self, now: datetime, deadline: float) -> None:
+        from lazyfs.core.trust.delegation import MAX_FILE, is_delegated, load_profiles
+
+        publisher = self._publisher()
+        if publisher is None or not is_delegated(publisher):
+            self._version, self._ref, self._images = 0, None, {}
+            return
+        ask = Ask(PROFILES_FILE, MAX_FILE, optional=True)
+        data = self._files.get([ask], deadline, never_cancelled).get(PROFILES_FILE)
+        if data is None:
+            return
+        signed, ref = load_profiles(data, publisher)
+        if signed.version < self._version:
+            return  # a proxy lags behind
+        if signed.is_expired(now):
+            self._ref, self._images = None, {}
+            return
+        if ref != self._ref:
+            plain = self._fetcher.fetch(request_of(ref, deadline, never_cancelled), never_cancelled)
+            self._images = {one.image: one.profile for one in collected_profiles.decode(plain)}
+            self._ref = ref
+        self._version = signed.version

@@ -1,0 +1,1 @@
+"""Reports of what starts touched: their form, and the merge of many. Pure."""

@@ -1,0 +1,80 @@
+"""Merges the objects that many starts of one program touched into one list. Pure.
+
+An object is kept if at least a third of the starts touched it. So reporters who lie in less than a third of
+the starts add nothing. Whatever share of them lies, the kept objects have at most three times the bytes of a
+mean start, since each start has one voice for an object; and they are cut to twice the bytes of the median
+start, which liars do not raise while they are fewer than half.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from statistics import median_low
+from typing import Final
+
+import msgspec
+
+from lazyfs.core.digest import Digest
+
+PART: Final = 3
+"""An item is kept if at least one of PART starts touched it."""
+MOST_BYTES: Final = 2
+"""The most bytes that are kept, in median starts. The bytes that two starts of a program have in common, and
+those that are the one's or the other's, are fewer by far."""
+MOST_STARTS: Final = 512
+"""If so many starts are counted, all counts are halved: what programs touch today counts more than what
+they touched a year ago, and no count grows without a bound."""
+_FIRST = 1 << 16
+
+
+class Voices(msgspec.Struct):
+    """The starts of one program that have been counted."""
+
+    starts: int = 0
+    touched: dict[Digest, tuple[int, int]] = {}
+    """Object -> the starts that touched it, and the sum of its places in them, each 0 to 65,535."""
+    sizes: list[int] = []
+    """The bytes of each start."""
+
+    def count(self, items: Sequence[Digest], size: int) -> None:
+        """Counts a start. `items`: what it touched, in order; repetitions count once. `size`: its bytes."""
+        if self.starts >= MOST_STARTS:
+            self._halve()
+        distinct = dict.fromkeys(items)
+        for place, item in enumerate(distinct):
+            starts, places = self.touched.get(item, (0, 0))
+            self.touched[item] = starts + 1, places + place * _FIRST // len(distinct)
+        self.starts += 1
+        self.sizes.append(size)
+
+    def kept(self, size_of: Callable[[Digest], int]) -> list[Digest]:
+        """Returns the items to keep, in the mean order of the starts. Of items beyond the bound of bytes,
+        those that the fewest starts touched are left out."""
+        if not self.starts:
+            return []
+        left = MOST_BYTES * median_low(self.sizes)
+        wanted = [item for item, (starts, _) in self.touched.items() if starts * PART >= self.starts]
+        kept = []
+        for item in sorted(wanted, key=lambda item: (-self.touched[item][0], self._place(item), item)):
+            size = size_of(item)
+            if size <= left:
+                left -= size
+                kept.append(item)
+        return sorted(kept, key=lambda item: (self._place(item), item))
+
+    def _place(self, item: Digest) -> float:
+        starts, places = self.touched[item]
+        return places / starts
+
+    def _halve(self) -> None:
+        self.starts //= 2
+        self.sizes = self.sizes[len(self.sizes) - self.starts :]
+        halves = {item: (starts // 2, places // 2) for item, (starts, places) in self.touched.items()}
+        self.touched = {item: half for item, half in halves.items() if half[0]}
+
+
+def merged(starts: Iterable[Sequence[Digest]], size_of: Callable[[Digest], int]) -> list[Digest]:
+    """Returns what at least a third of the starts touched, in their mean order, within the bound of bytes.
+    The order of the starts does not matter up to MOST_STARTS of them."""
+    voices = Voices()
+    for items in starts:
+        voices.count(items, sum(map(size_of, set(items))))
+    return voices.kept(size_of)

@@ -1,0 +1,39 @@
+"""The share of a mount's line that fetching ahead may take. The rest is always free for readers."""
+
+import math
+from collections.abc import Callable
+from typing import Final
+
+from lazyfs.client.allowance import MOST, Allowance
+from lazyfs.client.objects import THREADS
+
+DEFAULT: Final = 75
+"""Percent of the requests, and of the bytes, that a mount may have under way."""
+
+
+class LineShare:
+    """The bounds on what all repositories of one mount fetch ahead together. Belongs to one trio run."""
+
+    def __init__(self, percent: int = DEFAULT, all_bytes: Callable[[], int] = lambda: MOST) -> None:
+        """`percent`: 1 to 90. `all_bytes` returns the plaintext bytes that the mount may have under way, for
+        readers and ahead of them."""
+        self._percent = percent
+        self._all_bytes = all_bytes
+        self._allowance = Allowance(self.bytes)
+        self.requests = max(1, THREADS * percent // 100)
+        """Most requests of one repository under way without a reader."""
+
+    @property
+    def bytes(self) -> int:
+        """Most plaintext bytes under way without a reader."""
+        return self._all_bytes() * self._percent // 100
+
+    @property
+    def allowance(self) -> Allowance:
+        """The bound on the bytes that all repositories together have under way without a reader."""
+        self._allowance.most = self.bytes
+        return self._allowance
+
+    def of(self, most: int) -> int:
+        """Returns how many of `most` requests may be under way: all with the default share, at least one."""
+        return max(1, min(most, math.ceil(most * self._percent / DEFAULT)))

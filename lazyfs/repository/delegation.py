@@ -1,0 +1,145 @@
+"""The delegated key of a collector: made, named in the publisher's targets, taken back; and what it signs."""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import Delegations, Key, Targets
+
+from lazyfs.core import collected_profiles
+from lazyfs.core.collected_profiles import CollectedProfile
+from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.errors import BadData, NotFound, TrustError, UsageError
+from lazyfs.core.reach import ObjectKind, Reached, leads_to
+from lazyfs.core.trust.delegation import delegations, is_delegated, load_profiles, to_targets
+from lazyfs.core.trust.roles import PROFILES, PROFILES_FILE
+from lazyfs.repository.commit import TIMESTAMP_DAYS, read_committed, sign_metadata, write_revision
+from lazyfs.repository.keys import Keys
+from lazyfs.store import ReadableStore, Store, reader
+
+DAYS = 30
+"""Days until a signed list of profiles expires. Clients ignore an expired one, so a collector that runs no
+longer stops to be heard; a running one renews the list in half of the time."""
+
+
+def delegate(
+    store: Store,
+    keys: Keys,
+    make: Callable[[], Sequence[CryptoSigner]],
+    now: datetime,
+    days: float = TIMESTAMP_DAYS,
+) -> None:
+    """Lets the keys that `make` returns sign profiles, beside those that may already. Signs the committed
+    revision again. `keys`: the publisher's and the timestamp's. Raises UsageError if one of them is
+    missing."""
+    _change(store, keys, lambda before: [*before, *(signer.public_key for signer in make())], now, days)
+
+
+def withdraw(store: Store, keys: Keys, now: datetime, days: float = TIMESTAMP_DAYS) -> int:
+    """Lets nobody sign profiles any more; returns the number of keys that could. Raises as `delegate`."""
+    return len(_change(store, keys, lambda _: [], now, days))
+
+
+def _change(
+    store: Store, keys: Keys, change: Callable[[list[Key]], list[Key]], now: datetime, days: float
+) -> list[Key]:
+    with store.exclusive():
+        committed = read_committed(store)
+        root, proven = committed.state.root, committed.proven
+        for role in ("targets", "snapshot", "timestamp"):
+            keys.require(root, role, "--keys")
+        before = delegated_keys(proven.targets)
+        after = change(before)
+        new = delegations(after) if after else Delegations({}, {})
+        write_revision(store, keys, root, proven.revision, proven, now, days, delegations=new)
+        return before
+
+
+def delegated_keys(targets: Targets) -> list[Key]:
+    """Returns the keys that may sign profiles."""
+    if not is_delegated(targets):
+        return []
+    assert targets.delegations is not None
+    return [targets.get_key(keyid) for keyid in targets.get_delegated_role(PROFILES).keyids]
+
+
+class PublishedList(NamedTuple):
+    """The list of collected profiles that a store has."""
+
+    signed: Targets
+    ref: ObjectRef
+    profiles: list[CollectedProfile]
+
+
+def published_list(store: ReadableStore) -> PublishedList | None:
+    """Returns the list of collected profiles; None if there is none, or if it is not to be believed. Raises
+    StoreError."""
+    data = store.read_metadata(PROFILES_FILE)
+    if data is None:
+        return None
+    try:
+        signed, ref = load_profiles(data, read_committed(store).proven.targets)
+        return PublishedList(signed, ref, collected_profiles.decode(reader(store)(ref)))
+    except (TrustError, BadData, NotFound):
+        return None
+
+
+def publish_list(
+    store: Store,
+    keys: Keys,
+    profiles: list[CollectedProfile],
+    put: Callable[[bytes], ObjectRef],
+    now: datetime,
+) -> None:
+    """Signs and publishes a list of profiles, whose objects the caller has put. `put` stores the list.
+    Raises UsageError if `keys` has no key that may sign profiles, StoreConflict if another collector was
+    first."""
+    publisher = read_committed(store).proven.targets
+    signer = _signer(publisher, keys)
+    ref = put(collected_profiles.encode(profiles))
+    before = store.read_metadata(PROFILES_FILE)
+    signed = to_targets(ref, _next_version(before, publisher))
+    signed.expires = (now + timedelta(days=DAYS)).replace(microsecond=0)
+    data = sign_metadata(signed, [signer])
+    load_profiles(data, publisher)
+    store.sync()
+    with store.exclusive():
+        store.write_metadata(PROFILES_FILE, data, expected=before)
+
+
+def _signer(publisher: Targets, keys: Keys) -> CryptoSigner:
+    for key in delegated_keys(publisher):
+        found = keys.of(key.keyid)
+        if found is not None:
+            return found
+    raise UsageError(
+        "no key in --keys may sign profiles of this repository: the publisher makes one with lazyfs repo "
+        "delegate STORE --to DIR"
+    )
+
+
+def _next_version(before: bytes | None, publisher: Targets) -> int:
+    if before is None:
+        return 1
+    try:
+        return load_profiles(before, publisher)[0].version + 1
+    except TrustError:  # of a key that was withdrawn since
+        return 1
+
+
+def objects_of_list(store: ReadableStore) -> Iterator[Digest]:
+    """Yields the objects that collected profiles lead to, as far as they are there: the list, the profiles,
+    their hot packs. Nothing else depends on them, so what is missing is passed over. Raises StoreError."""
+    found = published_list(store)
+    if found is None:
+        return
+    yield found.ref.digest
+    for one in found.profiles:
+        at = Reached(one.profile, ObjectKind.PROFILE)
+        try:
+            below = [reached.ref.digest for reached in leads_to(at, reader(store)(one.profile))]
+        except (NotFound, BadData):
+            continue
+        yield one.profile.digest
+        yield from below

@@ -1,0 +1,102 @@
+"""One collector: takes reports from many threads, publishes from one, and keeps its state in a file."""
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from lazyfs.core.errors import UsageError
+from lazyfs.core.start_reports.report import StartReport
+from lazyfs.store import Store
+from lazyfs.sync.collecting.image_objects import RepositoryImages
+from lazyfs.sync.collecting.publishing import ProfilePublisher, PublishedImages
+from lazyfs.sync.collecting.reporters import Reporters
+from lazyfs.sync.collecting.reports import Outcome, Reports, restored
+from lazyfs.system.durable_file import write_durably
+
+FILE: Final = "reports"
+MOST_BYTES: Final = 1 << 30
+
+
+class ReportCollector:
+    """The reports of one repository, and the profiles made of them."""
+
+    def __init__(
+        self,
+        store: Store,
+        publisher: ProfilePublisher,
+        reporters: Reporters,
+        state_directory: str,
+        wall: Callable[[], float],
+    ) -> None:
+        """`state_directory`: holds what was reported before. Raises UsageError if it cannot be used."""
+        self._images = RepositoryImages(store)
+        self._published = RepositoryImages(store)
+        """Used by the publishing thread alone, which does not hold up the others."""
+        self._publisher = publisher
+        self._reporters = reporters
+        self._wall = wall
+        self._mutex = threading.Lock()
+        self._path = os.path.join(state_directory, FILE)
+        self._reports = _load(self._path, self._images.revision.name)
+        self._saved = True
+
+    def may_report(self, reporter: str) -> bool:
+        """Counts a report; returns False if the reporter sends too many."""
+        with self._mutex:
+            return self._reporters.may_report(reporter, self._wall())
+
+    def take(self, report: StartReport, reporter: str) -> Outcome:
+        """Counts a report if it may be counted. Raises StoreError, BadData if the image cannot be read."""
+        with self._mutex:
+            now = self._wall()
+            outcome = self._reports.take(report, reporter, lambda image: self._images.find(image, now))
+            self._saved = False
+            return outcome
+
+    def refused(self, reason: str) -> None:
+        """Counts a request that was refused."""
+        with self._mutex:
+            self._reports.outcomes[f"refused: {reason}"] += 1
+            self._saved = False
+
+    def outcomes(self) -> dict[str, int]:
+        """Returns the number of reports by what became of them."""
+        with self._mutex:
+            return dict(self._reports.outcomes)
+
+    def publish(self) -> PublishedImages:
+        """Publishes the profiles, then saves the state. Raises as ProfilePublisher.publish; the state is
+        saved all the same."""
+        self._published.look(self._wall())
+        with self._mutex:
+            wanted = self._publisher.wanted(self._reports, self._published)
+        try:
+            return self._publisher.publish(wanted, self._published)
+        finally:
+            self.save()
+
+    def save(self) -> None:
+        """Writes the state to its file. Raises UsageError if the disk fails."""
+        with self._mutex:
+            if self._saved:
+                return
+            data = self._reports.save()
+            self._saved = True
+        try:
+            write_durably(self._path, data)
+        except OSError as error:
+            self._saved = False
+            raise UsageError(f"state {self._path}: {error.strerror}") from None
+
+
+def _load(path: str, repository: str) -> Reports:
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        with open(path, "rb") as file:
+            data = file.read(MOST_BYTES)
+    except FileNotFoundError:
+        return Reports(repository)
+    except OSError as error:
+        raise UsageError(f"state {path}: {error.strerror}") from None
+    return restored(data, repository)

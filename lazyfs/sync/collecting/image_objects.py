@@ -1,0 +1,101 @@
+"""The images of a repository's newest revision, asked what a report may say of them."""
+
+from collections import OrderedDict
+from typing import Final
+
+from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.reach import images
+from lazyfs.images.profiles.image_files import ImageFile, ImageFiles
+from lazyfs.repository.commit import read_revision
+from lazyfs.repository.stored_tree import StoredTree
+from lazyfs.store import Store, reader
+
+AT_HAND: Final = 4
+"""Images whose catalogs are kept in memory, some 20 MB each."""
+LOOK: Final = 30.0
+"""Least seconds between two looks for a newer revision."""
+
+
+class ImageObjects:
+    """One image: its files by path, and their objects."""
+
+    def __init__(self, files: ImageFiles, top: ObjectRef, path: str) -> None:
+        self._files = files
+        self.top = top
+        """The image's top catalog."""
+        self.path = path
+        """The path at which it hangs."""
+
+    def sizes(self, path: bytes) -> dict[Digest, int]:
+        """Returns what a profile may name of a file: its SHA-256 if it lies in a pack, else the objects that
+        hold its bytes; with their plaintext sizes. Returns none if the image has no such file."""
+        found = self._at(path)
+        if found is not None and found.entry.pack_number >= 0:
+            return {Digest(found.entry.content): found.entry.size}
+        return {part.ref.digest: part.ref.size for part in self._files.parts(found)} if found else {}
+
+    def is_program(self, path: bytes) -> bool:
+        """Returns True if an executable file lies there."""
+        found = self._at(path)
+        return found is not None and bool(found.entry.mode & 0o111)
+
+    def _at(self, path: bytes) -> ImageFile | None:
+        found = self._files.find(path)
+        return found if found is not None and found.path == path and found.entry.is_file else None
+
+
+class RepositoryImages:
+    """The images of the newest revision. Not thread-safe."""
+
+    def __init__(self, store: Store) -> None:
+        """Raises as `read_revision`."""
+        self._store = store
+        self._at_hand: OrderedDict[Digest, ImageObjects] = OrderedDict()
+        self._looked = float("-inf")
+        self.revision = read_revision(store)
+        self._tops: dict[Digest, tuple[ObjectRef, str]] = {}
+        self._list()
+
+    @property
+    def tree(self) -> StoredTree:
+        """The tree of the revision."""
+        return StoredTree(reader(self._store), self.revision.root)
+
+    def look(self, now: float) -> None:
+        """Looks for a newer revision, unless that was done less than LOOK seconds ago. Raises as
+        `read_revision`."""
+        if now - self._looked < LOOK:
+            return
+        self._looked = now
+        newest = read_revision(self._store)
+        if newest.root != self.revision.root:
+            self.revision = newest
+            self._list()
+
+    def __contains__(self, image: object) -> bool:
+        return image in self._tops
+
+    def find(self, image: Digest, now: float) -> ImageObjects | None:
+        """Returns the image with this top catalog; None if the newest revision has none."""
+        if image not in self._tops:
+            self.look(now)
+        known = self._tops.get(image)
+        if known is None:
+            return None
+        found = self._at_hand.pop(image, None)
+        if found is None:
+            found = ImageObjects(ImageFiles(self.tree, known[0]), *known)
+        self._at_hand[image] = found
+        if len(self._at_hand) > AT_HAND:
+            self._at_hand.popitem(last=False)
+        return found
+
+    def _list(self) -> None:
+        tree = self.tree
+        self._tops = {}
+        for reached in images(tree.root_ref, tree.read):
+            self._tops.setdefault(
+                reached.ref.digest, (reached.ref, reached.path.decode(errors="surrogateescape"))
+            )
+        for gone in self._at_hand.keys() - self._tops.keys():
+            del self._at_hand[gone]

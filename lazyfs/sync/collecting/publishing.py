@@ -1,0 +1,124 @@
+"""Makes profiles of what was reported, and publishes their list with the delegated key.
+
+No revision is made, and nothing of the tree changes. An image whose publisher has recorded or imported a
+profile keeps that one alone.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+
+from lazyfs.core import bounds, profile
+from lazyfs.core.collected_profiles import MOST_IMAGES, CollectedProfile
+from lazyfs.core.digest import Digest, ObjectRef, sha256
+from lazyfs.images.profiles.hot_packs import ProfileWriter
+from lazyfs.images.profiles.published import profile_at
+from lazyfs.repository.commit import read_revision
+from lazyfs.repository.delegation import DAYS, publish_list, published_list
+from lazyfs.repository.diff import resolve
+from lazyfs.repository.keys import Keys
+from lazyfs.repository.leases import LeasedObjects, PublisherLease
+from lazyfs.repository.stored_tree import StoredTree
+from lazyfs.store import Store
+from lazyfs.store.ingest import Ingest
+from lazyfs.sync.collecting.image_objects import RepositoryImages
+from lazyfs.sync.collecting.reports import Reports
+
+LEAST_STARTS: Final = 3
+"""Fewest starts of a program for a profile: then one reporter alone never decides what is in it."""
+_BY_HAND = (profile.Origin.RECORDED, profile.Origin.IMPORTED)
+
+Wanted = Mapping[Digest, Mapping[str, Sequence[Digest]]]
+"""Image -> program -> what its profile lists."""
+
+
+class PublishedImages(NamedTuple):
+    """The outcome of a publication."""
+
+    images: int
+    """Images in the list."""
+    made: int
+    """Profiles made anew."""
+    changed: bool
+    """False if the list that is published is as it should be."""
+
+
+class ProfilePublisher:
+    """Publishes the collected profiles of one repository."""
+
+    def __init__(self, store: Store, keys: Keys, now: Callable[[], datetime], least: int) -> None:
+        """`least`: fewest starts of a program for a profile of it."""
+        self._store = store
+        self._keys = keys
+        self._now = now
+        self._least = least
+        self._made: dict[Digest, tuple[Digest, ObjectRef]] = {}
+        """Image -> what its profile was made of, hashed, and the profile."""
+
+    def publish(self, wanted: Wanted, images: RepositoryImages) -> PublishedImages:
+        """Makes the profiles that are missing, and publishes the list if it changes or expires soon.
+
+        Raises UsageError if the keys may not sign profiles, StoreConflict, StoreError.
+        """
+        lease = PublisherLease(self._store, self._now)
+        try:
+            objects = LeasedObjects(self._store, lease)
+            with Ingest(objects, read_revision(self._store).params) as ingest:
+                return self._publish(wanted, images, ingest)
+        finally:
+            lease.end_if_possible()
+
+    def _publish(self, wanted: Wanted, images: RepositoryImages, ingest: Ingest) -> PublishedImages:
+        made, listed = 0, []
+        for image, programs in sorted(wanted.items()):
+            ref, is_new = self._profile(image, programs, images, ingest)
+            made += is_new
+            if ref is not None:
+                listed.append(CollectedProfile(image, ref))
+        before = published_list(self._store)
+        soon = self._now() + timedelta(days=DAYS / 2)
+        if before is None and not listed:
+            return PublishedImages(0, made, changed=False)
+        if before is not None and before.signed.expires > soon and sorted(before.profiles) == listed:
+            return PublishedImages(len(listed), made, changed=False)
+        publish_list(self._store, self._keys, listed, ingest.put, self._now())
+        return PublishedImages(len(listed), made, changed=True)
+
+    def wanted(self, reports: Reports, images: RepositoryImages) -> Wanted:
+        """Returns what the profiles are to be made of; drops the reports of images that are gone."""
+        for image in reports.images():
+            if image not in images:
+                reports.forget(image)
+        found: dict[Digest, dict[str, list[Digest]]] = {}
+        for key, one in reports.programs(self._least):
+            programs = found.setdefault(key.image, {})
+            if len(programs) < bounds.PROGRAMS:
+                programs[key.program.decode(errors="replace")] = one.kept()
+        return dict(list(found.items())[-MOST_IMAGES:])
+
+    def _profile(
+        self,
+        digest: Digest,
+        programs: Mapping[str, Sequence[Digest]],
+        images: RepositoryImages,
+        ingest: Ingest,
+    ) -> tuple[ObjectRef | None, bool]:
+        """Returns the profile of an image, and True if it was made now; no profile if the publisher has made
+        one by hand, or if the image is gone."""
+        image = images.find(digest, float("-inf"))
+        if image is None or _by_hand(images.tree, image.path):
+            return None, False
+        content = sha256(repr(sorted(programs.items())).encode())
+        known = self._made.get(digest)
+        if known is not None and known[0] == content and ingest.has(known[1].digest):
+            return known[1], False
+        written = ProfileWriter(images.tree, image.top, ingest).write(programs, profile.Origin.RECORDED)
+        if written is None:
+            return None, False
+        self._made[digest] = content, written.ref
+        return written.ref, True
+
+
+def _by_hand(tree: StoredTree, path: str) -> bool:
+    found = profile_at(resolve(tree, path))
+    return found is not None and found.profile.origin in _BY_HAND

@@ -1,0 +1,99 @@
+"""Who may report: the bearer of a token, or of a client certificate; and how often."""
+
+import hmac
+import ipaddress
+import os
+import re
+import stat
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, Final
+
+from lazyfs.core.errors import UsageError
+
+LEAST_TOKEN: Final = 16
+"""Fewest characters of a token: shorter ones can be guessed."""
+HOUR: Final = 3600.0
+MOST_AN_HOUR: Final = 60
+"""Reports of one reporter an hour that are looked at; a mount sends half as many at most."""
+MOST_REPORTERS: Final = 10_000
+_LINE = re.compile(r"([A-Za-z0-9._-]{1,64})\s+([\x21-\x7e]+)")
+
+
+def read_tokens(path: str) -> dict[str, str]:
+    """Reads a file of lines `NAME TOKEN`; returns token -> name. Raises UsageError for a file that others can
+    read, or with a line of another form."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            lines = file.read(1 << 20).splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--tokens {path}: {error}") from None
+    if mode & 0o077:
+        raise UsageError(f"--tokens {path} has mode {mode:04o}, and others can read it: chmod 600 {path}")
+    tokens: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        found = _LINE.fullmatch(text)
+        if found is None or len(found[2]) < LEAST_TOKEN:
+            raise UsageError(
+                f"--tokens {path}: line {number} is no NAME and TOKEN of at least {LEAST_TOKEN} characters"
+            )
+        tokens[found[2]] = found[1]
+    if not tokens:
+        raise UsageError(f"--tokens {path}: it has no line `NAME TOKEN`")
+    return tokens
+
+
+class Reporters:
+    """The reporters that are let in. Not thread-safe but for `identify`."""
+
+    def __init__(self, tokens: Mapping[str, str]) -> None:
+        """`tokens`: token -> name."""
+        self._tokens = {token.encode(): name for token, name in tokens.items()}
+        self._recent: OrderedDict[str, list[float]] = OrderedDict()
+        """Reporter -> the times of its reports of the last hour."""
+
+    def identify(self, authorization: str, certificate: Mapping[str, Any] | None, address: str) -> str | None:
+        """Returns the reporter who sends a request; None if nobody vouches for it. `certificate`: as
+        SSLSocket.getpeercert returns it, checked. Many workers may have one token: each network address is a
+        reporter of its own."""
+        kind, _, token = authorization.partition(" ")
+        given = token.strip().encode(errors="replace")
+        name = None
+        for known, its in self._tokens.items():  # all of them: the time must not tell which one is like it
+            if hmac.compare_digest(known, given) and kind.lower() == "bearer":
+                name = its
+        if name is None and certificate:
+            name = f"certificate {certificate.get('serialNumber', '')} {_common_name(certificate)}"
+        return None if name is None else f"{name} {_network(address)}"
+
+    def may_report(self, reporter: str, now: float) -> bool:
+        """Counts a report. Returns False if the reporter has sent too many within an hour."""
+        times = [time for time in self._recent.pop(reporter, []) if time > now - HOUR]
+        allowed = len(times) < MOST_AN_HOUR
+        self._recent[reporter] = [*times, now] if allowed else times
+        if len(self._recent) > MOST_REPORTERS:
+            self._recent.popitem(last=False)
+        return allowed
+
+
+def _common_name(certificate: Mapping[str, Any]) -> str:
+    pairs = dict(pair for part in certificate.get("subject", ()) for pair in part)
+    return str(pairs.get("commonName", ""))
+
+
+def _network(address: str) -> str:
+    """Returns the network that counts as one sender: an IPv4 address, or the /64 of an IPv6 address, all of
+    which one machine may have."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv6Address):
+        if found.ipv4_mapped:
+            return str(found.ipv4_mapped)
+        return str(ipaddress.ip_network((found, 64), strict=False))
+    return str(found)

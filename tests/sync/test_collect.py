@@ -1,0 +1,295 @@
+"""Reports of workers become profiles: each program is served by what its own starts touch, and a lie changes
+a counter and nothing else."""
+
+import os
+import random
+import statistics
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lazyfs.core.errors import UsageError
+from lazyfs.core.profile import total
+from lazyfs.core.start_reports.merge import MOST_BYTES, PART, merged
+from lazyfs.core.start_reports.report import StartReport, TouchedFile
+from lazyfs.images.profiles.contents import ImageContents
+from lazyfs.images.profiles.publish import publish_profile
+from lazyfs.repository import delegation
+from lazyfs.repository import keys as key_files
+from lazyfs.repository.collect import Collector
+from lazyfs.repository.commit import read_committed
+from lazyfs.repository.edit import Edit
+from lazyfs.repository.removal import remove_images
+from lazyfs.sync.collecting.reports import MOST_PROGRAMS, Outcome, Reports, restored
+from tests.support.reporting_site import OWN, PLACE, PROGRAMS, SHARED, SIZE, ReportingSite, objects_of
+from tests.support.repositories import NOW
+
+LONG_TIME = 1e9
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[ReportingSite, list[StartReport]]:
+    """50 workers have reported, each the starts of five of 50 programs, each start with a file that few or
+    none of the program's other starts read; then the profiles were published."""
+    site = ReportingSite(tmp_path_factory.mktemp("site"), size=24_000)
+    rng = random.Random(2)
+    reports = []
+    for worker in range(PROGRAMS):
+        for program in ((worker + further) % PROGRAMS for further in (0, 1, 7, 13, 29)):
+            reports.append(site.report(program, [f"unread/{rng.randrange(SHARED)}"]))
+            assert site.collector.take(reports[-1], f"worker {worker}") is Outcome.COUNTED
+    assert site.collector.publish().images == 1
+    return site, reports
+
+
+def test_each_of_50_programs_is_served_within_1_15_of_its_own_profile(
+    reported: tuple[ReportingSite, list[StartReport]],
+) -> None:
+    """Of each worker's start: the bytes of the collected profile and of what it lacks, against the bytes of
+    what the start touched with the catalogs above; and what it lacks."""
+    site, reports = reported
+    made = site.listed()
+    assert made is not None
+    image = site.image()
+    ratios = []
+    for report in reports[::5]:  # one start of each program
+        touched = ImageContents(site.tree(), image.top).resolve(objects_of(report))
+        own = {ref.digest: ref.size for ref in (*touched.leading, *touched.contents)}
+        brought = made.of(report.program.decode())
+        hot = {pack.ref: pack.files for pack in made.packs}
+        here = {file.digest for ref in brought for file in hot.get(ref, (ref,))}
+        missed = own.keys() - here
+        served = total(brought) + sum(own[digest] for digest in missed)
+        assert served <= 1.15 * sum(own.values())
+        assert len(missed) <= 1, "a file that hardly another start read"
+        ratios.append(served / sum(own.values()))
+    assert len({report.program for report in reports[::5]}) == PROGRAMS
+    assert 1 <= statistics.median(ratios) <= 1.15
+
+
+def test_publishing_makes_no_revision_and_the_same_again_nothing(
+    reported: tuple[ReportingSite, list[StartReport]],
+) -> None:
+    site, _ = reported
+    revision, files = site.revision(), site.repository.files()
+    again = site.collector.publish()
+    assert (again.images, again.made, again.changed) == (1, 0, False)
+    assert len(site.programs()) == PROGRAMS
+    assert site.revision() == revision
+    assert site.repository.files() == files
+
+
+def test_a_new_collector_goes_on_where_the_last_one_was(
+    reported: tuple[ReportingSite, list[StartReport]],
+) -> None:
+    site, reports = reported
+    other = site.start()
+    assert other.outcomes() == site.collector.outcomes()
+    assert other.take(reports[0], "worker 0") is Outcome.REPEATED
+    assert not other.publish().changed
+    with pytest.raises(UsageError, match=r"test\.example\.org"):
+        restored((site.directory / "state/reports").read_bytes(), "other.example")
+    with pytest.raises(UsageError, match="cannot be read"):
+        restored(b"damaged", "test.example.org")
+
+
+def lies(site: ReportingSite, reports: list[StartReport]) -> dict[str, tuple[StartReport, str, Outcome]]:
+    """Returns reports that lie, each with who sends it and what becomes of it."""
+    true = reports[0]
+    many = tuple(TouchedFile(b"none/%d" % at, (true.image,)) for at in range(20_000))
+    other = site.report(0, place="r.example/other:1")
+    swapped = tuple(
+        TouchedFile(mine.path, its.objects) for mine, its in zip(true.touched, other.touched, strict=False)
+    )
+    change: dict[str, dict[str, Any]] = {
+        "as many paths as a report may have": {"touched": many},
+        "objects of another image": {"touched": swapped},
+        "another image's top": {"image": other.image, "touched": true.touched},
+        "an image that is none": {"image": bytes(32)},
+        "another repository": {"repository": "other.example.org"},
+        "a program that is none": {"program": b"bin/none"},
+        "a file that nobody runs": {"program": b"shared/0"},
+    }
+    made = {
+        name: (msgspec.structs.replace(true, **one), "liar", Outcome.WRONG) for name, one in change.items()
+    }
+    for name in ("an image that is none", "another repository"):
+        made[name] = (*made[name][:2], Outcome.UNKNOWN)
+    return made | {"a repetition": (true, "worker 0", Outcome.REPEATED)}
+
+
+def test_lies_change_a_counter_and_nothing_else(tmp_path: Path) -> None:
+    site = ReportingSite(tmp_path, programs=2)
+    site.publish("r.example/other:1", 2)
+    reports = [site.report(0) for _ in range(3)]
+    for worker, report in enumerate(reports):
+        assert site.collector.take(report, f"worker {worker}") is Outcome.COUNTED
+    site.collector.publish()
+    files = {path: path.read_bytes() for path in site.repository.files()}
+    counted = site.collector.outcomes()
+    for name, (report, sender, outcome) in lies(site, reports).items():
+        for _ in range(10):
+            assert site.collector.take(report, sender) is outcome, name
+    assert not site.collector.publish().changed
+    assert {path: path.read_bytes() for path in site.repository.files()} == files
+    now = site.collector.outcomes()
+    assert {name: count for name, count in now.items() if count != counted.get(name)} == {
+        Outcome.WRONG: 50, Outcome.UNKNOWN: 20, Outcome.REPEATED: 10,
+    }  # fmt: skip
+
+
+def test_what_liars_with_a_voice_waste_is_bounded(tmp_path: Path) -> None:
+    """Whoever may report may say that a start touched the whole image. While fewer than a third do, the
+    profile stays as it is; while fewer than half do, it has at most twice the bytes of a start."""
+    site = ReportingSite(tmp_path, programs=8)
+    unread = [f"unread/{at}" for at in range(SHARED)]
+    all_of_it = unread + [f"own/{number}/{at}" for number in range(1, 8) for at in range(OWN)]
+    honest, lie = site.report(0), site.report(0, all_of_it)
+    for worker in range(7):
+        site.collector.take(honest, f"worker {worker}")
+    site.collector.publish()
+    members = site.programs()["bin/p0"]
+    for liar in range(3):
+        assert site.collector.take(lie, f"liar {liar}") is Outcome.COUNTED
+    assert not site.collector.publish().changed
+    for liar in range(3, 6):
+        site.collector.take(lie, f"liar {liar}")
+    site.collector.publish()
+    more = site.programs()["bin/p0"]
+    assert more > members
+    start = SIZE * len(honest.touched)
+    assert SIZE * len(more & set(objects_of(lie))) <= MOST_BYTES * start
+    assert set(objects_of(honest)) <= more
+
+
+def test_programs_that_too_few_reported_have_no_profile(tmp_path: Path) -> None:
+    """So a reporter who makes programs up makes no profile, and takes the place of no program of others."""
+    site = ReportingSite(tmp_path, programs=MOST_PROGRAMS + 3)
+    for worker in range(3):
+        for program in range(2):
+            site.collector.take(site.report(program), f"worker {worker}")
+    image = site.image()
+    own = site.report(0)
+    for program in range(2, MOST_PROGRAMS + 3):
+        made_up = StartReport(1, own.repository, own.image, b"bin/p%d" % program, own.touched)
+        assert image.is_program(made_up.program)
+        assert site.collector.take(made_up, "liar") is Outcome.COUNTED
+    site.collector.publish()
+    assert set(site.programs()) == {"bin/p0", "bin/p1"}
+    assert len([*site.collector._reports.programs(1)]) == MOST_PROGRAMS
+
+
+def test_a_profile_made_by_hand_stays_the_only_one(tmp_path: Path) -> None:
+    site = ReportingSite(tmp_path, programs=1)
+    report = site.report(0)
+    for worker in range(3):
+        site.collector.take(report, f"worker {worker}")
+    repository = site.repository
+    touched = {"": objects_of(report)}
+    publish_profile(repository.store, repository.keys, PLACE, touched, lambda: NOW)
+    site.now += LONG_TIME  # the collector looks for a newer revision
+    assert site.collector.publish().images == 0
+    assert site.listed() is None
+
+
+def test_reports_of_an_image_that_is_gone_are_forgotten(tmp_path: Path) -> None:
+    site = ReportingSite(tmp_path, programs=1)
+    for worker in range(3):
+        site.collector.take(site.report(0), f"worker {worker}")
+    assert site.collector.publish().images == 1
+    with Edit(site.repository.store, site.repository.keys, lambda: NOW) as edit:
+        edit.apply(lambda tree: remove_images(tree, [PLACE]))
+        edit.commit()
+    site.now += LONG_TIME
+    assert site.collector.publish().images == 0
+    assert site.listed() is None
+    assert site.collector._reports.images() == []
+
+
+def test_a_collection_of_garbage_keeps_what_the_list_leads_to(tmp_path: Path) -> None:
+    site = ReportingSite(tmp_path, programs=1)
+    for worker in range(3):
+        site.collector.take(site.report(0), f"worker {worker}")
+    site.collector.publish()
+    repository = site.repository
+
+    def gc() -> int:
+        later = NOW.timestamp() + 10
+        store = repository.store
+        store.now = lambda: later  # type: ignore[method-assign]
+        return Collector(store, repository.keys, lambda: NOW, wait=0).run().deleted
+
+    for path in repository.files():
+        os.utime(path, (NOW.timestamp() - 100,) * 2)
+    assert gc() == 0
+    assert site.programs()["bin/p0"] >= set(objects_of(site.report(0)))
+    delegation.withdraw(repository.store, repository.keys, NOW)
+    assert gc() >= 3  # the list, the profile, its hot pack
+    assert repository.check().bad == 0
+
+
+def test_a_key_that_may_not_sign_publishes_nothing(tmp_path: Path) -> None:
+    site = ReportingSite(tmp_path, programs=1)
+    for worker in range(3):
+        site.collector.take(site.report(0), f"worker {worker}")
+    delegation.withdraw(site.repository.store, site.repository.keys, NOW)
+    with pytest.raises(UsageError, match="may sign profiles"):
+        site.collector.publish()
+    assert site.listed() is None
+    # with a publisher's next revision the delegation stays as it is
+    delegation.delegate(
+        site.repository.store,
+        site.repository.keys,
+        lambda: key_files.generate(str(tmp_path / "second"), ["profiles"]),
+        NOW,
+    )
+    site.publish("r.example/next:1", 1)
+    assert len(delegation.delegated_keys(read_committed(site.repository.store).proven.targets)) == 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), max_size=40))
+def test_the_state_is_the_merge_of_what_was_counted(sent: list[tuple[int, int]]) -> None:
+    """Against the pure merge: each reporter counts once for a program, whatever comes in whatever order."""
+    image = _Image()
+    reports = Reports("r.example")
+    first: dict[tuple[int, int], None] = {}
+    for program, worker in sent:
+        report = image.report(program, worker)
+        outcome = reports.take(report, f"worker {worker}", lambda _: image)  # type: ignore[arg-type, return-value]
+        assert outcome is (Outcome.REPEATED if (program, worker) in first else Outcome.COUNTED)
+        first[program, worker] = None
+    reports = restored(reports.save(), "r.example")
+    for key, one in reports.programs(1):
+        number = int(key.program[1:])
+        starts = [objects_of(image.report(number, worker)) for at, worker in first if at == number]
+        assert one.kept() == merged(starts, lambda _: 10)
+        assert len(one.reporters) == one.voices.starts == len(starts)
+    assert {key.program for key, _ in reports.programs(PART)} <= {b"p%d" % at for at, _ in first}
+
+
+class _Image:
+    """An image in which every path is a program, and every object lies at each path."""
+
+    def sizes(self, path: bytes) -> "_All":
+        return _All()
+
+    def is_program(self, path: bytes) -> bool:
+        return path.startswith(b"p")
+
+    def report(self, program: int, worker: int) -> StartReport:
+        rng = random.Random(f"{program} {worker}")
+        objects = tuple(bytes([at]) * 32 for at in rng.sample(range(20), 8))
+        return StartReport(1, "r.example", bytes(32), b"p%d" % program, (TouchedFile(b"p", objects),))
+
+
+class _All(dict[bytes, int]):
+    def __contains__(self, _: object) -> bool:
+        return True
+
+    def __missing__(self, _: bytes) -> int:
+        return 10
