@@ -83,18 +83,31 @@ def test_an_ordinary_install_spares_a_mount_what_an_editable_one_imports() -> No
     assert not found & (HEAVY | {"bz2", "editables", "lzma", "random", "shutil", "tempfile"})
 
 
-def test_nothing_is_imported_once_a_mount_is_under_way(published: Published, tmp_path: Path) -> None:
+def later_imports(log: Path, loaded: int) -> list[str]:
+    """Returns the modules that a log names from the offset `loaded` on."""
+    later = imported(log.read_text()[loaded:])
+    return [name for name in later if not name.startswith(("encodings.", "linecache"))]
+
+
+def loaded(log: Path) -> int:
+    """Waits until the daemon has loaded all modules; returns the length of its log by then."""
+    until(lambda: "all modules are loaded" in log.read_text())
+    return len(log.read_text())
+
+
+@pytest.mark.parametrize("http", ["pycurl", "requests"])
+def test_nothing_is_imported_once_a_mount_is_under_way(
+    http: str, published: Published, tmp_path: Path
+) -> None:
     """If the package is replaced while the mount is served, a later import would mix new modules with old
     ones."""
     mnt, cache, log = tmp_path / "mnt", tmp_path / "cache", tmp_path / "log"
     with serving(published.store) as url:
         with mounted(url, mnt, "--cache", cache, "--trust", published.store / "metadata/1.root.json"):
             pass
-        reporting("mount", url, mnt, "--cache", cache, "--log", log)
+        reporting("mount", url, mnt, "--cache", cache, "--log", log, "--http", http)
         try:
-            until(lambda: "concurrent.futures.thread" in list(imported(log.read_text())))
-            lazyfs("refresh", mnt)  # ends after the daemon's first look, which loads the client library
-            loaded = len(log.read_text())
+            begin = loaded(log)
             assert (mnt / "lib/a:1/big").read_bytes() == b"x" * 300_000
             published.commit(live(published.objects, {"lib": {"b:1": image(published.objects, {"f": b"2"})}}))
             lazyfs("refresh", mnt)
@@ -102,8 +115,28 @@ def test_nothing_is_imported_once_a_mount_is_under_way(published: Published, tmp
             assert status(mnt)["repositories"]["test.example.org"]["revision"] == 3
         finally:
             lazyfs("umount", mnt)
-        later = list(imported(log.read_text()[loaded:]))
-        assert not [name for name in later if not name.startswith(("encodings.", "linecache"))]
+        assert not later_imports(log, begin)
+
+
+@pytest.mark.parametrize("http", ["pycurl", "requests"])
+def test_a_site_imports_nothing_for_a_repository_that_is_opened_late(
+    http: str, published: Published, tmp_path: Path
+) -> None:
+    """A site opens a repository when a program first looks into it."""
+    mnt, log, config = tmp_path / "mnt", tmp_path / "log", tmp_path / "site.toml"
+    mnt.mkdir()
+    with serving(published.store) as url:
+        config.write_text(
+            f'http = "{http}"\n[repositories."{published.name}"]\nurl = "{url}"\n'
+            f'trust = "{published.store}/metadata/1.root.json"\nrevision = "1"\n'
+        )
+        reporting("mount", "--config", config, mnt, "--cache", tmp_path / "cache", "--log", log)
+        try:
+            begin = loaded(log)
+            assert (mnt / published.name).is_dir()
+        finally:
+            lazyfs("umount", mnt)
+        assert not later_imports(log, begin)
 
 
 @pytest.mark.parametrize("command", sorted(CLI_MODULES))
