@@ -72,7 +72,13 @@ def test_an_ordinary_install_spares_a_mount_what_an_editable_one_imports() -> No
     """The finder of an editable install imports tempfile, and with it shutil, bz2, lzma and random, in every
     process. This would hide an import of them by lazyfs."""
     packages = (lazyfs_package.__path__[0], lazyfs_cache.__path__[0], msgspec.__path__[0])
-    modules = "cli.mount", "daemon.detach", "daemon.process", "daemon.answering_mount", "fuse.direct.session"
+    modules = (
+        "cli.mount_program",
+        "daemon.detach",
+        "daemon.process",
+        "daemon.answering_mount",
+        "fuse.direct.session",
+    )
     program = (
         f"import sys; sys.path += {[str(Path(package).parent) for package in packages]}\n"
         f"import {', '.join(f'lazyfs.{module}' for module in modules)}\nprint(*sys.modules)"
