@@ -30,7 +30,6 @@ from benchmarks.startup.services import Line
 from benchmarks.startup.sides import REGISTRY, Lazyfs, Place, bubblewrap
 from benchmarks.startup.start import run_start
 from benchmarks.startup.workloads import ANALYSIS
-from lazyfs.core import codec
 from lazyfs.core.oci.manifest import Platform
 from lazyfs.core.params import Params
 from lazyfs.images.sources.open import ImageOptions, open_image
@@ -42,8 +41,8 @@ CACHES: Final = (5, 10, 25)
 """Cache sizes in percent of the image's size."""
 BEFORE_PACKS: Final = 3
 """Compression level of the store without packs, with which the others are compared."""
-CHUNKS: Final = {BEFORE_PACKS: 420_000, codec.LEVEL: 399_000}
-"""Compression level -> average stored size of a chunk of 1 MiB, in bytes."""
+CHUNK: Final = 420_000
+"""Average stored size of a chunk of 1 MiB, in bytes."""
 RANDOM: Final = 200
 """The number of small files that are read at random."""
 
@@ -151,10 +150,10 @@ def _replays(image: BenchmarkImage, settings: list[Params], work: Path) -> list[
         layers = simulation.Layers(one, file)
         for params in settings:
             # what af0a6fc publishes: one object a file, at the level that was the default
-            level = codec.LEVEL if params.pack_files else BEFORE_PACKS
+            level = None if params.pack_files else BEFORE_PACKS
             root, stored = layers.ingested(params, level)
             contents.add(simulation.names_of(root))
-            touches = simulation.touched(reads, root, stored, CHUNKS[level])
+            touches = simulation.touched(reads, root, stored, CHUNK)
             once, chance = simulation.first(touches), simulation.random_reads(root, stored, RANDOM)
             row = Replay(
                 params=params,

@@ -87,9 +87,9 @@ class Layers:
             for number, parts in image.read(range(len(image.layers)))
         ]
 
-    def ingested(self, params: Params, level: int) -> tuple[Inode, Stored]:
-        """Ingests the layers with these limits and this compression level. Returns the merged tree, and the
-        objects that hold the small files."""
+    def ingested(self, params: Params, level: int | None) -> tuple[Inode, Stored]:
+        """Ingests the layers with these limits and this compression level, or with the default levels.
+        Returns the merged tree, and the objects that hold the small files."""
         stored = Stored()
         merge = Merge()
         with Ingest(stored, params, level=level) as ingest:

@@ -36,4 +36,4 @@ def _decorator(option: Option) -> Callable[[Callable[..., Any]], Callable[..., A
 def _type(option: Option) -> Any:
     if option.least is not None:
         return click.IntRange(option.least)
-    return click.Choice(option.choices) if option.choices else None
+    return click.Choice(option.choices) if option.choices else option.kind

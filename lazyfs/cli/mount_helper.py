@@ -6,8 +6,7 @@ import os
 import sys
 import syslog
 
-from lazyfs.cli.main import main as lazyfs
-from lazyfs.cli.say import say
+from lazyfs.cli.quick import main as lazyfs
 from lazyfs.core.errors import UsageError
 from lazyfs.core.printable import escaped
 from lazyfs.daemon.mount_options import MOUNT_OPTIONS
@@ -61,6 +60,8 @@ def main() -> int:
     try:
         translated = arguments(sys.argv[1:])
     except UsageError as error:
+        from lazyfs.cli.say import say  # click, which most mounts do without
+
         say(str(error), err=True)
         log(str(error))
         return error.exit_code

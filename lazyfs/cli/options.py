@@ -25,8 +25,10 @@ class Option(NamedTuple):
     choices: tuple[str, ...] = ()
     """The values that are allowed; empty if all are."""
     default: str | None = None
+    kind: type[str | int | float] = str
+    """The type of the value."""
     least: int | None = None
-    """The least value of an option for whole numbers, whose value is an int; None for other options."""
+    """The least value of an option whose kind is int; None if there is none."""
 
 
 def read_quickly(options: Sequence[Option], words: Sequence[str]) -> tuple[list[str], dict[str, Any]] | None:
@@ -48,11 +50,13 @@ def read_quickly(options: Sequence[Option], words: Sequence[str]) -> tuple[list[
             option = by_flag.get(flag)
             if option is None or (option.is_flag and separator):
                 return None
-            given: Any = True if option.is_flag else value if separator else next(rest, None)
-            if given is None or not _is_allowed(option, given, with_sign=bool(separator)):
-                return None
-            if option.least is not None:
-                given = int(given)
+            if option.is_flag:
+                given: Any = True
+            else:
+                following = value if separator else next(rest, None)
+                given = _value(option, following, with_sign=bool(separator))
+                if given is None:
+                    return None
             values[option.name] = (*values[option.name], given) if option.multiple else given
     return arguments, values
 
@@ -63,11 +67,17 @@ def _nothing(option: Option) -> Any:
     return () if option.multiple else option.default
 
 
-def _is_allowed(option: Option, value: str | bool, *, with_sign: bool) -> bool:
-    """Returns True if click would accept this value too. `with_sign`: True if the value follows `=`; it may
-    then begin with a dash."""
-    if isinstance(value, bool):
-        return True
-    if option.least is not None:
-        return value.isascii() and value.isdecimal() and len(value) < 19 and int(value) >= option.least
-    return (with_sign or not value.startswith("-")) and (not option.choices or value in option.choices)
+def _value(option: Option, text: str | None, *, with_sign: bool) -> str | int | float | None:
+    """Returns the value of the text that follows an option; None if click might refuse it. `with_sign`: True
+    if the text follows `=`; it may then begin with a dash."""
+    if text is None or (text.startswith("-") and not with_sign):
+        return None
+    if option.choices and text not in option.choices:
+        return None
+    try:
+        value = option.kind(text)
+    except ValueError:
+        return None
+    if isinstance(value, int) and option.least is not None and value < option.least:
+        return None
+    return value

@@ -27,7 +27,12 @@ PULL_OPTIONS = (
     ),
     Option(("--password-file",), "password_file", "File that holds the password.", metavar="FILE"),
     Option(
-        ("--password-fd",), "password_fd", "Open descriptor to read the password from.", metavar="N", least=0
+        ("--password-fd",),
+        "password_fd",
+        "Open descriptor to read the password from.",
+        metavar="N",
+        kind=int,
+        least=0,
     ),
     Option(
         ("--authfile",), "authfile", "File of accounts, instead of podman's and docker's.", metavar="FILE"

@@ -1,27 +1,45 @@
-"""Runs `lazyfs run` without click if the command line is certainly correct; passes all other command lines to
-`main`."""
+"""Runs the commands that every job starts with without click if the command line is certainly correct; passes
+all other command lines to `main`."""
 
 import os
 import sys
+from collections.abc import Callable
 
 from lazyfs.cli.ends import begin, exit_code_of
+from lazyfs.cli.options import read_quickly
 
 
-def main() -> int:
-    """Runs the command line of this process and returns the exit code. After a program has been run it does
-    not return, but ends the process at once: an orderly shutdown of the interpreter takes 8 ms."""
-    if sys.argv[1:2] == ["run"]:
-        from lazyfs.cli.options import read_quickly
-        from lazyfs.cli.run_program import OPTIONS, run_program
-
-        understood = read_quickly(OPTIONS, sys.argv[2:])
-        if understood is not None and understood[0]:
-            (image, *arguments), values = understood
-            begin()
-            code = exit_code_of(lambda: run_program(image, tuple(arguments), **values))
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+def main(argv: list[str] | None = None, also_tell: Callable[[str], None] | None = None) -> int:
+    """Runs a command line, that of this process by default, and returns the exit code. `also_tell`: called
+    with the message of an error. A command that was run without click does not return, but ends the process
+    at once: an orderly shutdown of the interpreter takes 8 ms."""
+    words = sys.argv[1:] if argv is None else argv
+    command = _understood(words)
+    if command is not None:
+        begin()
+        code = exit_code_of(command, also_tell=also_tell)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     from lazyfs.cli.main import main as with_click
 
-    return with_click()
+    return with_click(argv, also_tell)
+
+
+def _understood(words: list[str]) -> Callable[[], object] | None:
+    """Returns a function that carries out the command line; None for one that click has to read."""
+    if words[:1] == ["run"]:
+        from lazyfs.cli import run_program
+
+        line = read_quickly(run_program.OPTIONS, words[1:])
+        if line is not None and line[0]:
+            (image, *arguments), options = line
+            return lambda: run_program.run_program(image, tuple(arguments), **options)
+    elif words[:1] == ["mount"]:
+        from lazyfs.cli import mount_program
+
+        line = read_quickly(mount_program.OPTIONS, words[1:])
+        if line is not None:
+            places, values = line
+            return lambda: mount_program.mount_program(places, **values)
+    return None

@@ -45,7 +45,7 @@ START_OPTIONS = (
     Option(("--nv",), "nv", "Hand on the GPUs of NVIDIA, with the driver's libraries.", is_flag=True),
     Option(("--rocm",), "rocm", "Hand on the GPUs of AMD.", is_flag=True),
     Option(("--memory",), "memory", "End the program if it takes more memory, such as 2G.", metavar="SIZE"),
-    Option(("--pids",), "pids", "Processes and threads at most.", metavar="N", least=1),
+    Option(("--pids",), "pids", "Processes and threads at most.", metavar="N", kind=int, least=1),
     Option(("--time",), "duration", "End the program after 90s, 15m, 2h or 1:30:00.", metavar="TIME"),
     Option(
         ("--work",),

@@ -23,6 +23,9 @@ SOON = (
 )
 """The modules of every mount. They are imported right after the mount answers."""
 
+OF_A_CHOSEN_REVISION = ("lazyfs.client.trust.chosen_revision", "lazyfs.core.history.choice")
+"""The modules of a repository that is shown as it was at a date or a named revision."""
+
 BEFORE_ROOT_IS_GIVEN_UP = (
     *SOON,
     "encodings.ascii",

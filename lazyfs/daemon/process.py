@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from lazyfs.core.errors import LazyfsError
 from lazyfs.daemon import runtime_directory
+from lazyfs.daemon.cache_directory import default_cache
 from lazyfs.daemon.control_socket import sweep
 from lazyfs.daemon.log import DaemonLog
 from lazyfs.daemon.mount_lock import MountLock
@@ -114,8 +115,8 @@ def _serve(
 ) -> None:
     gc.disable()  # modules make 46,000 objects and no garbage: collections would take 18 ms
     from lazyfs.daemon.answering_mount import AnsweringMount
-    from lazyfs.daemon.cache_directory import default_cache, open_in, settings_not_taken
     from lazyfs.daemon.certificates import Certificates
+    from lazyfs.daemon.opened_cache import open_in, settings_not_taken
     from lazyfs.daemon.privileges import Privileges
 
     privileges = Privileges(settings.user)

@@ -4,17 +4,19 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import trio
 
 from lazyfs.client.trust.refresher import JITTER, RETRY
 from lazyfs.core.chain.notation import without_secrets
-from lazyfs.core.errors import LazyfsError
+from lazyfs.core.errors import LazyfsError, UsageError
 from lazyfs.core.params import Revision
 from lazyfs.core.trust.errors import Expired
 from lazyfs.daemon.certificates import Certificates
 from lazyfs.daemon.known_revision import KnownRepository
+from lazyfs.daemon.late_imports import OF_A_CHOSEN_REVISION, load
 from lazyfs.daemon.reporting.starts import WatchedStarts
 from lazyfs.daemon.repository_connection import FIRST_LOOK, ConnectedRepository, Connector
 from lazyfs.daemon.settings import RepositorySource, Settings
@@ -23,6 +25,7 @@ from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.open_repository import OpenRepository
 from lazyfs.prefetch.prefetcher import GuessCounts, LineShare, Surroundings
 from lazyfs.transport.http import HttpFetcher
+from lazyfs.transport.open import load_client
 from lazyfs_cache import Cache, NullCache
 
 log = logging.getLogger(__name__)
@@ -113,6 +116,17 @@ class Repositories:
             self._nursery.start_soon(self._follow, shown, opened)
             self._nursery.start_soon(self._follow_profiles, opened)
         return shown
+
+    def load_modules(self) -> None:
+        """Imports the modules that a site's repositories need. They are opened when they are first used; one
+        whose settings are wrong is passed over, and says so then."""
+        if not self._settings.is_site():
+            return  # the only repository is open
+        for name, source in self._settings.sources().items():
+            with suppress(UsageError):
+                load_client(source.url, source.proxy, name, self._settings.http)
+            if source.revision is not None:
+                load(OF_A_CHOSEN_REVISION)
 
     async def settle(self, name: str) -> None:
         """Waits until a newer revision has been looked for, but at most FIRST_LOOK seconds or half a call's

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from lazyfs.core import codec
 from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Revision
 from lazyfs.images.observer import PublishObserver
@@ -27,7 +26,7 @@ class PublishOptions:
 
     images: ImageOptions
     place: str | None = None
-    level: int = codec.LEVEL
+    level: int | None = None
     workers: int | None = None
     plain: bool = False
     """True to add no bind points or start-up files to images."""

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple
 
-from lazyfs.core import codec
 from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import NotFound, UsageError
@@ -49,7 +48,7 @@ class Edit:
         keys: Keys,
         now: Callable[[], datetime],
         *,
-        level: int = codec.LEVEL,
+        level: int | None = None,
         workers: int | None = None,
         lease: PublisherLease | None = None,
     ) -> None:

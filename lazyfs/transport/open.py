@@ -8,13 +8,14 @@ from lazyfs.core.chain.chain import Chain
 from lazyfs.core.chain.policy import Policy
 from lazyfs.core.errors import UsageError
 from lazyfs.transport.addresses import addresses_of
-from lazyfs.transport.attempt import Client
 from lazyfs.transport.fetcher import Fetcher
 from lazyfs.transport.guard import Limits
 from lazyfs.transport.http import HttpFetcher
 from lazyfs.transport.local import LocalFetcher
 
 if TYPE_CHECKING:
+    from lazyfs.transport.curl_client import CurlClient
+    from lazyfs.transport.requests_client import RequestsClient
     from lazyfs.transport.tls import Tls
 
 Library = Literal["requests", "pycurl", "auto"]
@@ -47,10 +48,16 @@ def open_fetcher(
         from lazyfs.transport.tls import Tls  # ssl takes 10 ms to import
 
         tls = Tls()
-    if http == "auto" and _forwarded_over_tls(proxies, origins):
-        http = "requests"
-    client = _client(http, limits or Limits(), connections, tls)
+    make_client = _client_of(http, proxies, origins)
+    client = make_client(limits or Limits(), connections=connections, tls=tls)
     return HttpFetcher(Chain(proxies, origins, policy or Policy(), random.random), client)
+
+
+def load_client(store: str, proxy: str | None, repository: str | None, http: Library) -> None:
+    """Imports the HTTP library that `open_fetcher` would use with these arguments. Raises UsageError."""
+    found = addresses_of(store, proxy, repository)
+    if found is not None:
+        _client_of(http, *found)
 
 
 def _forwarded_over_tls(proxies: Sequence[Sequence[str]], origins: Sequence[str]) -> bool:
@@ -60,8 +67,12 @@ def _forwarded_over_tls(proxies: Sequence[Sequence[str]], origins: Sequence[str]
     return over_tls and any(origin.startswith("http:") for origin in origins)
 
 
-def _client(http: Library, limits: Limits, connections: int, tls: "Tls | None") -> Client:
+def _client_of(
+    http: Library, proxies: Sequence[Sequence[str]], origins: Sequence[str]
+) -> "type[CurlClient | RequestsClient]":
     # imported when needed: requests takes 60 ms, and a store in a directory needs none of them
+    if http == "auto" and _forwarded_over_tls(proxies, origins):
+        http = "requests"
     if http != "requests":
         try:
             from lazyfs.transport.curl_client import CurlClient
@@ -69,7 +80,7 @@ def _client(http: Library, limits: Limits, connections: int, tls: "Tls | None") 
             if http == "pycurl":
                 raise UsageError("pycurl is not installed: pip install pycurl, or use requests") from None
         else:
-            return CurlClient(limits, connections=connections, tls=tls)
+            return CurlClient
     from lazyfs.transport.requests_client import RequestsClient
 
-    return RequestsClient(limits, connections=connections, tls=tls)
+    return RequestsClient

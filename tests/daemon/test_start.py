@@ -20,12 +20,12 @@ from tests.support.until import until
 pytestmark = pytest.mark.root
 
 HEAVY = {
-    "asyncio", "concurrent", "email", "http", "prometheus_client", "pycurl", "pyfuse3", "requests", "rich",
-    "ssl", "subprocess", "tomllib", "trio", "tuf", "urllib3", "xml",
+    "asyncio", "click", "concurrent", "email", "http", "prometheus_client", "pycurl", "pyfuse3", "requests",
+    "rich", "ssl", "subprocess", "tomllib", "trio", "tuf", "urllib3", "xml",
 }  # fmt: skip
 """Top-level modules that cost more time at the start than they save."""
-MODULES_OF_A_MOUNT = 380
-"""Bound on the modules that the command (now 200) and the daemon (now 165) together import before the mount
+MODULES_OF_A_MOUNT = 350
+"""Bound on the modules that the command (now 203) and the daemon (now 135) together import before the mount
 answers, with those of the interpreter and of an editable install. Imports take most of the processor time of
 a mount."""
 CLI_MODULES = {"--help": 155, "run": 260, "status": 200, "umount": 200}
@@ -60,7 +60,7 @@ def test_a_mount_with_a_trusted_revision_imports_little_before_it_answers(
             until(lambda: "mounted" in log.read_text())
             before_the_answer = log.read_text().partition("INFO lazyfs.daemon.answering_mount: mounted")[0]
             modules = [*imported(command.stderr), *imported(before_the_answer)]
-            print(len(modules))
+            print(len(list(imported(command.stderr))), len(list(imported(before_the_answer))))
             assert len(modules) < MODULES_OF_A_MOUNT
             assert not top_level(modules) & HEAVY
             assert "lazyfs.fuse.direct.session" in modules  # the log was read up to the right place
@@ -72,7 +72,13 @@ def test_an_ordinary_install_spares_a_mount_what_an_editable_one_imports() -> No
     """The finder of an editable install imports tempfile, and with it shutil, bz2, lzma and random, in every
     process. This would hide an import of them by lazyfs."""
     packages = (lazyfs_package.__path__[0], lazyfs_cache.__path__[0], msgspec.__path__[0])
-    modules = "cli.mount", "daemon.detach", "daemon.process", "daemon.answering_mount", "fuse.direct.session"
+    modules = (
+        "cli.mount_program",
+        "daemon.detach",
+        "daemon.process",
+        "daemon.answering_mount",
+        "fuse.direct.session",
+    )
     program = (
         f"import sys; sys.path += {[str(Path(package).parent) for package in packages]}\n"
         f"import {', '.join(f'lazyfs.{module}' for module in modules)}\nprint(*sys.modules)"
@@ -83,18 +89,31 @@ def test_an_ordinary_install_spares_a_mount_what_an_editable_one_imports() -> No
     assert not found & (HEAVY | {"bz2", "editables", "lzma", "random", "shutil", "tempfile"})
 
 
-def test_nothing_is_imported_once_a_mount_is_under_way(published: Published, tmp_path: Path) -> None:
+def later_imports(log: Path, loaded: int) -> list[str]:
+    """Returns the modules that a log names from the offset `loaded` on."""
+    later = imported(log.read_text()[loaded:])
+    return [name for name in later if not name.startswith(("encodings.", "linecache"))]
+
+
+def loaded(log: Path) -> int:
+    """Waits until the daemon has loaded all modules; returns the length of its log by then."""
+    until(lambda: "all modules are loaded" in log.read_text())
+    return len(log.read_text())
+
+
+@pytest.mark.parametrize("http", ["pycurl", "requests"])
+def test_nothing_is_imported_once_a_mount_is_under_way(
+    http: str, published: Published, tmp_path: Path
+) -> None:
     """If the package is replaced while the mount is served, a later import would mix new modules with old
     ones."""
     mnt, cache, log = tmp_path / "mnt", tmp_path / "cache", tmp_path / "log"
     with serving(published.store) as url:
         with mounted(url, mnt, "--cache", cache, "--trust", published.store / "metadata/1.root.json"):
             pass
-        reporting("mount", url, mnt, "--cache", cache, "--log", log)
+        reporting("mount", url, mnt, "--cache", cache, "--log", log, "--http", http)
         try:
-            until(lambda: "concurrent.futures.thread" in list(imported(log.read_text())))
-            lazyfs("refresh", mnt)  # ends after the daemon's first look, which loads the client library
-            loaded = len(log.read_text())
+            begin = loaded(log)
             assert (mnt / "lib/a:1/big").read_bytes() == b"x" * 300_000
             published.commit(live(published.objects, {"lib": {"b:1": image(published.objects, {"f": b"2"})}}))
             lazyfs("refresh", mnt)
@@ -102,8 +121,28 @@ def test_nothing_is_imported_once_a_mount_is_under_way(published: Published, tmp
             assert status(mnt)["repositories"]["test.example.org"]["revision"] == 3
         finally:
             lazyfs("umount", mnt)
-        later = list(imported(log.read_text()[loaded:]))
-        assert not [name for name in later if not name.startswith(("encodings.", "linecache"))]
+        assert not later_imports(log, begin)
+
+
+@pytest.mark.parametrize("http", ["pycurl", "requests"])
+def test_a_site_imports_nothing_for_a_repository_that_is_opened_late(
+    http: str, published: Published, tmp_path: Path
+) -> None:
+    """A site opens a repository when a program first looks into it."""
+    mnt, log, config = tmp_path / "mnt", tmp_path / "log", tmp_path / "site.toml"
+    mnt.mkdir()
+    with serving(published.store) as url:
+        config.write_text(
+            f'http = "{http}"\n[repositories."{published.name}"]\nurl = "{url}"\n'
+            f'trust = "{published.store}/metadata/1.root.json"\nrevision = "1"\n'
+        )
+        reporting("mount", "--config", config, mnt, "--cache", tmp_path / "cache", "--log", log)
+        try:
+            begin = loaded(log)
+            assert (mnt / published.name).is_dir()
+        finally:
+            lazyfs("umount", mnt)
+        assert not later_imports(log, begin)
 
 
 @pytest.mark.parametrize("command", sorted(CLI_MODULES))
@@ -115,7 +154,7 @@ def test_short_commands_import_little(command: str, published: Published, tmp_pa
         if command == "umount":
             lazyfs("mount", published.store, mnt, "--cache", cache)
     # --explain tries every runtime, and docker's daemon is asked over HTTP.
-    wanted = {"subprocess", "http", "email", "ssl"} if command == "run" else set()
+    wanted = {"subprocess", "http", "email", "ssl", "click"} if command == "run" else {"click"}
     assert not top_level(modules) & (HEAVY | {"cryptography", "lmdb", "zstandard"}) - wanted
     print(len(modules))
     assert len(modules) < CLI_MODULES[command]

@@ -30,6 +30,10 @@ class Merge:
     def __init__(self, warn: Callable[[str], None] = _no_warning) -> None:
         self.root = Inode(stat.S_IFDIR | 0o755)
         self._warn = warn
+        self._last: tuple[bytes, Inode] | None = None
+        """The last record's directory: its path as the record has it, and its inode. Archives list a
+        directory's files one after another. None once an entry has been replaced or hidden, or a link made,
+        because the path may then lead elsewhere."""
         self._upper: dict[Inode, set[bytes]] = {}
         """Directory -> the names in it that the current layer has put there, and those that lead to an entry
         of the current layer."""
@@ -37,6 +41,7 @@ class Merge:
     def start_layer(self) -> None:
         """Begins a layer: the entries so far lie below the records that follow."""
         self._upper.clear()
+        self._last = None
 
     def apply(self, record: Record) -> None:
         """Applies one record of the current layer."""
@@ -48,35 +53,43 @@ class Merge:
             else:
                 raise FormatError("a layer would replace or hide the image's root directory")
             return
-        *parents, name = record.path.split(b"/")
         if record.kind == Kind.OPAQUE:
             # Like umoci: the directory's own path is followed through links.
-            _, trail = self._resolve([*parents, name], record)
+            _, trail = self._resolve(record.path, record)
             if trail[-1] is not None:
                 self._hide_all(trail[-1])
             return
-        path, trail = self._resolve(parents, record)
+        parent, _, name = record.path.rpartition(b"/")
         if record.kind == Kind.WHITEOUT:
+            _, trail = self._resolve(parent, record)
             if trail[-1] is not None and trail[-1].children is not None:
                 self._hide(trail[-1], name)
             return
-        directory = self._make(path, trail, record)
+        directory = self._directory(parent, record)
+        self._last = parent, directory
         self._place(directory, name, record)
-        upper = self._upper.get(directory)
-        if upper is None:
-            upper = self._upper[directory] = set()
-            for parent, step in zip(trail, path, strict=False):
-                assert parent is not None
-                self._upper.setdefault(parent, set()).add(step)
-        upper.add(name)
+        self._upper[directory].add(name)
 
-    def _resolve(self, names: list[bytes], record: Record) -> tuple[list[bytes], list[Inode | None]]:
+    def _directory(self, parent: bytes, record: Record) -> Inode:
+        """Returns the directory that a record's entry goes into, made if it is missing."""
+        if self._last is not None and self._last[0] == parent:
+            return self._last[1]
+        path, trail = self._resolve(parent, record)
+        directory = self._make(path, trail, record)
+        if directory not in self._upper:
+            self._upper[directory] = set()
+            for above, step in zip(trail, path, strict=False):
+                assert above is not None
+                self._upper.setdefault(above, set()).add(step)
+        return directory
+
+    def _resolve(self, wanted: bytes, record: Record) -> tuple[list[bytes], list[Inode | None]]:
         """Returns the path with every link followed, and the inodes on it, from the root on: one more than
         the path has names, and None for each that does not exist. Refuses a `..` in a link that leads above
         the root."""
         path: list[bytes] = []
         trail: list[Inode | None] = [self.root]
-        rest = names[::-1]
+        rest = wanted.split(b"/")[::-1]
         links = 0
         while rest:
             name = rest.pop()
@@ -129,11 +142,14 @@ class Merge:
         assert directory.children is not None
         old = directory.children.get(name)
         if record.kind == Kind.HARDLINK:
+            self._last = None
             directory.children.pop(name, None)
             directory.children[name] = self._link_target(record)
         elif old is not None and old.is_dir and stat.S_ISDIR(record.mode):
             _set_metadata(old, record)
         else:
+            if old is not None or stat.S_ISLNK(record.mode):
+                self._last = None
             if old is not None and stat.S_ISLNK(old.mode) and stat.S_ISDIR(record.mode):
                 self._warn(f"directory {record.path!r} replaces a symbolic link to {old.content!r}")
             directory.children[name] = Inode(
@@ -152,8 +168,8 @@ class Merge:
     def _link_target(self, record: Record) -> Inode:
         """Returns the inode that a hard link shares. If the last name of its target is a symbolic link, that
         is not followed."""
-        *parents, name = record.content.split(b"/")
-        _, trail = self._resolve(parents, record)
+        parent, _, name = record.content.rpartition(b"/")
+        _, trail = self._resolve(parent, record)
         holder = trail[-1]
         found = holder.children.get(name) if holder is not None and holder.children is not None else None
         if found is None:
@@ -172,6 +188,7 @@ class Merge:
 
     def _hide(self, directory: Inode, name: bytes) -> None:
         """Removes the entries of lower layers at this name and under it."""
+        self._last = None
         stack = [(directory, name)]
         while stack:
             directory, name = stack.pop()

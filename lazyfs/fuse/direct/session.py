@@ -53,7 +53,7 @@ class DirectSession:
         taken: HeldMount | None = None,
     ) -> None:
         """Makes a mount, or takes over the mount that another process has made (`taken`). The descriptors of
-        `taken` are this session's from now on.
+        `taken` are this session's from now on. `mountpoint`: a path as the kernel lists it.
 
         Raises UsageError if the mount is refused, if the kernel is too old for this session, or if this
         version cannot keep to what the other process has promised the kernel.
@@ -72,7 +72,7 @@ class DirectSession:
         self._threads: list[threading.Thread] = []
         self._ended: trio.Event | None = None
         """Set when a reader thread has ended; None before `serve`."""
-        self._mount = points.find(points.absolute(mountpoint))
+        self._mount = points.find(mountpoint)
         if taken:
             return
         try:
