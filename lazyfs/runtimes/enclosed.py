@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from lazyfs.core.errors import UsageError
 from lazyfs.runtimes import path_in_image
-from lazyfs.runtimes.bind_places import BindPlace, arrange, shows_devices
-from lazyfs.runtimes.enclosing import EnclosedEnd, enter, read_end
+from lazyfs.runtimes.bind_places import arrange, shows_devices
+from lazyfs.runtimes.enclosed_init import EnclosedEnd, read_end
+from lazyfs.runtimes.enclosing import enter
 from lazyfs.runtimes.enclosure import AddedPath, BoundSource, Enclosure
 from lazyfs.runtimes.launch import Bind, Launch
 from lazyfs.runtimes.protocol import RUNTIME_FAILED, ProgramEnd, RuntimeExit, RuntimePlan, Unfit
@@ -53,6 +54,7 @@ class Surroundings(NamedTuple):
         *,
         environment: Mapping[str, str] | None = None,
         evidence: str | None = None,
+        detached: bool = False,
         evidence_open: bool = False,
         own_names: Iterable[str] = (),
         shows_root: bool = False,
@@ -72,6 +74,7 @@ class Surroundings(NamedTuple):
             files,
             environment or {},
             evidence,
+            detached,
             evidence_open,
             frozenset(own_names),
             launch.network,
@@ -95,7 +98,7 @@ def surround(launch: Launch, needed: Iterable[AddedPath] = ()) -> Surroundings:
     added = [AddedPath(place.path, True) for place in directories if place.made_in is not None]
     added += [found for path in needed if (found := _missing(launch.root, path)) is not None]
     bound = [_bound(launch, number, bind, place.path) for number, (bind, place) in enumerate(tree.binds)]
-    added += [_added(bind, place) for bind, place in tree.binds if place.made_in is not None]
+    added += [AddedPath(at.path, os.path.isdir(bind.source)) for bind, at in tree.binds if at.made_in]
     return _surroundings(added, bound, tree.tmp.path)
 
 
@@ -126,10 +129,6 @@ def _missing(root: str, wanted: AddedPath) -> AddedPath | None:
     if not place.rest and os.path.lexists(os.path.join(root + place.found, os.path.basename(wanted.path))):
         return None
     return wanted._replace(path=os.path.join(place.found, *place.rest, os.path.basename(wanted.path)))
-
-
-def _added(bind: Bind, place: BindPlace) -> AddedPath:
-    return AddedPath(place.path, os.path.isdir(bind.source))
 
 
 def _options(source: BoundSource) -> tuple[str, ...]:

@@ -1,22 +1,19 @@
-"""Makes an enclosure around a new process; its init waits until that process ends."""
+"""Makes an enclosure around a new process."""
 
 import json
 import os
 import signal
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import NoReturn
 
-from lazyfs.runtimes.enclosure import NOTIFY, Enclosure
+from lazyfs.runtimes.enclosed_init import NOT_STARTED, listen, wait
+from lazyfs.runtimes.enclosure import Enclosure
 from lazyfs.runtimes.proc_covers import list_proc, proc_covers
 from lazyfs.system import namespaces
 from lazyfs.system.clean_start import close_descriptors
 from lazyfs.system.private_mounts import mount_joined
 from lazyfs.system.rooted_paths import open_without_links
 
-if TYPE_CHECKING:
-    import socket
-
-_NOT_STARTED = 125
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _DEVICE_LINKS = (
@@ -28,30 +25,6 @@ _DEVICE_LINKS = (
 )
 _HIDDEN = ("/sys/fs/cgroup/unified",)
 """Paths that are hidden from runtimes: crun refuses to start where both versions of cgroups are mounted."""
-
-
-class EnclosedEnd(NamedTuple):
-    """The init's report of how the runtime ended."""
-
-    code: int
-    """Exit code of the runtime's process; -N if signal N ended it."""
-    name: str
-    """The process's name at its end. It is the program's if the runtime has executed the program in its own
-    process."""
-    evident: bool
-    error: str | None
-    """The reason why the runtime could not be started; None if it was started."""
-
-
-def read_end(status: bytes) -> EnclosedEnd:
-    """Parses the report that the init has written to the descriptor `status` of `enter`."""
-    fields = json.loads(status or b'{"error": "it was killed"}')
-    return EnclosedEnd(
-        fields.get("code", _NOT_STARTED),
-        fields.get("name", ""),
-        fields.get("evident", False),
-        fields.get("error"),
-    )
 
 
 def enter(enclosure: Enclosure, status: int) -> None:
@@ -81,13 +54,13 @@ def enter(enclosure: Enclosure, status: int) -> None:
     try:
         namespaces.end_with_parent(signal.SIGKILL)
         _furnish(enclosure)
-        notices = _listen(enclosure)
+        notices = listen(enclosure)
         runtime = os.fork()
     except OSError as error:
         _give_up(status, error)
     if runtime:
         _close_others(status, *([] if notices is None else [notices.fileno()]))
-        _wait(runtime, enclosure, status, notices)
+        wait(runtime, enclosure, status, notices)
     if enclosure.evidence_open and enclosure.evidence is not None:
         file = os.open(os.path.join(enclosure.scratch, enclosure.evidence), os.O_WRONLY | os.O_CREAT)
         os.dup2(file, status)
@@ -104,60 +77,13 @@ def _can_be_ended() -> None:
 def _give_up(status: int, error: OSError) -> NoReturn:
     text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     os.write(status, json.dumps({"error": text}).encode())
-    os._exit(_NOT_STARTED)
+    os._exit(NOT_STARTED)
 
 
 def _close_others(*kept: int) -> None:
     """Closes all descriptors but the standard streams and `kept`: subprocess waits until every copy of its
     pipe is closed."""
     close_descriptors(kept)
-
-
-def _listen(enclosure: Enclosure) -> "socket.socket | None":
-    if not enclosure.notified:
-        return None
-    import socket  # 2 ms, for the one runtime that notifies
-
-    notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    notices.bind(os.path.join(enclosure.scratch, NOTIFY))
-    notices.setblocking(False)
-    return notices
-
-
-def _wait(runtime: int, enclosure: Enclosure, status: int, notices: "socket.socket | None") -> NoReturn:
-    """The init: waits until the runtime ends, reaps the other processes meanwhile, and writes the report."""
-    while True:
-        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
-        assert found is not None
-        if found.si_pid == runtime:
-            break
-        os.waitpid(found.si_pid, 0)
-    with open(f"/proc/{runtime}/comm") as file:
-        name = file.read().rstrip("\n")
-    _, ended = os.waitpid(runtime, 0)
-    code = os.waitstatus_to_exitcode(ended)
-    report = {"code": code, "name": name, "evident": _evident(enclosure) or _ready(notices)}
-    os.write(status, json.dumps(report).encode())
-    os._exit(code if code >= 0 else 128 - code)
-
-
-def _ready(notices: "socket.socket | None") -> bool:
-    """Returns True if a notice of the runtime says that the program was started. `notices`: the socket of
-    NOTIFY_SOCKET."""
-    with suppress(BlockingIOError):
-        while notices is not None:
-            if b"READY=1" in notices.recv(1 << 16).split(b"\n"):
-                return True
-    return False
-
-
-def _evident(enclosure: Enclosure) -> bool:
-    if enclosure.evidence is None:
-        return False
-    try:
-        return os.stat(os.path.join(enclosure.scratch, enclosure.evidence)).st_size > 0
-    except FileNotFoundError:
-        return False
 
 
 def _furnish(enclosure: Enclosure) -> None:

@@ -45,6 +45,7 @@ OF_A_RUNTIME = {
     "crun": {
         "lazyfs.runtimes.oci",
         "lazyfs.runtimes.enclosed",
+        "lazyfs.runtimes.enclosed_init",
         "lazyfs.runtimes.enclosing",
         "lazyfs.runtimes.trial",
     },
