@@ -111,9 +111,10 @@ def _keep(
             pid, notes = start_child(mount.serve, mount.log)
             daemons.append(pid)
             _say(status, notes=[f"{mount.mountpoint}: {note}" for note in notes])
+        own = _own_processes(user)
         door = _fork()
         if not door:
-            _open_door(user, command, environment, status)
+            _open_door(user, command, environment, status, own)
         os.waitpid(door, 0)
     except LazyfsError as error:
         _say(status, error=str(error))
@@ -137,11 +138,10 @@ def _enter(user: tuple[int, int]) -> None:
 
 
 def _open_door(
-    user: tuple[int, int], command: Sequence[str], environment: Mapping[str, str], status: int
+    user: tuple[int, int], command: Sequence[str], environment: Mapping[str, str], status: int, own: bool
 ) -> NoReturn:
     """The door: enters the command's namespaces and starts the init. Runs in a new process."""
     try:
-        own = _own_processes(user)
         _enter_inner(user, own)
         init = _fork()
         if not init:
@@ -153,7 +153,11 @@ def _open_door(
 
 
 def _own_processes(user: tuple[int, int]) -> bool:
-    """Returns True if this machine allows a pid namespace with a /proc of its own; some containers do not."""
+    """Returns True if this machine allows a pid namespace with a /proc of its own; some containers do not.
+
+    The keeper makes this trial: below the door, `_programs` would take its processes for an init and a
+    command, and a signal would be lost in the trial.
+    """
     trial = os.fork()
     if not trial:
         code = 1
