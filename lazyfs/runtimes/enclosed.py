@@ -169,7 +169,7 @@ def start(plan: RuntimePlan, executable: str) -> RuntimeExit:
     assert enclosure is not None
 
     def detach(status: int) -> None:
-        enter(enclosure, status)
+        enter(enclosure, status, plan.user)
         leave_session_keyring()
         namespaces.give_up_new_privileges()
         if can_scope_sockets():

@@ -90,7 +90,9 @@ def configuration(launch: Launch, surroundings: enclosed.Surroundings, *, shows_
     """Returns the content of config.json. Texts from the image appear in it only as JSON strings and list
     elements.
 
-    The enclosure's /proc is shown, because the program belongs to the enclosure's pid namespace.
+    The enclosure's /proc is shown, because the program belongs to the enclosure's pid namespace. Binds are
+    slaves of the machine's mounts, so that what is mounted below them later, by an automounter above all, is
+    seen inside; the runtimes' own choice is to keep it out.
     """
     user, group = launch.identity
     inner_user, inner_group = (0, 0) if shows_root else (user, group)
@@ -104,10 +106,12 @@ def configuration(launch: Launch, surroundings: enclosed.Surroundings, *, shows_
         _mount("tmpfs", "tmpfs", surroundings.tmp, "nosuid", "nodev", "mode=1777"),
     ]
     mounts += [
-        _mount("bind", inner.source, inner.target, "rbind", *inner.options) for inner in surroundings.mounts
+        _mount("bind", inner.source, inner.target, "rbind", "rslave", *inner.options)
+        for inner in surroundings.mounts
     ]
     linux: dict[str, Any] = {
         "namespaces": [{"type": "mount"}],
+        "rootfsPropagation": "rslave",
         "maskedPaths": [],
         "readonlyPaths": [],
     }

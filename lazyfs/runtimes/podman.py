@@ -80,7 +80,7 @@ class Podman:
         surroundings = enclosed.surround(launch, _NEEDED)
         inside = launch.scratch
         binds = [
-            f"--volume={enclosed.source_and_target(inner, _PROGRAM)}:rbind,{','.join(inner.options)}"
+            f"--volume={enclosed.source_and_target(inner, _PROGRAM)}:rbind,rslave,{','.join(inner.options)}"
             for inner in surroundings.mounts
         ]
         options = (
