@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.support.docker import docker_daemon
-from tests.support.runtimes import NOBODY, ROOTS_ONLY, RUNTIMES, run
+from tests.support.runtimes import NOBODY, ROOTS_ONLY, RUNTIMES, lazyfs_of, run, search_path
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
@@ -42,7 +42,7 @@ def image(open_path_factory: Path) -> Path:
     root = open_path_factory / LONG / "image"
     (root / "bin").mkdir(parents=True)
     shutil.copy("/bin/busybox", root / "bin/busybox")
-    for name in ("sh", "cat", "ls", "true", "head", "readlink", "tty"):
+    for name in ("sh", "cat", "ls", "true", "head", "readlink", "env", "printf"):
         (root / "bin" / name).symlink_to("busybox")
     (root / "etc").mkdir()
     (root / "etc/hosts").write_text("127.0.0.1 localhost\n")
@@ -90,6 +90,55 @@ def test_a_long_path_and_links_of_the_image(start: Start, open_path: Path) -> No
 def test_a_user_without_name_or_home(image: Path, runtime: str) -> None:
     done = Start(runtime, UNNAMED, image).run("--", "sh", "-c", "echo $HOME; ls -d $HOME")
     assert (done.stdout, done.stderr, done.returncode) == ("/tmp\n/tmp\n", "", 0)
+
+
+def test_nothing_of_the_callers_environment_is_needed_or_passed_on(start: Start) -> None:
+    """HOME, USER, SHELL and a session's variables are absent, as in a batch system's jobs. The library of
+    LD_PRELOAD and the locale are the machine's, which an image lacks; texts pass whatever the locale."""
+    preloaded = next(Path("/usr/lib").glob("*/libm.so.6"))
+    kept = [f"{name}={os.environ[name]}" for name in ("LAZYFS_RUN_SETTINGS", "TMPDIR") if name in os.environ]
+    odd = [
+        "LC_ALL=C",
+        "LANG=none.ISO-8859-1",
+        f"LD_PRELOAD={preloaded}",
+        "TEXT=one\ntwo $HOME",
+        "BASH_ENV=/x",
+    ]
+    words = lazyfs_of(start.user)
+    needed = [word for word in words if word.startswith("PYTHON")]
+    identity, program = words[: -3 if start.user is None else 4], words[-3:]
+    bare = ["env", "-i", f"PATH={search_path()}", *needed, *kept, *odd]
+    text = "é$HOME\n☃"
+    script = 'printf "%s\n" "$0"; env'
+    done = subprocess.run(
+        [
+            *identity,
+            *bare,
+            *program,
+            "run",
+            start.image,
+            "--runtime",
+            start.runtime,
+            "--",
+            "sh",
+            "-c",
+            script,
+            text,
+        ],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+        cwd="/",
+    )
+    assert done.stderr == ""
+    assert done.stdout.startswith(f"{text}\n")
+    names = {line.partition("=")[0] for line in done.stdout.splitlines()}
+    assert names >= {"HOME", "PATH"}
+    assert not names & {"TEXT", "BASH_ENV", "PYTHONPATH", "LAZYFS_RUN_SETTINGS"}
+    # apptainer and systemd-nspawn have values of their own for some
+    assert not [line for line in done.stdout.splitlines() if line in odd or str(preloaded) in line]
 
 
 def test_a_dangling_resolver_stops_no_start(start: Start, open_path: Path) -> None:
