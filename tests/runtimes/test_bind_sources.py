@@ -18,7 +18,7 @@ from lazyfs.runtimes.launch import Bind
 from tests.support.bind_map import BindMap, bind_map
 from tests.support.docker import docker_daemon
 from tests.support.processes import frozen
-from tests.support.runtimes import NOBODY, ROOTS_ONLY, RUNTIMES, lazyfs_of, run, search_path
+from tests.support.runtimes import NOBODY, ROOTS_ONLY, RUNTIMES, WAYS, lazyfs_of, run, search_path
 from tests.support.until import until
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
@@ -31,14 +31,6 @@ class Start(NamedTuple):
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return run([self.image, "--runtime", self.runtime, *arguments], user=self.user)
-
-
-WAYS = [
-    (runtime, user)
-    for runtime in RUNTIMES
-    for user in (None, NOBODY)
-    if user is None or runtime not in ROOTS_ONLY
-]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.support.docker import docker_daemon
-from tests.support.runtimes import NOBODY, ROOTS_ONLY, RUNTIMES, lazyfs_of, run, search_path
+from tests.support.runtimes import ALL_WAYS, ROOTS_ONLY, RUNTIMES, WAYS, lazyfs_of, run, search_path
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
@@ -26,14 +26,6 @@ class Start(NamedTuple):
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return run([self.image, "--runtime", self.runtime, *arguments], user=self.user)
-
-
-WAYS = [
-    (runtime, user)
-    for runtime in RUNTIMES
-    for user in (None, NOBODY)
-    if user is None or runtime not in ROOTS_ONLY
-]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +53,7 @@ def docker() -> Iterator[None]:
 
 
 @pytest.fixture(
-    params=WAYS, ids=[f"{runtime}-{'root' if user is None else 'user'}" for runtime, user in WAYS]
+    params=ALL_WAYS, ids=[f"{runtime}-{'root' if user is None else 'user'}" for runtime, user in ALL_WAYS]
 )
 def start(request: pytest.FixtureRequest, image: Path) -> Start:
     runtime, user = request.param
@@ -92,7 +84,10 @@ def test_a_user_without_name_or_home(image: Path, runtime: str) -> None:
     assert (done.stdout, done.stderr, done.returncode) == ("/tmp\n/tmp\n", "", 0)
 
 
-def test_nothing_of_the_callers_environment_is_needed_or_passed_on(start: Start) -> None:
+@pytest.mark.parametrize(("runtime", "user"), WAYS)
+def test_nothing_of_the_callers_environment_is_needed_or_passed_on(
+    image: Path, runtime: str, user: int | None
+) -> None:
     """HOME, USER, SHELL and a session's variables are absent, as in a batch system's jobs. The library of
     LD_PRELOAD and the locale are the machine's, which an image lacks; texts pass whatever the locale."""
     preloaded = next(Path("/usr/lib").glob("*/libm.so.6"))
@@ -104,9 +99,9 @@ def test_nothing_of_the_callers_environment_is_needed_or_passed_on(start: Start)
         "TEXT=one\ntwo $HOME",
         "BASH_ENV=/x",
     ]
-    words = lazyfs_of(start.user)
+    words = lazyfs_of(user)
     needed = [word for word in words if word.startswith("PYTHON")]
-    identity, program = words[: -3 if start.user is None else 4], words[-3:]
+    identity, program = words[: -3 if user is None else 4], words[-3:]
     bare = ["env", "-i", f"PATH={search_path()}", *needed, *kept, *odd]
     text = "é$HOME\n☃"
     script = 'printf "%s\n" "$0"; env'
@@ -116,9 +111,9 @@ def test_nothing_of_the_callers_environment_is_needed_or_passed_on(start: Start)
             *bare,
             *program,
             "run",
-            start.image,
+            image,
             "--runtime",
-            start.runtime,
+            runtime,
             "--",
             "sh",
             "-c",

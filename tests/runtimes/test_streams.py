@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.support.docker import docker_daemon
-from tests.support.runtimes import NOBODY, ROOTS_ONLY, RUNTIMES, lazyfs_of, search_path
+from tests.support.runtimes import WAYS, lazyfs_of, search_path
 from tests.support.terminal import INTERRUPT, Terminal
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
@@ -29,14 +29,6 @@ class Start(NamedTuple):
 
     def command(self, *arguments: str) -> list[str]:
         return [*lazyfs_of(self.user), "run", str(self.image), "--runtime", self.runtime, "--", *arguments]
-
-
-WAYS = [
-    (runtime, user)
-    for runtime in RUNTIMES
-    for user in (None, NOBODY)
-    if user is None or runtime not in ROOTS_ONLY
-]
 
 
 @pytest.fixture(scope="module")
