@@ -27,7 +27,7 @@ from lazyfs.runtimes.command_checks import NOT_EXECUTABLE, NOT_FOUND
 from lazyfs.runtimes.mount_points import MissingPoint, make
 from lazyfs.runtimes.protocol import RUNTIME_FAILED, ProgramEnd, RuntimePlan
 from lazyfs.runtimes.supervise import supervise
-from lazyfs.runtimes.watcher import children
+from lazyfs.runtimes.watcher import children, mount_namespace
 from lazyfs.system import namespaces
 from lazyfs.system.clean_start import close_descriptors
 from lazyfs.system.user_namespace import is_root_of_node
@@ -85,8 +85,10 @@ class ExecFailed(LazyfsError):
 
 def _programs(keeper: int) -> list[int]:
     """Returns the process ids of the command: one, or none before it is started. The door is the keeper's
-    latest child."""
-    doors = children(keeper)[-1:]
+    latest child, and has a mount namespace of its own; a daemon, whose children only look at filesystems, has
+    the keeper's."""
+    outside = mount_namespace(keeper)
+    doors = [child for child in children(keeper)[-1:] if mount_namespace(child) != outside]
     return [program for door in doors for init in children(door) for program in children(init)]
 
 

@@ -13,7 +13,7 @@ from lazyfs.runtimes.enclosure import AddedPath, BoundSource, Enclosure
 from lazyfs.runtimes.launch import Bind, Launch
 from lazyfs.runtimes.protocol import RUNTIME_FAILED, ProgramEnd, RuntimeExit, RuntimePlan, Unfit
 from lazyfs.runtimes.supervise import supervise
-from lazyfs.runtimes.watcher import children
+from lazyfs.runtimes.watcher import children, mount_namespace
 from lazyfs.system import namespaces
 from lazyfs.system.detachment import can_scope_sockets, leave_abstract_sockets, leave_session_keyring
 from lazyfs.system.executables import find_executable
@@ -235,12 +235,14 @@ def _programs_below(enclosure: Enclosure) -> Callable[[int], list[int]]:
     def search(pids: Iterable[int], outside: str) -> list[int]:
         found = []
         for pid in pids:
-            is_own = _read(f"/proc/{pid}/comm") in enclosure.own_names or _namespace(pid) == outside
+            is_own = _read(f"/proc/{pid}/comm") in enclosure.own_names or mount_namespace(pid) == outside
             found += search(children(pid), outside) if is_own else [pid]
         return found
 
     def below(outer: int) -> list[int]:
-        found = [program for init in children(outer) for program in search(children(init), _namespace(init))]
+        found = [
+            program for init in children(outer) for program in search(children(init), mount_namespace(init))
+        ]
         return [child for shell in found for child in children(shell)] if enclosure.in_shell else found
 
     return below
@@ -252,14 +254,6 @@ def _read(path: str) -> str:
             return file.read().rstrip("\n")
     except (FileNotFoundError, ProcessLookupError):
         return ""
-
-
-def _namespace(pid: int) -> str:
-    """Returns the name of a process's mount namespace; the process id if the name cannot be read."""
-    try:
-        return os.readlink(f"/proc/{pid}/ns/mnt")
-    except OSError:
-        return str(pid)
 
 
 def program_end(ended: RuntimeExit, name: str, was_started: Callable[[EnclosedEnd], bool]) -> ProgramEnd:

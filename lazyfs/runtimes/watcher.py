@@ -240,3 +240,11 @@ def children(pid: int) -> list[int]:
             ):
                 found += [int(word) for word in file.read().split()]
     return found
+
+
+def mount_namespace(pid: int) -> str:
+    """Returns the name of a process's mount namespace; the process id if the name cannot be read."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/mnt")
+    except OSError:
+        return str(pid)
