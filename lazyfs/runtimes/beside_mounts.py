@@ -27,7 +27,7 @@ from lazyfs.runtimes.command_checks import NOT_EXECUTABLE, NOT_FOUND
 from lazyfs.runtimes.mount_points import MissingPoint, make
 from lazyfs.runtimes.protocol import RUNTIME_FAILED, ProgramEnd, RuntimePlan
 from lazyfs.runtimes.supervise import supervise
-from lazyfs.runtimes.watcher import children
+from lazyfs.runtimes.watcher import children, mount_namespace
 from lazyfs.system import namespaces
 from lazyfs.system.clean_start import close_descriptors
 from lazyfs.system.user_namespace import is_root_of_node
@@ -85,8 +85,10 @@ class ExecFailed(LazyfsError):
 
 def _programs(keeper: int) -> list[int]:
     """Returns the process ids of the command: one, or none before it is started. The door is the keeper's
-    latest child."""
-    doors = children(keeper)[-1:]
+    latest child, and has a mount namespace of its own; a daemon, whose children only look at filesystems, has
+    the keeper's."""
+    outside = mount_namespace(keeper)
+    doors = [child for child in children(keeper)[-1:] if mount_namespace(child) != outside]
     return [program for door in doors for init in children(door) for program in children(init)]
 
 
@@ -111,9 +113,10 @@ def _keep(
             pid, notes = start_child(mount.serve, mount.log)
             daemons.append(pid)
             _say(status, notes=[f"{mount.mountpoint}: {note}" for note in notes])
+        own = _own_processes(user)
         door = _fork()
         if not door:
-            _open_door(user, command, environment, status)
+            _open_door(user, command, environment, status, own)
         os.waitpid(door, 0)
     except LazyfsError as error:
         _say(status, error=str(error))
@@ -137,11 +140,10 @@ def _enter(user: tuple[int, int]) -> None:
 
 
 def _open_door(
-    user: tuple[int, int], command: Sequence[str], environment: Mapping[str, str], status: int
+    user: tuple[int, int], command: Sequence[str], environment: Mapping[str, str], status: int, own: bool
 ) -> NoReturn:
     """The door: enters the command's namespaces and starts the init. Runs in a new process."""
     try:
-        own = _own_processes(user)
         _enter_inner(user, own)
         init = _fork()
         if not init:
@@ -153,7 +155,11 @@ def _open_door(
 
 
 def _own_processes(user: tuple[int, int]) -> bool:
-    """Returns True if this machine allows a pid namespace with a /proc of its own; some containers do not."""
+    """Returns True if this machine allows a pid namespace with a /proc of its own; some containers do not.
+
+    The keeper makes this trial: below the door, `_programs` would take its processes for an init and a
+    command, and a signal would be lost in the trial.
+    """
     trial = os.fork()
     if not trial:
         code = 1

@@ -15,6 +15,7 @@ from lazyfs.runtimes.bind_places import BindPlace, arrange, shows_devices
 from lazyfs.runtimes.launch import Launch
 from lazyfs.runtimes.protocol import Unfit
 from lazyfs.runtimes.underlay import CoveredDirectory, covers
+from lazyfs.system.mountpoint import mounts as node_mounts
 
 _OF_DOCKER = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
 """Files that docker binds in every container."""
@@ -53,7 +54,7 @@ def docker_root(launch: Launch) -> DockerRoot:
     ]
     rules: list[str] = []
     for bind, place in tree.binds:
-        mounts.append(_mount(os.path.realpath(bind.source), place.path, read_only=bind.read_only))
+        mounts += _bound(os.path.realpath(bind.source), place.path, read_only=bind.read_only)
         if shows_devices(bind):
             rules += _rules(os.path.realpath(bind.source))
     if len(mounts) > _MOST:
@@ -84,6 +85,27 @@ def _is_file(path: str) -> bool:
         return stat.S_ISREG(os.lstat(path).st_mode)
     except OSError:
         return False
+
+
+def _bound(source: str, target: str, *, read_only: bool) -> list[dict[str, Any]]:
+    """Returns the mounts of a bind. What is mounted below its source later is seen inside, where the machine
+    lets it; what is mounted there now is bound by itself if the bind is read-only, which docker would make
+    the topmost mount only."""
+    found = [_mount(source, target, read_only=read_only)]
+    around = source, False
+    for mount in node_mounts():
+        if _is_in(source, mount.mountpoint):
+            around = mount.mountpoint, mount.is_linked
+        elif read_only and _is_in(mount.mountpoint, source) and mount.fstype != "autofs":
+            path = mount.mountpoint.removeprefix(source.rstrip("/"))
+            found.append(_mount(mount.mountpoint, target + path, read_only=True))
+    if around[1]:
+        found[0]["BindOptions"] = {"Propagation": "rslave"}
+    return found
+
+
+def _is_in(path: str, directory: str) -> bool:
+    return f"{path}/".startswith(f"{directory.rstrip('/')}/")
 
 
 def _mount(source: str, target: str, *, read_only: bool) -> dict[str, Any]:

@@ -6,13 +6,14 @@ from typing import NamedTuple
 
 from lazyfs.core.errors import UsageError
 from lazyfs.runtimes import path_in_image
-from lazyfs.runtimes.bind_places import BindPlace, arrange, shows_devices
-from lazyfs.runtimes.enclosing import EnclosedEnd, enter, read_end
+from lazyfs.runtimes.bind_places import arrange, shows_devices
+from lazyfs.runtimes.enclosed_init import EnclosedEnd, read_end
+from lazyfs.runtimes.enclosing import enter
 from lazyfs.runtimes.enclosure import AddedPath, BoundSource, Enclosure
 from lazyfs.runtimes.launch import Bind, Launch
 from lazyfs.runtimes.protocol import RUNTIME_FAILED, ProgramEnd, RuntimeExit, RuntimePlan, Unfit
 from lazyfs.runtimes.supervise import supervise
-from lazyfs.runtimes.watcher import children
+from lazyfs.runtimes.watcher import children, mount_namespace
 from lazyfs.system import namespaces
 from lazyfs.system.detachment import can_scope_sockets, leave_abstract_sockets, leave_session_keyring
 from lazyfs.system.executables import find_executable
@@ -53,6 +54,7 @@ class Surroundings(NamedTuple):
         *,
         environment: Mapping[str, str] | None = None,
         evidence: str | None = None,
+        detached: bool = False,
         evidence_open: bool = False,
         own_names: Iterable[str] = (),
         shows_root: bool = False,
@@ -72,6 +74,7 @@ class Surroundings(NamedTuple):
             files,
             environment or {},
             evidence,
+            detached,
             evidence_open,
             frozenset(own_names),
             launch.network,
@@ -95,7 +98,7 @@ def surround(launch: Launch, needed: Iterable[AddedPath] = ()) -> Surroundings:
     added = [AddedPath(place.path, True) for place in directories if place.made_in is not None]
     added += [found for path in needed if (found := _missing(launch.root, path)) is not None]
     bound = [_bound(launch, number, bind, place.path) for number, (bind, place) in enumerate(tree.binds)]
-    added += [_added(bind, place) for bind, place in tree.binds if place.made_in is not None]
+    added += [AddedPath(at.path, os.path.isdir(bind.source)) for bind, at in tree.binds if at.made_in]
     return _surroundings(added, bound, tree.tmp.path)
 
 
@@ -126,10 +129,6 @@ def _missing(root: str, wanted: AddedPath) -> AddedPath | None:
     if not place.rest and os.path.lexists(os.path.join(root + place.found, os.path.basename(wanted.path))):
         return None
     return wanted._replace(path=os.path.join(place.found, *place.rest, os.path.basename(wanted.path)))
-
-
-def _added(bind: Bind, place: BindPlace) -> AddedPath:
-    return AddedPath(place.path, os.path.isdir(bind.source))
 
 
 def _options(source: BoundSource) -> tuple[str, ...]:
@@ -170,7 +169,7 @@ def start(plan: RuntimePlan, executable: str) -> RuntimeExit:
     assert enclosure is not None
 
     def detach(status: int) -> None:
-        enter(enclosure, status)
+        enter(enclosure, status, plan.user)
         leave_session_keyring()
         namespaces.give_up_new_privileges()
         if can_scope_sockets():
@@ -236,12 +235,14 @@ def _programs_below(enclosure: Enclosure) -> Callable[[int], list[int]]:
     def search(pids: Iterable[int], outside: str) -> list[int]:
         found = []
         for pid in pids:
-            is_own = _read(f"/proc/{pid}/comm") in enclosure.own_names or _namespace(pid) == outside
+            is_own = _read(f"/proc/{pid}/comm") in enclosure.own_names or mount_namespace(pid) == outside
             found += search(children(pid), outside) if is_own else [pid]
         return found
 
     def below(outer: int) -> list[int]:
-        found = [program for init in children(outer) for program in search(children(init), _namespace(init))]
+        found = [
+            program for init in children(outer) for program in search(children(init), mount_namespace(init))
+        ]
         return [child for shell in found for child in children(shell)] if enclosure.in_shell else found
 
     return below
@@ -253,14 +254,6 @@ def _read(path: str) -> str:
             return file.read().rstrip("\n")
     except (FileNotFoundError, ProcessLookupError):
         return ""
-
-
-def _namespace(pid: int) -> str:
-    """Returns the name of a process's mount namespace; the process id if the name cannot be read."""
-    try:
-        return os.readlink(f"/proc/{pid}/ns/mnt")
-    except OSError:
-        return str(pid)
 
 
 def program_end(ended: RuntimeExit, name: str, was_started: Callable[[EnclosedEnd], bool]) -> ProgramEnd:

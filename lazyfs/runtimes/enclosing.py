@@ -1,22 +1,19 @@
-"""Makes an enclosure around a new process; its init waits until that process ends."""
+"""Makes an enclosure around a new process."""
 
 import json
 import os
 import signal
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import NoReturn
 
-from lazyfs.runtimes.enclosure import NOTIFY, Enclosure
+from lazyfs.runtimes.enclosed_init import NOT_STARTED, listen, wait
+from lazyfs.runtimes.enclosure import Enclosure
 from lazyfs.runtimes.proc_covers import list_proc, proc_covers
-from lazyfs.system import namespaces
+from lazyfs.system import binds, namespaces
 from lazyfs.system.clean_start import close_descriptors
 from lazyfs.system.private_mounts import mount_joined
 from lazyfs.system.rooted_paths import open_without_links
 
-if TYPE_CHECKING:
-    import socket
-
-_NOT_STARTED = 125
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _DEVICE_LINKS = (
@@ -30,46 +27,30 @@ _HIDDEN = ("/sys/fs/cgroup/unified",)
 """Paths that are hidden from runtimes: crun refuses to start where both versions of cgroups are mounted."""
 
 
-class EnclosedEnd(NamedTuple):
-    """The init's report of how the runtime ended."""
-
-    code: int
-    """Exit code of the runtime's process; -N if signal N ended it."""
-    name: str
-    """The process's name at its end. It is the program's if the runtime has executed the program in its own
-    process."""
-    evident: bool
-    error: str | None
-    """The reason why the runtime could not be started; None if it was started."""
-
-
-def read_end(status: bytes) -> EnclosedEnd:
-    """Parses the report that the init has written to the descriptor `status` of `enter`."""
-    fields = json.loads(status or b'{"error": "it was killed"}')
-    return EnclosedEnd(
-        fields.get("code", _NOT_STARTED),
-        fields.get("name", ""),
-        fields.get("evident", False),
-        fields.get("error"),
-    )
-
-
-def enter(enclosure: Enclosure, status: int) -> None:
+def enter(enclosure: Enclosure, status: int, user: tuple[int, int] | None = None) -> None:
     """Moves the start into the enclosure: returns in a new process inside it, which then executes the
     runtime. The calling process and the enclosure's init never return. They wait for the new process; the
-    init writes a report to the descriptor `status`; then both exit.
+    init writes a report to the descriptor `status`; then both exit. `user`: the ids of the user and group
+    that root becomes first; None for the caller's.
 
     Call it between fork and exec. Does not raise.
     """
     try:
         os.set_inheritable(status, False)
-        user, group = os.geteuid(), os.getegid()
+        outer = user or (os.geteuid(), os.getegid())
         flags = namespaces.NEW_MOUNTS | namespaces.NEW_PIDS | namespaces.NEW_IPC | namespaces.NEW_UTS
         flags |= 0 if enclosure.network else namespaces.NEW_NETWORK
-        namespaces.unshare(flags | (namespaces.NEW_USER if user else 0))
-        if user:
-            inner = (0, 0) if enclosure.shows_root else (user, group)
-            namespaces.map_numbers(inner, (user, group))
+        inner = (0, 0) if enclosure.shows_root else outer
+        if outer[0] != os.geteuid():
+            namespaces.become_in_user_namespace(flags, inner, outer)
+        elif outer[0]:
+            namespaces.unshare(flags | namespaces.NEW_USER)
+            namespaces.map_numbers(inner, outer)
+        else:
+            if user is not None:  # root with another group
+                os.setgroups([])
+                os.setresgid(outer[1], outer[1], outer[1])
+            namespaces.unshare(flags)
         init = os.fork()
     except OSError as error:
         _give_up(status, error)
@@ -81,13 +62,13 @@ def enter(enclosure: Enclosure, status: int) -> None:
     try:
         namespaces.end_with_parent(signal.SIGKILL)
         _furnish(enclosure)
-        notices = _listen(enclosure)
+        notices = listen(enclosure)
         runtime = os.fork()
     except OSError as error:
         _give_up(status, error)
     if runtime:
         _close_others(status, *([] if notices is None else [notices.fileno()]))
-        _wait(runtime, enclosure, status, notices)
+        wait(runtime, enclosure, status, notices)
     if enclosure.evidence_open and enclosure.evidence is not None:
         file = os.open(os.path.join(enclosure.scratch, enclosure.evidence), os.O_WRONLY | os.O_CREAT)
         os.dup2(file, status)
@@ -104,60 +85,13 @@ def _can_be_ended() -> None:
 def _give_up(status: int, error: OSError) -> NoReturn:
     text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     os.write(status, json.dumps({"error": text}).encode())
-    os._exit(_NOT_STARTED)
+    os._exit(NOT_STARTED)
 
 
 def _close_others(*kept: int) -> None:
     """Closes all descriptors but the standard streams and `kept`: subprocess waits until every copy of its
     pipe is closed."""
     close_descriptors(kept)
-
-
-def _listen(enclosure: Enclosure) -> "socket.socket | None":
-    if not enclosure.notified:
-        return None
-    import socket  # 2 ms, for the one runtime that notifies
-
-    notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    notices.bind(os.path.join(enclosure.scratch, NOTIFY))
-    notices.setblocking(False)
-    return notices
-
-
-def _wait(runtime: int, enclosure: Enclosure, status: int, notices: "socket.socket | None") -> NoReturn:
-    """The init: waits until the runtime ends, reaps the other processes meanwhile, and writes the report."""
-    while True:
-        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
-        assert found is not None
-        if found.si_pid == runtime:
-            break
-        os.waitpid(found.si_pid, 0)
-    with open(f"/proc/{runtime}/comm") as file:
-        name = file.read().rstrip("\n")
-    _, ended = os.waitpid(runtime, 0)
-    code = os.waitstatus_to_exitcode(ended)
-    report = {"code": code, "name": name, "evident": _evident(enclosure) or _ready(notices)}
-    os.write(status, json.dumps(report).encode())
-    os._exit(code if code >= 0 else 128 - code)
-
-
-def _ready(notices: "socket.socket | None") -> bool:
-    """Returns True if a notice of the runtime says that the program was started. `notices`: the socket of
-    NOTIFY_SOCKET."""
-    with suppress(BlockingIOError):
-        while notices is not None:
-            if b"READY=1" in notices.recv(1 << 16).split(b"\n"):
-                return True
-    return False
-
-
-def _evident(enclosure: Enclosure) -> bool:
-    if enclosure.evidence is None:
-        return False
-    try:
-        return os.stat(os.path.join(enclosure.scratch, enclosure.evidence)).st_size > 0
-    except FileNotFoundError:
-        return False
 
 
 def _furnish(enclosure: Enclosure) -> None:
@@ -173,7 +107,7 @@ def _furnish(enclosure: Enclosure) -> None:
     if os.geteuid() == 0 and not enclosure.shows_root:
         _cover_proc()
     if enclosure.frozen is not None and os.geteuid() == 0:
-        _freeze(enclosure.frozen)
+        binds.restrict(enclosure.frozen, namespaces.READ_ONLY)
     if not enclosure.network:
         namespaces.start_loopback()
     os.umask(0o022)
@@ -182,7 +116,7 @@ def _furnish(enclosure: Enclosure) -> None:
     for source in enclosure.sources:
         path = os.path.join(scratch, source.name)
         _write(path + "/" if os.path.isdir(source.source) else path, b"")
-        namespaces.bind(source.source, path, read_only=source.read_only, devices=source.device)
+        binds.bind(source.source, path, read_only=source.read_only, devices=source.device)
     if enclosure.own_devices:
         _make_devices(os.path.join(scratch, "devices"))
     for path in enclosure.covered:
@@ -193,18 +127,6 @@ def _furnish(enclosure: Enclosure) -> None:
         _write(os.path.join(scratch, path), content)
     if enclosure.added:
         _join(enclosure)
-
-
-def _freeze(top: str) -> None:
-    """Remounts, read-only, every filesystem that is mounted at or below the directory `top`."""
-    # a path may have a carriage return in it, or bytes that are not UTF-8
-    with open("/proc/self/mounts", newline="\n", errors="surrogateescape") as file:
-        found = [line.split(" ")[1] for line in file]
-    for target in found:
-        if f"{target}/".startswith(f"{top}/"):
-            kept = os.statvfs(target).f_flag & (namespaces.NOSUID | namespaces.NODEV | namespaces.NOEXEC)
-            flags = namespaces.BIND | namespaces.REMOUNT | namespaces.READ_ONLY | kept
-            namespaces.mount("", target, flags=flags)
 
 
 def _mount_proc() -> None:
@@ -220,9 +142,9 @@ def _cover_proc() -> None:
     hides some and makes others read-only."""
     found = proc_covers(list_proc())
     for name in found.read_only:
-        namespaces.bind(f"/proc/{name}", f"/proc/{name}", read_only=True, devices=False)
+        binds.bind(f"/proc/{name}", f"/proc/{name}", read_only=True, devices=False)
     for name in found.empty_files:
-        namespaces.bind(os.devnull, f"/proc/{name}", read_only=True, devices=True)
+        binds.bind(os.devnull, f"/proc/{name}", read_only=True, devices=True)
     for name in found.empty_directories:
         namespaces.mount("tmpfs", f"/proc/{name}", "tmpfs", namespaces.READ_ONLY | namespaces.NODEV)
 
@@ -234,7 +156,7 @@ def _make_devices(new: str) -> None:
     for name in _DEVICES:
         if os.path.exists(f"/dev/{name}"):
             _write(f"{new}/{name}", b"")
-            namespaces.bind(f"/dev/{name}", f"{new}/{name}", read_only=False, devices=True)
+            binds.bind(f"/dev/{name}", f"{new}/{name}", read_only=False, devices=True)
     for name, target in _DEVICE_LINKS:
         os.symlink(target, f"{new}/{name}")
     for name in ("pts", "shm", "mqueue"):

@@ -59,6 +59,9 @@ class Enclosure(NamedTuple):
     """The runtime's own environment, not the program's."""
     evidence: str | None = None
     """The name of a file in the scratch directory that has content only if the program was started."""
+    detached: bool = False
+    """True for a runtime that ends once it has started the program, and leaves the program's process id as
+    evidence: the start then ends with the program."""
     evidence_open: bool = False
     """True to pass the runtime the evidence file, open for writing, in place of the descriptor of the
     status."""

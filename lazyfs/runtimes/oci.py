@@ -21,13 +21,17 @@ newuidmap fails for users without a name."""
 class OciRuntime:
     """One program with the command line of runc."""
 
-    def __init__(self, name: str, options: tuple[str, ...], program: str | None, *, shows_root: bool) -> None:
+    def __init__(
+        self, name: str, options: tuple[str, ...], program: str | None, *, shows_root: bool, copies: bool
+    ) -> None:
         """`options`: put before `run`. `shows_root`: True if a program started by a user sees itself as root,
-        because the runtime starts nothing in a user namespace without a user 0."""
+        because the runtime starts nothing in a user namespace without a user 0. `copies`: True if the runtime
+        copies the standard streams of a program that it waits for, reading ahead: then it does not wait."""
         self.name = name
         self._options = options
         self._program = program
         self._shows_root = shows_root
+        self._detached = copies
         self._path = "/usr/sbin:/usr/bin:/sbin:/bin" if shows_root else _NO_HELPERS
 
     def probe(self) -> RuntimeProbe:
@@ -45,6 +49,7 @@ class OciRuntime:
             "--root",
             f"{inside}/state",
             "run",
+            *(("--detach",) if self._detached else ()),
             "--no-new-keyring",
             "--pid-file",
             f"{inside}/pid",
@@ -58,6 +63,7 @@ class OciRuntime:
             files,
             environment={"PATH": self._path, "XDG_RUNTIME_DIR": f"{inside}/temporary"},
             evidence="pid",
+            detached=self._detached,
             own_names=_OWN_NAMES,
             frozen=CGROUPS,
         )
@@ -73,18 +79,20 @@ class OciRuntime:
 
 
 def runc(program: str | None = None) -> OciRuntime:
-    return OciRuntime("runc", ("--rootless", "true"), program, shows_root=True)
+    return OciRuntime("runc", ("--rootless", "true"), program, shows_root=True, copies=True)
 
 
 def crun(program: str | None = None) -> OciRuntime:
-    return OciRuntime("crun", ("--cgroup-manager", "disabled"), program, shows_root=False)
+    return OciRuntime("crun", ("--cgroup-manager", "disabled"), program, shows_root=False, copies=False)
 
 
 def configuration(launch: Launch, surroundings: enclosed.Surroundings, *, shows_root: bool) -> dict[str, Any]:
     """Returns the content of config.json. Texts from the image appear in it only as JSON strings and list
     elements.
 
-    The enclosure's /proc is shown, because the program belongs to the enclosure's pid namespace.
+    The enclosure's /proc is shown, because the program belongs to the enclosure's pid namespace. Binds are
+    slaves of the machine's mounts, so that what is mounted below them later, by an automounter above all, is
+    seen inside; the runtimes' own choice is to keep it out.
     """
     user, group = launch.identity
     inner_user, inner_group = (0, 0) if shows_root else (user, group)
@@ -98,10 +106,12 @@ def configuration(launch: Launch, surroundings: enclosed.Surroundings, *, shows_
         _mount("tmpfs", "tmpfs", surroundings.tmp, "nosuid", "nodev", "mode=1777"),
     ]
     mounts += [
-        _mount("bind", inner.source, inner.target, "rbind", *inner.options) for inner in surroundings.mounts
+        _mount("bind", inner.source, inner.target, "rbind", "rslave", *inner.options)
+        for inner in surroundings.mounts
     ]
     linux: dict[str, Any] = {
         "namespaces": [{"type": "mount"}],
+        "rootfsPropagation": "rslave",
         "maskedPaths": [],
         "readonlyPaths": [],
     }

@@ -1,5 +1,6 @@
 """podman: `--rootfs IMAGE:O`, without a store of images. Its storage is in the enclosure and goes with it."""
 
+from lazyfs.core.errors import UsageError
 from lazyfs.runtimes import enclosed
 from lazyfs.runtimes.enclosure import AddedPath
 from lazyfs.runtimes.launch import Launch
@@ -41,15 +42,26 @@ no_pivot_root = false
 """
 
 
+_START = 'exec "$0" "$@" 3<&0 4>&1 5>&2'
+"""A shell script that becomes podman, with copies of the standard streams at the descriptors that podman
+preserves."""
 _WRAPPER = """\
 #!/bin/sh
+crun="crun --cgroup-manager disabled --root SCRATCH/state"
+for word do
+    shift
+    [ "$option" = --preserve-fds ] && set -- "$@" 0 || set -- "$@" "$word"
+    option=$word
+done
 case " $* " in
-*" start "*) crun --cgroup-manager disabled --root SCRATCH/state "$@" && echo >SCRATCH/started ;;
-*) exec crun --cgroup-manager disabled --root SCRATCH/state "$@" ;;
+*" create "*) exec $crun "$@" <&3 >&4 2>&5 3<&- 4>&- 5>&- ;;
+*" start "*) $crun "$@" && echo >SCRATCH/started ;;
+*) exec $crun "$@" ;;
 esac
 """
 """A script that podman calls in place of crun. It tells crun to make no control group, so that the program
-stays in the batch system's, and leaves evidence of a start."""
+stays in the batch system's, and leaves evidence of a start. It gives the program the caller's own streams:
+podman and conmon would pass them on through sockets and pipes, and read ahead of the program."""
 
 
 class Podman:
@@ -68,7 +80,7 @@ class Podman:
         surroundings = enclosed.surround(launch, _NEEDED)
         inside = launch.scratch
         binds = [
-            f"--volume={enclosed.source_and_target(inner, _PROGRAM)}:rbind,{','.join(inner.options)}"
+            f"--volume={enclosed.source_and_target(inner, _PROGRAM)}:rbind,rslave,{','.join(inner.options)}"
             for inner in surroundings.mounts
         ]
         options = (
@@ -80,7 +92,7 @@ class Podman:
             "--storage-driver=vfs",
             "--runtime=crun",
             "run",
-            "--interactive",
+            "--preserve-fds=3",
             "--network=host",
             "--pid=host",
             "--ipc=private",
@@ -113,7 +125,11 @@ class Podman:
         return enclosed.plan_of(launch, options, enclosure)
 
     def start(self, plan: RuntimePlan) -> RuntimeExit:
-        return enclosed.start_with(plan, (_PROGRAM,), self._program)
+        executable = enclosed.executable_of((_PROGRAM,), self._program)
+        if executable is None:
+            raise UsageError(f"{self._program or _PROGRAM} cannot be executed any more")
+        options = ("sh", "-c", _START, executable, *plan.options[1:])
+        return enclosed.start(plan._replace(options=options), "/bin/sh")
 
     def read_end(self, ended: RuntimeExit) -> ProgramEnd:
         """Returns the program's end. The script in place of crun makes a file once the program is started."""

@@ -207,28 +207,37 @@ def _present(binds: Sequence[Bind], warn: Callable[[str], None]) -> list[Bind]:
     wait for it without end.
     """
     found = []
-    for bind, exists in zip(binds, _existing([bind.source for bind in binds]), strict=True):
-        if exists:
+    for bind, lack in zip(binds, _lacking([bind.source for bind in binds]), strict=True):
+        if not lack:
             found.append(bind)
             continue
-        silent = f"is on a filesystem that did not answer in {SOURCE_SECONDS:g} s"
-        lack = silent if exists is None else "does not exist on this machine"
         if bind.required:
             raise UsageError(f"bind source {bind.source} {lack}, and is required")
         warn(f"bind source {bind.source} {lack}; it is left out")
     return found
 
 
-def _existing(paths: Sequence[str]) -> list[bool | None]:
-    """Returns for each path True if it exists, False if not, None if its filesystem does not answer."""
+def _lacking(paths: Sequence[str]) -> list[str]:
+    """Returns for each path what keeps it from being bound; an empty text for a path that is there."""
     if not paths:
         return []
-    together = ask_one(lambda: [os.path.exists(path) for path in paths], SOURCE_SECONDS)
+    together = ask_one(lambda: [_lack(path) for path in paths], SOURCE_SECONDS)
     if together.came:
         return list(together.value)
-    questions = [partial(os.path.exists, path) for path in paths]
-    answers = ask_each(questions, SOURCE_SECONDS, patience=SOURCE_SECONDS, enough=bool)
-    return [answer.value if answer.came else None for answer in answers]
+    questions = [partial(_lack, path) for path in paths]
+    answers = ask_each(questions, SOURCE_SECONDS, patience=SOURCE_SECONDS, enough=lambda lack: not lack)
+    silent = f"is on a filesystem that did not answer in {SOURCE_SECONDS:g} s"
+    return [answer.value if answer.came else silent for answer in answers]
+
+
+def _lack(path: str) -> str:
+    try:
+        os.stat(path)
+    except PermissionError:
+        return f"cannot be reached by user {os.geteuid()}: another user's filesystem, or a closed directory"
+    except (OSError, ValueError):
+        return "does not exist on this machine"
+    return ""
 
 
 def _of_the_site(options: RunOptions, settings: RunSettings) -> list[Bind]:

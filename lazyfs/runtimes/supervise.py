@@ -60,6 +60,7 @@ def supervise(
             status,
             plan.limits,
             _own_group(enclosure),
+            enclosure is not None,
         )
         code, limit = _run(command)
         os.lseek(status, 0, os.SEEK_SET)

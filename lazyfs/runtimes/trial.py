@@ -58,16 +58,19 @@ def _try_out(runtime: Runtime, executable: str) -> RuntimeProbe:
 def start_here(runtime: Runtime, command: tuple[str, ...], binds: tuple[Bind, ...] = ()) -> TrialEnd:
     """Starts a program of this machine with the runtime, in a root filesystem of this machine's system
     directories, as the caller."""
-    with trial_image() as (root, own):
-        launch = Launch(
-            root,
-            command,
-            {"PATH": "/usr/bin:/bin"},
-            binds=(*own, Bind(root, "/added/here", True), *binds),
-            as_root=os.geteuid() == 0,
-            scratch=scratch_name(),
-        )
-        answer = ask_one(lambda: _start(runtime, launch), _SECONDS)
+    try:
+        with trial_image() as (root, own):
+            launch = Launch(
+                root,
+                command,
+                {"PATH": "/usr/bin:/bin"},
+                binds=(*own, Bind(root, "/added/here", True), *binds),
+                as_root=os.geteuid() == 0,
+                scratch=scratch_name(),
+            )
+            answer = ask_one(lambda: _start(runtime, launch), _SECONDS)
+    except OSError as error:  # no directory for temporary files can be written to
+        return TrialEnd(-1, "", str(error.strerror))
     return TrialEnd(*answer.value) if answer.came else TrialEnd(None, "", "")
 
 

@@ -54,6 +54,8 @@ class WatchedCommand(NamedTuple):
     limits: KeptLimits = KeptLimits()
     group: str | None = None
     """A control group that is made for the command, and removed together with the groups below it."""
+    detach_becomes_user: bool = False
+    """True if `detach` changes to the user; False if it is called after the change."""
 
 
 def watch(command: WatchedCommand, ours: int, answer: int, mask: set[signal.Signals]) -> None:
@@ -180,7 +182,8 @@ def _end_late(command: WatchedCommand, process: "subprocess.Popen[bytes]", stage
 def _started(command: WatchedCommand, enter: Callable[[], None]) -> "subprocess.Popen[bytes]":
     """Starts the command in its control group. This process enters the group for the start and leaves it
     again, since a command that runs as another user may not enter it by itself."""
-    user, group = (None, None) if command.user is None else command.user
+    becomes = None if command.detach_becomes_user else command.user
+    user, group = (None, None) if becomes is None else becomes
     limited = command.limits.group
     if limited is not None:
         limited.enter()
@@ -194,7 +197,7 @@ def _started(command: WatchedCommand, enter: Callable[[], None]) -> "subprocess.
             preexec_fn=enter,  # noqa: PLW1509 - no threads here
             user=user,
             group=group,
-            extra_groups=None if user is None else (),
+            extra_groups=None if becomes is None else (),
         )
     finally:
         if limited is not None:
@@ -237,3 +240,11 @@ def children(pid: int) -> list[int]:
             ):
                 found += [int(word) for word in file.read().split()]
     return found
+
+
+def mount_namespace(pid: int) -> str:
+    """Returns the name of a process's mount namespace; the process id if the name cannot be read."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/mnt")
+    except OSError:
+        return str(pid)

@@ -31,6 +31,9 @@ class Mount(NamedTuple):
     fstype: str
     source: str
     options: str
+    is_linked: bool = False
+    """True if the mount is shared, or a slave: what is mounted below it later can appear in other mount
+    namespaces."""
 
     @property
     def owner(self) -> int | None:
@@ -62,7 +65,9 @@ def parse_mountinfo(content: bytes) -> list[Mount]:
         if separator and len(fields) >= 6 and len(rest) >= 2:
             device, mountpoint, options = fields[2], fields[4], fields[5]
             texts = (device, _plain(mountpoint), rest[0], _plain(rest[1]), b" ".join((options, *rest[2:])))
-            found.append(Mount(*(os.fsdecode(text) for text in texts)))
+            is_linked = any(field.startswith((b"shared:", b"master:")) for field in fields[6:])
+            number, point, fstype, source, together = (os.fsdecode(text) for text in texts)
+            found.append(Mount(number, point, fstype, source, together, is_linked))
     return found
 
 

@@ -31,16 +31,48 @@ def unshare(flags: int) -> None:
     _check(_libc().unshare(ctypes.c_int(flags)), "unshare")
 
 
-def map_numbers(inner: tuple[int, int], outer: tuple[int, int]) -> None:
-    """Gives the user and group of this process numbers in its new user namespace. `outer`: their numbers
-    outside. Raises OSError."""
+def map_numbers(inner: tuple[int, int], outer: tuple[int, int], pid: int | None = None) -> None:
+    """Gives the user and group of a process numbers in its new user namespace. `outer`: their numbers
+    outside. `pid`: the process; None for this one. Raises OSError."""
     for name, content in (
         ("setgroups", "deny"),
         ("uid_map", f"{inner[0]} {outer[0]} 1"),
         ("gid_map", f"{inner[1]} {outer[1]} 1"),
     ):
-        with open(f"/proc/self/{name}", "w") as file:
+        with open(f"/proc/{pid or 'self'}/{name}", "w") as file:
             file.write(content)
+
+
+def become_in_user_namespace(flags: int, inner: tuple[int, int], outer: tuple[int, int]) -> None:
+    """Turns a process of root into one of the user and group `outer`, and moves it into new namespaces, in
+    which they have the numbers `inner`. Raises OSError.
+
+    A child that stays root writes the numbers: the kernel keeps the files in /proc of a process that was root
+    from its new user, and so does this memory, which may hold root's secrets, stay out of that user's reach.
+    """
+    pid = os.getpid()
+    asked, ask = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.close(ask)
+            if os.read(asked, 1):
+                map_numbers(inner, outer, pid)
+                os._exit(0)
+        finally:
+            os._exit(1)
+    os.setgroups([])
+    os.setresgid(outer[1], outer[1], outer[1])
+    os.setresuid(outer[0], outer[0], outer[0])
+    try:
+        unshare(flags | NEW_USER)
+        os.write(ask, b"x")
+    finally:
+        os.close(asked)
+        os.close(ask)
+        _, ended = os.waitpid(child, 0)
+    if ended:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM), f"/proc/{pid}/uid_map")
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
@@ -48,16 +80,6 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str
     encoded = [os.fsencode(text) if text else None for text in (source, target, kind)]
     failed = _libc().mount(*encoded, ctypes.c_ulong(flags), os.fsencode(options) if options else None)
     _check(failed, target)
-
-
-def bind(source: str, target: str, *, read_only: bool, devices: bool) -> None:
-    """Shows a file or directory, and all that is mounted below it, at another path; set-user-id files give no
-    privileges there. `devices`: devices can be opened there. Raises OSError."""
-    mount(source, target, flags=BIND | RECURSIVE)
-    # In a user namespace the flags that the source's mount has are locked: they must be given again.
-    flags = os.statvfs(target).f_flag & (READ_ONLY | NODEV | NOEXEC) | NOSUID
-    flags |= (READ_ONLY if read_only else 0) | (0 if devices else NODEV)
-    mount("", target, flags=BIND | REMOUNT | flags)
 
 
 def unmount(target: str) -> None:

@@ -1,20 +1,178 @@
-"""Bind sources on a filesystem that never answers, as NFS does without its server."""
+"""Sources of binds that are more than a directory on a disk: filesystems that never answer, automounters,
+mounts with flags, filesystems that root cannot read."""
 
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from lazyfs.core.errors import UsageError
 from lazyfs.runtimes import RunOptions, prepare
 from lazyfs.runtimes.launch import Bind
+from tests.support.bind_map import BindMap, bind_map
+from tests.support.docker import docker_daemon
 from tests.support.processes import frozen
+from tests.support.runtimes import NOBODY, ROOTS_ONLY, RUNTIMES, WAYS, lazyfs_of, run, search_path
 from tests.support.until import until
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
+
+
+class Start(NamedTuple):
+    runtime: str
+    user: int | None
+    image: Path
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return run([self.image, "--runtime", self.runtime, *arguments], user=self.user)
+
+
+@pytest.fixture(scope="module")
+def busybox(open_path_factory: Path) -> Path:
+    root = open_path_factory / "image"
+    (root / "bin").mkdir(parents=True)
+    shutil.copy("/bin/busybox", root / "bin/busybox")
+    for name in ("sh", "cat", "touch"):
+        (root / "bin" / name).symlink_to("busybox")
+    return root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def docker() -> Iterator[None]:
+    with docker_daemon():
+        yield
+
+
+@pytest.fixture(
+    params=WAYS, ids=[f"{runtime}-{'root' if user is None else 'user'}" for runtime, user in WAYS]
+)
+def start(request: pytest.FixtureRequest, busybox: Path) -> Start:
+    runtime, user = request.param
+    return Start(runtime, user, busybox)
+
+
+@contextmanager
+def _mounted(point: Path, *options: str) -> Iterator[Path]:
+    """Mounts an empty filesystem in memory that every user may write to."""
+    point.mkdir()
+    flags = ",".join(("mode=777", *options))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", flags, "tmpfs", point], check=True)
+    try:
+        yield point
+    finally:
+        subprocess.run(["umount", "--recursive", point], check=True)
+
+
+def test_a_bind_keeps_the_flags_of_its_mounts(start: Start, open_path: Path) -> None:
+    """nosuid, nodev and noexec stay, and a filesystem that is mounted below without the first two gets them.
+    `:ro` holds for what is mounted below too."""
+    script = "cat /proc/mounts; touch /open/below/made; for n in '' below/; do touch /closed/${n}new; done"
+    with _mounted(open_path / "source", "nosuid", "nodev", "noexec") as source, _mounted(source / "below"):
+        done = start.run("-B", f"{source}:/open", "-B", f"{source}:/closed:ro", "--", "sh", "-c", script)
+        assert os.listdir(source / "below") == ["made"]
+    assert done.stderr.count("Read-only file system") == 2
+    lines = [line.split() for line in done.stdout.splitlines()]
+    found = {words[1]: set(words[3].split(",")) for words in lines}
+    safe = {"nosuid", "nodev"}
+    assert found["/open"] >= {"rw", "noexec", *safe}
+    if start.runtime == "docker":  # it adds no flags, and takes them from what it makes read-only
+        return
+    assert found["/open/below"] >= {"rw", *safe}
+    assert found["/closed"] >= {"ro", "noexec", *safe}
+    assert found["/closed/below"] >= {"ro", *safe}
+
+
+OF_AUTOMOUNTER = [way for way in WAYS if way[0] != "docker"]
+
+
+@pytest.fixture(scope="module")
+def automounter(open_path_factory: Path) -> Iterator[BindMap]:
+    """Yields an automounter that shows a file in directories which every start has for itself."""
+    shown = open_path_factory / "shown"
+    shown.mkdir()
+    (shown / "file").write_text("shown\n")
+    names = [f"{name}-{runtime}-{user}" for name in ("first", "later") for runtime, user in OF_AUTOMOUNTER]
+    with bind_map(open_path_factory, dict.fromkeys(names, shown)) as made:
+        yield made
+
+
+@pytest.mark.parametrize(("runtime", "user"), OF_AUTOMOUNTER)
+def test_sources_below_an_automounter(
+    busybox: Path, automounter: BindMap, runtime: str, user: int | None
+) -> None:
+    """A source that is not mounted yet is mounted for its bind. Below a bind of the automounter's directory,
+    the program's own look mounts what is there."""
+    first, later = (f"{name}-{runtime}-{user}" for name in ("first", "later"))
+    before = automounter.mounted()
+    binds = ["-B", f"{automounter.top}/{first}:/first", "-B", f"{automounter.top}:/cvmfs"]
+    command = [*lazyfs_of(user), "run", str(busybox), "--runtime", runtime, *binds]
+    done = automounter.run(
+        [*command, "--", "cat", "/first/file", f"/cvmfs/{later}/file"],
+        {**os.environ, "PATH": search_path()},
+    )
+    assert (done.stdout, done.stderr) == ("shown\n" * 2, "")
+    assert automounter.mounted() - before == {first, later}
+
+
+def test_docker_shows_what_is_mounted_later(busybox: Path, open_path: Path) -> None:
+    """docker's daemon is not among the automounter's processes, so the test mounts by itself."""
+    script = "echo ready; read go; cat /cvmfs/later/file"
+    with _mounted(open_path / "cvmfs") as top:
+        subprocess.run(["mount", "--make-shared", top], check=True)
+        command = [*lazyfs_of(None), "run", str(busybox), "--runtime", "docker", "-B", f"{top}:/cvmfs"]
+        with subprocess.Popen(
+            [*command, "--", "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            with _mounted(top / "later") as later:
+                (later / "file").write_text("later\n")
+                assert process.communicate("go\n", timeout=60)[0] == "later\n"
+
+
+@contextmanager
+def _of_nobody(directory: Path) -> Iterator[Path]:
+    """Mounts a filesystem that user NOBODY alone can read."""
+    image, point = directory / "image.squashfs", directory / "private"
+    (directory / "files").mkdir()
+    (directory / "files/file").write_text("private\n")
+    point.mkdir()
+    os.chown(point, NOBODY, NOBODY)
+    subprocess.run(["mksquashfs", directory / "files", image, "-quiet"], check=True, capture_output=True)
+    identity = lazyfs_of(NOBODY)[:4]
+    with subprocess.Popen([*identity, "squashfuse", "-f", image, point]) as server:
+        try:
+            until(lambda: f" {point} fuse.squashfuse " in Path("/proc/mounts").read_text())
+            yield point
+        finally:
+            subprocess.run(["umount", "--lazy", point], check=True)
+            server.wait(30)
+
+
+def test_the_callers_directory_that_root_cannot_read(busybox: Path, open_path: Path) -> None:
+    """Every runtime of a user can bind it and be started in it. Root itself is told why it is left out."""
+    with _of_nobody(open_path) as private:
+        for runtime in (name for name in RUNTIMES if name not in ROOTS_ONLY):
+            words = lazyfs_of(NOBODY)
+            enter = ["sh", "-c", 'cd "$0" && exec "$@"', str(private)]
+            command = [*words[:4], *enter, *words[4:], "run", str(busybox), "--runtime", runtime]
+            done = subprocess.run(
+                [*command, "-B", f"{private}:/data", "--", "cat", "/data/file"],
+                capture_output=True,
+                text=True,
+                check=False,
+                cwd="/",
+                env={**os.environ, "PATH": search_path()},
+            )
+            assert (done.stdout, done.stderr) == ("private\n", ""), runtime
+        done = run([busybox, "-B", f"{private}:/data", "--", "cat", "/data/file"])
+        assert f"bind source {private} cannot be reached by user 0" in done.stderr
 
 
 @contextmanager

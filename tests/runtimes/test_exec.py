@@ -208,6 +208,36 @@ def test_an_end_at_any_moment_leaves_nothing(caller: Caller) -> None:
         until(lambda: caller.remains() == [], 5)
 
 
+ENDLESS_TRIAL = """
+import os, sys, time
+from lazyfs.cli.quick import main
+from lazyfs.runtimes import beside_mounts
+def mount_proc():
+    open(os.environ["IN_TRIAL"], "w").close()
+    time.sleep(1000)
+beside_mounts._mount_proc = mount_proc
+sys.exit(main())
+"""
+
+
+def test_a_signal_during_the_trial_of_a_pid_namespace_ends_the_start(caller: Caller) -> None:
+    """The signal is not lost in the trial's own processes, one of which, as process 1 of a pid namespace, is
+    not ended by it. Here the trial never ends by itself."""
+    mark = caller.cache / "mark"
+    words = caller.command("sleep", "1000")
+    place = words.index("-m")
+    words[place : place + 2] = ["-c", ENDLESS_TRIAL]
+    with subprocess.Popen(words, env={**caller.environment, "IN_TRIAL": str(mark)}) as process:
+        try:
+            until(mark.exists)
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
+        finally:
+            process.kill()
+    assert process.returncode == 128 + signal.SIGTERM
+    until(lambda: caller.remains() == [], 5)
+
+
 def test_many_share_one_cache(caller: Caller) -> None:
     """The second caller finds everything in the cache, although the server is gone."""
     with serving(caller.store) as url:

@@ -33,7 +33,7 @@ lazyfs.runtimes.limits lazyfs.runtimes.path_in_image lazyfs.runtimes.pinned_root
 lazyfs.runtimes.probe_memory lazyfs.runtimes.proc_covers lazyfs.runtimes.protocol
 lazyfs.runtimes.records lazyfs.runtimes.registry lazyfs.runtimes.result lazyfs.runtimes.scratch
 lazyfs.runtimes.settings lazyfs.runtimes.start lazyfs.runtimes.supervise lazyfs.runtimes.underlay
-lazyfs.runtimes.watcher lazyfs.system lazyfs.system.bounded_look lazyfs.system.clean_start
+lazyfs.runtimes.watcher lazyfs.system lazyfs.system.binds lazyfs.system.bounded_look lazyfs.system.clean_start
 lazyfs.system.command_line lazyfs.system.control_groups lazyfs.system.detachment
 lazyfs.system.durable_file lazyfs.system.executables lazyfs.system.mountpoint lazyfs.system.namespaces
 lazyfs.system.paths_in_mounts lazyfs.system.private_mounts lazyfs.system.rooted_paths
@@ -45,6 +45,7 @@ OF_A_RUNTIME = {
     "crun": {
         "lazyfs.runtimes.oci",
         "lazyfs.runtimes.enclosed",
+        "lazyfs.runtimes.enclosed_init",
         "lazyfs.runtimes.enclosing",
         "lazyfs.runtimes.trial",
     },

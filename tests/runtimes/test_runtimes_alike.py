@@ -342,6 +342,23 @@ def test_the_caller_is_hidden(start: Start) -> None:
     assert json.loads(done.stderr)["isolation"] == "wlcg"
 
 
+@pytest.mark.parametrize("runtime", [name for name in RUNTIMES if name != "systemd-nspawn"])
+def test_root_starts_programs_of_a_user(image: Path, tmp_path: Path, runtime: str) -> None:
+    """The program has the user's rights on files, whatever number it sees, no other group, and signals reach
+    it. apptainer wants a user with a name."""
+    open_to_all(tmp_path)
+    (tmp_path / "mine").mkdir(mode=0o700)
+    (tmp_path / "roots").mkdir(mode=0o700)
+    os.chown(tmp_path / "mine", NOBODY, NOBODY)
+    script = "echo x >/bound/mine/new; ls /bound/roots; id -G; trap 'exit 3' TERM; kill -TERM $$"
+    bind = ("--runtime", runtime, "--user", str(NOBODY), "-B", f"{tmp_path}:/bound")
+    done = run([str(image), *bind, "--", "sh", "-c", script])
+    assert done.returncode == 3, done.stderr
+    assert (tmp_path / "mine/new").stat().st_uid == NOBODY
+    assert "'/bound/roots': Permission denied" in done.stderr
+    assert done.stdout in ("0\n", f"{NOBODY}\n")
+
+
 def test_without_network_there_is_a_loopback_only(start: Start) -> None:
     done = start.run("--network", "none", "--", "cat", "/proc/net/dev")
     names = [line.split(":")[0].strip() for line in done.stdout.splitlines()[2:]]

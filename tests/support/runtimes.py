@@ -25,6 +25,22 @@ ROOTS_ONLY: Final = {
     "docker": "only root and members of its group may",
 }
 """Runtime that only root can use -> the reason shown to other users."""
+ALL_WAYS: Final = [
+    (runtime, user)
+    for runtime in RUNTIMES
+    for user in (None, NOBODY)
+    if user is None or runtime not in ROOTS_ONLY
+]
+"""Each runtime as root and, where it can be, as a user."""
+WAYS: Final = (
+    ALL_WAYS
+    if os.environ.get("LAZYFS_LONG") == "1"
+    else [
+        (runtime, None if number % 2 or runtime in ROOTS_ONLY else NOBODY)
+        for number, runtime in enumerate(RUNTIMES)
+    ]
+)
+"""The same in the long tier; in the ordinary tier each runtime once, as root or as a user by turns."""
 NOT_HERE: Final = ("udocker", "shifter")
 """Runtimes that the test machine lacks. Only their command lines are tested."""
 PODMAN_CONF: Final = """\

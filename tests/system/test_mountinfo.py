@@ -22,6 +22,10 @@ def test_types_and_owners_are_told_apart() -> None:
     assert found == [("/mnt/first", 0), ("/mnt/with space\\", 1000)]
 
 
+def test_shared_mounts_and_slaves_are_linked() -> None:
+    assert [mount.is_linked for mount in parse_mountinfo(MOUNTINFO)] == [True, False, True, False, False]
+
+
 @pytest.mark.parametrize(
     "odd", [b"\r", b"\x0b", b"\x0c", b"\x1c", b"\x85", b"\xe2\x80\xa8", b"\xff\xfe", b"#", b"\x1b[2J"]
 )

@@ -16,9 +16,11 @@ X86_64, I386 = syscalls._X86_64, syscalls._I386
 EVERY = [interface for known in syscalls._INTERFACES.values() for interface in known]
 
 
-def answer(known: tuple[Interface, ...], audit: int, number: int, argument: int = 0) -> int:
+def answer(
+    known: tuple[Interface, ...], audit: int, number: int, argument: int = 0, *, first: int = 0
+) -> int:
     """Returns the filter's result for a system call; `argument` is the second argument of the call."""
-    data = struct.pack("=IIQ6Q", number, audit, 0, 0, argument, 0, 0, 0, 0)
+    data = struct.pack("=IIQ6Q", number, audit, 0, first, argument, 0, 0, 0, 0)
     program = list(struct.iter_unpack("=HBBI", isolation_filter(known)))
     position, accumulator = 0, 0
     while True:
@@ -44,6 +46,15 @@ def test_keys_and_terminals_are_refused_on_every_architecture(interface: Interfa
     assert answer((interface,), interface.audit, interface.ioctl, 0x5401) == ALLOW
 
 
+@pytest.mark.parametrize("interface", EVERY, ids=lambda interface: f"{interface.audit:x}")
+def test_the_standard_streams_keep_their_owner(interface: Interface) -> None:
+    for number in interface.fchown:
+        for stream in (0, 1, 2, 2 | 1 << 32):  # the kernel reads only the lower 32 bits
+            assert answer((interface,), interface.audit, number, first=stream) == ERRNO | errno.EPERM
+        for other in (3, 0xFFFFFFFF):
+            assert answer((interface,), interface.audit, number, first=other) == ALLOW
+
+
 def test_programs_of_32_bits_go_by_their_own_numbers() -> None:
     both = (X86_64, I386)
     assert answer(both, I386.audit, I386.keyctl) == ERRNO | errno.ENOSYS
@@ -59,7 +70,8 @@ def test_the_x32_interface_of_the_same_architecture_is_refused_whole() -> None:
 
 @given(number=st.integers(0, 0x3FFFFFFF), argument=st.integers(0, (1 << 64) - 1))
 def test_everything_else_is_allowed(number: int, argument: int) -> None:
-    if number not in (X86_64.add_key, X86_64.request_key, X86_64.keyctl, X86_64.ioctl):
+    refused = (X86_64.add_key, X86_64.request_key, X86_64.keyctl, X86_64.ioctl, *X86_64.fchown)
+    if number not in refused:
         assert answer((X86_64, I386), X86_64.audit, number, argument) == ALLOW
     assert answer((), X86_64.audit, number, argument) == ALLOW
 
