@@ -19,33 +19,35 @@ fetches it again and again, so that a pack's bytes count for more than a chunk's
 bytes of level 3, for 2.2 s more of the same publish. Level 6, 0.94 times, takes 2.3 s more still."""
 
 AT_ONCE = 3 << 19
-"""Most bytes of plaintext that are decoded in one call, which takes 2 ms. A larger object, or a frame that is
-longer than its plaintext needs, is decoded block by block."""
+"""The largest number of plaintext bytes that are decoded in one call, which takes 2 ms. A larger object, or a
+frame that is longer than its plaintext needs, is decoded block by block."""
 
 MAX_WINDOW = 1 << 27
-"""Bytes of history that a frame may ask the reader to hold. zstd's format wants at least 8 MiB of every
-reader; publishers at level 19 with long files reach 128 MiB."""
+"""The largest number of bytes of history that a frame may ask the reader to hold. zstd's format wants at
+least 8 MiB of every reader; publishers at level 19 with long files reach 128 MiB."""
 
 _idle: deque[zstandard.ZstdDecompressor] = deque(maxlen=4)
 """Decompressors to use again."""
 
 Check = Callable[[], None]
-"""Called between two pieces of work: raises when no caller waits for the result any more."""
+"""A function that is called between two pieces of work. It raises an exception when no caller waits for the
+result any more."""
 
 
 def unhurried() -> None:
-    """The `check_left` of calls without a deadline."""
+    """Does nothing: the `check_left` for callers that always wait for the result."""
 
 
 def encode(plain: bytes, level: int = LEVEL) -> bytes:
-    """One zstd frame that carries its content size and no checksum (the digest is one)."""
+    """Returns one zstd frame that carries its content size and no checksum (the digest is one)."""
     return zstandard.ZstdCompressor(level=level, write_content_size=True, write_checksum=False).compress(
         plain
     )
 
 
 def frame_bound(size: int) -> int:
-    """The most bytes a frame of `size` plaintext bytes may take: ZSTD_compressBound plus a frame header."""
+    """Returns the largest number of bytes that a frame of `size` plaintext bytes may take: ZSTD_compressBound
+    plus a frame header."""
     return size + (size >> 8) + 1024
 
 

@@ -1,8 +1,8 @@
 """The list of the profiles that a collector has made: which profile is for which image.
 
-The list is an object, named by the one target of metadata/profiles.json, which a delegated key signs. It is a
-msgpack array: version, then for each image the digest of its top catalog, and the digest and size of its
-profile, which keeps the image's programs apart.
+The list is an object. It is named by the one target of metadata/profiles.json, which a delegated key signs.
+It is a msgpack array: version, then for each image the digest of its top catalog, and the digest and size of
+its profile. There is one profile for each image; a profile lists the objects of each program separately.
 """
 
 from typing import Annotated, Final, NamedTuple
@@ -17,7 +17,7 @@ from lazyfs.core.errors import FormatError
 VERSION: Final = 1
 MOST_IMAGES: Final = 4096
 MAX_SIZE: Final = 4 << 20
-"""Plaintext bytes of a list."""
+"""The largest number of plaintext bytes of a list."""
 
 _Digest = Annotated[bytes, msgspec.Meta(min_length=DIGEST_SIZE, max_length=DIGEST_SIZE)]
 _Size = Annotated[int, msgspec.Meta(gt=0, le=profile.MAX_SIZE)]

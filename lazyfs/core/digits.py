@@ -5,17 +5,18 @@ ValueError for more than 4,300 digits, which `str.isdigit` accepts.
 """
 
 MOST = (1 << 63) - 1
-"""The largest number: no count of bytes, seconds or versions is larger, and no kernel takes more."""
+"""The largest number that the functions return: no count of bytes, seconds or versions is larger, and no
+kernel takes more."""
 
 _DIGITS = frozenset("0123456789")
 _WORTH = 19
-"""Digits of MOST."""
+"""The number of decimal digits of MOST."""
 _HEX = frozenset("0123456789abcdefABCDEF")
 
 
 def natural(text: str | bytes) -> int | None:
-    """The number that these ASCII digits state, or MOST if that is smaller; None for any other text, the
-    empty one included. Takes time in proportion to the text's length only."""
+    """Returns the number that these ASCII digits state, or MOST if that is smaller. Returns None for any
+    other text, also for the empty one. Takes time in proportion to the text's length only."""
     if isinstance(text, bytes):
         text = text.decode("latin-1")
     if not text or not _DIGITS.issuperset(text):
@@ -25,8 +26,8 @@ def natural(text: str | bytes) -> int | None:
 
 
 def hexadecimal(text: str | bytes) -> int | None:
-    """The number that these hexadecimal digits state, as in the chunk sizes of HTTP/1.1; MOST and None as for
-    `natural`."""
+    """Returns the number that these hexadecimal digits state, as in the chunk sizes of HTTP/1.1; MOST and
+    None as for `natural`."""
     if isinstance(text, bytes):
         text = text.decode("latin-1")
     if not text or not _HEX.issuperset(text):

@@ -1,8 +1,9 @@
 """The dynamic section of an ELF file: the libraries that it needs, and the directories to look for them in.
 Pure.
 
-The bytes come from a stranger, and perhaps not all of them are at hand. All that is read is bounded. No bytes
-raise an exception other than NotAtHand: a file that is no ELF file, or a broken one, needs nothing.
+The bytes come from a stranger, and perhaps not all of them have been fetched. Bounds limit all that is read.
+No bytes raise an exception other than NotAtHand: a file that is broken, or no ELF file, counts as one that
+needs no libraries.
 """
 
 import struct
@@ -13,26 +14,28 @@ MAGIC: Final = b"\x7fELF"
 HEADER: Final = 64
 """Bytes of the header of a 64-bit file; a 32-bit one is shorter."""
 SEGMENTS: Final = 64
-"""Segments looked at."""
+"""The largest number of segments that are read."""
 TAGS: Final = 512
-"""Entries of the dynamic section looked at; the largest library of a distribution has 60."""
+"""The largest number of entries of the dynamic section that are read; the largest library of a distribution
+has 60."""
 NEEDED: Final = 128
-"""Libraries taken from one file."""
+"""The largest number of libraries that are taken from one file."""
 NAME: Final = 255
-"""Bytes of a library's name."""
+"""The largest number of bytes of a library's name."""
 PATHS: Final = 4096
-"""Bytes of a list of directories."""
+"""The largest number of bytes of a list of directories."""
 
 _LOAD, _DYNAMIC, _INTERPRETER = 1, 2, 3
 _WRITABLE = 2
 _DT_NEEDED, _DT_STRTAB, _DT_RPATH, _DT_RUNPATH = 1, 5, 15, 29
 
 Read = Callable[[int, int], bytes | None]
-"""Returns bytes [offset, offset + length) of the file, cut at its end; None if they are not at hand."""
+"""A function that returns bytes [offset, offset + length) of the file, cut at its end; None if they have not
+been fetched."""
 
 
 class NotAtHand(Exception):
-    """The answer lies in bytes that are not at hand."""
+    """The answer lies in bytes of the file that have not been fetched."""
 
     def __init__(self, offset: int) -> None:
         super().__init__(offset)
@@ -55,13 +58,13 @@ NOTHING: Final = Dynamic((), b"", b"", True)
 
 
 class _Layout(NamedTuple):
-    """The formats of a class and byte order of ELF."""
+    """The struct formats of an ELF file's tables for one class (32 or 64 bits) and one byte order."""
 
     is_64: bool
     header: struct.Struct
-    """e_phoff, after 32 or 28 bytes."""
+    """Reads e_phoff, which follows 32 bytes of a 64-bit header, or 28 of a 32-bit one."""
     counts: struct.Struct
-    """e_phentsize, e_phnum."""
+    """Reads e_phentsize and e_phnum."""
     segment: struct.Struct
     tag: struct.Struct
 
@@ -84,12 +87,13 @@ class _Segment(NamedTuple):
     offset: int
     address: int
     size: int
-    """Bytes in the file."""
+    """Bytes of the segment in the file."""
     flags: int
 
 
 def dynamic(read: Read) -> Dynamic:
-    """Returns the demands that the dynamic section states; NOTHING for any other file. Raises NotAtHand."""
+    """Returns the demands that a file's dynamic section states; NOTHING for a file that is broken or has
+    none. Raises NotAtHand."""
     try:
         return _dynamic(read)
     except (struct.error, IndexError):  # cut off
@@ -97,8 +101,8 @@ def dynamic(read: Read) -> Dynamic:
 
 
 def interpreter(read: Read) -> bytes:
-    """Returns the path of the dynamic linker that a program names; empty for any other file. Raises
-    NotAtHand."""
+    """Returns the path of the dynamic linker that a program's header names; empty if it names none, and for a
+    file that is no ELF file. Raises NotAtHand."""
     place = next((one for one in _all_segments(read)[1] if one.kind == _INTERPRETER), None)
     return _text(read, place.offset, NAME) if place else b""
 
@@ -168,7 +172,7 @@ def _segments(read: Read, head: bytes, layout: _Layout) -> list[_Segment]:
 
 
 def _offset(segments: list[_Segment], address: int) -> int | None:
-    """Returns the place in the file of an address in memory; None if no segment has the address."""
+    """Returns the file offset of an address in memory; None if no loaded segment holds the address."""
     for one in segments:
         if one.kind == _LOAD and one.address <= address < one.address + one.size:
             return address - one.address + one.offset
@@ -176,7 +180,7 @@ def _offset(segments: list[_Segment], address: int) -> int | None:
 
 
 def _text(read: Read, offset: int, most: int) -> bytes:
-    """Returns a text that a NUL ends; empty if it is longer than `most` bytes."""
+    """Returns the NUL-terminated string at `offset`; empty if it is longer than `most` bytes."""
     text, end, _ = _bytes(read, offset, most + 1).partition(b"\0")
     return text if end else b""
 

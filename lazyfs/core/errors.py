@@ -18,7 +18,7 @@ class UsageError(LazyfsError):
 
 
 class AccountProblem(UsageError):
-    """A registry's account cannot be read where the caller, or a file of accounts, says it is."""
+    """A registry's account cannot be read from the authfile or the options that should state it."""
 
 
 class BadData(LazyfsError):

@@ -1,9 +1,10 @@
 """Divides the small files of a profile among hot packs. Pure.
 
-Files are kept apart by the programs that read them, so a start fetches what its program reads and no more,
-and what programs share once. Within such a group they are in the order of first use, and packs are cut after
-files that the content chooses: where the order is that of an earlier profile, a changed file changes the pack
-around it and no other. Packs of the earlier profile of which nearly all is wanted are listed again.
+Files that are read by the same programs form a group. So a start fetches no files of other programs, and a
+file that several programs read is stored once. A group's files are in the order of first use, and packs are
+cut after files that the content chooses. If the order is that of an earlier profile, a changed file therefore
+changes only the pack around it. A pack of the earlier profile is listed again if nearly all of its files are
+still wanted.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,13 +19,14 @@ Files = tuple[ObjectRef, ...]
 
 
 class CutLimits(NamedTuple):
-    """Plaintext bytes of hot packs."""
+    """The sizes of hot packs, in plaintext bytes."""
 
     least: int = 256 << 10
     target: int = 768 << 10
     most: int = 1280 << 10
     first: int = 512 << 10
-    """The first bytes of each group are cut into packs of an eighth: a start waits for each of them."""
+    """The first bytes of each group, as many as this, are cut into packs of an eighth of the usual sizes: a
+    start waits for each of them."""
     apart: int = 128 << 10
     """A group of fewer bytes is joined with the other small groups: each group costs a request."""
 
@@ -42,8 +44,8 @@ def cut(
 ) -> tuple[list[HotPack], list[Files]]:
     """Returns the earlier packs to list again, and the files of each new pack.
 
-    `programs`: the small files that each reads, in the order of first use. `earlier`: the packs of the
-    profile that this one replaces.
+    `programs`: the small files that each program reads, in the order of first use. `earlier`: the packs of
+    the profile that this one replaces.
     """
     users: dict[Digest, set[str]] = {}
     for name, digests in programs.items():
@@ -68,7 +70,7 @@ def cut(
 def _kept(
     earlier: Sequence[HotPack], users: Mapping[Digest, set[str]], sizes: Mapping[Digest, int]
 ) -> list[HotPack]:
-    """Returns the earlier packs of which nearly all is wanted, by the same programs."""
+    """Returns the earlier packs whose bytes are nearly all still wanted, all by the same programs."""
     spare = SPARE * sum(sizes[digest] for digest in users)
     kept: list[HotPack] = []
     taken: set[Digest] = set()

@@ -19,10 +19,11 @@ LIBRARY = "library"
 """The folder in which Docker Hub keeps images whose name has one part."""
 MOST_SIMILAR = 5
 MOST_NAMES = 20_000
-"""Names of one folder that are compared with a missing one; more would take seconds."""
+"""The largest number of names of one folder that are compared with a name that does not exist; more would
+take seconds."""
 
 Listing = Callable[[str], Sequence[str]]
-"""Path of a tree -> the names in that folder; none if the path is no folder."""
+"""A function that returns the names in the folder at a path of the tree; none if the path is no folder."""
 
 
 def candidates(name: str, top: Iterable[str]) -> list[list[str]]:
@@ -57,7 +58,7 @@ def full_name(name: str) -> str:
 
 def similar(name: str, listing: Listing) -> list[str]:
     """Returns paths of the tree with names like `name`, for a message that suggests them: other tags of the
-    repository first. `listing` is asked for the few folders on the way."""
+    repository first. Calls `listing` only for the folders that such paths lead through."""
     found: dict[str, None] = {}
     for rank in candidates(name, listing("")):
         for path in rank:

@@ -11,9 +11,9 @@ from typing import Final, NamedTuple
 from lazyfs.core.elf import Dynamic
 
 DIRECTORIES: Final = 64
-"""Directories that one list may name."""
+"""The largest number of directories that are taken from one list."""
 LINES: Final = 1024
-"""Lines of a file of ld.so.conf looked at."""
+"""The largest number of lines of ld.so.conf, or of a file that it includes, that are read."""
 CONF: Final = b"etc/ld.so.conf"
 
 DEFAULT_64: Final = (
@@ -31,7 +31,7 @@ DEFAULT_32: Final = (b"lib/i386-linux-gnu", b"usr/lib/i386-linux-gnu", b"lib", b
 
 
 class Conf(NamedTuple):
-    """The lines of ld.so.conf, or of a file that it includes."""
+    """The content of ld.so.conf, or of a file that it includes."""
 
     directories: tuple[bytes, ...]
     included: tuple[bytes, ...]

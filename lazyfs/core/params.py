@@ -35,12 +35,12 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     default of 1 MiB, and those of the limits below, were measured (benchmarks/packs): with 1 MiB, every file
     that would be a single object saves its request."""
     pack_least: int = 512 << 10
-    """Least plaintext bytes of a pack; the last pack of a layer may have fewer."""
+    """The smallest size of a pack, in plaintext bytes; the last pack of a layer may have fewer."""
     pack_target: int = 1 << 20
-    """Mean plaintext bytes of a pack, roughly."""
+    """The mean size of a pack, in plaintext bytes, roughly."""
     pack_most: int = 1280 << 10
-    """Most plaintext bytes of a pack. A client that wants one file of a pack keeps all of it: with packs of 2
-    MiB, small caches fetched 1.38 times as much as with single files."""
+    """The largest size of a pack, in plaintext bytes. A client that wants one file of a pack keeps all of it:
+    with packs of 2 MiB, small caches fetched 1.38 times as much as with single files."""
     keep_days: int = 30
     """Days that a replaced revision stays readable."""
 
@@ -89,4 +89,4 @@ class Revision(msgspec.Struct, frozen=True):
     """The root catalog."""
     params: Params
     history: ObjectRef | None = None
-    """The head of the repository's history; None in repositories from before there was one."""
+    """The head of the repository's history; None for a repository that was made before histories existed."""

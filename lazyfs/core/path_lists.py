@@ -15,7 +15,7 @@ from lazyfs.core.errors import FormatError
 PREFIX: Final = b".cvmfsbundle-"
 """The beginning of the name of a CVMFS file bundle; the name of the file that it belongs to follows."""
 MOST: Final = bounds.HOT_FILES
-"""Paths of one list: as many as a profile may have small files."""
+"""The largest number of paths in one list: as many as a profile may have small files."""
 PATH_MAX: Final = 4096
 NAME: Final = "CVMFS_BUNDLE"
 MAJOR: Final = "1"

@@ -45,7 +45,7 @@ class Origin(enum.StrEnum):
     IMPORTED = "imported"
     """A list of paths was given."""
     INHERITED = "inherited"
-    """The paths are those of an earlier image of the repository."""
+    """The paths are those of a profile of an earlier image of the repository."""
     GUESSED = "guessed"
     """Nobody traced a start: the objects are those of the image's command and of the libraries that it
     needs."""
@@ -79,7 +79,7 @@ class HotPack(NamedTuple):
 
 
 class Program(NamedTuple):
-    """What starts of one program touch."""
+    """One program of an image, and the objects that its starts touch."""
 
     path: str
     """Path or name of the program; empty for starts of which the program is not known."""
@@ -95,13 +95,14 @@ class Profile(NamedTuple):
     programs: tuple[Program, ...]
 
     def listed(self) -> list[HotPack]:
-        """Returns the hot packs that a program lists; the others are those of an earlier profile."""
+        """Returns the hot packs that at least one program lists; the profile's other hot packs are taken over
+        from an earlier profile."""
         wanted = {ref for program in self.programs for ref in program.objects}
         return [pack for pack in self.packs if pack.ref in wanted]
 
     def contents(self, program: Program | None = None) -> list[ObjectRef]:
-        """Returns the small files and other objects that starts of a program touch, in order; None for all
-        programs."""
+        """Returns the small files and other objects that starts of `program` touch, in order. If `program` is
+        None, returns those of all programs."""
         files = {pack.ref: pack.files for pack in self.packs}
         listed = self.of() if program is None else program.objects
         return list(dict.fromkeys(one for ref in listed for one in files.get(ref, (ref,))))
@@ -113,15 +114,15 @@ class Profile(NamedTuple):
         return [ref for ref in first.objects if ref in shared]
 
     def of(self, program: str = "") -> list[ObjectRef]:
-        """Returns the objects for a start of `program`, in the order of first use. For a program that is not
-        known, those of all programs: a program that no trace names comes first."""
+        """Returns the objects for a start of `program`, in the order of first use. If the profile does not
+        list that program, returns the objects of all programs, one program after another."""
         known = [one for one in self.programs if _is_named(one.path, program)] if program else []
         return list(dict.fromkeys(ref for one in known or self.programs for ref in one.objects))
 
 
 def _is_named(path: str, word: str) -> bool:
-    """Returns True if a program's path is meant by the first word of a command: a path, or the last name of
-    one."""
+    """Returns True if `word`, the first word of a command, means the program at `path`. The word may be a
+    path, or the last component of one."""
     if "/" in word and "/" in path:
         return path.lstrip("/") == word.lstrip("/")
     return bool(path) and path.rpartition("/")[2] == word.rpartition("/")[2]

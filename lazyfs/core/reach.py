@@ -1,7 +1,7 @@
 """The one walk from a catalog to every object that it leads to.
 
 It is used by checks, profiles, pinning, garbage collection and the listing of a cache by image. The walk is
-pure and iterative: the caller supplies the bytes, and may skip some objects. Each object is given once, so
+pure and iterative: the caller supplies the bytes, and may skip some objects. Each object is yielded once, so
 that a repository in which everything is named twice at each of 40 levels is walked in the time that its few
 objects take. `walk` asks for one object after the other; a caller that reads many side by side uses
 `leads_to` and `Seen` with a queue of its own.
@@ -21,8 +21,8 @@ from lazyfs.core.history import head
 from lazyfs.core.pack import NO_PACKS, PackTable
 
 Read = Callable[[ObjectRef], bytes | None]
-"""Returns the verified plaintext of an object; None to leave out the object and those that only it leads
-to."""
+"""A function that returns the verified plaintext of an object; None to leave out the object and those that
+only it leads to."""
 
 
 class ObjectKind(enum.StrEnum):
@@ -34,8 +34,8 @@ class ObjectKind(enum.StrEnum):
     FILE = "file content"
     """The content of a file that is one object."""
     PACK = "pack"
-    """The contents of several small files. The walk gives a pack once for each file in it, with the file's
-    slice. A profile's hot packs are given in the same way."""
+    """The contents of several small files. The walk yields a pack once for each file in it, with the file's
+    slice. It yields the hot packs of a profile in the same way."""
     PROFILE = "profile"
     HISTORY = "history"
     BLOCK = "block of a history"
@@ -97,14 +97,14 @@ class Reached(NamedTuple):
 
 
 class Seen:
-    """The objects that a walk has given."""
+    """The set of objects that a walk has yielded."""
 
     def __init__(self) -> None:
         self._refs: set[ObjectRef] = set()
         self._leading: set[tuple[ObjectRef, ObjectKind, int, int]] = set()
 
     def first(self, found: Reached) -> bool:
-        """Returns True if the object was not given before, and notes that it is now.
+        """Returns True if the object was not yielded before, and notes that it is now.
 
         An object counts once for each use: a file may hold the bytes of a catalog, and the objects below that
         catalog must not be lost.
@@ -280,7 +280,7 @@ def images(root: ObjectRef, read: Read) -> Iterator[Reached]:
 
 
 def _hanging(folder: Reached, catalog: Catalog) -> tuple[list[Reached], list[Reached]]:
-    """Returns the folders that hang in a folder, and the images that hang there."""
+    """Returns the folders that hang directly in `folder`, and the images that hang there."""
     folders: list[Reached] = []
     images: list[Reached] = []
     for entry, path in _entries(catalog, 0, folder.at):

@@ -7,12 +7,13 @@ from typing import Final, TypeVar
 T = TypeVar("T", bound=Hashable)
 
 SHARE: Final = Fraction(1, 3)
-"""What fewer of the traces touch is chance: another job's input, or somebody's lie."""
+"""The share of the traces that must touch an item. Items that fewer traces touch come from chance (another
+job's input) or from a false report."""
 
 
 def merged(traces: Iterable[Sequence[T]], share: Fraction = SHARE) -> list[T]:
-    """Returns what at least `share` of the traces touch, in the order of first use: by the mean place among
-    the traces that touch it. In a trace that names a thing twice the first counts."""
+    """Returns the items that at least `share` of the traces touch, ordered by the mean of their places in
+    these traces. If a trace names an item twice, its first place counts."""
     places: dict[T, list[int]] = {}
     count = 0
     for count, trace in enumerate(traces, 1):  # noqa: B007 (the number of traces)

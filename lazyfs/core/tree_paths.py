@@ -5,7 +5,8 @@ from lazyfs.core.params import FLAT
 
 LAYERS, METADATA = b".layers", b".metadata"
 INTERNAL = frozenset((FLAT, LAYERS, METADATA))
-"""Folders that hold the parts of images. People do not use these paths, but the links that lead there."""
+"""Folders that hold the parts of images. People do not use their paths; they use links that lead into these
+folders."""
 
 
 def flat_path(config: Digest) -> str:

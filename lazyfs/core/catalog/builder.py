@@ -22,12 +22,13 @@ from lazyfs.core.errors import FormatError
 from lazyfs.core.pack import PackTable
 
 Emit = Callable[[ObjectRef, bytes], None]
-"""Stores a catalog or chunk list, given its reference and plaintext. Called before the catalogs that name it
-are made."""
+"""A function that stores a catalog or chunk list, given its reference and plaintext. It is called before any
+catalog that names the object is made."""
 
 
 def build(root: Inode, limit: int, emit: Emit, *, live: bool = False) -> Nested:
-    """Writes the catalogs of the tree below `root` and returns the top one, as its parent names it.
+    """Writes the catalogs of the tree below `root`. Returns the reference that a parent catalog would hold
+    for the top catalog.
 
     A directory whose subtree holds at least `limit` entries (nested catalogs counting as one) becomes a
     catalog of its own, so the split depends on the directory's own subtree only. Where one catalog would hold
@@ -50,7 +51,8 @@ def build(root: Inode, limit: int, emit: Emit, *, live: bool = False) -> Nested:
 
 
 def _directories(root: Inode) -> list[Inode]:
-    """Every directory with children below `root`, parents before their children."""
+    """Returns `root` and every directory below it whose content is not a nested catalog, parents before their
+    children."""
     found = [root]
     for directory in found:
         assert directory.children is not None
@@ -78,7 +80,8 @@ def _split(root: Inode, limit: int) -> list[Inode]:
 
 
 def _walk(root: Inode, tops: set[int]) -> Iterator[tuple[bytes, Inode, Inode]]:
-    """Yields (path, inode, top of the catalog that holds the name) for every name, depth first by name."""
+    """Yields (path, inode, top directory of the catalog that holds the name) for every name, depth first and
+    in the order of names."""
     stack: list[tuple[bytes, Inode, Inode]] = [(b"", root, root)]
     while stack:
         path, inode, top = stack.pop()
@@ -140,8 +143,8 @@ def _encode(
     live: bool,
     emit: Emit,
 ) -> Nested:
-    """Writes the catalog that hangs at `top`. `made`: the catalogs made so far, among them those nested in
-    this one."""
+    """Writes the catalog whose root is the directory `top` and returns a reference to it. `made`: the
+    catalogs made so far, among them those nested in this one."""
     inner = [top]
     owns, parents, depths = [0], [0], [0]
     blobs: list[list[Entry]] = []

@@ -12,8 +12,7 @@ from lazyfs.core.errors import FormatError
 from lazyfs.core.pack import PackTable
 
 ADDED = 1
-"""Marks an entry that the publisher added (a bind point, say) and no layer of the image has; comparisons skip
-it."""
+"""Marks an entry that the publisher added, such as a bind point, and that is in no layer of the image."""
 NESTED = 2
 """Marks a directory whose content is a catalog of its own: `content` is the catalog's digest, `detail` its
 plaintext size."""
@@ -45,7 +44,7 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unkno
     mtime: I64
     """Nanoseconds since 1970."""
     size: U63
-    """st_size: file bytes, length of a link's target."""
+    """st_size: bytes of a file, or length of a symbolic link's target."""
     content: bytes = b""
     """File: its content id, empty for an empty file; for a file of few chunks, the chunks' digests one after
     another. Link: its target. Nested directory: the catalog's digest."""

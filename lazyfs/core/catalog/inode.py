@@ -21,9 +21,9 @@ class Nested(NamedTuple):
 class Inode:
     """A file, directory, link or device. Names that hardlink share one Inode object.
 
-    A directory has either `children` or `nested`; everything else has neither. Fields are those of `Entry`,
-    but a small file names its pack itself, since packs have numbers in catalogs only. An inode takes about
-    370 bytes with its name, so a million entries take 370 MB.
+    A directory has either `children` or `nested`; everything else has neither. The fields are those of
+    `Entry`, except that a small file refers to its pack directly: the numbers of packs exist in catalogs
+    only. An inode takes about 370 bytes with its name, so a million entries take 370 MB.
     """
 
     __slots__ = (

@@ -27,7 +27,7 @@ READABLE = (1, 2)
 PREFIX = struct.Struct("<6sHIII")
 COLUMNS = 5
 MAX_SIZE = bounds.OBJECT
-"""Plaintext bytes a reader accepts."""
+"""The largest number of plaintext bytes of a catalog that a reader accepts."""
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=bounds.COUNT)]
 Bytes = Annotated[int, msgspec.Meta(ge=0, le=bounds.BYTES)]
@@ -49,8 +49,8 @@ class Header(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields
     """The catalog's description of itself."""
 
     root: Entry
-    """The directory the catalog hangs at, with an empty name. A snapshot's entry in its parent has the same
-    fields."""
+    """The directory the catalog hangs at, with an empty name. The entry of a snapshot in its parent catalog
+    has the same fields."""
     live: bool
     """True for a folder above images. A live catalog holds one directory only; its subdirectories are all
     nested."""
@@ -78,7 +78,7 @@ _entry_list = msgspec.msgpack.Encoder()
 
 
 def encode_entries(entries: list[Entry]) -> bytes:
-    """One directory's blob."""
+    """Returns the encoded entries of one directory, its blob."""
     return _entry_list.encode(entries)
 
 

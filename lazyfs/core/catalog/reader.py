@@ -18,15 +18,15 @@ _encoded_entries = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _entry = msgspec.msgpack.Decoder(Entry)
 
 _AT_ONCE = 1024
-"""Most entries of a directory that are decoded in one call. No other thread of the interpreter runs during a
-call, and 131,072 entries would take 30 ms. Larger directories are first cut into encoded entries (8 ms for
-131,072)."""
+"""The largest number of entries of a directory that are decoded in one call. No other thread of the
+interpreter runs during a call, and 131,072 entries would take 30 ms. Larger directories are first cut into
+encoded entries (8 ms for 131,072)."""
 
 ENTRY_MEMORY = 260
 """Bytes that a decoded entry takes without its values, by measurement."""
 _VALUES = 360
-"""Most bytes of memory that the values of an entry take beyond their encoded bytes. If the encoded bytes are
-few, the values take four times as many at most."""
+"""The largest number of bytes of memory that the values of an entry take beyond their encoded bytes. If the
+encoded bytes are few, the values take four times as many at most."""
 _ROW_MEMORY = 300
 """Bytes that a decoded row of the header's tables takes without its values, by measurement."""
 
@@ -98,8 +98,8 @@ class Catalog:
         self._directories: dict[int, Directory] = {}
         self._shared = dict(self.header.shared)
         self.memory: int = len(encoded) + _ROW_MEMORY * (len(self.header.nested) + len(self._shared))
-        """High estimate of the memory in bytes that the catalog takes, with the directories decoded so
-        far."""
+        """High estimate of the memory in bytes that the catalog takes together with the directories decoded
+        so far."""
 
     def _check_table(self) -> None:
         """Raises FormatError unless the directories lie one behind the other and form a tree, each below one

@@ -17,18 +17,19 @@ PROXY_SAYS = frozenset({Fault.UNAVAILABLE, Fault.SERVER_ERROR, Fault.THROTTLED})
 
 
 class Route(NamedTuple):
-    """The next attempt."""
+    """The path of the next attempt of a request: a proxy (or DIRECT) and an origin."""
 
     proxy: Member
     origin: Member
     no_cache: bool
     silence: float
-    """Seconds without a byte after which another path is the better bet."""
+    """Seconds to wait for a byte on this path; after that another path is more likely to be fast."""
     on_trial: tuple[Member, ...]
-    """Members put aside for which this attempt is a trial."""
+    """The proxy or origin, or both, that this attempt tries again for the first time since they failed or
+    served wrong bytes."""
     out_of_turn: bool
-    """True if the proxy or the origin of this path is put aside. Such a path is tried if no path of two
-    usable members has worked."""
+    """True if the proxy or the origin of this path failed or served wrong bytes and is not due for another
+    trial. Such a path is tried if no path of two usable members has worked."""
 
 
 class Failure(NamedTuple):
@@ -38,7 +39,7 @@ class Failure(NamedTuple):
     fault: Fault
     started: float
     said: str
-    """The text for log and status."""
+    """A description of the failure for the log and the status."""
     retry_after: float | None
     by_origin: bool
 
@@ -54,7 +55,7 @@ class RoundFailures:
         self.items: list[Failure] = []
 
     def add(self, failure: Failure, now: float) -> None:
-        """Notes a failed attempt. A member on trial is blamed at once."""
+        """Notes a failed attempt. A member for which the attempt was a trial is blamed at once."""
         self.items.append(failure)
         route, fault = failure.route, failure.fault
         if fault in CONTENT | self._absent:

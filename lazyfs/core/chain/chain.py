@@ -26,7 +26,7 @@ class News(NamedTuple):
 
 
 class Chain:
-    """The members, and the experience of all requests with them."""
+    """The proxies and origins of a repository, with the outcomes of all requests over them."""
 
     def __init__(
         self,
@@ -52,7 +52,8 @@ class Chain:
         self.path_failed: dict[tuple[Member, Member], float] = {}
         """The time at which the path from a proxy to an origin last failed."""
         self.probing: set[tuple[Member, Member]] = set()
-        """Paths under trial although their proxy or origin is put aside."""
+        """Paths that a request is trying although their proxy or origin is put aside, that is, left alone
+        after failures."""
         self._outage: float | None = None
         """The time at which the present outage began; None while there is none."""
         self._outage_seen = 0.0
@@ -60,8 +61,9 @@ class Chain:
         self._sweeps = 0
 
     def proxy_order(self, key: str) -> list[Member]:
-        """Returns the proxies, group by group. Rendezvous hashing orders each group, so that each object has
-        one home among the squids of a group, and the others share the load of a squid that is down."""
+        """Returns all proxies, group by group, in the order in which a request for the object `key` asks
+        them. Rendezvous hashing orders each group: each object has its own first proxy there, and the others
+        share the load of a proxy that is down."""
         order: list[Member] = []
         for group in self.groups:
             if len(group) == 1:
@@ -94,8 +96,8 @@ class Chain:
         )
 
     def no_path(self, now: float) -> None:
-        """Notes that a request found no usable path. This begins an outage if there is none, or if no request
-        has met the earlier outage for so long that it may be over."""
+        """Notes that a request found no usable path. This begins an outage if there is none, or if the last
+        such note is too old to show that the earlier outage still lasts."""
         if self._outage is None or self._forgotten(now):
             self._outage = now
             self._sweeps = 0
@@ -103,7 +105,8 @@ class Chain:
         self._outage_seen = now
 
     def outage_lasts(self, now: float) -> bool:
-        """Returns True if no path has worked for longer than `outage_grace`: requests then fail at once."""
+        """Returns True if no path has worked for longer than `policy.outage_grace` seconds: requests then
+        fail at once."""
         if self._outage is None or now - self._outage < self.policy.outage_grace or self._forgotten(now):
             return False
         self._outage_seen = now
@@ -114,8 +117,8 @@ class Chain:
         return now - self._outage_seen > max(self.policy.outage_grace, 3 * self.policy.pause_max)
 
     def take_sweep(self, now: float) -> bool:
-        """Returns True for the one request that tries all paths now, even those with members put aside; False
-        for the others."""
+        """Returns True if the calling request is now to try all paths, even those whose proxy or origin
+        failed recently. One request in each interval gets True; the others fail at once."""
         if now < self._sweep_at:
             return False
         wait = min(self.policy.probe_first * 2.0 ** min(self._sweeps, 30), self.policy.probe_max)
@@ -124,8 +127,8 @@ class Chain:
         return True
 
     def give_sweep_back(self, now: float) -> None:
-        """Lets the next request sweep at once, because the request that began to sweep has been given up by
-        its caller."""
+        """Cancels the last `take_sweep`, because the request that was to try all paths has been given up by
+        its caller. The next request may try them at once."""
         self._sweeps = max(self._sweeps - 1, 0)
         self._sweep_at = now
 
@@ -134,7 +137,7 @@ class Chain:
         self._outage = None
 
     def tell(self, member: Member) -> None:
-        """Notes a change of state for the log."""
+        """Adds the member's present state to `news`, for the log."""
         self.news.append(News(member.name, member.kind, member.state, member.why))
 
     def report(self, now: float) -> ChainReport:

@@ -58,7 +58,7 @@ PEER = CERTIFICATE | {
 else against the origin. Later faults may be the origin's, passed on by the proxy, so both are suspects."""
 
 CONTENT = frozenset({Fault.PORTAL, Fault.BAD_CONTENT})
-"""Faults of an answer with wrong bytes: the object is asked for again without caches, then past the proxy."""
+"""Faults of an answer with wrong bytes: the request asks again past the caches, then past the proxy."""
 
 
 class AttemptFailed(TransportError):
@@ -76,8 +76,8 @@ class AttemptFailed(TransportError):
 
 
 class Outage(TransportError):
-    """No path has worked for longer than the grace period: requests fail at once until a probe finds a
-    path."""
+    """No path has worked for longer than `Policy.outage_grace`: requests fail at once until one of them finds
+    a path that works."""
 
 
 def of_status(status: int) -> Fault | None:

@@ -1,4 +1,5 @@
-"""Hedges: when a slow attempt gets a second attempt beside it, and how many of these the budget allows."""
+"""Hedges, which are second attempts beside slow ones: decides when a hedge may start, and how many the budget
+allows."""
 
 from collections import deque
 
@@ -9,7 +10,7 @@ _ENOUGH = 20
 
 
 class Hedges:
-    """Durations of recent attempts, and the budget for second attempts."""
+    """Durations of recent attempts, and the budget for hedges (second attempts)."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
@@ -21,7 +22,8 @@ class Hedges:
         self.won = 0
 
     def request(self) -> None:
-        """Adds the share of a new request to the budget; at most one whole hedge is saved up."""
+        """Adds `policy.hedge_share` to the budget for each new request. The budget never exceeds one
+        hedge."""
         self._budget = min(self._budget + self._policy.hedge_share, 1.0)
 
     def took(self, seconds: float) -> None:
@@ -36,11 +38,11 @@ class Hedges:
 
     @property
     def after(self) -> float:
-        """Seconds after which an attempt counts as slow."""
+        """Returns the seconds after which an attempt counts as slow."""
         return self._threshold
 
     def take(self) -> bool:
-        """Pays for one hedge. Returns False if the budget is too small."""
+        """Takes one hedge out of the budget. Returns False if the budget is too small."""
         if self._budget < 1.0:
             return False
         self._budget -= 1.0

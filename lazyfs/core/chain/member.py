@@ -1,4 +1,4 @@
-"""The health of one proxy or origin: usable, or put aside and for which reason."""
+"""The health of one proxy or origin: usable, or put aside (left alone for a time) and for which reason."""
 
 import enum
 from collections import Counter, deque
@@ -34,18 +34,19 @@ class Member:
         self.retry_at = float("-inf")
         self.failures = 0
         self.trials = 0
-        """Attempts under way that find out if the member is up again."""
+        """Number of attempts under way that find out if the member is up again."""
         self.answers = 0
         self.bytes = 0
         self.faults: Counter[Fault] = Counter()
         """Faults of attempts over this member, whether the member or another one caused them."""
         self.latency: float | None = None
-        """Smoothed seconds to the first byte of answers that no cache gave (origins)."""
+        """For an origin: smoothed seconds to the first byte of answers that came from no cache."""
         self.measured = float("-inf")
         self._lies: deque[float] = deque()
 
     def usable(self, now: float) -> bool:
-        """Returns True if the member is up, or is due for a trial that no request has begun yet."""
+        """Returns True if the member is up, or if its time alone is over and no request has begun a trial of
+        it yet."""
         return self.state is MemberState.UP or (now >= self.retry_at and not self.trials)
 
     def dead(self, now: float) -> bool:

@@ -1,19 +1,20 @@
 """One request's path through the chain: takes outcomes and times, returns the next attempt.
 
-A *path* is a proxy (or DIRECT) and an origin. A *round* is one pass over all paths. The rules, which
-docs/chain.md states for operators:
+A *path* is a proxy (or DIRECT) and an origin, its two *members*. A *round* is one pass over all paths. A
+member that has failed, or served wrong bytes too often, is *put aside*: it is left alone for a time. The
+rules, which docs/chain.md states for operators:
 
-- The first path is the home proxy of the object in the first group that has a usable member, and the first
-  origin. After a failure the next origin is asked through the same proxy; a proxy that fails with two
-  origins, or that cannot be connected to, is left for the next.
+- The first path is the first origin over the proxy that rendezvous hashing gives for the object, in the first
+  group that has a usable proxy. After a failure the next origin is asked through the same proxy; a proxy that
+  fails with two origins, or that cannot be connected to, is left for the next.
 - Wrong bytes and 404 make all further attempts of the request go past caches.
 - When a path works that shares one member with a failed path, the other member of the failed path is blamed.
   If none works, an origin is blamed if it failed over two proxies, or if a proxy itself reports that the
   origin does not work; otherwise proxy and origin both are.
 - When every usable path has been tried, the paths of members put aside are tried too; then comes a pause, and
   the next round.
-- When no path has worked for longer than the grace period, requests fail at once; one of them, at intervals,
-  sweeps all paths first.
+- When no path has worked for longer than `Policy.outage_grace`, requests fail at once; one of them, at
+  intervals, tries all paths first (a *sweep*).
 - A fault that another try cannot change (an untrusted certificate, a refused CONNECT) ends its path for the
   request.
 - A request ends with bytes, at its deadline, or when every path says 404 or wrong bytes, or can only fail
@@ -73,14 +74,15 @@ class Plan:
         """Paths that can only fail again."""
         self._unreachable: set[Member] = set()
         self._sweeping = False
-        """True if this request tries every path, on behalf of all others."""
+        """True if this request sweeps: it tries every path while the other requests fail at once."""
         self._rounds = 0
         self._final: LazyfsError | None = None
         self._words: dict[str, None] = {}
         """The failures with their paths, for the error's text."""
 
     def next(self, now: float) -> Route | Pause | GiveUp:
-        """Returns the next step."""
+        """Returns the path of the next attempt, the time until which to pause, or the exception that ends the
+        request."""
         if self._final is not None:
             return self._give_up(self._final)
         if now >= self._deadline:
@@ -197,8 +199,8 @@ class Plan:
         return proxy.usable(now) and origin.usable(now)
 
     def _out_of_turn(self, proxy: Member, origin: Member, now: float) -> bool:
-        """Returns True if the path may be tried although a member is put aside: a member that failed may work
-        in another pairing; one that served wrong bytes may be asked past its cache."""
+        """Returns True if the path may be tried although its proxy or origin is put aside: one that failed
+        may work together with another member; one that served wrong bytes may be asked past its cache."""
         path = (proxy, origin)
         free = path not in self._chain.probing or not (proxy.dead(now) or origin.dead(now))
         return free and now - self._chain.path_failed.get(path, float("-inf")) >= self._chain.policy.rest

@@ -7,25 +7,26 @@ class Policy(msgspec.Struct, frozen=True):
     """The settings of a chain. Times are in seconds."""
 
     probe_first: float = 1.0
-    """A member that failed is left alone for this long, then twice as long each time it fails again."""
+    """A proxy or origin that failed is left alone for this long, then twice as long each time it fails
+    again."""
     probe_max: float = 6.0
     """The most that `probe_first` is doubled to: a path that works again is found within this time."""
     jitter: float = 0.25
-    """Each of these times is multiplied by a random number in [1 - jitter, 1], so that a site's nodes do not
-    return to a restarted proxy at one moment."""
+    """Each interval until a retry or a new round is multiplied by a random number in [1 - jitter, 1], so that
+    a site's nodes do not return to a restarted proxy at one moment."""
     rest: float = 0.5
-    """The least time after a failure of a path before it is tried out of turn, that is, although a member is
-    put aside."""
+    """The shortest time from a failure of a path to its next attempt while its proxy or origin is put aside
+    (left alone after failures)."""
     outage_grace: float = 5.0
     """The time for which requests go on trying after the last path died (a squid restarts in 1 to 3 s). After
-    that they fail at once; only one request sweeps all paths, at intervals of `probe_first` to `probe_max`.
-    """
+    that they fail at once; only one request tries all paths, at intervals of `probe_first` to `probe_max`."""
     silence: float = 4.0
     """The time for which an attempt may go without a byte while another path has not been tried."""
     silence_last: float = 10.0
     """The time for which an attempt over the last path of a round may go without a byte."""
     trial_silence: float = 2.0
-    """The time for which a member on trial may be silent while another path exists."""
+    """The time for which an attempt may go without a byte if its proxy or origin is being tried again after
+    failures, while another path exists."""
     least_silence: float = 0.5
     """Each path may be silent for at least this time, however many paths are left to try before the
     deadline."""
@@ -35,7 +36,8 @@ class Policy(msgspec.Struct, frozen=True):
     retry_after_max: float = 30.0
     """A longer Retry-After is shortened to this."""
     lies: int = 3
-    """This number of lies within `lie_window` put a member aside for `liar_aside`."""
+    """A proxy or origin that serves wrong bytes this many times within `lie_window` is left alone for
+    `liar_aside`."""
     lie_window: float = 600.0
     liar_aside: float = 300.0
     explore_every: int = 10
@@ -53,4 +55,5 @@ class Policy(msgspec.Struct, frozen=True):
     hedge_default: float = 2.0
     """Seconds until a second attempt while fewer than 20 durations are known."""
     hedge_share: float = 0.03
-    """Most hedges per request, on average since the start; one more is allowed in advance."""
+    """The largest mean number of hedges (second attempts) per request since the start; one more is allowed in
+    advance."""

@@ -15,7 +15,7 @@ class MemberReport(msgspec.Struct, frozen=True):
     state: str
     """`up`, `down` or `liar`."""
     why: str
-    """The fault that put the member aside; empty when up."""
+    """The fault because of which requests leave the member alone; empty when it is up."""
     for_seconds: float
     """Seconds in this state; 0 if always."""
     retry_in: float
@@ -36,7 +36,7 @@ class ChainReport(msgspec.Struct, frozen=True):
 
     members: list[MemberReport]
     outage_seconds: float
-    """Seconds for which no path has worked; 0 while one does."""
+    """Seconds for which no path has worked; 0 while a path works."""
     requests: int
     attempts: int
     failed_requests: int

@@ -65,8 +65,8 @@ def as_revision(past: PastRevision, newest: Revision) -> Revision:
 
 
 def choose(history: History, choice: RevisionChoice, read: Read) -> PastRevision:
-    """Returns the revision that was asked for. Raises UsageError that lists the existing ones if there is
-    none, and as `History.find`."""
+    """Returns the revision that was asked for. Raises UsageError that lists the existing revisions if it does
+    not exist, and the exceptions of `History.find`."""
     if choice.number is not None:
         found = history.find(choice.number, read)
         if found is None:

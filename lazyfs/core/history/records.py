@@ -14,26 +14,27 @@ FANOUT = 64
 """Number of revisions in a block of level 0, and of blocks in a higher one. A head takes some 10 KB; finding
 one of 10,000 revisions takes three reads."""
 LEVELS = 6
-"""Levels of blocks: 64 ** 7 revisions."""
+"""The largest number of levels of blocks: room for 64 ** 7 revisions."""
 INLINE = 1024
-"""Most bytes of changes that stand in a revision's entry. Larger changes are an object of their own, so that
-a head stays small."""
+"""The largest number of bytes of changes that a revision's entry itself holds. Larger changes are an object
+of their own, so that a head stays small."""
 MAX_CHANGES = 1 << 16
-"""Most changes that a revision states: if there are more, the first ones are kept."""
+"""The largest number of changes that a revision states: if there are more, the first ones are kept."""
 MAX_NAMES = 1024
-"""Named revisions at a time."""
+"""The largest number of named revisions at a time."""
 
 Read = Callable[[ObjectRef], bytes]
-"""Returns the verified plaintext of an object, or raises."""
+"""A function that returns the verified plaintext of an object, or raises an exception."""
 Emit = Callable[[ObjectRef, bytes], None]
-"""Stores an object."""
+"""A function that stores an object, given its reference and plaintext."""
 
 
 class Change(msgspec.Struct, frozen=True, array_like=True):
     """One image or published tree that a revision has added, removed or replaced."""
 
     path: bytes
-    """The path of the image's link or of the tree; of a profile, the path of the image in `.flat`."""
+    """The path of the tree, or of the link to the image. For a change of an image's profile: the path of the
+    image in `.flat`."""
     old: bytes
     """The earlier content: the digest of the config behind a link, of a tree's catalog, or of a profile;
     empty if there was none."""
@@ -86,7 +87,7 @@ class PastRevision(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Block(msgspec.Struct, frozen=True, array_like=True):
-    """A block, as the head or the block above names it."""
+    """A reference to a block, as the head of the history or a block of the next level holds it."""
 
     first: int
     """The number of the block's first revision."""
@@ -188,7 +189,7 @@ def entry(
 
 
 def emit_block(first: int, time: int, content: list[PastRevision] | list[Block], emit: Emit) -> Block:
-    """Stores a full block and returns its name in the level above."""
+    """Stores a full block and returns the reference to it that a block of the next level holds."""
     plain = msgspec.msgpack.encode((VERSION, content))
     ref = ref_of(plain)
     emit(ref, plain)

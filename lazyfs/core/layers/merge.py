@@ -14,9 +14,9 @@ from lazyfs.core.errors import FormatError
 from lazyfs.core.layers.record import Kind, Record
 
 MAX_LINKS = 255
-"""Links followed for one path, as securejoin does."""
+"""The largest number of symbolic links that are followed for one path; securejoin has the same limit."""
 MAX_DEPTH = 2048
-"""Directories within directories: more than a path of PATH_MAX bytes can name."""
+"""The largest depth of directories within directories: more than a path of PATH_MAX bytes can name."""
 
 
 def _no_warning(_message: str) -> None:
@@ -166,8 +166,8 @@ class Merge:
             )
 
     def _link_target(self, record: Record) -> Inode:
-        """Returns the inode that a hard link shares. If the last name of its target is a symbolic link, that
-        is not followed."""
+        """Returns the inode that a hard link shares. If its target is itself a symbolic link, returns the
+        inode of that link and does not follow it."""
         parent, _, name = record.content.rpartition(b"/")
         _, trail = self._resolve(parent, record)
         holder = trail[-1]

@@ -20,7 +20,8 @@ from lazyfs.core.layers.attributes import is_images
 
 MAGIC = struct.pack("<6sH", b"LZFREC", 2)
 MAGIC_1 = struct.pack("<6sH", b"LZFREC", 1)
-"""Begins the records of a repository's version 1, whose files lie in no packs."""
+"""The first bytes of a file of records of version 1. In repositories of that version files lie in no
+packs."""
 BATCH = 4096
 _LENGTH = struct.Struct("<I")
 
@@ -111,7 +112,8 @@ def from_member(member: tar.Member, *, whiteouts: bool) -> Record:
 
 
 def clamped(member: tar.Member, record: Record) -> str | None:
-    """Returns a short text of the entry's values that the record cannot keep; None if it keeps all."""
+    """Returns a short text that lists the entry's values which the record cannot keep; None if it keeps
+    all."""
     if record.kind != Kind.INODE:
         return None
     changed = []

@@ -15,9 +15,10 @@ from lazyfs.core.layers.tar_fields import number, string
 
 BLOCK = 512
 MAX_HEADER = 4 << 20
-"""Bytes of one pax header or long name: Linux allows 64 KiB an attribute; Go's reader takes 1 MiB."""
+"""The largest number of bytes of one pax header or long name: Linux allows 64 KiB an attribute; Go's reader
+takes 1 MiB."""
 MAX_SPARSE = 1 << 20
-"""Runs of data in one sparse file."""
+"""The largest number of runs of data in one sparse file."""
 
 FILE, HARDLINK, SYMLINK, CHAR, BLOCK_DEVICE, DIRECTORY, FIFO = b"0", b"1", b"2", b"3", b"4", b"5", b"6"
 _CONTIGUOUS = b"7"

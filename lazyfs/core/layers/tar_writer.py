@@ -15,7 +15,7 @@ from lazyfs.core.layers.pax import XATTR
 from lazyfs.core.layers.record import OPAQUE_NAME, WHITEOUT_PREFIX, Kind, Record
 
 END = bytes(2 * tar.BLOCK)
-"""Ends an archive."""
+"""The two blocks of zeros that end an archive."""
 _NAME, _PREFIX, _SECOND = 100, 155, 1_000_000_000
 _KINDS = {
     stat.S_IFREG: tar.FILE,
@@ -28,10 +28,10 @@ _KINDS = {
 
 
 class Dialect(NamedTuple):
-    """The habits in which the tools differ."""
+    """The details in which the archives of different image-building tools differ."""
 
     type_bits: bool = False
-    """True if the mode has the type of the file too."""
+    """True if the mode field holds the type of the file besides its permissions."""
     prefix: bool = False
     """True if a long name is divided among two fields of the header where it can be."""
     root: bytes = b"./"
@@ -39,18 +39,19 @@ class Dialect(NamedTuple):
 
 
 PLAIN = Dialect()
-"""BuildKit and containerd."""
+"""The dialect of BuildKit and containerd."""
 DIALECTS = (
     PLAIN,
     Dialect(type_bits=True),
     Dialect(type_bits=True, prefix=True),
     Dialect(prefix=True, root=b"."),
 )
-"""Those of BuildKit, of docker, of podman and buildah, of umoci."""
+"""The dialects: of BuildKit, of docker, of podman and buildah, of umoci."""
 
 
 def padding(size: int) -> bytes:
-    """Returns the bytes that follow a file's content of `size` bytes."""
+    """Returns the zero bytes that follow a file's content of `size` bytes, up to the end of its last
+    block."""
     return bytes(-size % tar.BLOCK)
 
 

@@ -17,5 +17,5 @@ class RunConfig(msgspec.Struct, frozen=True, rename="pascal"):
 
     @property
     def environment(self) -> dict[str, str]:
-        """Name -> value, as `run_config.variables`."""
+        """The environment variables: name -> value, selected as by `run_config.variables`."""
         return variables(self.env)

@@ -12,9 +12,10 @@ from lazyfs.core.oci import json_text
 def exported_config(
     config: bytes | None, diff_ids: Sequence[Digest], architecture: str, *, merged: bool
 ) -> bytes:
-    """Returns the config for layers with these diff_ids: the image's own, byte for byte, if it names them
-    already. `config`: None for a tree without one. `architecture`: that of a new config. `merged`: the layers
-    were merged into one, so that the history does not fit them. Raises FormatError."""
+    """Returns the config for layers with these diff_ids. The image's own config is returned byte for byte if
+    it already lists these diff_ids. `config`: None for a tree without one. `architecture`: that of a new
+    config. `merged`: the layers were merged into one, so that the history does not fit them. Raises
+    FormatError."""
     texts = [f"sha256:{diff_id.hex()}" for diff_id in diff_ids]
     if config is None:
         document: Any = {"architecture": architecture, "os": "linux", "config": {}}

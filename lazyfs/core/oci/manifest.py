@@ -15,7 +15,7 @@ from lazyfs.core.oci.run_config import MAX_CONFIG as MAX_CONFIG
 from lazyfs.core.printable import printable
 
 MAX_MANIFEST = 4 << 20
-"""Bytes of a manifest or index: the limit of registries themselves."""
+"""The largest number of bytes of a manifest or index: the limit of registries themselves."""
 MAX_LAYERS = 1024
 _MAX_TIME = _MAX_SIZE = (1 << 63) - 1
 
@@ -36,7 +36,7 @@ _FOREIGN = ("nondistributable", ".foreign.")
 
 
 class Platform(msgspec.Struct, frozen=True):
-    """Go's names: GOOS, GOARCH, GOARM as vN."""
+    """The platform of an image, in Go's names: GOOS, GOARCH, and as variant GOARM in the form `vN`."""
 
     os: str = ""
     architecture: str = ""

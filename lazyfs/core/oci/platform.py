@@ -12,7 +12,7 @@ from lazyfs.core.errors import FormatError, UsageError
 from lazyfs.core.oci.manifest import Descriptor, Index, Platform
 
 MAX_NESTING = 8
-"""Indexes in indexes."""
+"""The largest number of levels of indexes within indexes."""
 _ALIASES = {
     "x86_64": ("amd64", ""),
     "x86-64": ("amd64", ""),
@@ -90,7 +90,7 @@ def _arm64(major: int, minor: int) -> list[str]:
 
 
 def runs(found: Platform, wanted: Platform) -> bool:
-    """Returns True if an image for `found` runs on `wanted`, or states no platform."""
+    """Returns True if an image for `found` runs on `wanted`, or if `found` states no platform."""
     found = normalized(found)
     if found.os and found.os != wanted.os:
         return False

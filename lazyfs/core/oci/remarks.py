@@ -10,7 +10,7 @@ from lazyfs.core.oci.manifest import Config, Platform
 from lazyfs.core.oci.platform import runs
 
 MAX_ARGUMENT = (1 << 17) - 1
-"""Bytes of one argument or variable that Linux hands to a program (MAX_ARG_STRLEN)."""
+"""The largest number of bytes of one argument or variable that Linux hands to a program (MAX_ARG_STRLEN)."""
 
 
 def remarks(config: Config) -> Iterator[str]:

@@ -13,7 +13,7 @@ from lazyfs.core.foreign_text import check_text
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """PATH where an image sets none; docker and podman use the same."""
 MAX_CONFIG = 8 << 20
-"""Bytes of an image's config."""
+"""The largest number of bytes of an image's config."""
 
 
 class StartConfig(NamedTuple):

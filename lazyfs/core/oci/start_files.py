@@ -58,7 +58,7 @@ class Addition(NamedTuple):
     mode: int
     """st_mode."""
     data: bytes = b""
-    """A file's bytes, a link's target."""
+    """A file's bytes, or a symbolic link's target."""
 
 
 def bind_point(path: str) -> str:

@@ -28,12 +28,12 @@ from lazyfs.core.registry.steps import (
 )
 
 ATTEMPTS = 6
-"""Tries without progress; with pauses that double from one second they last half a minute."""
+"""The number of failures after which a request stops; with doubling pauses, that takes half a minute."""
 MAX_PAUSE = 300.0
-"""Seconds: a longer Retry-After ends the request at once."""
+"""The longest pause that a server may ask for, in seconds: a longer Retry-After ends the request at once."""
 RENEWALS = 8
-"""Most Authorization headers asked for in one request: two identities with two challenges each, and a token
-that expires."""
+"""The largest number of Authorization headers that are obtained in one request: two identities with two
+challenges each, and a token that expires."""
 
 _SCHEMES = ("bearer", "basic")
 """The schemes that can be answered, in docker's and skopeo's order of preference."""
@@ -51,7 +51,7 @@ class Access:
     pinged: bool = False
     nobody_refused: bool = False
     limited: set[Kind] = field(default_factory=set)
-    """Kinds for which the anonymous rate limit is used up for now."""
+    """The kinds of requests for which the anonymous rate limit is used up for now."""
     headers: dict[Identity, str] = field(default_factory=dict)
     account_answered: bool = False
     """True once the registry accepted the account: it served a request made with the account, or answered
@@ -83,7 +83,7 @@ class Access:
 
 
 class Exchange:
-    """The course of one request. Each method takes an event and returns the next step."""
+    """The course of one request. Each public method takes an event and returns the next step."""
 
     def __init__(self, access: Access, kind: Kind) -> None:
         self._access = access
@@ -162,13 +162,13 @@ class Exchange:
         return Send(header)
 
     def denied(self, challenge: Challenge, answer: Answer) -> Step:
-        """Takes the news that a challenge cannot be answered: the token server refuses, or the account does
+        """Takes the event that a challenge cannot be answered: the token server refuses, or the account does
         not fit the challenge."""
         self._used_up.add(challenge.scheme)
         return self._ask(answer)
 
     def token_server_busy(self, step: Ask, answer: Answer) -> Step:
-        """Takes a 429 or 5xx of the token server."""
+        """Takes an answer of the token server that asks for a pause: 429 or 5xx."""
         return self._busy(answer, step)
 
     def pinged(self, challenges: tuple[Challenge, ...]) -> Step:
@@ -178,7 +178,7 @@ class Exchange:
         return self._ask(self._why)
 
     def account(self, *, found: bool) -> Step:
-        """Takes the end of the search for an account."""
+        """Takes the result of the search for an account."""
         self._access.account = found
         return self._as_account(self._why)
 
@@ -212,7 +212,7 @@ class Exchange:
         return self._ask(answer)
 
     def _ask(self, answer: Answer) -> Step:
-        """Asks for the next challenge that this identity can answer; refuses if there is none left."""
+        """Asks for the next challenge that this identity can answer; ends as `_refused` if there is none."""
         access = self._access
         for challenge in access.usable(self._identity):
             if challenge.scheme not in self._used_up:
@@ -222,7 +222,7 @@ class Exchange:
         return self._refused(answer)
 
     def _refused(self, answer: Answer) -> Step:
-        """This identity is refused."""
+        """Returns the step after a refusal of this identity."""
         access = self._access
         if self._identity is Identity.NOBODY:
             if access.account is False or access.account_refused:
@@ -247,7 +247,7 @@ class Exchange:
         return answer.reason
 
     def _as_account(self, why: Answer) -> Step:
-        """Goes on with the account because of the answer to the anonymous request."""
+        """Returns the step that goes on with the account, because of the anonymous answer `why`."""
         access = self._access
         self._why = why
         if access.account is None:
@@ -261,8 +261,8 @@ class Exchange:
         return self.start()
 
     def _without_account(self, why: Answer) -> Step:
-        """There is no account, or it cannot be used: the answer to the anonymous request stands. If an
-        account exists but was not used, a 404 proves nothing: the image may be hidden."""
+        """Ends a request without a usable account: the anonymous answer `why` stands. If an account exists
+        but was not used, a 404 proves nothing: the image may be hidden."""
         self._identity = Identity.NOBODY
         self._used_up, self._vain = set(), []
         if why.status == 429:
@@ -273,7 +273,7 @@ class Exchange:
         return Stop(Outcome.REFUSED, Identity.NOBODY, why.status, self._explained(why))
 
     def _busy(self, answer: Answer, asked: Ask | None) -> Step:
-        """A server asks for a pause."""
+        """Returns the step after an answer with which a server asks for a pause."""
         self._failures += 1
         wait = answer.retry_after or 2.0 ** (self._failures - 1)
         if self._failures >= ATTEMPTS or wait > MAX_PAUSE:

@@ -7,7 +7,7 @@ import msgspec
 from lazyfs.core.printable import printable
 
 MAX_BODY = 1 << 16
-"""Bytes of an error's body that are read."""
+"""The largest number of bytes of an error's body that are read."""
 _SHOWN = 300
 _UNKNOWN = ("MANIFEST_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND")
 

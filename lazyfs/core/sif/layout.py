@@ -20,13 +20,14 @@ DESCRIPTOR = struct.Struct("<i?IIIqqqqqqq128s384s")
 """type, used, number, group, linked to, offset, bytes, bytes with padding, created, modified, uid, gid, name,
 extra."""
 _PARTITION = struct.Struct("<ii3s")
-"""The beginning of a partition's extra: filesystem, use, architecture."""
+"""The first fields of a partition's `extra`: filesystem, use, architecture."""
 MOST_DESCRIPTORS = 1024
-"""Apptainer makes tables of 48."""
+"""The largest number of descriptors in a table that is read; Apptainer makes tables of 48."""
 TABLE_AT, TABLE = 4096, 48
-"""Place and descriptors of the table in a file that is written, as in Apptainer's."""
+"""Offset of the table, and number of its descriptors, in the files that lazyfs writes; Apptainer uses the
+same values."""
 HEAD = TABLE_AT + TABLE * DESCRIPTOR.size
-"""Bytes before the first object of a file that is written."""
+"""Offset of the first object in the files that lazyfs writes."""
 ALIGNMENT = 4096
 """A partition begins at a multiple of this."""
 _GROUP_BITS = 0xF0000000
@@ -59,7 +60,7 @@ class DataType(IntEnum):
 
 
 class Filesystem(IntEnum):
-    """What a partition holds."""
+    """The kind of filesystem in a partition."""
 
     SQUASHFS = 1
     EXT3 = 2
@@ -67,7 +68,7 @@ class Filesystem(IntEnum):
 
 
 class PartitionUse(IntEnum):
-    """What a partition is for."""
+    """The purpose of a partition."""
 
     SYSTEM = 1
     PRIMARY = 2
@@ -76,7 +77,7 @@ class PartitionUse(IntEnum):
 
 
 class Partition(NamedTuple):
-    """What a descriptor says of a filesystem."""
+    """The facts about a filesystem from the `extra` of its descriptor."""
 
     filesystem: int
     use: int
@@ -85,7 +86,7 @@ class Partition(NamedTuple):
 
 
 class Descriptor(NamedTuple):
-    """One object of the file."""
+    """One object of the file, as the table describes it."""
 
     kind: int
     number: int
@@ -144,19 +145,19 @@ def parse_table(data: bytes, size: int) -> list[Descriptor]:
 
 
 class NewObject(NamedTuple):
-    """An object of a file that is written."""
+    """An object of a file that lazyfs writes."""
 
     kind: DataType
     name: str
     offset: int
     size: int
     partition: bytes = b""
-    """The extra of a partition."""
+    """The field `extra` of the object's descriptor, for a partition; empty for other objects."""
 
 
 def partition_extra(architecture: str) -> bytes:
-    """Returns the extra of a primary squashfs partition. Raises FormatError for an architecture that SIF has
-    no code for."""
+    """Returns the field `extra` of a descriptor for a primary squashfs partition. Raises FormatError for an
+    architecture that SIF has no code for."""
     return _PARTITION.pack(Filesystem.SQUASHFS, PartitionUse.PRIMARY, _code(architecture))
 
 

@@ -17,11 +17,11 @@ from lazyfs.core.digest import Digest
 PART: Final = 3
 """An item is kept if at least one of PART starts touched it."""
 MOST_BYTES: Final = 2
-"""The most bytes that are kept, in median starts. The bytes that two starts of a program have in common, and
-those that are the one's or the other's, are fewer by far."""
+"""The largest size of all kept items together, as a multiple of the median start's size. Taken together, the
+objects that two starts of a program touch are far smaller."""
 MOST_STARTS: Final = 512
-"""If so many starts are counted, all counts are halved: what programs touch today counts more than what
-they touched a year ago, and no count grows without a bound."""
+"""The number of counted starts at which all counts are halved. So what programs touch today counts more than
+what they touched a year ago, and no count grows without a bound."""
 _FIRST = 1 << 16
 
 
@@ -32,7 +32,7 @@ class Voices(msgspec.Struct):
     touched: dict[Digest, tuple[int, int]] = {}
     """Object -> the starts that touched it, and the sum of its places in them, each 0 to 65,535."""
     sizes: list[int] = []
-    """The bytes of each start."""
+    """The number of bytes that each start touched."""
 
     def count(self, items: Sequence[Digest], size: int) -> None:
         """Counts a start. `items`: what it touched, in order; repetitions count once. `size`: its bytes."""
@@ -46,8 +46,8 @@ class Voices(msgspec.Struct):
         self.sizes.append(size)
 
     def kept(self, size_of: Callable[[Digest], int]) -> list[Digest]:
-        """Returns the items to keep, in the mean order of the starts. Of items beyond the bound of bytes,
-        those that the fewest starts touched are left out."""
+        """Returns the items to keep, in the mean order of the starts. If they have more bytes than MOST_BYTES
+        allows, those that the fewest starts touched are left out."""
         if not self.starts:
             return []
         left = MOST_BYTES * median_low(self.sizes)
@@ -72,8 +72,8 @@ class Voices(msgspec.Struct):
 
 
 def merged(starts: Iterable[Sequence[Digest]], size_of: Callable[[Digest], int]) -> list[Digest]:
-    """Returns what at least a third of the starts touched, in their mean order, within the bound of bytes.
-    The order of the starts does not matter up to MOST_STARTS of them."""
+    """Returns the objects that at least a third of the starts touched, in their mean order, within the bound
+    of MOST_BYTES. The order of the starts does not matter up to MOST_STARTS of them."""
     voices = Voices()
     for items in starts:
         voices.count(items, sum(map(size_of, set(items))))

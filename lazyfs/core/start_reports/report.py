@@ -17,10 +17,10 @@ from lazyfs.core.errors import FormatError
 
 VERSION: Final = 1
 MOST_BODY: Final = 4 << 20
-"""Most bytes of a report: a start of 20,000 files with paths of 100 bytes takes 2.7 MB."""
+"""The largest number of bytes of a report: a start of 20,000 files with paths of 100 bytes takes 2.7 MB."""
 MOST_FILES: Final = 20_000
 MOST_OBJECTS: Final = 1 << 16
-"""Most objects of a report, as many as a profile may list."""
+"""The largest number of objects of a report, as many as a profile may list."""
 
 _Path = Annotated[bytes, msgspec.Meta(min_length=1, max_length=bounds.PATH)]
 _Digest = Annotated[bytes, msgspec.Meta(min_length=DIGEST_SIZE, max_length=DIGEST_SIZE)]

@@ -4,7 +4,7 @@ The publisher's targets name the role's keys. The role signs one file, metadata/
 target names the list of collected profiles. No client looks for a revision there, and no key of the role
 counts for a file that leads to one. The snapshot does not name the file: its version changes whenever the
 collector publishes, and the collector cannot sign a snapshot. An older file that is still valid may therefore
-be replayed; it names older hints.
+be replayed; it only leads to older profiles.
 """
 
 from typing import Final
@@ -21,7 +21,7 @@ from lazyfs.core.trust.roles import PROFILES, PROFILES_FILE
 TARGET: Final = "profiles"
 """The target's path, and the only one that the role may sign."""
 MAX_FILE: Final = 16_384
-"""Most bytes of the signed file; it has about 600."""
+"""The largest number of bytes of the signed file; it has about 600."""
 
 
 def delegations(keys: list[Key]) -> Delegations:
@@ -44,8 +44,8 @@ def to_targets(listed: ObjectRef, version: int) -> Targets:
 
 
 def load_profiles(data: bytes, publisher: Targets) -> tuple[Targets, ObjectRef]:
-    """Returns a file signed by the role, and the list of profiles that it names. `publisher`: the targets of
-    the trusted revision. The expiry is the caller's to look at.
+    """Returns the targets metadata in a file that the role signed, and the list of profiles that it names.
+    `publisher`: the targets of the trusted revision. Does not check the expiry date; the caller does.
 
     Raises WrongKey if the publisher has delegated nothing, or to other keys; TooLarge, Malformed,
     ThresholdNotMet.

@@ -1,8 +1,8 @@
 """Checks a saved state as `state.restore` does, without python-tuf, whose import takes a quarter of a mount.
 
 A mount with a trusted revision serves it after this check, before it imports anything it can do without; then
-`restore` checks the same bytes again. This check knows less: it returns None for everything wrong, and for
-everything that it does not know, such as keys other than Ed25519.
+`restore` checks the same bytes again. This check returns None for everything wrong, and also for valid states
+that it does not support, such as those with keys other than Ed25519.
 """
 
 import json
@@ -35,7 +35,7 @@ class ProvenTarget(NamedTuple):
 
 
 class _Refused(Exception):
-    """The state is wrong, or of a form that this check does not know."""
+    """The saved state is wrong, or of a form that this check does not support."""
 
 
 def proven(data: bytes, anchor: bytes | None) -> ProvenTarget | None:

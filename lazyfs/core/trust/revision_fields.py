@@ -21,7 +21,7 @@ under data/."""
 SINCE_2 = frozenset(("pack_files", "pack_least", "pack_target", "pack_most"))
 """Parameters that a client of version 1 would refuse."""
 YEAR_9999 = 253_370_764_800
-"""Seconds from 1970 to that year, the last of Python's calendar."""
+"""Seconds from 1970 to the beginning of the year 9999, the last of Python's calendar."""
 
 
 class _Custom(msgspec.Struct, frozen=True):

@@ -14,13 +14,13 @@ CHANGING_FILES: Final = ("timestamp.json", PROFILES_FILE)
 
 MAX_ROOT = 512_000
 MAX_TIMESTAMP = 16_384
-"""Most bytes of the root, and of the timestamp. No signed file states their sizes, so python-tuf's limits are
-used."""
+"""The largest number of bytes of a timestamp. No signed file states the sizes of timestamps and roots, so
+python-tuf's limits are used for both."""
 
 MAX_SNAPSHOT = 65_536
 MAX_TARGETS = 65_536
-"""Most bytes of the snapshot, and of the targets, if their signed length is missing or not known yet. With
-one target both files have about 600."""
+"""The largest number of bytes of the targets, if their signed length is missing or not known yet; the
+snapshot has the same limit. With one target both files have about 600."""
 
 TIMESTAMP_KEPT = 30
 """Seconds for which a cache may keep the timestamp, as the shipped servers and documents set it. A cache
@@ -28,11 +28,12 @@ hides a new revision for this time at most."""
 
 MAX_ROOTS = 256
 MAX_NEW_ROOTS = 1 << 20
-"""Most bytes of new roots that one refresh follows (specification 5.3.3); the next refresh goes on from
-there. A root of three keys has 2 KB."""
+"""The largest number of bytes of new roots that one refresh follows (specification 5.3.3); the next refresh
+goes on from there. A root of three keys has 2 KB."""
 
 MAX_CHAIN = 4 << 20
-"""Bytes of the roots that a client keeps, from the given one to the newest: 2,000 changes of keys."""
+"""The largest number of bytes of all roots that a client keeps, from the given one to the newest: 2,000
+changes of keys."""
 
 
 def file_name(role: str, version: int) -> str:

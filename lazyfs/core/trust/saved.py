@@ -7,7 +7,7 @@ from lazyfs.core.trust.errors import Malformed
 from lazyfs.core.trust.roles import MAX_CHAIN, MAX_SNAPSHOT, MAX_TARGETS, MAX_TIMESTAMP
 
 MAX_SAVED = 2 * (MAX_CHAIN + MAX_SNAPSHOT + MAX_TARGETS + MAX_TIMESTAMP)
-"""Bytes of a saved state: JSON within JSON, where every quotation mark takes two."""
+"""The largest number of bytes of a saved state: JSON within JSON, where every quotation mark takes two."""
 
 
 class Saved(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):

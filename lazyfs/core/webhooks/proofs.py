@@ -16,14 +16,16 @@ from hashlib import sha256
 DOCKER, HARBOR, GITLAB, GITHUB = "docker", "harbor", "gitlab", "github"
 KINDS = (DOCKER, HARBOR, GITLAB, GITHUB)
 CLOCKS = 300
-"""Most seconds between the time in a signed webhook and this machine's time."""
+"""The largest number of seconds between the time in a signed webhook and this machine's time."""
 _PREFIX = "whsec_"
 MOST_SIGNATURES = 8
-"""Signatures of one webhook: senders that change their key give two."""
+"""The largest number of signatures of one webhook that are checked: senders that change their key give
+two."""
 
 
 Fields = Callable[[str], str]
-"""Name of a header field, in any case of letters -> its value; empty if there is none."""
+"""A function that returns the value of the header field with this name, in any case of letters; empty if
+there is none."""
 
 
 def proven(kind: str, secret: str, field: Fields, body: bytes, now: float) -> bool:

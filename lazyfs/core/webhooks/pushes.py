@@ -14,9 +14,10 @@ from lazyfs.core.oci.reference import parse
 from lazyfs.core.webhooks.proofs import DOCKER, GITHUB, GITLAB, HARBOR
 
 MOST_BODY = 1 << 20
-"""Bytes of a body: a registry sends an event of 1 kB for each manifest, a few at a time."""
+"""The largest number of bytes of a body: a registry sends an event of 1 kB for each manifest, a few at a
+time."""
 MOST_PUSHES = 1000
-"""Most pushes that one body may report."""
+"""The largest number of pushes that one body may report."""
 
 
 class Push(NamedTuple):
@@ -25,7 +26,7 @@ class Push(NamedTuple):
     registry: str
     repository: str
     tag: str = ""
-    """Empty: any tag of the repository."""
+    """The pushed tag; empty if it may be any tag of the repository."""
     below: bool = False
     """True if repositories below this one are meant too."""
 
@@ -177,8 +178,8 @@ def _harbor(body: bytes) -> Iterator[Push]:
 
 
 def _gitlab(body: bytes) -> Iterator[Push]:
-    """GitLab's registry reports pushes as Docker's does. A pipeline that has succeeded may have pushed
-    anything into the project's repositories."""
+    """Yields the pushes that a GitLab webhook reports. GitLab's registry reports pushes as Docker's does. A
+    pipeline that has succeeded may have pushed anything into the project's repositories."""
     found = msgspec.json.decode(body, type=_GitLabBody)
     yield from _tagged(found.events or ())
     if found.object_kind == "pipeline" and found.object_attributes.status == "success":

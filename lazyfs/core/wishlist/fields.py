@@ -37,7 +37,7 @@ def texts(node: Node, what: str) -> list[tuple[int, str]]:
 
 
 def mapping(node: Node, what: str) -> Mapping:
-    """Returns a mapping. Raises Refused for another node."""
+    """Returns the node unchanged if it is a mapping. Raises Refused otherwise."""
     if not isinstance(node, Mapping):
         raise Refused(node.line, f"{what} is a {_kind(node)}", "write KEY: VALUE")
     return node
@@ -58,7 +58,7 @@ def know(node: Mapping, known: Iterable[str], idle: Iterable[str], findings: Fin
 
 
 def number(node: Node, what: str, most: int) -> int:
-    """Returns a natural number. Raises Refused."""
+    """Returns the natural number, at most `most`, that a scalar states. Raises Refused."""
     stated = text(node, what)
     if not (stated.isascii() and stated.isdigit()) or len(stated) > 9 or int(stated) > most:
         raise Refused(node.line, f"{what} {quoted(stated)} is no number from 0 to {most}")

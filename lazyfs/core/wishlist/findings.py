@@ -5,7 +5,7 @@ from typing import NamedTuple
 from lazyfs.core.printable import printable
 
 LONGEST = 400
-"""Characters of a reason: a stranger's value in it may have 8 million."""
+"""The largest number of characters of a reason: a value that it quotes may have 8 million."""
 
 
 class Finding(NamedTuple):
@@ -36,7 +36,8 @@ class Findings:
     """Collects findings while a list is read, up to MOST."""
 
     MOST = 1000
-    """Most findings kept. Others are only counted: a file of another kind would give one for each line."""
+    """The largest number of findings that are kept. Further ones are only counted: a file of another kind
+    would give one for each line."""
 
     def __init__(self) -> None:
         self._found: list[Finding] = []
@@ -73,5 +74,5 @@ class Findings:
 
 
 def quoted(text: str) -> str:
-    """Returns a value of a list for a message."""
+    """Returns a value of a list in quotes, cut to 80 printable characters, for a message."""
     return repr(printable(text, 80))

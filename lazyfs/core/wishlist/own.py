@@ -29,7 +29,7 @@ RETENTION = ("keep-last", "keep-by", "newer-than")
 ENTRY_KEYS = ("image", "exclude", "regex", "semver", *RETENTION, *EXTRAS)
 MOST_KEPT = 100_000
 MOST_WORDS, MOST_COMMAND = 100, 4000
-"""Words of a command to record, and their characters together."""
+"""The largest number of words of a command to record, and of all their characters together."""
 MOST_DAYS = 36_500
 _DAYS = {"d": 1, "w": 7, "y": 365}
 _AGE = re.compile(r"([0-9]{1,5})([dwy])")

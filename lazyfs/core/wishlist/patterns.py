@@ -15,13 +15,13 @@ import re2
 from lazyfs.core.wishlist.semver import VersionRange
 
 MOST_LENGTH = 1000
-"""Characters of a pattern."""
+"""The largest number of characters of a pattern."""
 MEMORY = 4 << 20
-"""Bytes of a compiled pattern and its automaton. Beyond them RE2 falls back to a slower automaton, which
-still takes linear time."""
+"""The largest number of bytes of a compiled pattern and its automaton. Beyond it RE2 falls back to a slower
+automaton, which still takes linear time."""
 
 Pattern = Callable[[str], bool]
-"""Tag -> True if it matches."""
+"""A function that returns True if it matches the given tag."""
 
 
 def _compile(expression: str) -> "re2._Regexp[str]":

@@ -11,7 +11,7 @@ from lazyfs.core.wishlist.wish import Wish
 from lazyfs.core.wishlist.yaml_tree import Mapping, Scalar, parse_yaml
 
 MOST_BYTES = 8 << 20
-"""Bytes of a list: 100,000 wishes of 80 bytes."""
+"""The largest number of bytes of a list: 100,000 wishes of 80 bytes."""
 _KEY_LINE = re.compile(r"""(?:[^\s#'"\[{,-][^\s]*|"[^"]*"|'[^']*'|[\w.-]+):(?:\s|$)""")
 _YAML_MARK = re.compile(r"-(?:\s|$)|---|\.\.\.|%YAML")
 

@@ -69,10 +69,10 @@ version_key = cmp_to_key(compare)
 class _Comparison(NamedTuple):
     version: Version
     open_minor: bool
-    """The minor number is a wildcard or absent."""
+    """True if the minor number is a wildcard or absent."""
     open_patch: bool
     any: bool
-    """The major number is a wildcard."""
+    """True if the major number is a wildcard."""
 
     @property
     def open(self) -> bool:

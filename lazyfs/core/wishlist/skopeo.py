@@ -36,7 +36,7 @@ def read(document: Mapping, findings: Findings) -> list[Wish]:
 
 
 class _Entry(NamedTuple):
-    """A repository below a key of a registry, and the value that stands there for its tags."""
+    """A repository that the list names below a registry, and the node that states its tags."""
 
     registry: str
     repository: str
@@ -62,7 +62,8 @@ def _of_key(registry: str, key: str, node: Node, read_one: _Reader, findings: Fi
 
 
 def _exact(entry: _Entry, findings: Findings) -> Iterator[Wish]:
-    """Yields one wish for each tag or digest; one for all tags if there is none."""
+    """Yields one wish for each tag or digest of the entry. If the entry lists none, yields one wish for all
+    tags."""
     node = entry.node
     tags = [node] if isinstance(node, Scalar) and not node.absent else items(node, "the list of tags")
     if not tags:

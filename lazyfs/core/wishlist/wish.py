@@ -22,7 +22,7 @@ class Retention(NamedTuple):
     by: str = VERSION
     """VERSION: the newest tag has the highest version. CREATED: its image's config has the latest date."""
     newer_than: int = 0
-    """Most seconds since the image was created; 0 for any age."""
+    """The largest age of an image in seconds, by its creation date; 0 for any age."""
 
     @property
     def needs_dates(self) -> bool:
@@ -36,7 +36,7 @@ class Extras(NamedTuple):
     platforms: tuple[Platform, ...] = ()
     """The platforms to publish; the first one hangs at the image's name. Empty: the service's own."""
     layout: str = ""
-    """CERN or OSG; empty: the service's own."""
+    """The layout of the published paths, CERN or OSG; empty: the service's own."""
     owner: str = ""
     bind_points: tuple[str, ...] = ()
     """Directories to add to the images, as `start_files.bind_point` returns them."""
