@@ -10,10 +10,10 @@ from collections.abc import Iterator
 import zstandard
 
 STEP = 1 << 16
-"""Most bytes of a long block, or of many empty ones, that are handed on at a time."""
+"""The largest number of bytes of a long block, or of many empty ones, that are handed on at a time."""
 
 MOST_HEADER = 18
-"""Most bytes of a frame header; this many always show the header's own length."""
+"""The largest number of bytes of a frame header; this many always show the header's own length."""
 _RLE = 1
 _RESERVED = 3
 
@@ -23,8 +23,8 @@ class Blocks:
     content. The bytes after the last block are one piece. Nothing is checked here: the decoder does that."""
 
     def __init__(self, head: bytes) -> None:
-        """`head`: the first bytes of the frame, MOST_HEADER or all there are. Raises zstandard.ZstdError for
-        bytes that are not a frame."""
+        """Raises zstandard.ZstdError for bytes that are not a frame. `head`: the first MOST_HEADER bytes of
+        the frame, or all if it has fewer."""
         self._left = zstandard.frame_header_size(head)
         """Bytes until the next block header."""
         self._field = b""
@@ -32,7 +32,7 @@ class Blocks:
         self._last = False
 
     def cut(self, data: memoryview) -> Iterator[memoryview]:
-        """Yields the given bytes in pieces."""
+        """Yields the next bytes of the frame, cut into pieces; nothing is held back between two calls."""
         start = position = 0
         while position < len(data):
             if position - start >= STEP:

@@ -13,15 +13,15 @@ import yaml
 from lazyfs.core.wishlist.findings import Findings, Refused, quoted
 
 MOST_NODES = 200_000
-"""Nodes of one list, copies of aliases included: 50,000 wishes with three keys each."""
+"""The largest number of nodes of one list, copies of aliases included: 50,000 wishes with three keys each."""
 MOST_DEPTH = 32
 MOST_REPAIRS = 20
-"""Lines left out before the whole list is given up."""
+"""The largest number of lines that are left out; if more are unreadable, the whole list is refused."""
 
 
 @dataclass(frozen=True)
 class Scalar:
-    """A text."""
+    """A node that is a text."""
 
     line: int
     text: str
@@ -31,7 +31,7 @@ class Scalar:
 
 @dataclass
 class Sequence:
-    """A list."""
+    """A node that is a list."""
 
     line: int
     items: list["Node"] = field(default_factory=list)
