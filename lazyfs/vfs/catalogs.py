@@ -14,18 +14,20 @@ from lazyfs.vfs.held_objects import HeldKey, HeldObjects, Parsed
 from lazyfs.vfs.missing_objects import Fetched, LocalObjects, Need, NeedDecoding
 
 LIMIT: Final = 96 << 20
-"""Most bytes of decoded catalogs held: a catalog whose every directory has been touched takes six times its
-encoded size. The largest possible catalog fits, together with the catalogs on the way to it."""
+"""The largest number of bytes of decoded catalogs that are held: a catalog whose every directory has been
+touched takes six times its encoded size. The largest possible catalog fits, together with the catalogs on the
+way to it."""
 LIST_LIMIT: Final = 8 << 20
-"""Most bytes of chunk lists held."""
+"""The largest number of bytes of chunk lists that are held."""
 ENTRIES_AT_ONCE: Final = 1024
-"""Most entries of a directory that is decoded under the lock: 3 ms."""
+"""The largest number of entries of a directory that is decoded under the lock: 3 ms."""
 BYTES_AT_ONCE: Final = 256 << 10
-"""Most bytes of a catalog or chunk list that is read and parsed under the lock: 1 ms."""
+"""The largest number of bytes of a catalog or chunk list that is read and parsed under the lock: 1 ms."""
 
 
 class _Catalog(Catalog):
-    """A catalog that is charged as it grows, and has large directories decoded without the lock."""
+    """A catalog that tells its holder how much memory it takes each time a directory is decoded. It raises
+    NeedDecoding for large directories, so that they are decoded without the lock."""
 
     def __init__(self, encoded: bytes, key: HeldKey, holder: HeldObjects[Catalog]) -> None:
         super().__init__(encoded)
@@ -92,7 +94,8 @@ class ParsedObjects:
         return _now_or_later(ref, read)
 
     def catalogs(self) -> list[tuple[str, HeldKey]]:
-        """Returns each catalog held, with the repository for which it was read; the latest used last."""
+        """Returns each catalog held, with the repository for which it was read; the most recently used one
+        last."""
         return self._catalogs.in_use()
 
     def resize(self, limit: int, list_limit: int) -> None:

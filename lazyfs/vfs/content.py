@@ -27,7 +27,7 @@ class ReadPlan(NamedTuple):
     length: int
     """Bytes asked for; the file may end earlier."""
     slices: list[ObjectSlice]
-    """The parts in the order of the file, cut at its end; empty beyond it."""
+    """The parts in the order of the file, cut at its end; empty if the read begins beyond the end."""
     chunks: ChunkList | None
     """The chunks of the file, if it has several and the read begins before its end."""
 

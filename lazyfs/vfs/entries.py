@@ -28,11 +28,12 @@ _SITE = Entry(b"", stat.S_IFDIR | 0o755, 0, 0, 0, DIRECTORY_SIZE, nlink=2)
 
 
 class OnEnter(Protocol):
-    """Is told of images that are entered."""
+    """A function that is called when a program enters an image, that is, looks up the image's root
+    directory."""
 
     def __call__(self, image: ObjectRef, profile: ObjectRef | None, program: str = "", /) -> None:
-        """Takes an image by its top catalog, its profile if it has one, and the program that is about to be
-        started, if it is known."""
+        """`image`: its top catalog. `profile`: the image's profile, if it has one. `program`: the program
+        that is about to be started, if it is known."""
 
 
 def _tell_nobody(_: ObjectRef, __: ObjectRef | None, ___: str = "") -> None:
@@ -54,9 +55,9 @@ class Repository:
         is_newest: bool = True,
     ) -> None:
         """`on_enter` is called when an image is looked up, with its top catalog, and its profile if it has
-        one. `facts` returns the daemon's facts about the repository: `user.host`, `user.proxy`. `is_newest`:
-        False until a newer revision has been looked for: a name that is missing may have been published
-        since."""
+        one. `facts` returns the daemon's extended attributes of the repository, such as `user.host`.
+        `is_newest`: False until the server has been asked for a newer revision; till then a name that is
+        missing may exist in that revision."""
         self.name = name
         self.objects = objects
         self.root = root
@@ -89,7 +90,8 @@ class Entries:
         self.slots.live("", b"", ObjectRef(Digest(bytes(32)), 0), None, 0)
 
     def restore(self, held: HeldNumbers) -> None:
-        """Takes over the numbers that an earlier process has given out. Call it before anything is shown."""
+        """Takes over the inode numbers that an earlier process has given out. Must be called before anything
+        is shown."""
         lookups = held.lookups
         self.slots.restore(held.slots, None if lookups is None else lookups.slots)
         self.shared_files.restore(held.shared_files, None if lookups is None else lookups.shared_files)
@@ -99,8 +101,8 @@ class Entries:
         return Lookups(self.slots.lookups(), self.shared_files.lookups())
 
     def hold(self, number: int, lookups: int = 1) -> None:
-        """Notes that the kernel was told of a number: it stays valid until `forget` has given all lookups
-        back."""
+        """Notes that the kernel was told of a number: the number stays valid until `forget` has given all
+        lookups back."""
         if number != ROOT:
             self.slot(number)[0].count += lookups
             if self.shared_files.get(number) is not None:

@@ -1,7 +1,7 @@
 """Decoded objects in memory, within a limit that the repositories of a mount share.
 
-The repository that holds most gives up the objects that it used least recently. So a repository of large
-catalogs does not push out those of the others, which would have to be read and decoded again.
+The repository whose objects take the most bytes gives up those that it used least recently. So a repository
+of large catalogs does not push out the objects of the others, which would have to be read and decoded again.
 """
 
 from collections import OrderedDict
@@ -28,7 +28,7 @@ Parsed = TypeVar("Parsed", Catalog, ChunkList)
 
 
 class _Part(Generic[Parsed]):
-    """The objects of one repository, the latest used last."""
+    """The objects of one repository, the most recently used one last."""
 
     __slots__ = ("bytes", "held", "repository")
 
@@ -47,7 +47,7 @@ class HeldObjects(Generic[Parsed]):
         self._places: dict[HeldKey, _Part[Parsed]] = {}
         self._parts: dict[str, _Part[Parsed]] = {}
         self.bytes = 0
-        """Bytes charged."""
+        """Bytes charged for all held objects."""
 
     def __len__(self) -> int:
         return len(self._places)
@@ -75,7 +75,7 @@ class HeldObjects(Generic[Parsed]):
         return parsed
 
     def resize(self, limit: int) -> None:
-        """Sets another limit; drops what exceeds it, but for the object used last."""
+        """Sets another limit, and drops what exceeds it; the most recently used object always stays."""
         self._limit = limit
         if self._places:
             self._make_room(next(reversed(self._places)))
@@ -88,7 +88,7 @@ class HeldObjects(Generic[Parsed]):
 
     def in_use(self) -> list[tuple[str, HeldKey]]:
         """Returns (repository, key) of each held object; the repository is the one that read the object. The
-        objects of a repository are in the order of use, the latest last."""
+        objects of a repository are in the order of use, the most recently used one last."""
         return [(part.repository, key) for part in self._parts.values() for key in part.held]
 
     def clear(self) -> None:

@@ -42,7 +42,7 @@ class HeldNumbers(NamedTuple):
     """The numbers that a kernel knows."""
 
     slots: list[SlotRecord]
-    """Upper slots before lower ones."""
+    """The slots in use; each slot comes before the slots of catalogs that are nested in its own."""
     shared_files: list[SharedFile]
     blocks: list[ShownBlock]
     lookups: Lookups | None = None
@@ -67,7 +67,7 @@ class Journal:
         self._slots = {record.slot: record for record in held.slots}
         self._shared_files = {record.number: record for record in held.shared_files}
         self._blocks: dict[int, dict[int, ShownBlock]] = {}
-        """By slot, then by run."""
+        """Slot -> run of 256 indices -> the block of shown numbers that is allotted to the run."""
         for block in held.blocks:
             self._blocks.setdefault(block.slot, {})[block.run] = block
         self._compact_at = COMPACT_AT

@@ -11,9 +11,10 @@ from lazyfs.vfs.missing_objects import NOTHING, Fetched
 from lazyfs.vfs.tree import Tree
 
 START = b"user.lazyfs.start."
-"""Beginning of an attribute that no file has. Who asks an image's root for it starts the program whose name
-follows: the mount fetches what this program reads. Whoever can enter an image may say so; the choice is among
-lists that the repository has signed."""
+"""The prefix of the attributes by which `lazyfs run` says which program it is about to start. Asking an
+image's root for `user.lazyfs.start.PROGRAM` makes the mount fetch what PROGRAM reads; no file has the
+attribute. Everybody who can enter an image may ask: the question only chooses among lists that the repository
+has signed."""
 
 
 def get_xattr(tree: Tree, number: int, name: bytes, fetched: Fetched = NOTHING) -> bytes | None:

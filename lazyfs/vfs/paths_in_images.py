@@ -14,12 +14,12 @@ from lazyfs.vfs.siblings import Siblings
 from lazyfs.vfs.slots import Slot
 
 LINKS: Final = 40
-"""Most links followed on one path, as in Linux."""
+"""The largest number of links that are followed on one path, as in Linux."""
 STEPS: Final = 256
-"""Most names on one path, including names in the links that are followed."""
+"""The largest number of names on one path, including names in the links that are followed."""
 
 IMAGES: Final = 8
-"""Most images in which a shared file is looked for."""
+"""The largest number of images in which a shared file is looked for."""
 
 
 class FileInImage(NamedTuple):
@@ -27,7 +27,7 @@ class FileInImage(NamedTuple):
 
     entry: Entry
     packs: PackTable
-    """The packs that the file may lie in."""
+    """The pack table to which `entry` refers, if the file lies in a pack."""
     directory: bytes
     """The directory in which the file was found, below the image's root."""
 
@@ -43,7 +43,8 @@ class PlaceInImage(NamedTuple):
 
 
 def place_of(entries: Entries, number: int) -> PlaceInImage | None:
-    """Returns the place of a file; None if its catalog is not at hand, or the number was given back.
+    """Returns the place of a file. Returns None if its catalog is not in the cache, or if the kernel has
+    given the number back.
 
     A file that several images share has one number for all of them. Its place is then in one of these images,
     the one that was entered last.
@@ -60,8 +61,9 @@ def place_of(entries: Entries, number: int) -> PlaceInImage | None:
 
 
 def profile_of(entries: Entries, number: int) -> ObjectRef | None:
-    """Returns the profile of the image that a file belongs to; None if it has none, or that cannot be known
-    from what is at hand. A process that took over a mount was not told when its images were entered."""
+    """Returns the profile of the image that a file belongs to; None if it has none, or if the image's entry
+    is not in the cache. Serves a process that took over a mount: that process was not told when images were
+    entered."""
     try:
         if entries.shared_files.get(number) is not None:
             place = _place_of_shared(entries, number)
@@ -145,8 +147,8 @@ def _follow(entries: Entries, top: Slot, path: bytes, fetched: Fetched) -> _End 
 
 
 def entry_at_path(entries: Entries, repository: str, path: bytes, fetched: Fetched = NOTHING) -> Entry | None:
-    """Follows a path of a repository, links included, and returns the entry it leads to; for an image's
-    directory, all of the image is in or below its nested catalog. None if the path leads nowhere. Raises
+    """Follows a path of a repository, links included, and returns the entry it leads to; None if it leads
+    nowhere. For the root directory of an image, the entry's nested catalog is the image's top catalog. Raises
     Need, NeedRepository."""
     root = entries.slots.find_live(repository, b"")
     if root is None:

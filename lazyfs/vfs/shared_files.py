@@ -24,11 +24,12 @@ PATH = b"\0copies"
 """The path of the slot that a repository has for shared files. No real path equals it: no name holds a zero
 byte."""
 MOST = 40_000
-"""Most rows, of 1 KB each with their place in the journal; a mount with other memory has another bound."""
+"""The largest number of rows, of 1 KB each with their place in the journal; a mount with other memory has
+another bound."""
 GREED = 4
-"""A repository gets further rows while it has less than `GREED` times as many as are free (the dynamic
-threshold of Choudhury and Hahne, 1998): one repository alone takes 4/5 of them, two take 4/9 each, and one
-that comes late always finds some."""
+"""A repository gets further rows as long as it has fewer than `GREED` times the rows that are free (the
+dynamic threshold of Choudhury and Hahne, 1998). One repository alone takes 4/5 of all rows, two take 4/9
+each, and for a further one some are always free."""
 _NO_CATALOG = ObjectRef(Digest(bytes(32)), 0)
 
 
@@ -37,12 +38,12 @@ class SharedFile(msgspec.Struct, array_like=True, frozen=True):
 
     number: int
     path: bytes
-    """Inside the image."""
+    """The file's path below the root of the image."""
     entry: Entry
     """The file's entry. If the file lies in a pack, its pack number here is 0, whatever it is in the
     catalog."""
     packs: bytes = b""
-    """The table of the file's pack alone."""
+    """An encoded PackTable that holds only the file's pack."""
 
     @property
     def identity(self) -> tuple[int, bytes, Entry]:
@@ -70,8 +71,8 @@ class SharedFiles:
         self._rows: dict[int, int] = {}
         """Slot (and with it the repository) -> number of rows."""
         self.most = MOST
-        """Most rows. When a repository has its share of them, each further file of its images gets a number
-        of its own in its image."""
+        """The largest number of rows. When a repository has its share of them, each further file of its
+        images gets a number of its own in its image."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -151,8 +152,8 @@ class SharedFiles:
             self._drop(longest)
 
     def sweep(self, slots: SlotTable, repository: str) -> None:
-        """Drops a repository's rows without lookups: its new revision has come, or answers were never sent.
-        Drops those of slots that are freed too."""
+        """Drops the rows of a repository for which the kernel holds no lookups, because a new revision of the
+        repository has come. Also drops such rows of freed slots."""
         for number in list(self._entries):
             slot = slots.get(unpack(number)[0])
             if slot is None or slot.repository == repository:

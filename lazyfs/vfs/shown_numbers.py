@@ -28,12 +28,12 @@ class ShownBlock(NamedTuple):
     """A block as the journal persists it."""
 
     run: int
-    """A slot's number and the upper bits of an index: names a run of 256 inode numbers."""
+    """The number of a slot, followed by the upper bits of an index: names a run of 256 inode numbers."""
     block: int
 
     @property
     def slot(self) -> int:
-        """The slot that the block belongs to, and is freed with."""
+        """The slot that the block belongs to; the block is freed together with it."""
         return self.run >> 32 - _BITS
 
 
@@ -53,9 +53,9 @@ class ShortNumbers:
         self._blocks = blocks
         self._next = 1
         self._of: dict[int, int] = {}
-        """Slot and run of indices -> block."""
+        """Number of a run (slot, and upper bits of an index) -> the block allotted to it."""
         self._runs: dict[int, list[int]] = {}
-        """Slot -> its keys in `_of`."""
+        """Slot -> the runs of the slot that have a block."""
         self._used: set[int] = set()
 
     def __len__(self) -> int:

@@ -23,11 +23,12 @@ class Siblings(NamedTuple):
     position: int
     """The file's place among the entries."""
     packs: PackTable = NO_PACKS
-    """The packs that the entries may lie in."""
+    """The pack table to which the entries refer."""
     parent: tuple[int, int] | None = None
     """The directory above, if the same catalog holds it; None for a catalog's own top."""
     catalog: Catalog | None = None
-    """The catalog that holds the directory, if `directory` has the directory's number in it."""
+    """The catalog that holds the directory; None if `directory` does not name the directory by its number in
+    a catalog."""
 
 
 def siblings(entries: Entries, number: int, fetched: Fetched = NOTHING) -> Siblings | None:
@@ -47,8 +48,8 @@ def siblings(entries: Entries, number: int, fetched: Fetched = NOTHING) -> Sibli
 
 
 def later_namesakes(file: Siblings, directories: int, packs: int) -> list[ObjectRef]:
-    """Returns at most `packs` packs, in which files of the same name lie. Looks into the next `directories`
-    directories after the file's own, under the same parent."""
+    """Returns packs, at most `packs` of them, that hold files of the same name as `file`. Looks into the next
+    `directories` directories after the file's own, under the same parent."""
     catalog = file.catalog
     if catalog is None or file.parent is None:
         return []

@@ -20,9 +20,9 @@ from lazyfs.vfs.inode_numbers import ROOT, pack, unpack
 
 _LIMIT = 1 << 32
 IDLE = 4096
-"""The most slots of a repository that are kept although the kernel has forgotten their numbers, at 0.6 KB
-each. The slot forgotten first is freed first. One repository of a site does not push out the slots of
-another."""
+"""The largest number of slots of a repository that are kept although the kernel has forgotten their numbers,
+at 0.6 KB each. The slot forgotten first is freed first. One repository of a site does not push out the slots
+of another."""
 
 
 class SlotRecord(msgspec.Struct, array_like=True, frozen=True):
@@ -39,7 +39,8 @@ class SlotRecord(msgspec.Struct, array_like=True, frozen=True):
     parent: int
     """The slot above, 0 for a repository's root."""
     parent_index: int
-    """Index of the entry in the catalog above, if that is a snapshot's; 0 otherwise."""
+    """Index of this catalog's entry in the catalog above, if the catalog above belongs to a snapshot;
+    otherwise 0."""
     leaves: bool = False
     """True for the slot of a live folder's entries other than nested directories; `parent` is the folder."""
 
@@ -78,7 +79,8 @@ class Slot:
         self.below = 0
         """Number of slots whose parent is this slot."""
         self.era = 0
-        """The number of its repository's revisions so far when it was allotted."""
+        """The number of sweeps that its repository had seen when the slot was allotted; each new revision
+        makes one."""
         self.own: int = parent.own if record.leaves and parent is not None else pack(record.slot, 0)
         """The inode number of the directory at which the catalog hangs."""
         starts_here = record.live or record.leaves or parent is None or parent.live
@@ -130,9 +132,10 @@ class SlotTable:
         self._idle: dict[str, dict[int, None]] = {}
         """Repository -> slots kept although they could be freed, in the order in which they became free."""
         self._eras: dict[str, int] = {}
-        """Repository -> the number of its revisions so far, of those that have had a second one."""
+        """Repository -> the number of sweeps it has seen, one for each new revision; repositories without a
+        sweep are left out."""
         self._moved: dict[int, Slot] = {}
-        """Live folders that show another catalog than `record` was told."""
+        """The slots of live folders that show a catalog of which `record` has not been told yet."""
         self.root: Slot | None = None
         """The folder that the kernel knows as inode 1."""
 
@@ -152,8 +155,8 @@ class SlotTable:
     def restore(self, slots: Iterable[SlotRecord], lookups: Mapping[int, int] | None = None) -> None:
         """Takes over the slots that an earlier process had allotted.
 
-        `lookups`: the kernel's, by slot. Without them the slots stay until the mount ends, because it is not
-        known how often the kernel looked them up.
+        `lookups`: slot -> the number of times that the kernel looked up numbers of it. Without it the slots
+        stay until the mount ends, because these counts are not known.
         """
         for record in slots:
             slot = self._add(record)
@@ -171,7 +174,8 @@ class SlotTable:
         return {number: slot.count for number, slot in self._slots.items() if slot.count}
 
     def find_live(self, repository: str, path: bytes) -> Slot | None:
-        """Returns the slot of a live folder; None if the kernel cannot know it."""
+        """Returns the slot of a live folder; None if none is allotted, so that the kernel cannot know the
+        folder."""
         return self._by_key.get((repository, path, b"", b"", False))
 
     def live(self, repository: str, path: bytes, ref: ObjectRef, parent: Slot | None, index: int) -> Slot:
@@ -226,7 +230,8 @@ class SlotTable:
         return slot
 
     def show(self, folder: Slot, ref: ObjectRef) -> None:
-        """Lets a live folder show another catalog from now on. Its record follows with `record_moves`."""
+        """Lets a live folder show another catalog from now on. `record_moves` writes the folder's new record
+        later."""
         folder.ref = ref
         self._moved[folder.number] = folder
 
@@ -239,7 +244,7 @@ class SlotTable:
                 self._record(folder.to_record())
 
     def forget(self, number: int, lookups: int) -> None:
-        """Takes `lookups` lookups of a number back from the kernel. A number of an unknown slot is no error:
+        """Takes `lookups` lookups of a number back from the kernel. Ignores a number whose slot is unknown:
         it may have been given out before a crash."""
         slot = self._slots.get(unpack(number)[0])
         if slot is not None:
@@ -248,10 +253,10 @@ class SlotTable:
                 self._let_wait(slot)
 
     def sweep(self, repository: str) -> int:
-        """Frees each slot of a repository that is not held: its new revision has come, or answers were never
-        sent. Its slots that are held now are freed as soon as they are not. Another repository's stay: a name
-        that the kernel has forgotten for want of memory gets its old number there. Returns the number of
-        freed slots."""
+        """Frees each slot of a repository that has neither lookups nor slots below it, because a new revision
+        of the repository has come. Its other slots are freed as soon as they have none. Slots of other
+        repositories stay: a name that the kernel has forgotten for want of memory gets its old number there.
+        Returns the number of freed slots."""
         before = len(self._slots)
         self._eras[repository] = self._eras.get(repository, 0) + 1
         self._idle.pop(repository, None)

@@ -146,8 +146,8 @@ class Tree(Entries):
     def listing(self, number: int, start: int = 0, fetched: Fetched = NOTHING) -> Iterator[Child]:
         """Returns the entries of a directory from position `start` on, in the order of their names.
 
-        Positions are stable for as long as the number shows the same catalog. Need is raised before the
-        first entry is given.
+        Positions are stable for as long as the number shows the same catalog. Raises Need before the first
+        entry is yielded, never later.
         """
         if self.site is not None and number == ROOT:
             return self._site_listing(start)
@@ -209,8 +209,8 @@ class Tree(Entries):
                 yield Child(text.encode("utf-8", "surrogateescape"), found)
 
     def announce(self, number: int, program: str) -> None:
-        """Takes word that a program is about to be started in the image with this root directory. Does
-        nothing for other files."""
+        """Tells `on_enter` that a program is about to be started in the image whose root directory has this
+        number. Does nothing for the number of any other file."""
         slot, index = self.slot(number)
         repository = self.repositories.get(slot.repository)
         try:
