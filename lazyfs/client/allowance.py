@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 MOST: Final = 32 << 20
-"""Default for the most plaintext bytes under way; less if the mount's memory is smaller."""
+"""Default for the largest number of plaintext bytes under way; less if the mount's memory is smaller."""
 
 
 class Allowance:

@@ -41,8 +41,8 @@ def objects_by_age(cache: Cache, now: float) -> Iterator[CachedObject]:
 
 
 def images(cache: Cache, state_dir: str) -> Iterator[CachedImage]:
-    """Yields the images of which at least one object is here, of all repositories ever mounted with this
-    cache.
+    """Yields the images that have at least one object in the cache, of all repositories ever mounted with
+    this cache.
 
     `state_dir`: the directory of the trusted revisions. Raises FormatError.
     """

@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 
 
 class CollectedProfiles:
-    """The list that was seen last. `refresh` blocks; `of` may be called from any thread meanwhile."""
+    """The list of collected profiles that was fetched last. `refresh` blocks; `of` may be called from any
+    thread meanwhile."""
 
     def __init__(self, fetcher: Fetcher, publisher: Callable[[], "Targets | None"]) -> None:
         """`publisher` returns the targets of the trusted revision, which name the key; None if none is

@@ -38,7 +38,8 @@ class Download:
         self.deadline = deadline
         self.optional = optional
         self.given_up = False
-        """True once no reader waits any more: the download's thread then stops within a slice."""
+        """True once no reader waits any more: the download's thread then stops within a fraction of a
+        second."""
         self.plain: bytes | None = None
         self.error: BaseException | None = None
 
@@ -48,7 +49,7 @@ class Download:
             raise GivenUp
 
     def take(self, call: Callable[[], bytes]) -> None:
-        """Makes this call, and ends the download with its result or exception."""
+        """Calls `call`, and ends the download with the call's result or exception."""
         try:
             self.plain = call()
         except BaseException as error:  # noqa: BLE001 (told to whoever waits)

@@ -21,10 +21,10 @@ from lazyfs.transport.fetcher import FetchLoop, Rest
 log = logging.getLogger(__name__)
 
 _WAIT: Final = 60.0
-"""Most seconds of one wait. New work, or the end of a fetch, ends the wait earlier."""
+"""The largest number of seconds of one wait. New work, or the end of a fetch, ends the wait earlier."""
 BATCH: Final = 8
-"""Most objects that are claimed together, or admitted and reported together: the reader of one object waits
-for the last of them."""
+"""The largest number of objects that are claimed together, or admitted and reported together: the reader of
+one object waits for the last of them."""
 
 
 class DownloadLoop:

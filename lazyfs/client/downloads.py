@@ -12,8 +12,8 @@ from lazyfs.core.errors import TransportError
 from lazyfs.transport.fetcher import Fetcher, SideBySide
 
 _LAST_WORDS: Final = 5.0
-"""Seconds to wait for the threads to end. Each notices within a slice that it must end, unless its disk
-hangs."""
+"""Seconds to wait for the threads to end. Each notices within a fraction of a second that it must end, unless
+its disk hangs."""
 
 
 class Downloads:

@@ -12,8 +12,8 @@ from lazyfs.core.errors import LazyfsError, TransportError
 from lazyfs.transport.fetcher import GivenUp
 
 ECHO: Final = 1.0
-"""Seconds for which the failure of a flight is still the answer to new readers. The kernel asks for a page
-again when its read-ahead has failed, and a reader would otherwise wait for two deadlines."""
+"""Seconds for which the failure of a flight is still the answer to new readers. When its read-ahead has
+failed, the kernel asks for a page again, and a reader would otherwise wait for two deadlines."""
 
 
 class Flight(Download):
@@ -25,16 +25,19 @@ class Flight(Download):
         self.readers = 0
         self.ended = trio.Event()
         self.told: list[Callable[[], None]] = []
-        """Called at the flight's end, for callers of `bring`, which wait without a task."""
+        """Functions that are called at the flight's end, for callers of `Objects.bring`, which wait without a
+        task."""
         self.failure: LazyfsError | None = None
         self.ended_at = 0.0
 
     def hastier_than(self, patience: float) -> bool:
-        """Returns True if the flight's patience is shorter than this by more than a second."""
+        """Returns True if the flight waits less long for its object than `patience`, by more than a
+        second."""
         return self.patience < patience - 1
 
     def over(self) -> bool:
-        """Returns True if the flight failed so long ago that its failure is no answer any more."""
+        """Returns True if the flight failed so long ago that new readers no longer get its failure as their
+        answer."""
         return self.ended.is_set() and time.monotonic() - self.ended_at > ECHO
 
 

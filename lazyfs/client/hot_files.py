@@ -12,9 +12,11 @@ from lazyfs.core.digest import Digest, ObjectRef, sha256
 from lazyfs.core.profile import Profile
 
 MOST: Final = 2 * bounds.HOT_FILES
-"""Most files of all profiles together that are remembered: some 40 MB. The oldest profile goes first."""
+"""The largest number of files, of all profiles together, that are remembered: some 40 MB. If there are more,
+the oldest profile is dropped."""
 Read = Callable[[ObjectRef, int, int], bytes | None]
-"""Returns bytes [start, start + length) of an object if they are at hand."""
+"""A function that returns bytes [start, start + length) of an object; None if the object is not in the local
+cache."""
 
 
 class Copy:
@@ -38,7 +40,7 @@ class HotFiles:
         self._copies: dict[Digest, tuple[Copy, ...]] = {}
         self._profiles: dict[Digest, Profile] = {}
         self.wrong: set[Digest] = set()
-        """Hot packs with a slice that is not the file which their list says."""
+        """Hot packs in which a slice does not have the SHA-256 that the profile lists for it."""
 
     def __contains__(self, file: bytes) -> bool:
         return file in self._copies
@@ -53,7 +55,7 @@ class HotFiles:
             self.drop(next(iter(self._profiles)))
 
     def drop(self, name: Digest) -> None:
-        """Forgets the places that a profile lists, unless another one lists them too."""
+        """Forgets the places that a profile lists, except those that another remembered profile lists too."""
         if self._profiles.pop(name, None) is not None:
             self._copies = {}
             for profile in self._profiles.values():
@@ -67,7 +69,7 @@ class HotFiles:
                     self._copies[file.digest] = (*known, Copy(pack.ref, start))
 
     def packs(self, file: Digest) -> Iterator[ObjectRef]:
-        """Yields the hot packs that have a copy of a file, as far as is known."""
+        """Yields the hot packs that have a copy of a file according to the remembered profiles."""
         for copy in self._copies.get(file, ()):
             if copy.pack.digest not in self.wrong:
                 yield copy.pack
@@ -75,8 +77,8 @@ class HotFiles:
     def read(
         self, file: ObjectRef, start: int, length: int, fetched: Mapping[Digest, bytes], read: Read
     ) -> tuple[Digest, bytes] | None:
-        """Returns part of a file, and the hot pack that it was taken from, if a copy that is the file is in
-        `fetched` or at hand."""
+        """Returns part of a file, and the hot pack that it was taken from. Returns None if no hot pack with a
+        correct copy of the file is in `fetched` or can be read by `read`."""
         for copy in self._copies.get(file.digest, ()):
             pack, first = copy.pack, copy.start
             if pack.digest in self.wrong or first + file.size > pack.size:

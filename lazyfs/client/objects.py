@@ -41,13 +41,13 @@ log = logging.getLogger(__name__)
 PATIENCE: Final = 30.0
 """Seconds a read waits for its bytes unless the caller says otherwise."""
 THREADS: Final = 32
-"""Most requests under way at one time, and so most connections and worker threads."""
+"""The largest number of requests under way at one time, and so of connections and worker threads."""
 COPY_PATIENCE: Final = 5.0
 """Seconds a reader waits for a profile, or for a hot pack with a copy of its file, but at most half of its
 patience. Then the reader requests the pack of its file."""
 UNDER_WAY: Final = 32 << 20
-"""Most plaintext bytes of objects under way at one time. In memory an object takes up to three times its
-size, because of its frame and its parts."""
+"""The largest number of plaintext bytes of objects under way at one time. In memory an object takes up to
+three times its size, because of its frame and its parts."""
 _AGAIN: Final = 0.5
 """Seconds before the retry of a held read; up to as many more are added at random."""
 _LAST_WORDS: Final = 0.5
@@ -86,12 +86,13 @@ class Objects(ObjectsAtHand):
         self._patience = patience
         self._flights: dict[Digest, Flight] = {}
         self.loading: set[trio.Event] = set()
-        """Ends of the loading of profiles under way."""
+        """An event for each profile that is being loaded; it is set when the loading ends."""
         self.expected: set[Digest] = set()
         """Objects that a profile will bring. Until then no prefetcher requests these objects, but a reader
         does."""
         self.due: dict[Digest, UnusedWindow] = {}
-        """Hot packs that a profile will bring, or is bringing, each with its profile's window."""
+        """Hot packs that a profile will bring, or is bringing, each with the window that bounds what the
+        profile may fetch ahead."""
         self._failed: deque[Flight] = deque()
         """Failed flights that stay in the table for a moment, oldest first."""
         self._hold = on_outage == "wait"
@@ -145,9 +146,9 @@ class Objects(ObjectsAtHand):
                 raise flight.failure
 
     async def fetch_copy(self, file: ObjectRef, *, deadline: float | None = None) -> dict[Digest, bytes]:
-        """Returns a hot pack with a copy of a small file, if a profile is bringing it. Empty if none does, or
-        if it fails, or takes more than half of the time to `deadline`. `file`: the file's SHA-256 and
-        size."""
+        """Returns a hot pack with a copy of a small file, as {digest: plaintext}, if a profile is bringing
+        one. Returns {} if none does, or if it fails, or takes more than half of the time to `deadline`.
+        `file`: the file's SHA-256 and size."""
         now = time.monotonic()
         patience = self._patience if deadline is None else max(deadline - now, 0.0)
         until = now + min(COPY_PATIENCE, patience / 2)

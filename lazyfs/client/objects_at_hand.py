@@ -19,7 +19,8 @@ class ObjectsAtHand:
         """The part of the cache that this repository reads and writes."""
         self.hot = HotFiles()
         self.ahead: dict[Digest, UnusedWindow] = {}
-        """Objects that a profile had fetched and nobody has used yet, each with its profile's window."""
+        """Objects that a profile had fetched and nobody has used yet, each with the window that bounds what
+        the profile may fetch ahead."""
 
     def at_hand(self, ref: ObjectRef) -> bytes | None:
         """Returns the plaintext; None if the local cache does not have it. Never waits for the network."""

@@ -8,7 +8,7 @@ from lazyfs.core.digest import Digest
 
 
 class SharedOutCache(LocalCache, Protocol):
-    """A LocalCache that shares its space out among tenants."""
+    """A LocalCache that divides its space among tenants, which are repositories."""
 
     def put(self, key: Digest, data: bytes, /, *, tenant: bytes = b"") -> bool: ...
 
@@ -18,7 +18,7 @@ class SharedOutCache(LocalCache, Protocol):
 
 
 class TenantCache:
-    """A LocalCache over a shared one, for one tenant. Reads go straight to the shared cache."""
+    """A LocalCache over a shared one, for one tenant (repository). Reads go straight to the shared cache."""
 
     def __init__(self, shared: SharedOutCache, tenant: bytes) -> None:
         self._shared = shared

@@ -17,8 +17,9 @@ class UnderWay(Generic[T]):
     def __init__(
         self, count: int, most: int, begin: Callable[[T, int], None], allowance: Allowance | None = None
     ) -> None:
-        """`count`: most items under way; `most`: most bytes under way; `allowance`: a bound on bytes shared
-        with others. `begin` is called with an item and its bytes; it may call any method of this object."""
+        """`count`: the largest number of items under way; `most`: of bytes under way; `allowance`: a bound on
+        bytes shared with others. `begin` is called with an item and its bytes; it may call any method of this
+        object."""
         self._count = count
         self._most = most
         self._begin = begin

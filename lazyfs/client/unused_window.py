@@ -13,12 +13,13 @@ from lazyfs.core.digest import Digest, ObjectRef
 FREE: Final = 2_000_000
 """Plaintext bytes that a profile of which nothing is used costs at most, beside the profile itself."""
 GAIN: Final = 8
-"""A start at the line's rate uses a tenth of what has come at any time; its reads must not throttle it."""
+"""Plaintext bytes that a profile may fetch further for each byte that a reader has used. A start that the
+network line limits has used a tenth of what has come at any time; the bound must not slow it down."""
 
 
 class UnusedWindow:
-    """The objects of one profile that are on their way or here, and unused. `use` may be called from any
-    thread."""
+    """The bytes of one profile's objects that are on their way or in the cache, and still unused. `use` may
+    be called from any thread."""
 
     def __init__(self, free: int = FREE) -> None:
         self._free = free
@@ -30,18 +31,19 @@ class UnusedWindow:
         """Called after each use, in the thread of the reader."""
 
     def has_room(self, size: int) -> bool:
-        """Returns True if an object of so many bytes may be fetched now."""
+        """Returns True if an object of `size` bytes may be fetched now."""
         return self.unused_bytes + size <= self._free + GAIN * self.used_bytes
 
     def begin(self, ref: ObjectRef) -> None:
-        """Charges an object that is about to be fetched."""
+        """Counts an object that is about to be fetched as unused."""
         with self._lock:
             if ref.digest not in self._unused:
                 self._unused[ref.digest] = ref.size
                 self.unused_bytes += ref.size
 
     def use(self, digest: Digest) -> None:
-        """Notes that a reader has used an object. Does nothing for one that is not charged."""
+        """Notes that a reader has used an object. Does nothing for an object that is not counted as
+        unused."""
         with self._lock:
             size = self._unused.pop(digest, 0)
             self.unused_bytes -= size

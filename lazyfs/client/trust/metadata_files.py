@@ -25,9 +25,9 @@ class Ask(NamedTuple):
     optional: bool = False
     """True if a missing file is a valid answer."""
     accept: Callable[[bytes], bytes] = as_stored
-    """Raises BadData for bytes that cannot be the file under any signature; the fetcher then tries another
-    path. Must not raise for a reason that every proxy would share, such as a new key: all proxies would count
-    as liars."""
+    """A check that raises BadData for bytes that cannot be the file under any signature; the fetcher then
+    tries another path. It must not raise for a reason that every proxy would share, such as a new key: all
+    proxies would then be blamed for wrong bytes."""
 
 
 class _GivenUp(LazyfsError):

@@ -37,7 +37,7 @@ class RefreshAttempt:
         self._root_bytes = 0
 
     def count_root(self, data: bytes) -> None:
-        """Counts one more new root. Raises WrongRoot if one refresh has met too many of them."""
+        """Counts one more new root. Raises WrongRoot if this refresh has met too many new roots."""
         self._roots += 1
         self._root_bytes += len(data)
         if self._roots > MAX_ROOTS or self._root_bytes > MAX_NEW_ROOTS:

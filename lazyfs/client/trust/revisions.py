@@ -177,7 +177,8 @@ class Revisions:
         return self._advance(attempt, stamp)
 
     def _first_contact(self, attempt: RefreshAttempt) -> bytes:
-        """Takes the roots from the anchor on; returns the timestamp, which was fetched along with them."""
+        """Fetches and follows the roots, beginning with the anchor. Returns the timestamp, which was fetched
+        along with them."""
         anchor = self._anchor
         if anchor is None:
             raise UsageError("nothing is trusted yet: give --trust FINGERPRINT or --trust ROOT.json")
