@@ -15,8 +15,8 @@ class Attempt(NamedTuple):
     """The deadline on time.monotonic()'s clock."""
     no_cache: bool = False
     patience: float | None = None
-    """An upper bound, in seconds, for the time without a byte and for the window of the least rate, in
-    addition to the client's own limits. It is set if another path is waiting to be tried."""
+    """An upper bound, in seconds, for the time without a byte and for the window over which the minimum rate
+    is measured, in addition to the client's own limits. It is set if another path is waiting to be tried."""
 
 
 class Answer(NamedTuple):
@@ -28,7 +28,7 @@ class Answer(NamedTuple):
     elapsed: float
     """Seconds until the last byte."""
     html: bool
-    """True if Content-Type is HTML: a captive portal, if the bytes are wrong too."""
+    """True if Content-Type is HTML. If the bytes are also wrong, the answer counts as a captive portal's."""
     from_cache: bool
     """True if a cache on the way had the object: the time then says nothing about the origin."""
     date: str

@@ -20,7 +20,7 @@ _FRESH = 60.0
 _PATIENCE = 1.0
 """Seconds to wait for a late name service while an old answer is at hand."""
 _MAX_LOOKUPS = 8
-"""Most lookups that may hang at one time; getaddrinfo() cannot be interrupted."""
+"""The largest number of lookups that may hang at one time; getaddrinfo() cannot be interrupted."""
 
 
 class _Lookup:
@@ -45,8 +45,8 @@ class Resolver:
         self._asking: dict[tuple[str, int], _Lookup] = {}
 
     def known(self, host: str, port: int) -> list[Address] | None:
-        """Returns the addresses in the order to try; None if the resolver knows none. Never waits: for old
-        addresses it begins a look-up and returns them meanwhile."""
+        """Returns the known addresses of a host in the order to try; None if the resolver knows none. Never
+        waits: if the addresses are old, it begins a look-up and returns the old ones."""
         literal = _literal(host, port)
         if literal:
             return literal

@@ -37,7 +37,7 @@ class CurlLoop:
     def __init__(
         self, limits: Limits, resolver: Resolver, *, connections: int, tls: "Tls | None" = None
     ) -> None:
-        """`connections`: the number kept alive."""
+        """`connections`: the number of connections that are kept alive."""
         self._limits = limits
         self._resolver = resolver
         self._tls = tls
@@ -48,8 +48,8 @@ class CurlLoop:
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
         self._epoll = select.epoll()
         self._guard = threading.Lock()
-        """Held while the bell's descriptor is written to or closed: once closed, its number may be another
-        file's."""
+        """Held while the event descriptor `_bell` is written to or closed: once closed, its number may be
+        another file's."""
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._bell, select.EPOLLIN)
         self._timer: float | None = None

@@ -85,7 +85,7 @@ class Transfer:
     def __init__(
         self, handle: EasyHandle, attempt: Attempt, guard: Guard, addresses: list[Address], tls: "Tls | None"
     ) -> None:
-        """Sets the handle's options. `addresses`: those of the machine to connect to."""
+        """Sets the handle's options. `addresses`: those of the machine to connect to, proxy or origin."""
         self.handle = handle
         self.attempt = attempt
         self.guard = guard

@@ -15,7 +15,7 @@ def as_stored(body: bytes) -> bytes:
 
 
 def never_cancelled() -> None:
-    """The check of calls that are never cancelled."""
+    """Does nothing: the `check_cancelled` of calls that are never cancelled."""
 
 
 class GivenUp(BaseException):
@@ -27,8 +27,8 @@ def still_wanted(
 ) -> Callable[[], None]:
     """Returns a check for long work inside of `Request.accept`. The check raises DeadlineExceeded once
     `deadline` (on time.monotonic()'s clock) has passed. In the thread that called `still_wanted` it also
-    calls `check_cancelled`, whose exceptions it passes on; a rival that runs `accept` in its own thread has
-    no caller who could cancel it."""
+    calls `check_cancelled`, whose exceptions it passes on. It does not do so in the thread of a second
+    attempt beside a slow one, because no caller can cancel that thread's work."""
     own = threading.get_ident()
 
     def check() -> None:
@@ -46,7 +46,8 @@ class Request(NamedTuple):
     path: str
     """Relative to the store, e.g. `data/ab/cdef...` or `metadata/timestamp.json`."""
     max_bytes: int
-    """A longer answer is an error: nothing above this is read or held."""
+    """The largest number of bytes of an answer. A longer answer is an error, and no more bytes of it are read
+    or held."""
     deadline: float
     """The time on time.monotonic()'s clock by which the call returns or raises, however slowly bytes
     trickle."""
@@ -61,10 +62,11 @@ class Request(NamedTuple):
 
 
 class Rest(NamedTuple):
-    """The rest of a fetch, which may wait. Either `run` or `drop` is called, once."""
+    """The part of a fetch that is left after its first attempt, and that may have to wait. Either `run` or
+    `drop` is called, once."""
 
     run: Callable[[], bytes]
-    """Returns and raises as Fetcher.fetch."""
+    """Finishes the fetch. Returns and raises as Fetcher.fetch."""
     drop: Callable[[], None]
     """Ends the fetch without a result; returns at once."""
 

@@ -14,12 +14,13 @@ import msgspec
 from lazyfs.core.chain.faults import AttemptFailed, Fault
 
 SLICE = 0.1
-"""Most seconds of waiting in one system call, and so the most by which a cancelled read returns late."""
+"""The longest wait in one system call, in seconds. A cancelled read therefore returns at most this much
+later."""
 
 
 MOST_HEAD = 128 << 10
-"""Most bytes of an answer before its body. Interim answers (100, 103) count, because a server may send them
-without end."""
+"""The largest number of bytes of an answer before its body. Interim answers (100, 103) count, because a
+server may send them without end."""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -30,7 +31,8 @@ class Limits(msgspec.Struct, frozen=True):
     silence: float = 10.0
     """The time from the request until the first byte of the answer."""
     min_rate: int = 1024
-    """Bytes per second, over each window of `rate_window` once the answer has begun."""
+    """The minimum rate in bytes per second, measured over each window of `rate_window` once the answer has
+    begun."""
     rate_window: float = 5.0
 
     def hurried(self, patience: float | None) -> "Limits":
@@ -55,7 +57,8 @@ class Guard:
         """True if this attempt opened its connection itself (not one kept alive)."""
         self.first_byte: float | None = None
         self.head_bytes: int | None = 0
-        """Bytes before or after the body; None once the caller cannot tell them from the body's."""
+        """Bytes received so far that are not the body's; None once the caller cannot tell them from the
+        body's."""
         self._silent_until = self.started + limits.silence
         self._window_start = 0.0
         self._window_bytes = 0
@@ -83,8 +86,9 @@ class Guard:
         self.check()
 
     def count(self, count: int, *, head: bool = True) -> None:
-        """Counts `count` received bytes, of the body if `head` is False. For callers that call `check` often
-        enough themselves. Raises AttemptFailed for too many bytes before the body."""
+        """Counts `count` received bytes; with `head`, as bytes before the body. Does not check the limits of
+        time: for callers that call `check` often enough themselves. Raises AttemptFailed for too many bytes
+        before the body."""
         if self.first_byte is None and count:
             self.first_byte = self._window_start = time.monotonic()
         self._window_bytes += count

@@ -60,7 +60,8 @@ def _shake(sock: Any, host: str, context: ssl.SSLContext, check: Any) -> Any:
 
 
 class _Patient:
-    """An SSLSocket that asks the guard while it waits: SSLTransport makes its handshake in one call."""
+    """An SSLSocket that asks the guard while it waits. SSLTransport needs such a socket, because it makes its
+    handshake in one call."""
 
     def __init__(self, sock: ssl.SSLSocket, check: Any) -> None:
         self._sock = sock

@@ -19,8 +19,8 @@ from lazyfs.transport.passage import Passage, SharedChain, Step
 from lazyfs.transport.race import Overtaken, Race
 
 LARGE: Final = 128 << 10
-"""The least bytes of an answer that is verified in another thread: verification then takes 1 ms or more, and
-the use of a thread 100 us."""
+"""The smallest size of an answer, in bytes, that is verified in another thread: verification then takes 1 ms
+or more, and the use of a thread 100 us."""
 
 _Ended = tuple[object, bytes | BaseException | Rest]
 

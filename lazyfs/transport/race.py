@@ -1,8 +1,9 @@
-"""An attempt and its rival: the first to bring the bytes ends the other.
+"""An attempt and its rival, a second attempt beside it: the first to bring the bytes ends the other.
 
 The first attempt runs in the caller's thread. Its guard calls `poll` in every slice of waiting; so a rival is
 started, and its result noticed, with no other thread than the rival's own. A rival is a daemon thread that
-keeps the same deadline and ends within a slice of being told; at most `RIVALS` run in a process.
+keeps the same deadline. When its result is no longer needed, it ends within `guard.SLICE` seconds. At most
+`RIVALS` rivals run in a process.
 """
 
 import logging

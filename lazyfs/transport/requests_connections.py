@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 _LINE = 1 << 16
-"""Most bytes of the line with a chunk's size and extensions, or of a trailer."""
+"""The largest number of bytes of the line with a chunk's size and extensions, or of a trailer."""
 _TRAILERS = 100
 
 

@@ -6,8 +6,8 @@ from lazyfs.core.chain.faults import AttemptFailed, Fault, of_status
 from lazyfs.core.digits import natural
 
 ERROR_PAGE = 16 << 10
-"""Most bytes of a refusal's body that are read and dropped to keep the connection: a new one costs a round
-trip and begins slowly."""
+"""The largest number of bytes of a refusal's body that are read and dropped to keep the connection: a new one
+costs a round trip and begins slowly."""
 
 
 MENDS = {
@@ -17,7 +17,7 @@ MENDS = {
 
 
 class Head:
-    """Status and fields."""
+    """The status and the header fields of an answer."""
 
     def __init__(self) -> None:
         self.status = 0

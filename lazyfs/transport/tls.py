@@ -20,7 +20,8 @@ BUNDLES = (
     "/etc/ssl/ca-bundle.pem",  # SUSE
     "/etc/ssl/cert.pem",
 )
-"""The places of systems' CAs, for a Python whose OpenSSL was built to look elsewhere."""
+"""The files of CA certificates of common distributions, for a Python whose OpenSSL was built to look
+elsewhere."""
 
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
 _CERTIFICATES = {b"CERTIFICATE", b"TRUSTED CERTIFICATE", b"X509 CERTIFICATE"}
@@ -58,7 +59,7 @@ class Tls:
 
     @property
     def ca_file(self) -> str | None:
-        """Name of a file of trusted CAs; None if there are none."""
+        """Name of a file with the trusted CAs; None if no CA is trusted from a file."""
         return self._ca_file if isinstance(self._ca_file, str | None) else self._named(self._ca_file)
 
     @property
@@ -95,7 +96,7 @@ class Tls:
             raise UsageError(f"{', '.join(given)}: {why}") from None
 
     def _named(self, content: bytes) -> str:
-        """Returns a name under which this process can read `content`."""
+        """Returns a file name under which this process can read `content`."""
         name = self._names.get(content)
         if name is None:
             descriptor = os.memfd_create("lazyfs-tls")

@@ -10,7 +10,8 @@ if TYPE_CHECKING:  # ssl takes 10 ms to import, and most sites speak http
     from lazyfs.transport.tls import Tls
 
 _TIME = {9: "is not valid yet", 10: "has expired"}
-"""OpenSSL's X509_V_ERR_*, in <openssl/x509_vfy.h>; their numbers are part of its interface."""
+"""Error code of OpenSSL -> text, for certificates outside of their validity period. The codes (X509_V_ERR_*
+in <openssl/x509_vfy.h>) are part of OpenSSL's interface."""
 _NAME = (62, 64)
 _ISSUER = (2, 18, 19, 20, 21, 27)
 
@@ -70,7 +71,7 @@ class Peer:
         return self._failed(Fault.TLS, text[:200])
 
     def identity(self, reason: str) -> AttemptFailed:
-        """Returns the failure of a peer that refuses our client certificate, or wants one."""
+        """Returns the failure of a peer that refuses our client certificate, or that demands one."""
         mend = (
             "it did not accept ours (--client-cert)"
             if self._tls and self._tls.identified
