@@ -20,7 +20,8 @@ class FairOrder(Generic[T]):
         self._had: dict[Hashable, int] = {}
         """Bytes that each waiting group has had, from a common start."""
         self._level = 0
-        """The bytes of the group that was served last, before it was served."""
+        """The bytes that the group served last had had before that, from the common start: a group that
+        begins to wait starts there."""
 
     def __len__(self) -> int:
         return sum(map(len, self._groups.values()))

@@ -10,14 +10,14 @@ from typing import Final, NamedTuple
 from lazyfs.core.digest import Digest, ObjectRef
 
 FREE: Final = 4 << 20
-"""Most plaintext bytes of unused guesses before any bytes were asked for."""
+"""The largest number of plaintext bytes of unused guesses before any bytes were asked for."""
 SHARE: Final = 0.05
 """Unused bytes for each byte that was asked for: packs already cost a start a fifth more bytes than single
 files did, and a quarter is the most that it may cost."""
 REMEMBERED: Final = 1 << 16
-"""Most guessed objects that are watched for their first use."""
+"""The largest number of guessed objects that are watched for their first use."""
 FILES: Final = 4096
-"""Most files that are remembered because a guessed object of them was used."""
+"""The largest number of files that are remembered because a guessed object of them was used."""
 
 
 class GuessCounts(NamedTuple):
@@ -63,7 +63,8 @@ class GuessBudget:
         self._asked += size
 
     def has_room(self, ref: ObjectRef, most: int) -> bool:
-        """Returns True if the object may be fetched. `most`: unused bytes that the cache may hold."""
+        """Returns True if the object may be fetched. `most`: the largest number of bytes that unused guesses
+        may occupy in the cache."""
         return self.outstanding + ref.size <= min(FREE + SHARE * self._asked, most)
 
     def take(self, ref: ObjectRef, file: bytes = b"") -> None:

@@ -21,9 +21,9 @@ from lazyfs.prefetch.system_task import begin
 from lazyfs.vfs.paths_in_images import FileInImage
 
 AT_ONCE: Final = 2
-"""Most objects under way on a guess; a chunk has 1 MiB at most by default, a pack less."""
+"""The largest number of objects under way on a guess; a chunk has 1 MiB at most by default, a pack less."""
 WAITING: Final = 1024
-"""Most guesses that wait; the oldest are dropped, since the program has moved on."""
+"""The largest number of guesses that wait; the oldest are dropped, since the program has moved on."""
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class _Guess(NamedTuple):
     ref: ObjectRef | None
     file: FileInImage | None
     ended: Callable[[FileInImage], None] | None
-    """Called with the file once its objects are here."""
+    """Called with the file once its objects are in the cache."""
 
 
 class Guesses:
@@ -56,8 +56,8 @@ class Guesses:
         self._add([_Guess(ref, None, None) for ref in refs])
 
     def add_files(self, files: list[FileInImage], ended: Callable[[FileInImage], None]) -> None:
-        """Queues files that may be read whole soon. `ended` is called with each file once its objects are
-        here."""
+        """Queues files that may be read whole soon. `ended` is called with each file once its objects are in
+        the cache."""
         self._add([_Guess(None, file, ended) for file in files])
 
     def _add(self, guesses: list[_Guess]) -> None:
@@ -112,7 +112,7 @@ class Guesses:
 
     async def fetch(self, ref: ObjectRef, file: bytes = b"") -> bool:
         """Fetches an object, within the budget. `file`: as for `GuessBudget.take`. Returns True if the object
-        is here afterwards."""
+        is in the cache afterwards."""
         if self._objects.read_at_hand(ref, 0, 1) is not None:
             return True
         if ref.digest in self._budget.unused or not self._objects.keeps:

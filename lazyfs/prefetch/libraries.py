@@ -7,9 +7,9 @@ up to LARGEST bytes. Replayed on such a start, 55 files of 89 were waited for, a
 in vain. To wait for a second miss leaves 64 waits and saves 2 requests; to fetch larger ones too saves 7 more
 waits for another 10 MB in vain.
 
-Modules only (`x.so`), which programs load by their paths. Libraries with a version (`libx.so.1`) are loaded
-because an ELF file names them (`needed_libraries`): a start needs ten of the 60 in a system's /usr/lib, and
-to fetch all of them cost 34 requests and 8 MB.
+This holds for modules only (`x.so`), which programs load by their paths. Libraries with a version
+(`libx.so.1`) are loaded because an ELF file names them (`needed_libraries`): a start needs ten of the 60 in a
+system's /usr/lib, and to fetch all of them cost 34 requests and 8 MB.
 """
 
 from collections import OrderedDict
@@ -20,22 +20,23 @@ from lazyfs.prefetch.neighbours import SMALL
 from lazyfs.vfs.siblings import Siblings
 
 LARGEST: Final = 2 << 20
-"""Most bytes of a library that is fetched along. Larger ones are few, and one fetched in vain would cost
-much."""
+"""The largest number of bytes of a library that is fetched along. Larger ones are few, and one fetched in
+vain would cost much."""
 FILES: Final = 32
-"""Most libraries that are fetched along in one directory. If there are more (/usr/lib has hundreds), none is,
-because a program uses few of them."""
+"""The largest number of libraries that are fetched along in one directory. If there are more (/usr/lib has
+hundreds), none is fetched, because a program uses few of them."""
 DIRECTORIES: Final = 1024
-"""Most directories remembered. The one whose last miss is longest ago is forgotten, and may be guessed
-again."""
+"""The largest number of directories that are remembered. The one whose last miss is longest ago is forgotten;
+its next miss then fetches its libraries once more."""
 
 
 class Libraries:
-    """Suggests the modules of each directory once. Not thread-safe: call it under the tree's lock."""
+    """Chooses the modules to fetch along with a missed one, once for each directory. Not thread-safe: call it
+    under the tree's lock."""
 
     def __init__(self) -> None:
         self._suggested: OrderedDict[tuple[int, int], None] = OrderedDict()
-        """The directories whose libraries were suggested."""
+        """The directories whose libraries have been returned by `missed`."""
 
     def missed(self, file: Siblings) -> list[Entry]:
         """Returns the files to fetch after a miss of `file`, in the order of the names after its own; the

@@ -21,11 +21,11 @@ class LineShare:
         self._all_bytes = all_bytes
         self._allowance = Allowance(self.bytes)
         self.requests = max(1, THREADS * percent // 100)
-        """Most requests of one repository under way without a reader."""
+        """The largest number of requests of one repository that are under way without a reader."""
 
     @property
     def bytes(self) -> int:
-        """Most plaintext bytes under way without a reader."""
+        """The largest number of plaintext bytes under way without a reader."""
         return self._all_bytes() * self._percent // 100
 
     @property
@@ -35,5 +35,7 @@ class LineShare:
         return self._allowance
 
     def of(self, most: int) -> int:
-        """Returns how many of `most` requests may be under way: all with the default share, at least one."""
+        """Returns the number of requests that may be under way for a kind of prefetching that uses at most
+        `most` of them. It is `most` with the default share or a larger one, less in proportion with a smaller
+        one, and at least one."""
         return max(1, min(most, math.ceil(most * self._percent / DEFAULT)))

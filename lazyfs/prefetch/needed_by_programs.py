@@ -17,14 +17,14 @@ from lazyfs.vfs.paths_in_images import FileInImage
 from lazyfs.vfs.slots import Slot
 
 ROUNDS: Final = 16
-"""Most catalogs fetched and directories decoded for one file's libraries; a path inside an image needs
-few."""
+"""The largest number of catalogs fetched and directories decoded for one file's libraries; a path inside an
+image needs few."""
 
 log = logging.getLogger(__name__)
 
 
 class NeededByPrograms:
-    """The libraries of one repository's programs. Belongs to one trio run."""
+    """Fetches the libraries that programs of one repository need. Belongs to one trio run."""
 
     def __init__(self, objects: Objects, entries: Entries, lock: threading.Lock, guesses: Guesses) -> None:
         self._needed = NeededLibraries(entries, objects)
@@ -32,8 +32,8 @@ class NeededByPrograms:
         self._guesses = guesses
 
     def arrived(self, file: FileInImage, top: Slot | None) -> None:
-        """Fetches the libraries of a program that has arrived, perhaps in part. `top`: the slot of its
-        image."""
+        """Begins to fetch the libraries of a program of which at least a part has arrived. `top`: the slot of
+        its image."""
         if top is not None:
             begin(self._find, file, top, name="needed libraries")
 

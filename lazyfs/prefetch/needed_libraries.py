@@ -1,7 +1,7 @@
 """The libraries that an ELF file needs, found in its image as ld.so would find them.
 
-They are known once the file's dynamic section is at hand. That is long before the program opens the libraries
-one after the other, with a wait for each.
+They are known once the file's dynamic section is in the cache. That is long before the program opens the
+libraries one after the other, with a wait for each.
 """
 
 import re
@@ -21,16 +21,17 @@ from lazyfs.vfs.paths_in_images import FileInImage, find_file, list_directory
 from lazyfs.vfs.slots import Slot
 
 FILES: Final = 4096
-"""Most files remembered, by content, as looked up. A file that is forgotten may be looked at again."""
+"""The largest number of files that are remembered, by content, because their needs have been returned. Those
+of a forgotten file may be returned again."""
 IMAGES: Final = 64
-"""Most images whose ld.so.conf is remembered."""
+"""The largest number of images whose ld.so.conf is remembered."""
 CONF_FILES: Final = 32
-"""Most files of ld.so.conf.d read in one image."""
+"""The largest number of files of ld.so.conf.d that are read in one image."""
 CONF_BYTES: Final = 64 << 10
 
 
 class NeededLibraries:
-    """Looks up each file once. Belongs to one trio run."""
+    """Finds the libraries that files need, once for each file. Belongs to one trio run."""
 
     def __init__(self, entries: Entries, objects: LocalObjects) -> None:
         self._entries = entries

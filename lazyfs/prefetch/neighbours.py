@@ -18,16 +18,16 @@ from lazyfs.core.digest import ObjectRef
 from lazyfs.vfs.siblings import Siblings
 
 SMALL = 64 << 10
-"""Most bytes of a file that is fetched ahead; larger ones are rarely read together."""
+"""The largest number of bytes of a file that is fetched ahead; larger ones are rarely read together."""
 BATCH_BYTES = 1 << 20
-"""Most plaintext bytes fetched ahead for one miss: 0.1 s of a 100 Mbit/s line."""
+"""The largest number of plaintext bytes that are fetched ahead for one miss: 0.1 s of a 100 Mbit/s line."""
 BATCH_FILES = 128
 PACKS = 8
-"""A miss in one pack brings the directory's other packs if there are at most so many. In a larger directory
-(calibrations, events) one file says little about the others."""
+"""The largest number of packs of a directory that are all fetched after a miss in one of them. In a directory
+with more (calibrations, events), one file says little about the others."""
 DIRECTORIES = 1024
-"""Most directories remembered. The one whose last miss is longest ago is forgotten, and may be suggested
-again."""
+"""The largest number of directories that are remembered. The one whose last miss is longest ago is forgotten;
+its files may then be returned by `missed` once more."""
 _PACKS = -1
 NEAR = 4
 """Number of the last reads of files in packs that are remembered. A miss is near if its directory is the
@@ -35,16 +35,18 @@ directory of such a read, or the one directly above or below it."""
 
 
 class Neighbours:
-    """Suggests each file once. Not thread-safe: call it under the tree's lock."""
+    """Chooses the files to fetch along with a missed one; each file is chosen once. Not thread-safe: call it
+    under the tree's lock."""
 
     def __init__(self) -> None:
         self._suggested: OrderedDict[tuple[int, int], set[int]] = OrderedDict()
-        """Directory -> positions of the files suggested or missed; _PACKS once its packs were suggested."""
+        """Directory -> positions of the files that were missed or that `missed` has chosen; _PACKS is among
+        them once the directory's packs were chosen."""
         self._read: deque[Siblings] = deque(maxlen=NEAR)
-        """The last files read in packs."""
+        """The files read last that lie in packs."""
 
     def read(self, file: Siblings) -> None:
-        """Takes a read of a file in a pack, missed or not."""
+        """Notes a read of a file in a pack, missed or not."""
         if not self._read or not _is_same(self._read[-1], file):
             self._read.append(file)
 
@@ -52,7 +54,7 @@ class Neighbours:
         """Returns the objects to fetch along with a file that was missed, in the order of the names after its
         own; the names before it follow.
 
-        Empty for a file that was itself suggested before, since its batch is under way.
+        Empty for a file that this method has chosen before, since the objects of that call are under way.
         """
         suggested = self._suggested.setdefault(file.directory, set())
         self._suggested.move_to_end(file.directory)
@@ -91,7 +93,7 @@ class Neighbours:
         )
 
     def _other_packs(self, file: Siblings, suggested: set[int]) -> list[ObjectRef]:
-        """Returns the packs in which the directory's files lie, without the missed file's own."""
+        """Returns the packs in which the directory's files lie, without the pack of the missed file."""
         suggested.add(_PACKS)
         own = file.entries[file.position].pack_number
         numbers: dict[int, None] = {}

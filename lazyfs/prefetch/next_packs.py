@@ -13,7 +13,7 @@ from lazyfs.core.digest import ObjectRef
 from lazyfs.core.pack import PackTable
 
 TABLES: Final = 256
-"""Most catalogs remembered."""
+"""The largest number of catalogs that are remembered."""
 PROOF: Final = 3
 """Number of steps in a row, each from one pack to one of the next, that show a reader on its way through a
 layer."""

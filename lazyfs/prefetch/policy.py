@@ -30,37 +30,41 @@ class PrefetchPolicy:
         self._packages = PythonPackages()
 
     def on_packed(self, file: Siblings) -> list[ObjectRef]:
-        """Takes a read of a file in a pack. If the read has to wait, call this before `on_miss`."""
+        """Returns the objects to fetch after a read of a file in a pack. If the read has to wait, call this
+        before `on_miss`."""
         self._neighbours.read(file)
         return self._packages.read(file) + self._same_names.read(file)
 
     def on_read(self, read: ReadPlan) -> list[ObjectRef]:
-        """Takes a read, when it begins. A sequential reader is expected to read on."""
+        """Returns the objects to fetch when this read begins: the next ones of the file, if its reader is
+        sequential."""
         if read.chunks is None:
             return []
         start, end = self._readahead.read(read.number, read.offset, read.length, read.entry.size)
         return [part.ref for part in read.chunks.slices(start, end - start)]
 
     def on_miss(self, read: ReadPlan, siblings: Siblings | None, head: Head) -> list[ObjectRef]:
-        """Takes a read that has to wait. The read counts a second time for the read-ahead: a reader who waits
-        for the network needs less proof of being sequential than one who does not."""
+        """Returns the objects to fetch when this read has to wait. The read counts a second time for the
+        read-ahead: a reader who waits for the network needs less proof of being sequential than one who does
+        not."""
         found = self.on_read(read)
         if siblings is not None:
             found += self._neighbours.missed(siblings)
         return found + self.on_arrival(read, head)
 
     def on_arrival(self, read: ReadPlan, head: Head) -> list[ObjectRef]:
-        """Takes a read whose wait has ended: an executable can be recognised by its first bytes now."""
+        """Returns the objects to fetch when the wait of this read has ended: an executable can be recognised
+        by its first bytes now."""
         if read.chunks is None:
             return []
         return self._programs.touched(read.entry, read.chunks, read.offset, head)
 
     def next_packs(self, read: ReadPlan, siblings: Siblings) -> list[ObjectRef]:
-        """Takes a read that has to wait. Returns packs that are worth a guess."""
+        """Returns packs that are worth a guess when this read has to wait."""
         number = read.entry.pack_number
         return self._next_packs.missed(siblings.packs, number) if number >= 0 else []
 
     def libraries(self, siblings: Siblings) -> list[Entry]:
-        """Takes a miss in a library, and the directory around it. Returns the files to fetch along with
-        it."""
+        """Returns the files to fetch along with a library that was missed. `siblings`: the directory around
+        the library."""
         return self._libraries.missed(siblings)

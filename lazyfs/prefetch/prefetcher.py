@@ -42,7 +42,7 @@ from lazyfs.vfs.siblings import Siblings, siblings
 log = logging.getLogger(__name__)
 
 IMAGES = 64
-"""Most jobs remembered. Those that have ended stay for the command that asks how they ended."""
+"""The largest number of remembered jobs, ended ones included: the command asks how they ended."""
 
 
 def _nothing_collected(_: Digest) -> ObjectRef | None:
@@ -61,9 +61,9 @@ class Surroundings(NamedTuple):
     cache."""
     share: LineShare
     collected: Callable[[Digest], ObjectRef | None] = _nothing_collected
-    """Returns the collected profile of an image by its top catalog, without waiting."""
+    """Returns the collected profile of the image with this top catalog, without waiting."""
     watcher: ReadWatcher | None = None
-    """Is told of the reads in images."""
+    """An observer that is told of the reads in images; None if nobody watches."""
 
 
 class Prefetcher:
@@ -100,9 +100,9 @@ class Prefetcher:
         begin(UpperCatalogs(self._objects).run, root, name=f"catalogs below {root.digest.hex()[:12]}")
 
     def on_enter(self, image: ObjectRef, profile: ObjectRef | None, program: str = "") -> None:
-        """Takes an image that is looked up, and begins to fetch the objects of its profile: the one that
-        workers' reports have made, or else its own. `image`: its top catalog. `program`: the one that is
-        about to be started; empty if it is not known."""
+        """Begins to fetch the objects of the profile of an image that is looked up: the profile made from
+        workers' reports, or else the image's own. `image`: its top catalog. `profile`: its own. `program`:
+        the one that is about to be started; empty if it is not known."""
         chosen = self._around.collected(image.digest) or profile
         if chosen is not None:
             self._soon(lambda: self._profiles.start(chosen, program))
@@ -115,7 +115,7 @@ class Prefetcher:
             self._soon(lambda: self._profiles.start(profile))
 
     def on_read(self, read: ReadPlan) -> None:
-        """Takes a read, when it begins."""
+        """Notes a read when it begins, and fetches the objects that the policy chooses for it."""
         self._tell(read)
         for part in read.slices if self._budget.unused else ():
             if part.ref.digest in self._budget.unused:
@@ -127,7 +127,7 @@ class Prefetcher:
         self._fetch(self._policy.on_read(read), read)
 
     def on_early_read(self, read: ReadPlan) -> None:
-        """Takes a read that was answered before there was a prefetcher, for those who watch starts."""
+        """Tells the watcher of starts of a read that was answered before there was a prefetcher."""
         self._tell(read)
 
     def _tell(self, read: ReadPlan) -> None:
@@ -149,8 +149,8 @@ class Prefetcher:
             return None  # the directory was dropped
 
     def on_miss(self, read: ReadPlan, siblings: Siblings | None, fetched: Fetched) -> None:
-        """Takes a read that has to wait for objects. `siblings`: the directory around its file, if there is
-        one."""
+        """Notes a read that has to wait for objects, and fetches others along with them. `siblings`: the
+        directory around the file, if it is in one directory only."""
         file = read.small_file
         if file is not None and self._objects.is_due(file.digest):
             return  # its profile knows what comes next
@@ -185,7 +185,7 @@ class Prefetcher:
         return found
 
     def on_arrival(self, read: ReadPlan, fetched: Fetched) -> None:
-        """Takes a read that had to wait, and now has the objects it needs."""
+        """Notes that a read which had to wait has its objects now; fetches more if its file is a program."""
         head = head_of(read, self._objects, fetched)
         self._fetch(self._policy.on_arrival(read, head), read)
         place = place_of(self._around.entries, read.number) if is_program(read.entry, head) else None
@@ -194,8 +194,8 @@ class Prefetcher:
             self._soon(lambda: self._programs.arrived(file, place.top))
 
     def on_whole_image(self, top: ObjectRef, rate: float | None = None) -> WholeImage:
-        """Returns the job that fetches the rest of an image: one under way, or a new one. `top`: the image's
-        top catalog. `rate`: most plaintext bytes a second of a new job. Called in the event loop."""
+        """Returns the job that fetches the rest of an image: one under way, or a new one of at most `rate`
+        plaintext bytes a second. `top`: the image's top catalog. Called in the event loop."""
         return self._job(top.digest, rate, top, None)
 
     def _job(
@@ -219,8 +219,8 @@ class Prefetcher:
         return job
 
     async def profile(self, image: ObjectRef, own: ObjectRef | None) -> tuple[ObjectRef, Profile] | None:
-        """Returns the profile that a start of an image uses, and its name; None if there is none. `own`: the
-        one that the image has. Raises as Objects.fetch, and FormatError."""
+        """Returns the profile that a start of an image uses, after its reference; None if there is none.
+        `own`: the reference of the image's own profile. Raises as Objects.fetch, and FormatError."""
         ref = self._around.collected(image.digest) or own
         if ref is None:
             return None
@@ -228,7 +228,7 @@ class Prefetcher:
         return ref, decode(await self._objects.fetch(ref, held=False) if plain is None else plain)
 
     def on_profile(self, name: Digest, listed: list[ObjectRef], rate: float | None = None) -> WholeImage:
-        """Returns the job that fetches what a profile lists, as `on_whole_image` does. `name`: of the job."""
+        """Returns a job like `on_whole_image`, called `name`, for the objects that a profile lists."""
         return self._job(name, rate, ObjectRef(name, 0), listed)
 
     def whole_image(self, top: Digest) -> WholeImage | None:
@@ -254,15 +254,15 @@ class Prefetcher:
             self._soon(lambda: self._queue.start(refs, image))
 
     def _image_of(self, read: ReadPlan) -> int:
-        """Returns the number of the slot of the image in which a file is read; 0 if the kernel gave the file
-        back."""
+        """Returns the number of the slot of the image in which a file is read; 0 if the kernel has forgotten
+        the file's number."""
         try:
             return self._around.entries.slot(read.number)[0].top.number
         except OSError:
             return 0
 
     def _soon(self, call: Callable[[], None]) -> None:
-        """Has `call` made later in the event loop, so that the reader's own fetch begins first."""
+        """Calls `call` later in the event loop, so that the reader's own fetch begins first."""
         self._calls.append(call)
         if self._called:
             return
@@ -285,8 +285,7 @@ class Prefetcher:
 
 
 def _logged(call: Callable[[], None]) -> None:
-    """Makes a call, and logs its exception instead of raising it: in a call that trio runs it would end the
-    whole run."""
+    """Calls `call`, and logs its exception: if trio runs the call, an exception would end the whole run."""
     try:
         call()
     except Exception:
@@ -295,7 +294,7 @@ def _logged(call: Callable[[], None]) -> None:
 
 def head_of(read: ReadPlan, objects: LocalObjects, fetched: Fetched) -> Head:
     """Returns a function that reads the first bytes of a chunked file. The function returns None if they are
-    not at hand."""
+    neither in the cache nor in `fetched`."""
 
     def head() -> bytes | None:
         if read.chunks is None:

@@ -9,16 +9,19 @@ from lazyfs.core.profile import total
 AGAIN: Final = 60.0
 """Seconds until a profile that was not fetched completely may be tried again, when its image is entered."""
 PROFILES: Final = 4
-"""Most profiles under way at one time: `ls -l` looks up each image of a folder and starts none of them."""
+"""The largest number of profiles under way at one time: `ls -l` looks up each image of a folder and starts
+none of them."""
 FAILURES: Final = 3
-"""After so many failed objects of one profile, its other objects are not requested."""
+"""The number of failed objects of one profile after which its other objects are not requested."""
 HERE: Final = 0.75
-"""A hot pack is left out if this share of its bytes is here already: another image may have brought them."""
+"""The share of a hot pack's bytes that must be in the cache already (another image may have brought them) for
+the pack to be left out."""
 SHARE: Final = 0.5
-"""Largest share of the cache's limit that a profile may take: a larger one would push out objects in use."""
+"""The largest share of the cache's limit that a profile may take: a larger profile would push out objects in
+use."""
 
 Start = tuple[Digest, str]
-"""A profile, and the program that is started; empty if it is not known."""
+"""A profile, and the path or name of the program that is started; the latter is empty if it is not known."""
 
 
 class ProfileSchedule:
@@ -31,7 +34,8 @@ class ProfileSchedule:
         self._under_way: set[Start] = set()
 
     def begin(self, start: Start, now: float) -> bool:
-        """Returns True if the list of a start is to be fetched now, and counts it as begun."""
+        """Returns True if the objects that the profile lists for this start are to be fetched now, and counts
+        them as under way."""
         if now < self._rests.get(start, 0) or len(self._under_way) >= PROFILES:
             return False
         self._rests[start] = math.inf
@@ -39,11 +43,11 @@ class ProfileSchedule:
         return True
 
     def ended(self, start: Start) -> None:
-        """Notes that the list is no longer under way."""
+        """Notes that the objects of this start are no longer under way."""
         self._under_way.discard(start)
 
     def failed(self, start: Start, now: float) -> None:
-        """Allows a list that failed in part to be begun again after AGAIN seconds."""
+        """Allows a start whose objects were not all fetched to be begun again after AGAIN seconds."""
         self._rests[start] = now + AGAIN
 
 

@@ -28,13 +28,13 @@ log = logging.getLogger(__name__)
 FIRST: Final = 4
 """Objects under way at first: they share the line, and a start waits for the first ones."""
 AT_ONCE: Final = 24
-"""Most objects under way; each that arrives lets one more begin until then. Readers have the rest of
-`objects.THREADS`."""
+"""The largest number of objects of one profile under way. Each object that arrives raises the number by one
+until then. Readers have the rest of `objects.THREADS`."""
 UNUSED_SECONDS: Final = 60.0
-"""A list of which nothing is used for so long is given up."""
+"""The number of seconds without a use of any object of a list after which the list is given up."""
 TOLD_SECONDS: Final = 0.5
-"""Where the programs of an image have lists of their own, only what all of them read is fetched for so long
-after the image was entered: `lazyfs run` tells within that time which program it starts."""
+"""Seconds after an image was entered for which only the objects that all its programs read are fetched, if
+its programs have separate lists. Within this time `lazyfs run` says which program it starts."""
 
 
 class ProfilePrefetch:
@@ -47,12 +47,13 @@ class ProfilePrefetch:
         ahead."""
         self.share = LineShare() if share is None else share
         self.most = min(AT_ONCE, self.share.requests)
-        """Most objects of one list under way."""
+        """The largest number of objects of one list under way."""
         self._objects = objects
         self._cache_limit = cache_limit
         self._schedule = ProfileSchedule()
         self._told: dict[Digest, trio.Event] = {}
-        """Profiles of which it may still be told which program is started."""
+        """Profiles whose image was entered so recently that `lazyfs run` may still say which program it
+        starts. The event is set when it has."""
         self.fetched = 0
         """Number of objects fetched."""
         self.failed = 0
@@ -99,7 +100,8 @@ class ProfilePrefetch:
             self._schedule.failed(start, time.monotonic())
 
     async def _is_told(self, name: Digest, profile: Profile, loaded: trio.Event) -> bool:
-        """Fetches what all programs read. Returns True if it is told meanwhile which one is started."""
+        """Fetches the objects that all programs of the profile read, for at most TOLD_SECONDS. Returns True
+        if `lazyfs run` has said meanwhile which program it starts."""
         told = self._told[name] = trio.Event()
         try:
             with trio.move_on_after(TOLD_SECONDS):
@@ -119,7 +121,8 @@ class ProfilePrefetch:
         return profile
 
     def rest(self, start: Start) -> None:
-        """Notes that a list waits for its objects to be used, so that another profile may begin."""
+        """Notes that a list fetches no more until some of its objects are used, so that another profile may
+        begin."""
         self._schedule.ended(start)
 
 
@@ -177,14 +180,15 @@ class _Listed:
         return [ref for ref in self._listed if not self._is_here(ref)]
 
     def _is_here(self, ref: ObjectRef) -> bool:
-        """Returns True if an object is here, or if most of a hot pack's bytes are here in others."""
+        """Returns True if an object is in the cache, or if it is a hot pack most of whose files are in cached
+        hot packs."""
         if self._objects.is_at_hand(ref):
             return True
         pack = self._hot.get(ref)
         return pack is not None and self._copied(pack) >= HERE * ref.size
 
     def _copied(self, pack: HotPack) -> int:
-        """Returns how many bytes of a hot pack are here in other hot packs."""
+        """Returns the number of bytes of a hot pack's files that lie in other hot packs in the cache."""
         here: dict[ObjectRef, bool] = {pack.ref: False}
         found = 0
         for file in pack.files:

@@ -17,28 +17,30 @@ from lazyfs.core.digest import ObjectRef
 
 MAGIC: Final = b"\x7fELF"
 MOST: Final = 64 << 20
-"""Most plaintext bytes of one file that one miss requests, as many as the queue takes. A later miss beyond
-them requests as many again."""
+"""The largest number of plaintext bytes of one file that one miss requests, as many as the queue takes. A
+later miss beyond them requests as many again."""
 FILES: Final = 1024
-"""Most files remembered. The one whose last miss is longest ago is forgotten, and may be suggested again."""
+"""The largest number of files that are remembered. The one whose last miss is longest ago is forgotten; its
+chunks may then be returned by `touched` once more."""
 _LIBRARY: Final = re.compile(rb"\.so(\.[0-9]+)*$")
 
 Head = Callable[[], bytes | None]
-"""Returns the first len(MAGIC) bytes of a file; None if they are not at hand."""
+"""A function that returns the first len(MAGIC) bytes of a file; None if they are not in the cache."""
 
 
 class Programs:
-    """Suggests each chunk once. Not thread-safe: call it under the tree's lock."""
+    """Chooses the chunks to fetch along with a missed one; each chunk is chosen once. Not thread-safe: call
+    it under the tree's lock."""
 
     def __init__(self) -> None:
         self._suggested: OrderedDict[bytes, set[int]] = OrderedDict()
-        """Content id -> indexes of the chunks suggested or missed."""
+        """Content id -> indexes of the chunks that were missed or that `touched` has chosen."""
 
     def touched(self, entry: Entry, chunks: ChunkList, offset: int, head: Head) -> list[ObjectRef]:
         """Returns the chunks to fetch when bytes at `offset` were missing or have just been fetched: first
         the chunks after them, then those before.
 
-        Empty for a file that is not a program, and for a chunk that was itself suggested before.
+        Empty for a file that is not a program, and for a chunk that this method has chosen before.
         """
         if not is_program(entry, head):
             return []

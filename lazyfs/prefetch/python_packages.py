@@ -12,23 +12,24 @@ from lazyfs.core.digest import ObjectRef
 from lazyfs.vfs.siblings import Siblings, packs_of
 
 PACKS: Final = 8
-"""Packages in more packs than this are left out: of a large one (`dist-packages` itself) a program uses a
-part."""
+"""The largest number of packs of a package that are fetched. A package in more packs is left out: of a large
+one (`dist-packages` itself) a program uses a part."""
 PACKAGES: Final = 4096
-"""Most packages remembered, so that each is suggested once."""
+"""The largest number of packages that are remembered, so that the packs of each are returned once."""
 _INIT: Final = b"__init__."
 _COMPILED: Final = b"__pycache__"
 
 
 class PythonPackages:
-    """Suggests the packs of each package once. Not thread-safe: call it under the tree's lock."""
+    """Chooses the packs of a package to fetch, once for each package. Not thread-safe: call it under the
+    tree's lock."""
 
     def __init__(self) -> None:
         self._suggested: OrderedDict[tuple[int, int], None] = OrderedDict()
 
     def read(self, file: Siblings) -> list[ObjectRef]:
-        """Takes a read of a file in a pack. Returns the packs of its package, the subpackages left out, if
-        the file is an `__init__`, as source or compiled."""
+        """Notes a read of a file in a pack. If the file is an `__init__`, as source or compiled, returns the
+        packs of its package without those of the subpackages; otherwise returns an empty list."""
         catalog, place = file.catalog, file.directory
         if catalog is None or not file.entries[file.position].name.startswith(_INIT):
             return []

@@ -14,8 +14,9 @@ from lazyfs.prefetch.line_share import LineShare
 log = logging.getLogger(__name__)
 
 BYTES = 64 << 20
-"""Most plaintext bytes that one image has requested and that are not here yet; less if several images ask, as
-long as twice as much is not here. Further objects are dropped: the reader will ask for them."""
+"""The largest number of plaintext bytes that one image has requested and that are not in the cache yet. If
+several images ask, each has an equal part of it, and all together at most twice as much. Further objects are
+dropped: the reader will ask for them."""
 
 
 class PrefetchBudget:
@@ -40,7 +41,7 @@ class PrefetchBudget:
         self._bytes[image] += ref.size
 
     def give_back(self, ref: ObjectRef) -> None:
-        """Ends the charge: the object is here, or its fetch failed."""
+        """Ends the charge: the object is in the cache, or its fetch failed."""
         image = self.coming.pop(ref.digest)
         self._bytes[image] -= ref.size
         if self._bytes[image] <= 0:
@@ -51,8 +52,8 @@ class PrefetchQueue:
     """Fetches objects into the cache. Belongs to one trio run."""
 
     def __init__(self, objects: Objects, share: LineShare | None = None, *, most: int = BYTES) -> None:
-        """`share`: the bounds that all repositories of the mount share. `most`: most plaintext bytes
-        requested and not here yet."""
+        """`share`: the bounds that all repositories of the mount share. `most`: the largest number of
+        plaintext bytes that are requested and not in the cache yet."""
         self._objects = objects
         self._share = LineShare() if share is None else share
         self._waiting: FairOrder[ObjectRef] = FairOrder()
@@ -68,8 +69,8 @@ class PrefetchQueue:
         return not self._budget.coming
 
     def start(self, refs: Iterable[ObjectRef], image: Hashable = None) -> None:
-        """Begins to fetch the objects that are neither here nor under way; returns at once. A reader of one
-        of them joins its flight. A failure is not reported: the reader asks again and meets it.
+        """Begins to fetch the objects that are neither in the cache nor under way; returns at once. A reader
+        of one of them joins its flight. A failure is not reported: the reader asks again and meets it.
 
         `image`: what the objects are fetched for; several images share the line equally. Does nothing while
         the cache admits nothing: readers would have to fetch the bytes again.

@@ -9,19 +9,19 @@ from collections import OrderedDict
 FIRST = 2 << 20
 """Bytes ahead for a reader that has just turned out to be sequential."""
 MOST = 32 << 20
-"""Most bytes ahead for one reader."""
+"""The largest number of bytes that are fetched ahead for one reader."""
 SLACK = 1 << 20
-"""A read continues the one before if at most so many bytes lie between them: the kernel sends reads out of
-order."""
+"""The largest number of bytes between two reads of which the second continues the first: the kernel sends
+reads out of order."""
 PROOF = 3
 """Number of reads in sequence before anything is fetched ahead: the head of a file is read far more often
 than the file (ELF headers, archives' indexes)."""
 READERS = 1024
-"""Most files watched at one time; the least recently read is forgotten."""
+"""The largest number of files that are watched at one time; the least recently read one is forgotten."""
 
 
 class Window:
-    """One reader of one file."""
+    """The read-ahead window of one reader of one file."""
 
     def __init__(self) -> None:
         self._position = 0
@@ -61,7 +61,7 @@ class Window:
 
 
 class ReadAhead:
-    """The readers of a repository. Not thread-safe: call it under the tree's lock."""
+    """The read-ahead windows of a repository's files. Not thread-safe: call it under the tree's lock."""
 
     def __init__(self) -> None:
         self._windows: OrderedDict[int, Window] = OrderedDict()

@@ -1,9 +1,8 @@
-"""Files of one name in one directory after another. Pure.
+"""Files of the same name in directories beside each other, read one after another. Pure.
 
-Programs that look for what is installed read a file of the same name in each of many directories beside each
-other: Python's importlib.metadata `entry_points.txt` of each distribution, package managers their
-descriptions. The files are small and their packs many: a start of an analysis waited nine times in a row for
-them.
+Programs that look for what is installed read a file of the same name in each of many directories. Python's
+importlib.metadata reads `entry_points.txt` of each distribution; package managers read their descriptions.
+The files are small and their packs many: a start of an analysis waited nine times in a row for them.
 """
 
 from collections import OrderedDict
@@ -17,12 +16,12 @@ PROOF: Final = 2
 from others. No other file is read between: `__init__.py` is read in one package after the other too, but with
 more beside it."""
 PACKS: Final = 16
-"""Most packs that are fetched along."""
+"""The largest number of packs that are fetched along."""
 DIRECTORIES: Final = 512
-"""Most directories in which the name is looked for."""
+"""The largest number of directories in which the name is looked for."""
 PLACES: Final = 1024
-"""Most places remembered. A place is a name and the parent of the directories with that name; it is suggested
-once."""
+"""The largest number of places that are remembered. A place is a file name and the parent of the directories
+that have such a file; its packs are returned once."""
 
 
 class SameNames:
@@ -34,8 +33,9 @@ class SameNames:
         self._suggested: OrderedDict[tuple[tuple[int, int], bytes], None] = OrderedDict()
 
     def read(self, file: Siblings) -> list[ObjectRef]:
-        """Takes a read of a file in a pack. Returns the packs of its namesakes in the directories after its
-        own, if PROOF steps in a row went from one namesake to another; otherwise nothing."""
+        """Notes a read of a file in a pack. If PROOF steps in a row went from a file to one of the same name
+        in another directory, returns the packs of that name's files in the next directories; otherwise
+        returns an empty list."""
         last, self._last = self._last, file
         if last is None or last.parent is None or last.directory == file.directory:
             return []  # most reads are of the same file, or of one beside it

@@ -17,12 +17,12 @@ class ReadWatcher(Protocol):
         ...
 
     def read(self, image: Digest, path: bytes, read: ReadPlan, /) -> None:
-        """Takes a read of the file at a path below an image's root."""
+        """Is called with a read of the file at `path` below the root of the image with this top catalog."""
         ...
 
 
 def tell(watcher: ReadWatcher, entries: Entries, read: ReadPlan) -> None:
-    """Tells a watcher of a read, if it waits for the image."""
+    """Calls the watcher's `read` for a read, if the watcher waits for the image."""
     try:
         top = entries.slot(read.number)[0].top
     except OSError:  # given back

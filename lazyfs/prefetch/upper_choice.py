@@ -7,11 +7,12 @@ from lazyfs.core.catalog.entry import LIVE, Entry
 from lazyfs.core.digest import ObjectRef
 
 FOLDERS = 8
-"""Most folders above images' names that are fetched."""
+"""The largest number of folders above images' names that are fetched."""
 IMAGES = 2
-"""Most images that are followed. In a folder with more links to images, none is followed."""
+"""The largest number of images whose catalogs are fetched. In a folder with more links to images, none is
+followed."""
 BYTES = 1 << 20
-"""Most plaintext bytes of a catalog that is fetched."""
+"""The largest number of plaintext bytes of a catalog that is fetched."""
 
 
 class UpperChoice:

@@ -23,11 +23,11 @@ from lazyfs.core.reach import Reached, Seen, catalog_at, leads_to
 from lazyfs.prefetch.pace import Pace
 
 AT_ONCE: Final = 8
-"""Most objects under way: at 50 ms, packs of half a mebibyte fill a line of 500 Mbit/s."""
+"""The largest number of objects under way: at 50 ms, packs of half a mebibyte fill a line of 500 Mbit/s."""
 LEASE: Final = 30.0
 """Seconds after which a job ends if nobody asks about it: the command was killed."""
 SHARE: Final = 0.9
-"""Largest share of the cache's limit that an image may take; a larger image would push itself out."""
+"""The largest share of the cache's limit that an image may take; a larger image would push itself out."""
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +66,9 @@ class WholeImage:
         pause: Callable[[float], Awaitable[object]] = trio.sleep,
     ) -> None:
         """`cache_limit` returns the bytes that the cache may hold; it may block. `top`: the image's top
-        catalog. `at_once`: most objects under way. `only`: the objects to fetch, in this order; None for all
-        of the image. `rate`: most plaintext bytes a second; None: no limit."""
+        catalog. `at_once`: the largest number of objects under way. `only`: the objects to fetch, in this
+        order; None for all of the image. `rate`: the largest number of plaintext bytes a second; None: no
+        limit."""
         self._objects = objects
         self._demand = demand
         self._cache_limit = cache_limit
@@ -81,11 +82,11 @@ class WholeImage:
         self._scope = trio.CancelScope()
         self._asked = clock()
         self._counts = [0] * 5
-        """Objects, bytes, objects here, bytes here, bytes fetched."""
+        """Numbers of: objects, their bytes, objects in the cache, their bytes, bytes fetched by this job."""
         self._listing = 0
-        """Tasks that may find more objects."""
+        """Number of tasks under way that may find more objects."""
         self._listed = trio.Event()
-        """Set when such a task has found more objects."""
+        """Set when one of the tasks counted by `_listing` has found more objects."""
         self.state = "listing"
         self.problem = ""
         if only is None:
@@ -154,8 +155,8 @@ class WholeImage:
             raise failures[0]
 
     async def _list(self) -> bool:
-        """Fetches a catalog or chunk list and enters the objects that it names. Returns False if there is
-        nothing to do: all lists are here, and no other task is about to find more."""
+        """Fetches a catalog or chunk list and notes the objects that it names. Returns False if there is
+        nothing to do: all lists are in the cache, and no other task is about to find more."""
         while not self._leading:
             if not self._listing:
                 return False
@@ -193,7 +194,7 @@ class WholeImage:
 
     async def _bring(self, ref: ObjectRef) -> bytes | None:
         """Brings an object into the cache. Returns its bytes if they had to be fetched, None if it was
-        here."""
+        there."""
         if self._objects.read_at_hand(ref, 0, 1) is not None:
             await trio.lowlevel.checkpoint()
             self._count(ref)
@@ -209,7 +210,7 @@ class WholeImage:
         return plain
 
     async def _wait(self, seconds: float) -> None:
-        """Waits in parts, so that a job of which nobody asks any more ends soon."""
+        """Waits in parts, so that a job that nobody asks about any more ends soon."""
         end = self._clock() + seconds
         while (left := end - self._clock()) > 0:
             await self._pause(min(left, LEASE))
