@@ -15,8 +15,8 @@ compression: on a real image 4.6 s at level 3, 8.9 s at level 5 and 12.1 s at le
 3. Chunks take 0.96 times their bytes at level 5 and 0.94 times at level 6."""
 PACK_LEVEL = 5
 """Compression level of packs by default. A reader fetches a whole pack for one small file, and a small cache
-fetches it again and again, so that a pack's bytes count for more than a chunk's: packs take 0.96 times the
-bytes of level 3, for 2.2 s more of the same publish. Level 6, 0.94 times, takes 2.3 s more still."""
+fetches it again and again. So a pack's bytes count for more than a chunk's. Packs take 0.96 times the bytes
+of level 3, for 2.2 s more of the same publish. Level 6, 0.94 times, takes 2.3 s more still."""
 
 AT_ONCE = 3 << 19
 """The largest number of plaintext bytes that are decoded in one call, which takes 2 ms. A larger object, or a
@@ -27,7 +27,7 @@ MAX_WINDOW = 1 << 27
 least 8 MiB of every reader; publishers at level 19 with long files reach 128 MiB."""
 
 _idle: deque[zstandard.ZstdDecompressor] = deque(maxlen=4)
-"""Decompressors to use again."""
+"""Idle decompressors, kept for reuse."""
 
 Check = Callable[[], None]
 """A function that is called between two pieces of work. It raises an exception when no caller waits for the

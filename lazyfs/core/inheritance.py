@@ -1,9 +1,9 @@
 """Finds the objects of a new image that correspond to objects which starts of an older image touched. Pure.
 
 A touched object stands for the parts of files that lie in it. Each of these files is looked for in the new
-image: at the same path; else at the path that has the same content now; else at the one path that differs
-from the old one in version numbers only (`libfoo.so.1.2`, `foo-1.2.dist-info`). Files that are not found are
-left out.
+image, at the first of these paths that fits: the same path; the path that has the same content now; the one
+path that differs from the old one in version numbers only (`libfoo.so.1.2`, `foo-1.2.dist-info`). Files that
+are not found are left out.
 """
 
 import re

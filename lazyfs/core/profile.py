@@ -30,7 +30,7 @@ VERSION = 3
 _OLDER = (b"\x92\x01", b"\x93\x02")
 """The first bytes of profiles of versions 1 and 2, which named bundles of objects."""
 MAX_SIZE = bounds.PROFILE
-"""Plaintext bytes of a profile."""
+"""The largest number of plaintext bytes of a profile."""
 
 _HINT = _OBJECT = struct.Struct("<32sQ")
 _FILE = struct.Struct("<32sI")

@@ -10,8 +10,8 @@ folders."""
 
 
 def flat_path(config: Digest) -> str:
-    """Returns the path of an image's tree, which is the same under all its names: `.flat/xx/<config
-    digest>`."""
+    """Returns the path of an image's tree: `.flat/xx/<config digest>`. All names of the image share this
+    path."""
     digits = config.hex()
     return f"{FLAT.decode()}/{digits[:2]}/{digits}"
 

@@ -17,8 +17,8 @@ NESTED = 2
 """Marks a directory whose content is a catalog of its own: `content` is the catalog's digest, `detail` its
 plaintext size."""
 LIVE = 4
-"""Marks a nested directory that holds images. A mount shows the changes of a new revision in it; an image or
-published tree stays as it was opened."""
+"""Marks a nested directory that holds images or published trees. When a new revision comes, a mount shows its
+changes in such a directory; an image or tree keeps the content with which it was opened."""
 _FLAGS = ADDED | NESTED | LIVE
 
 NAME_MAX = bounds.NAME

@@ -73,7 +73,7 @@ class Inode:
         self.xattrs = xattrs
         self.nested = nested
         self.nlink = 0
-        """Counted by the builder."""
+        """The number of names that the inode has in the tree; set by the builder."""
         self.children: dict[bytes, Inode] | None = {} if stat.S_ISDIR(mode) and nested is None else None
 
     @property

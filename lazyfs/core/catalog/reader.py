@@ -39,7 +39,7 @@ class Directory:
     def __init__(self, number: int, parent: int, first: int, entries: list[Entry]) -> None:
         self.number = number
         self.parent = parent
-        """Number of the parent directory; its own for directory 0."""
+        """Number of the parent directory; for directory 0 its own number."""
         self.first = first
         """Catalog index of the first entry; entry i of this directory has index first + i."""
         self.entries = entries

@@ -45,8 +45,8 @@ class Member:
         self._lies: deque[float] = deque()
 
     def usable(self, now: float) -> bool:
-        """Returns True if the member is up, or if its time alone is over and no request has begun a trial of
-        it yet."""
+        """Returns True if the member is up, or if it is due for a trial after a time of rest and no request
+        has begun one yet."""
         return self.state is MemberState.UP or (now >= self.retry_at and not self.trials)
 
     def dead(self, now: float) -> bool:

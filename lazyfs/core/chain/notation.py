@@ -16,11 +16,12 @@ _PLACE = re.compile(r"(\[[0-9A-Za-z:.%_-]+\]|[^\[\]:]+)(:[0-9]*)?")
 _ACCOUNT = re.compile(r"://[^/|;\s]*@")
 _QUERY = re.compile(r"\?[^|;\s]+")
 _MARK = "\0repo\0"
-"""Stands for `@repo@` while other `@` are looked for."""
+"""Replaces `@repo@` while the other `@` of the text are looked for."""
 
 
 def parse_proxies(text: str) -> tuple[tuple[str, ...], ...]:
-    """Groups of proxy URLs, each URL once; DIRECT stands for itself. Raises UsageError."""
+    """Returns the groups of proxy URLs, each URL once; a group may also contain `DIRECT`. Raises
+    UsageError."""
     groups: list[tuple[str, ...]] = []
     known: set[str] = set()
     for group in text.split(";"):

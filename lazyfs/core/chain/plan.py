@@ -199,7 +199,7 @@ class Plan:
         return proxy.usable(now) and origin.usable(now)
 
     def _out_of_turn(self, proxy: Member, origin: Member, now: float) -> bool:
-        """Returns True if the path may be tried although its proxy or origin is put aside: one that failed
+        """Returns True if the path may be tried although its proxy or origin is put aside. One that failed
         may work together with another member; one that served wrong bytes may be asked past its cache."""
         path = (proxy, origin)
         free = path not in self._chain.probing or not (proxy.dead(now) or origin.dead(now))

@@ -10,7 +10,8 @@ class Policy(msgspec.Struct, frozen=True):
     """A proxy or origin that failed is left alone for this long, then twice as long each time it fails
     again."""
     probe_max: float = 6.0
-    """The most that `probe_first` is doubled to: a path that works again is found within this time."""
+    """The longest time to which `probe_first` is doubled: a path that works again is found within this
+    time."""
     jitter: float = 0.25
     """Each interval until a retry or a new round is multiplied by a random number in [1 - jitter, 1], so that
     a site's nodes do not return to a restarted proxy at one moment."""
@@ -44,7 +45,7 @@ class Policy(msgspec.Struct, frozen=True):
     """One in this many requests goes to an origin whose latency is unknown or old, if there is such an
     origin."""
     latency_age: float = 600.0
-    """A measured latency is old after this."""
+    """Seconds after which a measured latency counts as old."""
     latency_margin: float = 0.25
     """An origin moves up in the order if it is faster than the one before it by this share, and by 5 ms."""
     hedge_percentile: float = 0.95

@@ -17,7 +17,7 @@ class MemberReport(msgspec.Struct, frozen=True):
     why: str
     """The fault because of which requests leave the member alone; empty when it is up."""
     for_seconds: float
-    """Seconds in this state; 0 if always."""
+    """Seconds in this state; 0 if the state has never changed."""
     retry_in: float
     """Seconds until the member is tried again; 0 when up or due."""
     answers: int

@@ -30,19 +30,19 @@ Emit = Callable[[ObjectRef, bytes], None]
 
 
 class Change(msgspec.Struct, frozen=True, array_like=True):
-    """One image or published tree that a revision has added, removed or replaced."""
+    """One change of a revision: an image, published tree or profile was added, removed or replaced."""
 
     path: bytes
     """The path of the tree, or of the link to the image. For a change of an image's profile: the path of the
     image in `.flat`."""
     old: bytes
-    """The earlier content: the digest of the config behind a link, of a tree's catalog, or of a profile;
-    empty if there was none."""
+    """The digest of the earlier content: of the config that the link leads to, of the tree's catalog, or of
+    the profile. Empty if there was none."""
     new: bytes
 
     @property
     def kind(self) -> str:
-        """`came`, `went` or `moved`."""
+        """Returns `came` (added), `went` (removed) or `moved` (replaced)."""
         return "came" if not self.old else "moved" if self.new else "went"
 
 

@@ -121,7 +121,8 @@ class Merge:
         return path, trail
 
     def _make(self, path: list[bytes], trail: list[Inode | None], record: Record) -> Inode:
-        """The directory at the end of the trail; missing directories on the way are made."""
+        """Returns the directory at the end of `path`; makes the directories on the way that are missing.
+        `trail`: the inodes on the path, as `_resolve` returns them."""
         directory = self.root
         for position, name in enumerate(path):
             assert directory.children is not None

@@ -47,7 +47,7 @@ def parse(data: bytes) -> tuple[Records, Sparse]:
 
 
 def number(key: bytes, value: bytes) -> int:
-    """A decimal field; raises FormatError naming the field."""
+    """Returns the number in a decimal field. Raises FormatError that names the field."""
     found = natural(value)
     if found is None or found >= MOST:
         raise FormatError(f"pax header: {key.decode(errors='replace')} is {value[:40]!r}, not a number")
@@ -55,15 +55,16 @@ def number(key: bytes, value: bytes) -> int:
 
 
 def identifier(key: bytes, value: bytes) -> int:
-    """A user or group id, which some writers make negative; raises FormatError naming the field."""
+    """Returns a user or group id, which some writers make negative. Raises FormatError that names the
+    field."""
     if not _SIGNED.fullmatch(value):
         raise FormatError(f"pax header: {key.decode()} is {value[:40]!r}, not a number")
     return int(value)
 
 
 def nanoseconds(key: bytes, value: bytes) -> int:
-    """A decimal time in seconds as exact nanoseconds. Digits beyond the ninth are cut off, and so are seconds
-    beyond 10^19."""
+    """Returns a decimal time in seconds as exact nanoseconds. Digits beyond the ninth are cut off, and so are
+    seconds beyond 10^19. Raises FormatError."""
     match = _TIME.fullmatch(value)
     if not match:
         raise FormatError(f"pax header: {key.decode()} is {value[:40]!r}, not a time")
@@ -75,13 +76,14 @@ def nanoseconds(key: bytes, value: bytes) -> int:
 
 
 def xattrs(records: Records) -> tuple[tuple[bytes, bytes], ...]:
-    """Extended attributes, values raw, sorted by name."""
+    """Returns the extended attributes in pax records, sorted by name, with unchanged values."""
     found = ((key[len(XATTR) :], value) for key, value in records.items() if key.startswith(XATTR))
     return tuple(sorted(found))
 
 
 def sparse_map(text: bytes) -> Sparse:
-    """A GNU 0.1 map: offset,length,offset,length,... in decimal."""
+    """Returns the runs of a GNU 0.1 sparse map: offset,length,offset,length,... in decimal. Raises
+    FormatError."""
     fields = text.split(b",") if text else []
     if len(fields) % 2:
         raise FormatError("pax header: GNU.sparse.map has an odd count of numbers")

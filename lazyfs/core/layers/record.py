@@ -36,7 +36,7 @@ class Kind(IntEnum):
     HARDLINK = 1
     """`content` is the path of the name to link to."""
     WHITEOUT = 2
-    """Hides `path` of the layers below."""
+    """Hides the entry at `path` in the layers below."""
     OPAQUE = 3
     """Hides the entries of lower layers in the directory `path`."""
 
@@ -177,8 +177,8 @@ def encode(records: list[Record]) -> Iterator[bytes]:
 
 
 def decode(parts: Iterable[bytes], magic: bytes = MAGIC) -> Iterator[Record]:
-    """The records of a file that comes in parts of any size. Raises FormatError, and OlderRecords for version
-    1 unless `magic` asks for it."""
+    """Yields the records of a file, whose bytes come in parts of any size. Raises FormatError, and
+    OlderRecords for version 1 unless `magic` asks for it."""
     buffer = bytearray()
     packs: dict[ObjectRef, ObjectRef] = {}
     started = False

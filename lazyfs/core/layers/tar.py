@@ -30,7 +30,7 @@ NOBODY = 65534
 _SIZE_MAX = (1 << 63) - 1
 
 Read = Callable[[int], bytes]
-"""Returns exactly that many bytes, fewer only at the end of the stream."""
+"""A function that returns as many bytes as it is asked for, fewer only at the end of the stream."""
 
 
 class Member(NamedTuple):

@@ -11,7 +11,9 @@ def string(field: bytes) -> bytes:
 def number(field: bytes, what: str, first: bool = False) -> int:
     """Returns a number in octal digits, or in base 256 with the top bit set (GNU, for larger ones).
 
-    `what` names the field in errors; `first`: the field is the archive's first. Raises FormatError."""
+    `what` names the field in errors. `first`: the field is the archive's first, so that a wrong one means
+    that this is no tar archive. Raises FormatError.
+    """
     if field[0] & 0x80:
         value = int.from_bytes(field, "big", signed=False) & ((1 << (8 * len(field) - 1)) - 1)
         if field[0] & 0x40:

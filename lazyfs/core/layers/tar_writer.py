@@ -192,7 +192,8 @@ def _time(nanoseconds: int) -> bytes:
 def _block(
     name: bytes, kind: bytes, record: Record, mode: int, seconds: int, size: int, target: bytes, device: int
 ) -> bytes:
-    """Returns the ustar header. Values that do not fit it, which a pax header before it has, are cut or 0."""
+    """Returns the ustar header. Values that do not fit into it are cut or 0; a pax header before it has them
+    in full."""
     header = bytearray(tar.BLOCK)
     for start, text in ((0, name), (157, target)):
         text = _cut(_ascii(text))

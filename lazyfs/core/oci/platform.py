@@ -56,8 +56,8 @@ def parse_platform(text: str) -> Platform:
 
 
 def normalized(platform: Platform) -> Platform:
-    """Returns the platform in Go's names, given those of Python or uname for the architecture, or `7` for
-    `v7`. The variant v1 of amd64 is dropped."""
+    """Returns the platform in Go's names. Also takes names of Python or uname for the architecture, and `7`
+    for the variant `v7`. Drops the variant v1 of amd64."""
     architecture = platform.architecture.lower()
     architecture, implied = _ALIASES.get(architecture, (architecture, ""))
     variant = platform.variant.lower()
@@ -123,7 +123,8 @@ def choose(index: Index, wanted: Platform, name: str) -> Descriptor:
 
 
 def is_image(entry: Descriptor) -> bool:
-    """Returns False for the other entries of an index: BuildKit's provenance, signatures."""
+    """Returns True if an entry of an index is an image, False if it is BuildKit's provenance or a
+    signature."""
     if entry.platform is not None and entry.platform.os == "unknown":
         return False
     return not entry.artifact_type and _ATTESTATION not in (entry.annotations or {})

@@ -62,7 +62,8 @@ class Addition(NamedTuple):
 
 
 def bind_point(path: str) -> str:
-    """Returns the place in an image that an absolute path of the operator's names: `/afs` is `afs`.
+    """Returns a bind point as a path inside an image: `afs` for `/afs`. `path`: absolute, as the operator
+    writes it.
 
     Raises ValueError for a path that is not absolute, leads upwards, or has names that no filesystem takes.
     """

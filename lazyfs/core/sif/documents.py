@@ -1,5 +1,5 @@
-"""The documents of a SIF file, which become the config and the manifest of its image, and come back out of
-them."""
+"""The documents of a SIF file. They become the config and the manifest of its image, and are restored from
+these when the image is exported as SIF."""
 
 import json
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ from lazyfs.core.oci import json_text
 from lazyfs.core.oci.manifest import OCI_MANIFEST
 
 DEFINITION, LABELS = "definition", "labels"
-"""Names of the documents that a SIF file has by type, not by name."""
+"""Names for the documents that a SIF file marks by a type and not by a name."""
 CONFIG_NAME = "oci-config.json"
-"""The image config, in files that were made from an OCI image."""
+"""Name of the document with the image config, in SIF files that were made from an OCI image."""
 INSPECT_NAME = "inspect-metadata.json"
-"""The facts that Apptainer gathers when it builds an image."""
+"""Name of the document with the facts that Apptainer gathers when it builds an image."""
 DEFINITION_KEY = "io.lazyfs.sif.definition"
-"""The manifest's annotation that holds the definition."""
+"""Key of the manifest's annotation that holds the definition."""
 _CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 _LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
 _RUN = "/.singularity.d/actions/run"

@@ -14,11 +14,11 @@ VERSION = b"01\0"
 SQUASHFS_MAGIC = b"hsqs"
 
 HEADER = struct.Struct("<32s10s3s3s16sqqqqqqqq")
-"""launch, magic, version, architecture, id, created, modified, free descriptors, all descriptors, offset and
-bytes of the table, offset and bytes of the objects."""
+"""The fields of the header: launch, magic, version, architecture, id, created, modified, free descriptors,
+all descriptors, offset and bytes of the table, offset and bytes of the objects."""
 DESCRIPTOR = struct.Struct("<i?IIIqqqqqqq128s384s")
-"""type, used, number, group, linked to, offset, bytes, bytes with padding, created, modified, uid, gid, name,
-extra."""
+"""The fields of a descriptor: type, used, number, group, linked to, offset, bytes, bytes with padding,
+created, modified, uid, gid, name, extra."""
 _PARTITION = struct.Struct("<ii3s")
 """The first fields of a partition's `extra`: filesystem, use, architecture."""
 MOST_DESCRIPTORS = 1024

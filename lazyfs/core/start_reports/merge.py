@@ -1,9 +1,9 @@
 """Merges the objects that many starts of one program touched into one list. Pure.
 
-An object is kept if at least a third of the starts touched it. So reporters who lie in less than a third of
-the starts add nothing. Whatever share of them lies, the kept objects have at most three times the bytes of a
-mean start, since each start has one voice for an object; and they are cut to twice the bytes of the median
-start, which liars do not raise while they are fewer than half.
+An object is kept if at least a third of the starts touched it. So false reports of less than a third of the
+starts add nothing. Each start counts once for an object. So the kept objects have at most three times the
+bytes of a mean start, whatever share of the reports is false. They are also cut to twice the bytes of the
+median start, which false reports do not raise while they are fewer than half.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -1,9 +1,9 @@
-"""A report: what the first start of an image on one mount touched.
+"""A report of the objects that the first start of an image on one mount touched.
 
 A report names paths inside the image and digests of objects, and nothing of the worker: no user, no argument,
 no path outside the image. It is a msgpack array: version, repository, digest of the image's top catalog, path
-of the program, and the files in the order of their first reads, each with its path and the digests of the
-objects that were read of it.
+of the program, files. The files are in the order of their first reads, each with its path and the digests of
+the objects that were read of it.
 """
 
 from typing import Annotated, Final

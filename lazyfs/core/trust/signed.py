@@ -40,7 +40,7 @@ def load_root(data: bytes, previous: Root | None, limit: int) -> Root:
 
 
 def check_shape(kind: type[T], data: bytes, limit: int) -> None:
-    """Raises TooLarge or Malformed for bytes that cannot be such a file, signed or not."""
+    """Raises TooLarge or Malformed for bytes that cannot be a file of this kind, signed or not."""
     _parse(kind, data, limit)
 
 

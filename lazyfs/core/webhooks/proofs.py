@@ -57,7 +57,8 @@ def _bears(value: str, secret: str) -> bool:
 
 
 def _signed(secret: str, field: Fields, body: bytes, now: float) -> bool:
-    """Returns True for one of the signatures of Standard Webhooks: the HMAC of `id.time.body` in base64."""
+    """Returns True if one of the webhook's signatures is valid by Standard Webhooks: the HMAC of
+    `id.time.body` in base64."""
     identity, stated = field("webhook-id"), field("webhook-timestamp")
     if not (stated.isascii() and stated.isdigit()) or len(stated) > 12 or abs(int(stated) - now) > CLOCKS:
         return False

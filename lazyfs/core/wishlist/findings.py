@@ -16,7 +16,7 @@ class Finding(NamedTuple):
     reason: str
     mend: str = ""
     error: bool = True
-    """False for a notice: the wishes of the line stand."""
+    """False for a notice: the wishes of the line remain valid."""
 
     def text(self, name: str) -> str:
         """Returns the finding on one line, as compilers write theirs: `name:line: reason: mend`."""

@@ -149,7 +149,8 @@ def _extras(node: Mapping, base: Extras) -> Extras:
 
 
 def _command(node: Node) -> tuple[str, ...]:
-    """Returns the words of a command: of a text as a shell splits it, or of a list as they stand there."""
+    """Returns the words of a command. A text is split as a shell does it; the items of a list are the
+    words."""
     if isinstance(node, Scalar):
         stated = text(node, "profile")
         try:

@@ -39,7 +39,8 @@ class Sequence:
 
 @dataclass
 class Mapping:
-    """Keys and values in their order; `repeated` holds the keys that stand there twice, with all lines."""
+    """Keys and values in their order; `repeated` holds each key that stands there twice, with the lines of
+    both."""
 
     line: int
     values: dict[str, "Node"] = field(default_factory=dict)
