@@ -27,7 +27,7 @@ class Attributes(NamedTuple):
 
     @property
     def blocks(self) -> int:
-        """st_blocks, in 512 bytes."""
+        """st_blocks, in units of 512 bytes."""
         return -(-self.size // 512)
 
 

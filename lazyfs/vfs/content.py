@@ -1,8 +1,8 @@
 """Reads file content: a plan finds the parts of objects for (number, offset, length), then the parts are
 read.
 
-The plan is made once for each read, under the tree's lock. Its parts are read without the lock: those here at
-once, missing ones after they have been fetched.
+The plan is made once for each read, under the tree's lock. Its parts are read without the lock: those in the
+local cache at once, missing ones after they have been fetched.
 """
 
 import errno

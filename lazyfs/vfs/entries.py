@@ -1,8 +1,8 @@
 """Finds the entry of an inode number: the number's slot, the catalog that the slot shows, the entry in it.
 
-Every call is synchronous and takes the objects at hand; missing ones are raised as Need. Errors that a
-program sees are OSErrors with the errno of POSIX. Not thread-safe: the filesystem's lock is held around every
-call.
+Every call is synchronous and uses only objects that are on this machine; missing ones are raised as Need.
+Errors that a program sees are OSErrors with the errno of POSIX. Not thread-safe: the filesystem's lock is
+held around every call.
 """
 
 import errno
@@ -127,8 +127,7 @@ class Entries:
         return self.catalog_of(slot.repository, slot.ref, fetched)
 
     def catalog_of(self, repository: str, ref: ObjectRef, fetched: Fetched = NOTHING) -> Catalog:
-        """Returns a catalog of a repository by its name. Raises NeedRepository if the repository is not
-        open."""
+        """Returns the catalog `ref` of a repository. Raises NeedRepository if the repository is not open."""
         opened = self.repositories.get(repository)
         if opened is None:
             raise NeedRepository(repository)
@@ -139,7 +138,7 @@ class Entries:
         return self.entry_and_packs(number, fetched)[0]
 
     def entry_and_packs(self, number: int, fetched: Fetched = NOTHING) -> tuple[Entry, PackTable]:
-        """Returns the entry with this number, and the table of the packs that it may lie in."""
+        """Returns the entry with this number, and the pack table to which the entry refers."""
         shared = self.shared_files.get(number)
         if shared is not None:
             return shared, self.shared_files.packs(number)

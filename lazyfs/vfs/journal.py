@@ -75,7 +75,7 @@ class Journal:
         self._file, self._size = self._written_anew()
 
     def slot(self, record: SlotRecord | int) -> None:
-        """Writes a slot's record, or the number of a freed slot. A SlotTable's observer."""
+        """Writes a slot's record, or the number of a freed slot. Serves as `record` of a SlotTable."""
         if isinstance(record, SlotRecord):
             self._slots[record.slot] = record
             self._write(_SLOT, _encoder.encode(record))
@@ -85,7 +85,7 @@ class Journal:
             self._write(_FREED, _encoder.encode(record))
 
     def shared_file(self, record: SharedFile | int) -> None:
-        """Writes a shared file, or the number of a forgotten one. A SharedFiles' observer."""
+        """Writes a shared file, or the number of a forgotten one. Serves as `record` of SharedFiles."""
         if isinstance(record, SharedFile):
             self._shared_files[record.number] = record
             self._write(_SHARED, _encoder.encode(record))
@@ -94,7 +94,8 @@ class Journal:
             self._write(_SHARED_FREED, _encoder.encode(record))
 
     def block(self, record: ShownBlock) -> None:
-        """Writes a block of shown numbers, which is freed with its slot. A ShortNumbers' observer."""
+        """Writes a block of shown numbers, which is freed with its slot. Serves as `record` of
+        ShortNumbers."""
         self._blocks.setdefault(record.slot, {})[record.run] = record
         self._write(_BLOCK, _encoder.encode(record))
 

@@ -1,5 +1,5 @@
-"""Extended attributes for operators, as CVMFS has them: the origin of a file; and one that `lazyfs run` asks
-for to say which program it is about to start.
+"""Extended attributes for operators, which tell the origin of a file as those of CVMFS do, and an attribute
+by which `lazyfs run` says which program it is about to start.
 
 They can be asked for by name but are not listed, because tools that copy files would copy them too.
 """

@@ -20,7 +20,7 @@ from lazyfs.vfs.tree import Tree
 
 
 class Invalidation(NamedTuple):
-    """A folder's listing or name that the kernel must drop."""
+    """A name in a folder, or the folder's listing, that the kernel must drop."""
 
     number: int
     """The folder's inode number."""

@@ -1,11 +1,11 @@
 """One page-cache copy of a file that several images share.
 
-The kernel caches pages by inode. A file of at least 64 KiB that lies at the same path inside two images, with
-one name and all attributes equal, gets one inode number in both, because no program can tell the difference:
-ten tags of an image fill memory once. Two files of one image never share, since their paths differ. Smaller
-files are left out, because each shared file takes a row of about 400 bytes while the kernel knows it. When
-the kernel has forgotten a file it may ask for it again, so `IDLE` such rows are kept until their repository's
-next revision, as with slots.
+The kernel caches pages by inode. If a file of at least 64 KiB lies at the same path inside two images, with
+all attributes equal, it gets one inode number in both: no program can tell the difference. So ten tags of an
+image fill memory once. Two files of one image never share, since their paths differ. Smaller files are left
+out, because each shared file takes a row of about 400 bytes while the kernel knows it. When the kernel has
+forgotten a file it may ask for it again, so `IDLE` such rows are kept until their repository's next revision,
+as with slots.
 """
 
 from collections.abc import Callable, Mapping

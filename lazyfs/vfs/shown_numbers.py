@@ -16,7 +16,7 @@ _BITS = 8
 _BLOCKS = 1 << 32 - _BITS
 
 Shown = Callable[[int], int]
-"""Returns the number that programs see for the one that the kernel asks by."""
+"""A function that returns the number that programs see, given the number that the kernel asks by."""
 
 
 def as_it_is(number: int) -> int:

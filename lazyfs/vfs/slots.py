@@ -5,10 +5,10 @@ catalog). The last part is there because a nested catalog's hardlinks may lead i
 bytes below another top are another snapshot. A live folder has a slot by its path alone.
 
 A slot can be freed when the kernel has forgotten all numbers in it and no slot hangs below it. `IDLE` such
-slots wait until their repository's next revision before they are freed: a kernel that is short of memory
+slots wait until their repository's next revision before they are freed. A kernel that is short of memory
 forgets numbers that it will ask for again, and without the slot every answer made with them would be lost (a
-stat took 29 us instead of 19). Slot numbers are given out in rising order and not reused before 2**32
-others, so a stale number is never another file's.
+stat took 29 us instead of 19). Slot numbers are given out in rising order and not reused before 2**32 others,
+so a stale number is never another file's.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -1,7 +1,8 @@
 """Answers for inode numbers and names: lookup, stat, readlink, directories, extended attributes.
 
-Every call is synchronous and takes the objects at hand; missing ones are raised as Need. Errors for programs
-are OSErrors with the errno of POSIX. Not thread-safe: the filesystem's lock is held around every call.
+Every call is synchronous and uses only objects that are on this machine; missing ones are raised as Need.
+Errors for programs are OSErrors with the errno of POSIX. Not thread-safe: the filesystem's lock is held
+around every call.
 """
 
 import errno
