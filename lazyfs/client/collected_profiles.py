@@ -45,7 +45,7 @@ class CollectedProfiles:
 
     def refresh(self, now: datetime, deadline: float) -> None:
         """Looks for a newer list, if the publisher lets somebody sign one; otherwise makes no request, and
-        drops the list. A failure is logged, and what is known stays."""
+        drops the list. A failure is logged, and the present list stays."""
         try:
             self._refresh(now, deadline)
         except LazyfsError as error:

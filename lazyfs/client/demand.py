@@ -11,7 +11,7 @@ class Demand:
 
     def __init__(self) -> None:
         self.calls = 0
-        """Calls that wait."""
+        """Number of calls that wait."""
         self._idle: list[trio.Event] = []
 
     def began(self) -> None:

@@ -2,8 +2,8 @@
 
 In each turn the thread claims objects that were asked for, begins their fetches, and admits the verified
 objects that have arrived, up to BATCH objects at a time. Work that would make the thread wait is done in
-other threads: the wait for an object that another process or mount is fetching, and the rest of a fetch that
-does not end with its first attempt (`transport.http_loop`).
+other threads. Such work is the wait for an object that another process or mount is fetching, and the rest of
+a fetch that does not end with its first attempt (`transport.http_loop`).
 """
 
 import functools

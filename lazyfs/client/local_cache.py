@@ -8,7 +8,7 @@ from lazyfs.core.digest import Digest
 
 
 class CacheLease(Protocol):
-    """A claim on a key that is given back on exit."""
+    """A claim on a key. Leaving its `with` block gives the claim back."""
 
     def __enter__(self) -> object: ...
 

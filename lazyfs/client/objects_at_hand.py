@@ -40,8 +40,8 @@ class ObjectsAtHand:
     def copy_at_hand(
         self, file: ObjectRef, start: int, length: int, fetched: Mapping[Digest, bytes]
     ) -> bytes | None:
-        """Returns part of a small file, given by its SHA-256 and size, if a hot pack with a copy of it is at
-        hand or in `fetched`."""
+        """Returns part of a small file, given by its SHA-256 and size. Returns None if no hot pack with a
+        copy of it is in the local cache or in `fetched`."""
         if file.digest not in self.hot:
             return None
         found = self.hot.read(file, start, length, fetched, self._part)

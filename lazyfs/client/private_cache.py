@@ -1,6 +1,6 @@
 """The part of a shared cache that belongs to one repository which needed a credential.
 
-In a cache that all repositories of a user share, the name of an object would be enough to read it: a
+In a cache that all repositories of a user share, the name of an object would be enough to read it. A
 stranger's repository may name an object of a private one and show it as a file of its own. So objects of a
 repository that asked for a credential lie under keys of their own. A reader without the repository's
 namespace cannot read these objects. Nor does the time that a read takes tell the reader that they are in the

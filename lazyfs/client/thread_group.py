@@ -7,7 +7,7 @@ from trio.lowlevel import start_thread_soon
 
 
 class ThreadGroup:
-    """Work in threads. Thread-safe."""
+    """Runs work in threads, and waits for its end. Thread-safe."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()

@@ -39,8 +39,7 @@ from lazyfs.core.trust.update import Update, WantedFile
 from lazyfs.transport.fetcher import Fetcher, never_cancelled
 
 ROOT_PROBE = 86_400.0
-"""Seconds after the last look for a newer root, after which a refresh looks for one together with the
-timestamp."""
+"""Seconds from the last look for a newer root until a refresh looks for one together with the timestamp."""
 
 _FIRST_ROOT = file_name(ROOT, 1)
 _STAMP = file_name(TIMESTAMP, 0)
@@ -209,8 +208,8 @@ class Revisions:
     def _follow_roots(
         self, attempt: RefreshAttempt, state: TrustState, data: bytes | None = None, *, asked: bool = False
     ) -> TrustState:
-        """Takes every newer root, and persists the result once at the end; `data` is the next root if it was
-        `asked` for already."""
+        """Fetches and follows every newer root, and persists the result once at the end; `data` is the next
+        root if it was `asked` for already."""
         try:
             while True:
                 if not asked:
@@ -227,7 +226,7 @@ class Revisions:
             self._keep(state)
 
     def _advance(self, attempt: RefreshAttempt, stamp: bytes) -> Revision:
-        """Takes the files that a timestamp leads to, and returns their revision."""
+        """Fetches and verifies the files that a timestamp leads to, and returns their revision."""
         assert self._state is not None
         update = Update(self._state, attempt.now)
         wanted = update.timestamp(stamp)
