@@ -11,7 +11,7 @@ class Addresses(NamedTuple):
     """The proxies and origins of one repository."""
 
     proxies: tuple[tuple[str, ...], ...]
-    """Groups of URLs, or DIRECT."""
+    """Groups of proxy URLs; a group may also contain `DIRECT`."""
     origins: tuple[str, ...]
 
 

@@ -39,8 +39,8 @@ class Client(Protocol):
     """Makes attempts; thread-safe."""
 
     def get(self, attempt: Attempt, check_cancelled: Callable[[], None]) -> Answer:
-        """Raises AttemptFailed, or the exceptions of `check_cancelled`; returns within 0.2 s after the
-        deadline."""
+        """Returns the answer. Raises AttemptFailed, or the exceptions of `check_cancelled`. Ends within 0.2 s
+        after the deadline."""
         ...
 
     def loop(self) -> "AttemptLoop | None":

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 class _Handle(EasyHandle):
-    """An easy handle with a multi handle of its own, which keeps its connections. Its loop can be left at any
-    time."""
+    """An easy handle with a multi handle of its own, which keeps the connections. The loop that drives it can
+    be left at any time."""
 
     def __init__(self, tls: "Tls | None") -> None:
         super().__init__(tls)

@@ -36,7 +36,7 @@ class Limits(msgspec.Struct, frozen=True):
     rate_window: float = 5.0
 
     def hurried(self, patience: float | None) -> "Limits":
-        """Returns these limits with every wait without progress cut to `patience`."""
+        """Returns these limits, with each limit on a wait without progress lowered to `patience`."""
         if patience is None or patience >= max(self.silence, self.rate_window):
             return self
         return Limits(

@@ -39,7 +39,7 @@ class HttpLoop:
     """A FetchLoop of an HttpFetcher."""
 
     def __init__(self, shared: SharedChain, attempts: AttemptLoop, *, processors: int) -> None:
-        """`processors`: those of the machine, the loop's own included."""
+        """`processors`: the number of the machine's processors that may be used, the loop's own included."""
         self._shared = shared
         self._spare = threading.Semaphore(processors - 1)
         """Counts the processors on which no thread verifies."""

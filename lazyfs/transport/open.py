@@ -61,8 +61,8 @@ def load_client(store: str, proxy: str | None, repository: str | None, http: Lib
 
 
 def _forwarded_over_tls(proxies: Sequence[Sequence[str]], origins: Sequence[str]) -> bool:
-    """Returns True if an https proxy is asked for http URLs: libcurl (8.23) makes a new connection for
-    each."""
+    """Returns True if an https proxy is asked for http URLs: libcurl (8.23) makes a new connection for each
+    such request."""
     over_tls = any(proxy.startswith("https:") for group in proxies for proxy in group)
     return over_tls and any(origin.startswith("http:") for origin in origins)
 

@@ -102,8 +102,8 @@ class RequestsClient:
     """Makes attempts. Thread-safe; connections are kept alive and shared by all threads."""
 
     def __init__(self, limits: Limits, *, connections: int = 32, tls: "Tls | None" = None) -> None:
-        """`connections`: the number kept alive per proxy or origin. `tls`: needed if a proxy or origin has an
-        https URL."""
+        """`connections`: the number of connections that are kept alive per proxy or origin. `tls`: needed if
+        a proxy or origin has an https URL."""
         self._limits = limits
         self._tls = tls
         self._adapter = _Adapter(Resolver(), connections, tls)
@@ -233,7 +233,8 @@ def _account(url: str) -> str:
 
 
 def _peer(attempt: Attempt, tls: "Tls | None") -> Peer:
-    """Returns the peer to which the request itself is sent."""
+    """Returns the peer to which the request itself is sent: the origin, or for an http URL the proxy if there
+    is one."""
     secure = attempt.url.startswith("https:")
     parts = urllib.parse.urlsplit(attempt.url if secure or not attempt.proxy else attempt.proxy)
     port = parts.port or (443 if parts.scheme == "https" else 80)

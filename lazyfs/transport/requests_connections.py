@@ -56,7 +56,7 @@ class _GuardedReader(io.RawIOBase):
 
 class _GuardedResponse(http.client.HTTPResponse):
     counted = True
-    """True if the bytes read belong to the answer: they then count for the least rate and the time to the
+    """True if the bytes read belong to the answer: they then count for the minimum rate and the time to the
     first byte."""
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
