@@ -12,8 +12,8 @@ from lazyfs.core.digest import Digest, ObjectRef
 FREE: Final = 4 << 20
 """The largest number of plaintext bytes of unused guesses before any bytes were asked for."""
 SHARE: Final = 0.05
-"""Unused bytes for each byte that was asked for: packs already cost a start a fifth more bytes than single
-files did, and a quarter is the most that it may cost."""
+"""Unused bytes that are allowed for each byte that was asked for: packs already cost a start a fifth more
+bytes than single files did, and a quarter is the most that it may cost."""
 REMEMBERED: Final = 1 << 16
 """The largest number of guessed objects that are watched for their first use."""
 FILES: Final = 4096
@@ -82,7 +82,7 @@ class GuessBudget:
             self._forget(next(iter(self.unused)))
 
     def give_back(self, ref: ObjectRef) -> None:
-        """Takes the charge back: the fetch failed."""
+        """Cancels the charge of an object whose fetch failed."""
         if self._forget(ref.digest) is not None:
             self._objects -= 1
             self._bytes -= ref.size
@@ -118,8 +118,8 @@ class GuessBudget:
 
 def room_in(space: tuple[int, int] | None) -> int:
     """Returns the bytes that unused guesses may occupy: the cache's free space less a margin, so that nothing
-    is evicted for them; in a full cache a small share, for which least recently used values are evicted.
-    `space`: (limit, occupied) in bytes; None without a cache."""
+    is evicted for them. In a full cache it is a small share, for which least recently used values are
+    evicted. `space`: (limit, occupied) in bytes; None without a cache."""
     if space is None:
         return 0
     limit, occupied = space

@@ -8,7 +8,7 @@ from lazyfs.client.allowance import MOST, Allowance
 from lazyfs.client.objects import THREADS
 
 DEFAULT: Final = 75
-"""Percent of the requests, and of the bytes, that a mount may have under way."""
+"""Percent of the requests, and of the bytes, of a mount that fetching ahead may have under way."""
 
 
 class LineShare:

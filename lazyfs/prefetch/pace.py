@@ -14,7 +14,8 @@ class Pace:
         """The time from which the line is free for the next fetch."""
 
     def wait(self, size: int, now: float) -> float:
-        """Takes the turn of a fetch of `size` bytes. Returns the seconds to wait before it begins."""
+        """Reserves the line for a fetch of `size` bytes. Returns the seconds to wait before the fetch
+        begins."""
         begins = max(self._free, now)
         self._free = begins + size / self._rate
         return begins - now

@@ -108,7 +108,8 @@ class Prefetcher:
             self._soon(lambda: self._profiles.start(chosen, program))
 
     def _start(self, profile: ObjectRef) -> None:
-        """Begins a profile at once where it can, so that the reader who missed waits for it."""
+        """Begins to fetch a profile: at once in the event loop's thread, so that the reader who missed waits
+        for it."""
         if threading.get_ident() == self._thread:
             self._profiles.start(profile)
         else:

@@ -29,8 +29,8 @@ class ProfileSchedule:
 
     def __init__(self) -> None:
         self._rests: dict[Start, float] = {}
-        """Start -> the time until which it must not be begun: for ever while it is under way, and once it
-        has come."""
+        """Start -> the time before which it must not be begun: infinity while it is under way, and once all
+        its objects have come."""
         self._under_way: set[Start] = set()
 
     def begin(self, start: Start, now: float) -> bool:

@@ -26,7 +26,7 @@ from lazyfs.prefetch.system_task import begin
 log = logging.getLogger(__name__)
 
 FIRST: Final = 4
-"""Objects under way at first: they share the line, and a start waits for the first ones."""
+"""Number of objects under way at first: they share the line, and a start waits for the first ones."""
 AT_ONCE: Final = 24
 """The largest number of objects of one profile under way. Each object that arrives raises the number by one
 until then. Readers have the rest of `objects.THREADS`."""

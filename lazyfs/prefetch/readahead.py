@@ -1,13 +1,13 @@
 """The distance to fetch ahead of a sequential reader: a window of bytes that grows and shrinks. Pure.
 
-The kernel reads ahead too, 128 KiB by default, which is too little for a round trip to a proxy: at 20 ms a
-reader of one 1 MiB chunk at a time gets 50 MB/s at best, and with 16 of them under way the link's speed.
+The kernel reads ahead too, 128 KiB by default, which is too little for a round trip to a proxy. At 20 ms a
+reader of one 1 MiB chunk at a time gets 50 MB/s at best; with 16 chunks under way it gets the link's speed.
 """
 
 from collections import OrderedDict
 
 FIRST = 2 << 20
-"""Bytes ahead for a reader that has just turned out to be sequential."""
+"""Bytes that are fetched ahead for a reader that has just turned out to be sequential."""
 MOST = 32 << 20
 """The largest number of bytes that are fetched ahead for one reader."""
 SLACK = 1 << 20
@@ -27,7 +27,7 @@ class Window:
         self._position = 0
         """Offset up to which the file has been read in sequence."""
         self._asked = 0
-        """Offset up to which the file has been asked for ahead."""
+        """Offset up to which the file has been returned to be fetched ahead."""
         self._refill_at = 0
         """Offset at which the reader has used up half of the last window."""
         self._streak = 0

@@ -12,9 +12,9 @@ from lazyfs.core.digest import ObjectRef
 from lazyfs.vfs.siblings import Siblings, later_namesakes
 
 PROOF: Final = 2
-"""Number of steps in a row, each from a file to its namesake in another directory, that tell such a program
-from others. No other file is read between: `__init__.py` is read in one package after the other too, but with
-more beside it."""
+"""Number of steps in a row that show such a program. A step goes from a file to one of the same name in
+another directory, with no other file read between. Imports are no such steps: they read `__init__.py` in one
+package after another, but also other files."""
 PACKS: Final = 16
 """The largest number of packs that are fetched along."""
 DIRECTORIES: Final = 512
@@ -25,7 +25,7 @@ that have such a file; its packs are returned once."""
 
 
 class SameNames:
-    """Follows the files that are read in packs. Not thread-safe: call it under the tree's lock."""
+    """Follows the reads of files in packs. Not thread-safe: call it under the tree's lock."""
 
     def __init__(self) -> None:
         self._last: Siblings | None = None
@@ -34,8 +34,8 @@ class SameNames:
 
     def read(self, file: Siblings) -> list[ObjectRef]:
         """Notes a read of a file in a pack. If PROOF steps in a row went from a file to one of the same name
-        in another directory, returns the packs of that name's files in the next directories; otherwise
-        returns an empty list."""
+        in another directory, returns the packs of such files in the next directories. Otherwise returns an
+        empty list."""
         last, self._last = self._last, file
         if last is None or last.parent is None or last.directory == file.directory:
             return []  # most reads are of the same file, or of one beside it

@@ -10,7 +10,8 @@ from lazyfs.vfs.paths_in_images import place_of
 
 
 class ReadWatcher(Protocol):
-    """Receives reads in images, under the filesystem's lock and from any thread; returns at once."""
+    """An observer of reads in images. Its methods are called under the filesystem's lock and from any thread,
+    and must return at once."""
 
     def waits_for(self, image: Digest, /) -> bool:
         """Returns True if a read in the image with this top catalog is worth a call of `read`."""

@@ -23,8 +23,8 @@ class UpperChoice:
         self._images = IMAGES
 
     def below(self, entries: list[Entry]) -> tuple[list[ObjectRef], list[bytes]]:
-        """Takes the entries of a live folder. Returns its folders to be followed, and the targets of its
-        links to images to be followed."""
+        """Returns the folders to be followed among the entries of a live folder, and the targets of its links
+        to images to be followed."""
         folders = []
         for entry in entries:
             if entry.nested and entry.flags & LIVE and not entry.name.startswith(b".") and self._folders:

@@ -1,8 +1,8 @@
 """Fetches the rest of an image because somebody asked for all of it: a job, with progress.
 
-The catalogs and chunk lists come first, so that the total is known; then packs and chunks in the order of the
-catalogs, as many at a time as fill a line, none begun while a reader waits. Objects that are here already are
-passed over, so a job that was stopped goes on where it was.
+The catalogs and chunk lists come first, so that the total is known. Then come packs and chunks in the order
+of the catalogs, as many at a time as fill a line; none is begun while a reader waits. Objects that are in the
+cache already are passed over, so a job that was stopped goes on where it was.
 """
 
 import logging
