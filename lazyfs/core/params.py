@@ -10,8 +10,8 @@ from lazyfs.core.errors import FormatError, UnsupportedFormat
 
 VERSION = 2
 READABLE = (1, 2)
-"""Versions that clients read. Publishers write the newest; `lazyfs repo upgrade` turns an older repository
-into it."""
+"""Versions that clients read. Publishers write the newest one only; `lazyfs repo upgrade` brings an older
+repository to it."""
 FLAT = b".flat"
 """The folder of images' trees, `.flat/xx/<config digest>`, which the links of tags lead into."""
 FEATURES: frozenset[str] = frozenset()
