@@ -8,6 +8,7 @@ import stat
 from contextlib import suppress
 from typing import Any
 
+from lazyfs.daemon.survival.keeper_line import NAME as KEEPER
 from lazyfs.system import mountpoint as points
 
 LAST_BYTES = 64 << 10
@@ -55,7 +56,8 @@ def waiting_requests() -> dict[str, str]:
 
 
 def daemons() -> list[dict[str, Any]]:
-    """Returns the processes of `lazyfs mount` that this user may look at, with log, state and waits."""
+    """Returns the daemons and keepers that this user may look at. Of each: its log's path, its state and
+    memory, and the kernel function that each of its threads waits in."""
     found: list[dict[str, Any]] = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         if len(found) >= _MOST_DAEMONS:
@@ -63,7 +65,7 @@ def daemons() -> list[dict[str, Any]]:
         with suppress(OSError):
             with open(f"/proc/{name}/cmdline", "rb") as file:
                 words = os.fsdecode(file.read(1 << 16)).split("\0")
-            if "mount" in words and any("lazyfs" in word for word in words[:4]):
+            if words[0] == KEEPER or ("mount" in words and any("lazyfs" in word for word in words[:4])):
                 found.append(_daemon(name, words))
     return found
 
