@@ -23,7 +23,8 @@ from lazyfs.images.registry.other_servers import wire_to
 from lazyfs.system.durable_file import write_durably
 
 SUFFIXES = (".yaml", ".yml", ".txt")
-"""Files of a working tree that are wishlists; README.txt, LICENSE.txt and the like are not."""
+"""Suffixes of the files in a working tree that are read as wishlists. README.txt, LICENSE.txt and the like
+are left out."""
 _NO_LISTS = (
     "readme",
     "license",

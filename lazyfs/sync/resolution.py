@@ -31,21 +31,21 @@ time."""
 
 
 class Gone(NamedTuple):
-    """The answer of a registry that it does not have the tag."""
+    """A registry's answer that it does not have the tag."""
 
     reason: str
 
 
 class Failure(NamedTuple):
-    """The reason why a question has no answer. The published image stays."""
+    """The reason why a registry did not answer a question. The published image stays in the tree."""
 
     reason: str
     transient: bool
 
 
 def failure_of(error: LazyfsError) -> Failure:
-    """Returns the Failure for an error. Only a failure in transport counts as transient; a fault of the image
-    does not."""
+    """Returns the Failure for an error. Only an error in transport is transient, so that a retry may help; a
+    fault of the image is not."""
     lasting = isinstance(error, BadData | UsageError) or not isinstance(error, TransportError)
     return Failure(str(error), transient=not lasting)
 

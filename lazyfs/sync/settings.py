@@ -128,8 +128,8 @@ def read_settings(path: str | None) -> Settings:
 
 
 def checked(found: Settings, origin: str) -> Settings:
-    """Returns the settings with the names of Docker Hub made one. Raises UsageError that names `origin` and
-    the field."""
+    """Checks settings, and returns them with Docker Hub under one of its several names. Raises UsageError
+    that names `origin`, where the settings come from, and the field."""
     service = found.service
     for name, value, least, most in (
         ("images-at-once", service.images_at_once, 1, MOST_PARALLEL),

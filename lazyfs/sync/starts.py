@@ -79,7 +79,8 @@ def record_starts(
 
 
 def _recorded(target: Target, recorder: Recorder) -> dict[str, Trace]:
-    """Records the starts of a wish's commands. Returns what those of each program touched."""
+    """Records the starts of a target's commands. Returns program -> the objects and small files that its
+    starts touched."""
     touched: dict[str, Trace] = {}
     for command in target.profiles:
         touched.setdefault(command[0], {}).update(read_traces(recorder.record(target.place, [command])))
