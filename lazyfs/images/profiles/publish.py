@@ -96,8 +96,9 @@ def _earlier(found: ResolvedPath) -> profile.Profile | None:
 
 
 def _kept_programs(earlier: profile.Profile | None, touched: Touched, origin: Origin) -> Touched:
-    """Returns what the image's profile lists for other programs. Nothing, if a start of an unknown program is
-    given, or if the profile has another origin: a recorded start is worth more than an inherited one."""
+    """Returns what the image's profile lists for other programs. Returns nothing if `touched` holds a start
+    of an unknown program, or if the profile has another origin: a recorded start is worth more than an
+    inherited one."""
     if earlier is None or earlier.origin is not origin or "" in touched:
         return {}
     others = [one for one in earlier.programs if one.path not in touched]

@@ -23,7 +23,7 @@ _NO_HEAD = (405, 501)
 
 
 def api_host(registry: str) -> str:
-    """The host of a registry's API."""
+    """Returns the host of a registry's API."""
     return f"registry-1.{HUB}" if registry == HUB else registry
 
 
@@ -165,7 +165,8 @@ class Conversation:
         return "GET" if self._no_head else method
 
     def _ask(self, exchange: Exchange, step: steps.Ask) -> steps.Step:
-        """Gets a token, in one thread at a time: threads that have waited use the same token."""
+        """Gets the token that a step asks for; returns the next step. Works in one thread at a time: threads
+        that have waited use the same token."""
         with self._asking:
             current = self._access.headers.get(step.identity)
             if current is not None and current != step.rejected:
@@ -259,7 +260,7 @@ class Conversation:
 
 
 def registry_names(registry: str, plain_http: bool) -> tuple[str, ...]:
-    """The names under which certs.d may have a registry."""
+    """Returns the names under which certs.d may have a folder for a registry."""
     host = api_host(registry)
     names = [registry, host]
     if not urlsplit(f"//{host}").port:
