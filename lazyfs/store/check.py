@@ -14,10 +14,11 @@ from lazyfs.core.reach import ObjectKind, Reached, Seen, catalog_at, history_at,
 from lazyfs.store.protocol import Store
 
 MAX_PROBLEMS = 1000
-"""Problems described; the others are only counted."""
+"""The largest number of problems that are described; further ones are only counted."""
 
 _AHEAD = 32
-"""Most objects that are read ahead, before the contents of earlier ones have been followed."""
+"""The largest number of objects that are read ahead, while the contents of earlier ones are still to be
+followed."""
 
 
 @dataclass
@@ -47,7 +48,7 @@ class _ReadObject(NamedTuple):
     plain: bytes
     stored: int
     wrong: list[tuple[Reached, str]]
-    """The files of a pack whose content does not have the digest in their entries, each with a message."""
+    """Files of a pack whose bytes do not have the digest that their entries state, each with a message."""
 
 
 def check(

@@ -21,7 +21,7 @@ PROBE = ".conditions"
 """The name that is written to test conditions. Nobody reads it for its content."""
 _COMMIT = file_name(TIMESTAMP, 0)
 _CHANGING = {**dict.fromkeys(CHANGING_FILES, TIMESTAMP_CACHE), "collection.json": "no-store"}
-"""Names that are replaced, and how long a proxy may keep them."""
+"""Name of each file that is replaced -> its Cache-Control header, which limits how long a proxy keeps it."""
 _LIES_THERE = b"the name that lazyfs writes under conditions, to see that the bucket honours them"
 _TRIES = 5
 _NO_TAG = '"00000000000000000000000000000000"'
