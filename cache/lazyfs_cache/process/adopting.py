@@ -10,7 +10,7 @@ SCANNED = 256
 """The value of `Sums.scan` when a rebuild has no fan-out directory left to look at."""
 
 FILES_PER_TRANSACTION = 256
-"""Most files that a rebuild adopts in one transaction: about 3 ms."""
+"""The largest number of files that a rebuild adopts in one transaction: about 3 ms."""
 
 
 def orphaned(name: str, owners: ByteLocks, me: int) -> bool:
