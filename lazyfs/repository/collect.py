@@ -4,8 +4,8 @@ A publisher is under way while it holds a lease.
 Steps, each of which a killed collector can leave to the next one:
 
 1. Mark the objects that the kept revisions lead to, and those of collected profiles. A missing or unreadable
-   object ends the collection here: the objects that it led to are unknown, and a folder that was moved away may
-   come back. Only an operator who knows that the object is lost may let the collection go on.
+   object ends the collection here: the objects that it led to are unknown, and a folder that was moved away
+   may come back. Only an operator who knows that the object is lost may let the collection go on.
 2. Condemn: list those of the other objects that are older than every publisher under way, and commit the
    list by a conditional write. Publishers that start from now on know the list.
 3. Wait for the publishers under way at that moment, whose commits may lead to condemned objects.
