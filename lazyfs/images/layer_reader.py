@@ -12,7 +12,7 @@ from lazyfs.store.layer_files import Read
 
 
 class LayerLimits(NamedTuple):
-    """The most that one archive may hold; a larger one is a mistake or a decompression bomb."""
+    """The bounds of one archive; a larger one is a mistake or a decompression bomb."""
 
     entries: int = 10_000_000
     bytes: int = 1 << 40

@@ -39,7 +39,8 @@ class Publication(NamedTuple):
     target: str
     """The target of the image's link; empty if it is a published tree and not a link."""
     digests: list[str]
-    """The digests whose links, in the image's repository, lead to this image."""
+    """Digests of tags for which the image's registry repository has a link, `<repository>:sha256:...`, to
+    this image."""
     revision: int
     """The first revision that has the image, among the revisions that were looked at."""
     time: int

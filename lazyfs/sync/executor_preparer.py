@@ -18,12 +18,12 @@ from lazyfs.sync.preparation import ImagePreparer, Job, PreparedImage
 from lazyfs.sync.shared_lock import SharedLock
 
 AT_ONCE = 64
-"""The most images that are given to the executor at a time; more workers would wait for the registry
-anyway."""
+"""The largest number of images that are given to the executor at a time; more workers would wait for the
+registry anyway."""
 LOOK = 1.0
 """Seconds between two checks whether the run has been stopped."""
 HOURS = 12.0
-"""The most hours for one image: the same as the default time for one registry in a run."""
+"""The largest number of hours for one image: the same as the default time for one registry in a run."""
 
 
 class LostWorker(LazyfsError):

@@ -20,9 +20,9 @@ from lazyfs.sync.ledger import News
 from lazyfs.sync.report import Event
 
 MOST_EVENTS = 200
-"""The most events in one message."""
+"""The largest number of events in one message."""
 MOST_WAITING = 50
-"""The most messages that wait for an address. Further ones are dropped, which is reported."""
+"""The largest number of messages that wait for an address. Further ones are dropped, which is reported."""
 PAUSES = (1.0, 5.0)
 """Seconds to wait before the second and the third try of a message."""
 PATIENCE = 30.0

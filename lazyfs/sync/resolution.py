@@ -23,8 +23,8 @@ from lazyfs.sync.targets import Resolved
 LOOK = 5.0
 """Seconds without an answer after which `meanwhile` is called, for work that must not wait."""
 MOST_CHOSEN = 10_000
-"""The most images that one wish may mean. A run can check this many in seconds, and a registry may invent
-more."""
+"""The largest number of images that one wish may mean. A run can check this many in seconds, and a registry
+may invent more."""
 THREADS = 32
 """Threads for questions, for all registries together. A registry's settings limit how many ask it at a
 time."""

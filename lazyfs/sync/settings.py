@@ -48,10 +48,10 @@ class RegistrySettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unkno
     password_file: str | None = None
     authfile: str | None = None
     parallel: int = 4
-    """The most requests that wait for an answer at a time."""
+    """The largest number of requests that wait for an answer at a time."""
     minutes_per_run: float = 720.0
-    """The most minutes for which one run asks the registry, from the first request on. After that the
-    registry's other images fail and keep their last version."""
+    """The time in minutes for which one run may ask the registry, counted from the first request. After that
+    the registry's other images fail and keep their last version."""
 
 
 class ServiceSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
@@ -66,7 +66,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknow
     images_per_revision: int = 20
     minutes_per_revision: float = 10.0
     max_delete: int = 20
-    """The most images that one run may remove from the tree; if more are due, it removes none."""
+    """The largest number of images that one run may remove from the tree; if more are due, it removes
+    none."""
     grace_hours: float = 0.0
     """Grace period: hours for which an image stays after it is no longer wished, or is gone from its
     registry."""

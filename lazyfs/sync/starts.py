@@ -34,7 +34,7 @@ class StartSettings(NamedTuple):
     recorder: Recorder | None
     """The recorder; None if the configuration does not allow starts."""
     images: int
-    """The most images whose starts one run records; the next run records more."""
+    """The largest number of images whose starts one run records; the next run records more."""
     inherit: bool = True
     """True to give a new image the profile of the last image in the same repository, as far as it applies."""
     guess: bool = False

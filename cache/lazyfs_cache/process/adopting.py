@@ -1,4 +1,4 @@
-"""Entering files that the index does not know: the steps of a rebuild."""
+"""The steps of a rebuild, which enters files into an index that does not know them."""
 
 from lazyfs_cache.files import journal, layout, sealed
 from lazyfs_cache.files.value_files import ValueFiles

@@ -57,9 +57,9 @@ def publish_profile(
     """Gives an image a profile of the contents in `touched`, except those of other images. `image`: path in
     the tree of the image's name or of its own tree.
 
-    The lists of other programs, from the same origin, stay. `lease`: as for Edit. Raises UsageError if there
-    is no such image, if `touched` has none of its objects, or if another tree was published at its place
-    meanwhile; also raises as Edit.commit.
+    The new profile keeps what the image's profile of the same origin lists for other programs. `lease`: as
+    for Edit. Raises UsageError if there is no such image, if `touched` has none of its objects, or if another
+    tree was published at its place meanwhile; also raises as Edit.commit.
     """
     with Edit(store, keys, now, lease=lease) as edit:
         found, top = profiled_tree(edit.tree, image)

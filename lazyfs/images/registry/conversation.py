@@ -93,8 +93,8 @@ class Conversation:
         `method`: GET or HEAD. If the registry answers 405 or 501 to HEAD, returns the answer to a GET, with
         its body.
 
-        Raises UsageError if every identity is refused, or if only an account may read and `allow_private` is
-        not set; NotFound; TransportError.
+        Raises UsageError if the registry refuses anonymous requests and the account, or if only an account
+        may read and `allow_private` is not set; NotFound; TransportError.
         """
         url = urljoin(self.base, path)
         exchange = Exchange(self._access, kind)
@@ -124,7 +124,8 @@ class Conversation:
                     raise self._failure(step, path)
 
     def _now(self, transition: Callable[[], steps.Step]) -> steps.Step:
-        """Makes a transition of the shared state, one thread at a time, and returns the next step."""
+        """Calls `transition`, which changes what all threads have learned of the repository's access, in one
+        thread at a time. Returns the next step."""
         with self._lock:
             return transition()
 

@@ -36,7 +36,7 @@ class Metadata:
         self._proven = False
         self._quoted = True
         self._seen: dict[str, Content] = {}
-        """The last content of each changing name that was read or written, with its tag."""
+        """The content that was last read or written under each changing name, with its ETag."""
 
     def read(self, name: str) -> bytes | None:
         """Returns the content of a name, None if there is certainly none. Raises StoreError."""
