@@ -31,7 +31,7 @@ class CheckFindings:
     stored_bytes: int = 0
     catalogs: int = 0
     entries: int = 0
-    """Names in the catalogs."""
+    """The number of entries (names of files and directories) in the catalogs that were read."""
     bad: int = 0
     """Objects that are missing or wrong, and files that are wrong in their packs."""
     problems: list[str] = field(default_factory=list)

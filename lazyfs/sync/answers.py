@@ -39,8 +39,7 @@ class Publication(NamedTuple):
     target: str
     """The target of the image's link; empty if it is a published tree and not a link."""
     digests: list[str]
-    """Digests of tags for which the image's registry repository has a link, `<repository>:sha256:...`, to
-    this image."""
+    """The digests, `sha256:...`, under which links in the image's folder lead to this image too."""
     revision: int
     """The first revision that has the image, among the revisions that were looked at."""
     time: int

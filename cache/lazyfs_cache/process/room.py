@@ -76,8 +76,8 @@ class Room:
             return self._shared.generation.limits.above_high(transaction.sums)
 
     def give_back_idle(self) -> None:
-        """Return to the index the bytes that it holds for this process and that are promised to no value.
-        Does nothing while values are on their way."""
+        """Unlink the spare files. If no value is on its way, return to the index all bytes that it holds for
+        this process."""
         idle, generation = 0, self._shared.generation
         generation.spares.discard_all()
         with self._shared.transaction() as transaction:

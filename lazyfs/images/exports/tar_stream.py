@@ -61,7 +61,7 @@ def kept_layer_tar(image: ExportedImage, number: int, dialect: Dialect, advance:
 
 
 class _InDialect:
-    """Hashes the archive that is written as it would be in another dialect."""
+    """Computes the hash that the archive would have if it were written in another dialect."""
 
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
