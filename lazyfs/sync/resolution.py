@@ -37,7 +37,7 @@ class Gone(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """The reason why a registry did not answer a question. The published image stays in the tree."""
+    """The reason why a question to a registry has no usable answer. The published image stays in the tree."""
 
     reason: str
     transient: bool

@@ -57,8 +57,8 @@ class RegistryImage:
         self.layers = layers_of(self.name, document, self.config)
 
     def check_public(self) -> None:
-        """Raises UsageError if all requests so far do not show that the image is public. May read a part of
-        the config to find out."""
+        """Raises UsageError if the requests so far leave it open whether the image is public. May read a part
+        of the config to find out."""
         self.client.check_public(self._config)
 
     def read(self, wanted: Sequence[int]) -> Generator[tuple[int, Iterator[bytes]], None, None]:

@@ -105,7 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _refuse  # noqa: N815
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Does nothing: `refused` has the refused requests, and nothing of a request is logged."""
+        """Does nothing: requests are counted and never logged."""
 
     def _answer(self, status: HTTPStatus, reason: str) -> None:
         self.close_connection = True
