@@ -262,8 +262,8 @@ class Cache:
         self._upkeep.run_once()
 
     def close(self) -> None:
-        """Give up one holder's use of the cache. When every opener in this process has done so, it writes
-        everything outstanding and closes."""
+        """Close the cache for one of those who have opened it in this process. When all of them have, write
+        everything outstanding and close the cache."""
         if self._close_one(self.root):
             self._upkeep.stop()
             self._shared.close()

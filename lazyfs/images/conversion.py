@@ -62,11 +62,11 @@ class Conversion:
         self._layers: dict[Digest, Inode] = {}
         """The snapshots of the layers that were converted."""
         self._flat: dict[str, bool] = {}
-        """Path of an image's tree that was met -> True if it has been converted."""
+        """Path of an image's tree -> True if the tree has been converted, False if it could not be."""
 
     def convert(self, place: str) -> bool:
         """Converts the image published at a place. Returns False if the image has no records, or if the
-        result would differ."""
+        result would differ from the published image."""
         try:
             found = resolve(self._tree, place)
             if found.path not in self._flat:
@@ -148,7 +148,8 @@ class Conversion:
 
 
 def _has_added(tree: StoredTree, top: TreeNode) -> bool:
-    """True if the publisher added start-up files to an image: they lie near its top."""
+    """Returns True if the publisher added start-up files to an image. Looks only near the top of the tree,
+    where they lie."""
     return any(entry.flags & ADDED for entry in _near(tree, top, 3))
 
 

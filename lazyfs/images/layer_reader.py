@@ -12,14 +12,15 @@ from lazyfs.store.layer_files import Read
 
 
 class LayerLimits(NamedTuple):
-    """The most that one archive may hold; a larger one is a mistake or a decompression bomb."""
+    """The bounds of one archive; a larger one is a mistake or a decompression bomb."""
 
     entries: int = 10_000_000
     bytes: int = 1 << 40
     """Expanded bytes, holes of sparse files included."""
     ratio: int = 1100
-    """Most expanded bytes per byte of the whole archive; checked once the expanded bytes exceed `free`.
-    Deflate reaches 1032 on zeros, zstd 15,000, holes any number; real layers stay far below."""
+    """The largest ratio of expanded bytes to the size of the whole archive; checked once the expanded bytes
+    exceed `free`. Deflate reaches 1032 on zeros, zstd 15,000, holes any number; real layers stay far
+    below."""
     free: int = 4 << 30
 
 
@@ -60,7 +61,8 @@ def read_layer(
     advance: Callable[[int], None] = lambda _count: None,
     note: Callable[[str], None] = lambda _message: None,
 ) -> list[Record]:
-    """Reads an archive to its end and returns its records; the ingest's `finish` sets their contents.
+    """Reads an archive to its end and returns its records. Contents that `files` sets later, as an ingest
+    does, are not set yet.
 
     Verifies digest, size and diff_id, as far as `blob` has them. Calls `note` with one line if entries have
     values that records cannot keep. Raises DigestMismatch or FormatError with the blob's name; the objects
@@ -117,7 +119,7 @@ class Clamps:
             self._first = self._first or f"{member.name[:200]!r}: {change}"
 
     def summary(self) -> str | None:
-        """One line about the values not kept; None if every value was kept."""
+        """Returns one line about the values not kept; None if every value was kept."""
         more = f", and {self._count - 1} more" if self._count > 1 else ""
         return f"{self._first}{more}" if self._count else None
 

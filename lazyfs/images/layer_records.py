@@ -17,8 +17,8 @@ from lazyfs.store.ingest import Ingest
 
 
 def load(tree: StoredTree, diff_id: Digest) -> list[Record] | None:
-    """Returns the records of a layer; None if the repository does not have the layer, or only without
-    packs."""
+    """Returns the records of a layer; None if the repository does not have the layer, or has only records of
+    format version 1, which know no packs."""
     found = tree.find(f"{layer_path(diff_id)}/records")
     if found is None:
         return None

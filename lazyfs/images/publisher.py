@@ -22,7 +22,7 @@ from lazyfs.store import Store
 
 @dataclass(frozen=True)
 class PublishOptions:
-    """The operator's choices."""
+    """The options of a publish."""
 
     images: ImageOptions
     place: str | None = None

@@ -21,7 +21,8 @@ from lazyfs.store.ingest import Ingest
 
 
 class HashOnly:
-    """An ObjectSink that claims to have every object: an ingest into it hashes and writes nothing."""
+    """An ObjectSink that claims to have every object, so that an ingest into it only hashes and never
+    writes."""
 
     writers = min(os.cpu_count() or 1, 4)
 
@@ -42,9 +43,9 @@ def compare(
 ) -> list[str]:
     """Returns the differences between the image and the one published at `place`, one line each.
 
-    `bind_points`: those beyond the fixed ones with which the image was published. Layers are verified against
-    digest and diff_id as they are read. Catalogs are deterministic, so equal digests mean equal trees. Raises
-    the errors of the source.
+    `bind_points`: those with which the image was published, without the standard ones. Layers are verified
+    against digest and diff_id as they are read. Catalogs are deterministic, so equal digests mean equal
+    trees. Raises the errors of the source.
     """
     problems = []
     flat = flat_path(image.config_digest)

@@ -18,7 +18,7 @@ from lazyfs.images.sources.inputs import Input
 from lazyfs.images.streams import PART
 
 SILENCE = 120.0
-"""Seconds for which a program may do nothing."""
+"""Timeout in seconds for a program to read, to write or to end."""
 LEVEL = 6
 """Compression level of gzip: the programs' own 9 takes twice as long, and saves about 1 %."""
 _NOBODY = 65534
@@ -127,7 +127,8 @@ def _missing(program: str) -> UsageError:
 
 
 def _reason(process: subprocess.Popen[bytes], said: _Said) -> str:
-    """Returns the reason for a program's failure in one line. Raises UsageError if it is missing."""
+    """Returns the reason for a program's failure in one line. Raises UsageError if the program was not
+    found."""
     if process.returncode == 127:  # prlimit or setpriv has not found it
         raise _missing("sqfs2tar")
     said.join(1)
@@ -136,7 +137,8 @@ def _reason(process: subprocess.Popen[bytes], said: _Said) -> str:
 
 
 def _read(stream: IO[bytes], name: str) -> bytes:
-    """Returns the next bytes; none at the end."""
+    """Returns the next bytes of a program's output; empty at the end. Raises FormatError if none come for
+    SILENCE seconds."""
     if not select.select([stream], [], [], SILENCE)[0]:
         raise FormatError(f"{name}: sqfs2tar has given nothing for {SILENCE:g} s")
     return os.read(stream.fileno(), PART)

@@ -25,7 +25,7 @@ _OTHERS = {b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"PK\x03\x04": "zip"}
 
 
 def parts_of(file: BinaryIO) -> Iterator[bytes]:
-    """The file from its current position to its end."""
+    """Yields the bytes of a file from its current position to its end."""
     while part := file.read(PART):
         yield part
 

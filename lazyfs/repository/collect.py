@@ -1,11 +1,11 @@
-"""Garbage collection: deletes the objects that no kept revision leads to, beside publishers and readers.
+"""Garbage collection: deletes the objects that no kept revision leads to, while publishers and readers go on.
+A publisher is under way while it holds a lease.
 
 Steps, each of which a killed collector can leave to the next one:
 
-1. Mark the objects that the kept revisions lead to, and those of collected profiles. An object of a revision
-   that is missing or cannot be read ends the collection here: the objects that it led to are unknown, and a
-   folder that was moved away may come back. Only an operator who knows that the object is lost may let the
-   collection go on.
+1. Mark the objects that the kept revisions lead to, and those of collected profiles. A missing or unreadable
+   object ends the collection here: the objects that it led to are unknown, and a folder that was moved away
+   may come back. Only an operator who knows that the object is lost may let the collection go on.
 2. Condemn: list those of the other objects that are older than every publisher under way, and commit the
    list by a conditional write. Publishers that start from now on know the list.
 3. Wait for the publishers under way at that moment, whose commits may lead to condemned objects.
@@ -44,17 +44,17 @@ from lazyfs.repository.old_metadata import delete_old_metadata
 from lazyfs.store import Store, StoreError
 
 ROUNDS = 5
-"""Most lists that one collection works through. More than one is needed if a publisher takes a list back, or
-if a full store has room only for a short list."""
+"""The largest number of lists that one collection works through. It needs more than one if a publisher takes
+a list back, or if a full store has room only for a short list."""
 MOST_LISTED = 1 << 20
 FEW_LISTED = 1 << 14
-"""MOST_LISTED: most objects in a list (32 MiB). FEW_LISTED: most objects in the shorter list (0.5 MiB) that
-is written if the store has no room for the long one."""
+"""The largest number of objects in a list: MOST_LISTED (32 MiB) as a rule, FEW_LISTED (0.5 MiB) if the store
+has no room for more."""
 MARGIN = 2.0
 """Seconds by which the times of a listing may be inexact."""
 LEFT = 600.0
-"""A file without a name counts as left behind if it is this many seconds older than every publisher under
-way."""
+"""Seconds by which a temporary file, never renamed to its final name, must be older than every publisher
+under way before it is deleted as left behind."""
 POLL = 2.0
 
 

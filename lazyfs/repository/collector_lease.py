@@ -81,7 +81,7 @@ class CollectorLease:
             log.warning("the store keeps the lease of this collection for %.0f s: %s", LENGTH, error)
 
     def end(self) -> None:
-        """Gives the right back."""
+        """Ends the lease, so that another process may delete objects."""
 
         def without(state: CollectionState) -> CollectionState:
             mine = state.collector is not None and state.collector.token == self._token

@@ -1,4 +1,5 @@
-"""The delegated key of a collector: made, named in the publisher's targets, taken back; and what it signs."""
+"""The key that a publisher delegates to a collector of reports: how it is named in the publisher's targets
+and withdrawn, and how it signs the list of collected profiles."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
@@ -19,8 +20,8 @@ from lazyfs.repository.keys import Keys
 from lazyfs.store import ReadableStore, Store, reader
 
 DAYS = 30
-"""Days until a signed list of profiles expires. Clients ignore an expired one, so a collector that runs no
-longer stops to be heard; a running one renews the list in half of the time."""
+"""Days until a signed list of profiles expires. Clients ignore an expired list, so the profiles of a
+collector that has stopped do not stay in use; a running collector renews its list in half of the time."""
 
 
 def delegate(
@@ -30,14 +31,15 @@ def delegate(
     now: datetime,
     days: float = TIMESTAMP_DAYS,
 ) -> None:
-    """Lets the keys that `make` returns sign profiles, beside those that may already. Signs the committed
-    revision again. `keys`: the publisher's and the timestamp's. Raises UsageError if one of them is
-    missing."""
+    """Gives the keys that `make` returns the right to sign profiles, besides the keys that have it already.
+    Signs the committed revision again, with the publisher's and the timestamp's keys in `keys`. Raises
+    UsageError if one of them is missing."""
     _change(store, keys, lambda before: [*before, *(signer.public_key for signer in make())], now, days)
 
 
 def withdraw(store: Store, keys: Keys, now: datetime, days: float = TIMESTAMP_DAYS) -> int:
-    """Lets nobody sign profiles any more; returns the number of keys that could. Raises as `delegate`."""
+    """Withdraws the right to sign profiles from all delegated keys; returns their number. Raises as
+    `delegate`."""
     return len(_change(store, keys, lambda _: [], now, days))
 
 
@@ -65,7 +67,7 @@ def delegated_keys(targets: Targets) -> list[Key]:
 
 
 class PublishedList(NamedTuple):
-    """The list of collected profiles that a store has."""
+    """The list of collected profiles in a store, with its signed file."""
 
     signed: Targets
     ref: ObjectRef
@@ -73,8 +75,8 @@ class PublishedList(NamedTuple):
 
 
 def published_list(store: ReadableStore) -> PublishedList | None:
-    """Returns the list of collected profiles; None if there is none, or if it is not to be believed. Raises
-    StoreError."""
+    """Returns the list of collected profiles; None if there is none, or if its signature or content is not
+    valid. Raises StoreError."""
     data = store.read_metadata(PROFILES_FILE)
     if data is None:
         return None
@@ -92,9 +94,9 @@ def publish_list(
     put: Callable[[bytes], ObjectRef],
     now: datetime,
 ) -> None:
-    """Signs and publishes a list of profiles, whose objects the caller has put. `put` stores the list.
-    Raises UsageError if `keys` has no key that may sign profiles, StoreConflict if another collector was
-    first."""
+    """Signs and publishes a list of profiles; the caller has stored the profiles already. `put`: stores the
+    list as an object. Raises UsageError if `keys` has no key that may sign profiles, StoreConflict if another
+    collector has published a list meanwhile."""
     publisher = read_committed(store).proven.targets
     signer = _signer(publisher, keys)
     ref = put(collected_profiles.encode(profiles))
@@ -129,8 +131,8 @@ def _next_version(before: bytes | None, publisher: Targets) -> int:
 
 
 def objects_of_list(store: ReadableStore) -> Iterator[Digest]:
-    """Yields the objects that collected profiles lead to, as far as they are there: the list, the profiles,
-    their hot packs. Nothing else depends on them, so what is missing is passed over. Raises StoreError."""
+    """Yields the objects of the published list of profiles: the list itself, the profiles and their hot
+    packs. Skips a profile that is missing or damaged, because no image depends on it. Raises StoreError."""
     found = published_list(store)
     if found is None:
         return

@@ -76,7 +76,8 @@ class _Side(NamedTuple):
     tree: StoredTree
     node: TreeNode
     catalog: ObjectRef | int
-    """The identity of the directory's catalog."""
+    """The digest and size of the catalog that holds the directory's entries. For the outermost catalog, a
+    number that identifies it only in this comparison."""
 
 
 class _Pair(NamedTuple):
@@ -149,7 +150,8 @@ class _Comparison:
 
 
 def _steps(pair: _Pair, prefix: bytes) -> Iterator[Difference | tuple[bytes, _Pair]]:
-    """Yields the differences between two directories' own names, and the pairs of directories below them."""
+    """Yields the differences between the entries of two directories, and, for each subdirectory, its path and
+    its pair."""
     old, new = pair
     before = {entry.name: entry for entry in old.tree.entries(old.node)} if old else {}
     after = {entry.name: entry for entry in new.tree.entries(new.node)} if new else {}

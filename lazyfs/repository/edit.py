@@ -18,8 +18,8 @@ from lazyfs.store import Store, StoreConflict, reader
 from lazyfs.store.ingest import Ingest
 
 REBASES = 5
-"""Most times that a commit is repeated because another publisher was first; it then starts from the newer
-revision."""
+"""The largest number of times that a commit is repeated because another publisher was first. Each repetition
+starts from the newer revision."""
 
 
 class EditResult(NamedTuple):

@@ -98,9 +98,9 @@ def _amend(
 
 
 def check_whole(store: Store, lease: PublisherLease, past: PastRevision, newest: Revision) -> None:
-    """Makes sure that the store has every object that an older revision leads to, and keeps it until the
-    lease ends. Skips objects that the newest revision leads to as well. Raises UsageError if an object is
-    missing."""
+    """Makes sure that the store has every object that an older revision leads to, and that these objects stay
+    until the lease ends. Skips objects that the newest revision leads to as well. Raises UsageError if an
+    object is missing."""
     objects, read, seen = LeasedObjects(store, lease), reader(store), Seen()
     waiting = [catalog_at(newest.root)]
     seen.first(waiting[0])

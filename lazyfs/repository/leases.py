@@ -39,7 +39,8 @@ LENGTH = 3600.0
 """Seconds after which a lease expires unless it is renewed. A publisher renews its lease as it goes; a
 registry holds a publisher up for half an hour at most."""
 APART = 300.0
-"""Most seconds by which the clocks of machine and store may differ."""
+"""The largest difference in seconds between the clocks of machine and store with which a publisher may
+work."""
 PATIENCE = 600.0
 """Seconds that a publisher waits for the end of a deletion: a million objects take a few minutes."""
 

@@ -68,6 +68,6 @@ def _identity(entry: Entry | None) -> bytes:
 
 
 def _profile(entry: Entry | None) -> bytes:
-    """Returns the profile of an image in `.flat`."""
+    """Returns the digest of the profile that the tree at this entry has; empty if it has none."""
     found = profile.hinted(entry) if entry else None
     return found.digest if found else b""

@@ -12,7 +12,7 @@ from lazyfs.repository.stored_history import read_history
 from lazyfs.store import Store, StoreError, reader
 
 LEFT = 86_400.0
-"""Seconds for which an object stays that no revision leads to: a killed run may have copied it for the next
+"""Seconds for which an object that no revision leads to stays: a killed run may have copied it for the next
 run."""
 _DELETED = 500
 """Number of objects that are deleted by one call."""

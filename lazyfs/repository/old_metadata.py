@@ -23,9 +23,12 @@ _NAME = re.compile(rf"(\d{{1,19}})\.({TARGETS}|{SNAPSHOT})\.json")
 
 
 def delete_old_metadata(store: Store, kept: Collection[int], state: CollectionState) -> int:
-    """Deletes the files and returns the number of signed ones among them. `kept`: numbers of the kept
-    revisions, with the newest at the time of marking; revisions after that one are kept too. Only the
-    collector under way may call this."""
+    """Deletes signed files of revisions that are not kept, and files that collections and plans have left.
+    Returns the number of signed files deleted. Only the collector under way may call this.
+
+    `kept`: numbers of the kept revisions, among them the newest at the time of marking. Revisions after that
+    one are kept too.
+    """
     newest = read_committed(store).proven.snapshot.version
     versions = set()
     for name in list(store.metadata_names()):

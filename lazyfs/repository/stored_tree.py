@@ -14,7 +14,8 @@ from lazyfs.core.errors import FormatError, NotFound
 from lazyfs.core.pack import PackTable
 
 MOST = 16 << 20
-"""Most bytes of a file that is read whole: a manifest or a config has 4 MiB at most in any registry."""
+"""The largest number of bytes of a file that is read whole; registries allow at most 4 MiB for a manifest or
+a config."""
 
 
 class TreeNode(NamedTuple):

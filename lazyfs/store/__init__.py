@@ -1,4 +1,4 @@
-"""The places of published files: immutable objects, and the few metadata names that change.
+"""Stores of published files: immutable objects, and the few metadata names that change.
 
 Entry points: `open_store` for an existing store, `create_store` for a new one, `Store` for their contract;
 `open_web_files` for pages beside a store.

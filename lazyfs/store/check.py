@@ -14,10 +14,11 @@ from lazyfs.core.reach import ObjectKind, Reached, Seen, catalog_at, history_at,
 from lazyfs.store.protocol import Store
 
 MAX_PROBLEMS = 1000
-"""Problems described; the others are only counted."""
+"""The largest number of problems that are described; further ones are only counted."""
 
 _AHEAD = 32
-"""Most objects that are read ahead, before the contents of earlier ones have been followed."""
+"""The largest number of objects that are read ahead, while the contents of earlier ones are still to be
+followed."""
 
 
 @dataclass
@@ -30,7 +31,7 @@ class CheckFindings:
     stored_bytes: int = 0
     catalogs: int = 0
     entries: int = 0
-    """Names in the catalogs."""
+    """The number of entries (names of files and directories) in the catalogs that were read."""
     bad: int = 0
     """Objects that are missing or wrong, and files that are wrong in their packs."""
     problems: list[str] = field(default_factory=list)
@@ -47,7 +48,7 @@ class _ReadObject(NamedTuple):
     plain: bytes
     stored: int
     wrong: list[tuple[Reached, str]]
-    """The files of a pack whose content does not have the digest in their entries, each with a message."""
+    """Files of a pack whose bytes do not have the digest that their entries state, each with a message."""
 
 
 def check(

@@ -17,7 +17,7 @@ from lazyfs.store.layer_files import LayerFiles, Pack, Read
 from lazyfs.store.protocol import ObjectSink
 
 MAX_WAITING = 64 << 20
-"""Most bytes that are handed to the pool and not stored yet; there is room for two chunks in any case."""
+"""The largest number of bytes that may wait for the pool; two chunks may wait in any case."""
 
 
 class _Chunked:
@@ -88,7 +88,8 @@ class Ingest:
         self._packs.clear()
 
     def has(self, digest: Digest) -> bool:
-        """Returns True if an object is stored, and stays."""
+        """Returns True if an object is stored. The caller may then rely on it: if the store is a
+        LeasedObjects, the object stays until the lease ends."""
         return digest in self._stored or self._store.has(digest)
 
     def put(self, plain: bytes) -> ObjectRef:

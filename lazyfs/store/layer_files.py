@@ -24,7 +24,7 @@ class Pack:
         """The record of each file in the pack, with the file's offset."""
 
     def settle(self) -> None:
-        """Tells the records where their files lie, once the pack is stored."""
+        """Sets the place in the pack in each file's record, once the pack is stored."""
         for record, offset in self.files:
             record.pack, record.offset = self.ref, offset
 

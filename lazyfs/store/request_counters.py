@@ -59,7 +59,7 @@ class Counters:
             return sum(count for own, count in self._bytes.items() if kind in (None, own))
 
     def paths(self) -> dict[str, int]:
-        """The number of requests for each existing path, relative to the store."""
+        """Returns path -> number of requests, for each existing path, relative to the store."""
         with self._mutex:
             return dict(self._paths)
 

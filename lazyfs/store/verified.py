@@ -1,4 +1,4 @@
-"""The objects of a store as readers want them: whole, and verified."""
+"""Reads objects of a store whole, and verifies them."""
 
 from collections.abc import Callable
 

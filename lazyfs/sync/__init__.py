@@ -1,2 +1,2 @@
-"""The service: publishes the images that wishlists name, read from their registries. A failure of one image
-does not affect the others."""
+"""The service: reads the images that wishlists name from their registries, and publishes them. A failure of
+one image does not affect the others."""

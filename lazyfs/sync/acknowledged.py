@@ -13,7 +13,8 @@ class Acknowledgement(NamedTuple):
     """One acknowledged failure."""
 
     shown: str
-    """The place of an image, a wish, or the name of a list that fails; `*` stands for any characters."""
+    """The subject of the failure: the place of an image, a wish, or the name of a list; `*` stands for any
+    characters."""
     pattern: Pattern
     until: date
     """The last day, in UTC, on which the acknowledgement holds."""
@@ -30,8 +31,8 @@ class Acknowledged:
         self._today = today
 
     def until(self, subject: str) -> str:
-        """Returns the date, as YYYY-MM-DD, until which failures of a subject are acknowledged; an empty text
-        if they are not."""
+        """Returns the date, as YYYY-MM-DD, until which failures of a subject (an image's place, a wish or a
+        list's name) are acknowledged; an empty text if they are not."""
         found = self._of(subject)
         return found.until.isoformat() if found else ""
 
@@ -43,7 +44,8 @@ class Acknowledged:
             one.acknowledged = self._noted(name) if one.problems else None
 
     def _of(self, subject: str) -> Acknowledgement | None:
-        """Returns the acknowledgement that holds for a subject the longest; None if none holds."""
+        """Returns the acknowledgement of a subject that holds today; of several, the one that ends last; None
+        if there is none."""
         today = self._today()
         found = [one for one in self._given if one.until >= today and one.pattern(subject)]
         return max(found, key=lambda one: one.until, default=None)

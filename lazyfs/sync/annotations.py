@@ -1,4 +1,4 @@
-"""Findings of wishlists in forms that a CI shows beside the lines of a merge request."""
+"""Formats the findings of wishlists for a CI that shows them beside the lines of a merge request."""
 
 from collections.abc import Iterable, Iterator
 
@@ -8,8 +8,8 @@ from lazyfs.core.digest import sha256
 from lazyfs.core.wishlist.findings import Finding
 
 STYLES = ("text", "github", "gitlab")
-"""text: `file:line: reason: remedy`, as compilers write. github: commands of a workflow's log. gitlab: a code
-quality report."""
+"""Forms of output. text: `file:line: reason: remedy`, as compilers write. github: commands of a workflow's
+log. gitlab: a code quality report."""
 
 _GITHUB = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A"})
 _GITHUB_FIELD = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A", ":": "%3A", ",": "%2C"})

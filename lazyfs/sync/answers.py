@@ -1,4 +1,5 @@
-"""Tells when an image appears, from the store, the lists and the service's state."""
+"""Answers `lazyfs when`: finds out when an image was or will be published, from the store, the lists and the
+service's state."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -16,7 +17,7 @@ from lazyfs.sync.quotas import QuotaUse
 from lazyfs.sync.state import State, WisherState
 
 MOST_REVISIONS = 200
-"""The most revisions that are searched for the first one that has an image."""
+"""The largest number of revisions that are searched, newest first, for the first one that has an image."""
 
 
 class Revisions(Protocol):
@@ -38,7 +39,7 @@ class Publication(NamedTuple):
     target: str
     """The target of the image's link; empty if it is a published tree and not a link."""
     digests: list[str]
-    """The digests whose links, in the image's repository, lead to this image."""
+    """The digests, `sha256:...`, under which links in the image's folder lead to this image too."""
     revision: int
     """The first revision that has the image, among the revisions that were looked at."""
     time: int
@@ -107,7 +108,7 @@ def answer(name: str, source: Revisions, state: State | None, lists: Sequence[Wi
 
 
 def _wishing(place: str, lists: Iterable[Wishlist]) -> Iterable[WisherState]:
-    """Yields the wishes that mean the image at a place."""
+    """Yields the wishes that mean the image with this place in the tree."""
     name, _, tag = place.rpartition("/")[2].partition(":")
     repository = f"{place.rpartition('/')[0]}/{name}"
     for one in lists:

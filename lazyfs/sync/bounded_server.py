@@ -1,7 +1,7 @@
-"""An HTTP server for many senders of small messages: bounded connections, each with a deadline.
+"""An HTTP server for many senders of small messages. The number of connections is bounded, and each has a
+deadline.
 
-Each connection has a thread, and there are at most `most` of them. A connection has to end within a deadline
-that counts from its beginning.
+Each connection has a thread. The deadline counts from the beginning of the connection.
 """
 
 import socket
@@ -39,7 +39,8 @@ class BoundedServer(ListeningServer):
         super().__init__(address, handler, scheme="https" if tls else "http")
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Gives a connection a thread and a deadline; closes a connection for which none is free."""
+        """Gives a connection a thread and a deadline; closes the connection at once if all threads are in
+        use."""
         if not self._free.acquire(blocking=False):
             self.shutdown_request(request)
             return

@@ -1,4 +1,5 @@
-"""Puts prepared images into the tree, several in each revision, and removes images that leave."""
+"""Puts prepared images into the tree, several in each revision, and removes images that are no longer
+wished."""
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
@@ -105,10 +106,11 @@ class Committer:
         self.waiting += 1
 
     def commit(self, paths: Iterable[str]) -> bool:
-        """Commits the changes as the next revision; returns False if that changed nothing. Raises as
-        Edit.commit.
+        """Commits the changes as the next revision; returns False if there were none, or if they changed
+        nothing. Raises as Edit.commit.
 
-        `paths`: the paths of all images that the tree will have; links between folders are made for them.
+        `paths`: the places of all images that the tree will have. Links between folders, such as another
+        spelling of a registry, are made for them.
         """
         if not self.waiting:
             return False

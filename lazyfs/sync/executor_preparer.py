@@ -18,12 +18,12 @@ from lazyfs.sync.preparation import ImagePreparer, Job, PreparedImage
 from lazyfs.sync.shared_lock import SharedLock
 
 AT_ONCE = 64
-"""The most images that are given to the executor at a time; more workers would wait for the registry
-anyway."""
+"""The largest number of images that are given to the executor at a time; more workers would wait for the
+registry anyway."""
 LOOK = 1.0
 """Seconds between two checks whether the run has been stopped."""
 HOURS = 12.0
-"""The most hours for one image: the same as the default time for one registry in a run."""
+"""The largest number of hours for one image: the same as the default time for one registry in a run."""
 
 
 class LostWorker(LazyfsError):
@@ -31,7 +31,7 @@ class LostWorker(LazyfsError):
 
 
 class _Suspect(LostWorker):
-    """A worker was lost that had this image, perhaps beside others."""
+    """A worker was lost to which this image had been given, perhaps together with others."""
 
 
 @dataclass(frozen=True)
@@ -39,19 +39,19 @@ class ExecutorPreparer:
     """Takes the place of ImagePreparer. `local`, an ImagePreparer, finds out which layers an image has. While
     an image is read, its layers are claimed, so that no two workers read the same layer.
 
-    A scheduler blames every image that a dead worker had before it, running or waiting, not only the one that
-    killed it. Therefore each image that is blamed is tried once more when the executor has no other image of
-    this run: whatever kills the worker then is this image.
+    If a worker dies, the scheduler fails every image that was given to this worker, running or waiting, and
+    not only the one that killed it. Therefore each of these images is tried once more, while the executor has
+    no other image of this run: if a worker dies then, this image has killed it.
     """
 
     local: ImagePreparer
     executor: concurrent.futures.Executor
     surroundings: Surroundings
     company: SharedLock = field(default_factory=SharedLock)
-    """Held together by images at their first try, alone by one at its second. It is taken before layers are
-    claimed: an image that waits for its second try keeps no layer from others."""
+    """Held together with others by each image at its first try, and alone by an image at its second try. The
+    lock is taken before layers are claimed, so an image that waits for its second try claims no layers."""
     numbers: Iterator[int] = field(default_factory=itertools.count)
-    """Numbers of the requests."""
+    """A new number for each request; see `convert`."""
 
     def prepare(self, job: Job) -> PreparedImage:
         """Prepares an image like ImagePreparer.prepare. Raises LostWorker, which does not mean that other

@@ -12,7 +12,7 @@ from lazyfs.transport.fetcher import Fetcher, Request
 SECONDS = 60.0
 """Timeout in seconds for fetching one file."""
 MOST = bounds.OBJECT + (1 << 16)
-"""The most bytes of a frame: zstd adds a few to bytes that it cannot compress."""
+"""The largest size of a frame in bytes: zstd adds a few to bytes that it cannot compress."""
 
 
 class FetchedStore:

@@ -60,9 +60,9 @@ class Ledger:
     def wished(self, targets: Iterable[Target], silent: Callable[[WisherState], bool]) -> None:
         """Notes the present wishes of each target's image; adds new images to the state.
 
-        `silent`: returns True for an earlier wish if this run cannot tell what it means now. Such a wish
-        stays noted beside the present ones. Otherwise it would be forgotten once the others no longer wish
-        the image.
+        `silent`: returns True for an earlier wish if this run cannot tell what that wish means now. Such a
+        wish stays noted beside the present ones; otherwise the image would leave as soon as they no longer
+        name it.
         """
         for target in targets:
             image = self.state.images.setdefault(target.place, ImageState())

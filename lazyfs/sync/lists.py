@@ -23,7 +23,8 @@ from lazyfs.images.registry.other_servers import wire_to
 from lazyfs.system.durable_file import write_durably
 
 SUFFIXES = (".yaml", ".yml", ".txt")
-"""Files of a working tree that are wishlists; README.txt, LICENSE.txt and the like are not."""
+"""Suffixes of the files in a working tree that are read as wishlists. README.txt, LICENSE.txt and the like
+are left out."""
 _NO_LISTS = (
     "readme",
     "license",
@@ -77,7 +78,8 @@ class ListKeeper:
         self._meant = meant
 
     def take(self, given: GivenList) -> None:
-        """Keeps the content of a list for later runs, as good or as to be confirmed. Raises OSError."""
+        """Keeps the content of a list for later runs: good content as the last good one, doubted content to
+        be confirmed by a later run. Raises OSError."""
         if given.fresh is not None:
             self.keep(given.name, given.fresh)
         elif given.doubted is not None:
@@ -265,8 +267,8 @@ def _lost(read: Wishlist, last_good: bytes | None, data: bytes) -> list[Wish]:
 
 
 def _doubted(read: Wishlist, lost: list[Wish], data: bytes) -> GivenList:
-    """Returns a list that has lost most of its wishes: the lost wishes stay in force beside the present
-    ones."""
+    """Returns the GivenList for a list that has lost most of its wishes: the lost wishes stay in force beside
+    the present ones, and `data` is to be confirmed by a later run."""
     doubt = Finding(
         0,
         f"{len(lost)} wishes of before are gone, over half of them: they stay until a run reads the same "

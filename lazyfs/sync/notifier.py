@@ -1,8 +1,8 @@
 """Outgoing webhooks: tells the addresses in the configuration about the events of a run.
 
-A run never waits for an address: each has a thread and a bounded queue of its own. At the end of a run the
-last messages have PATIENCE seconds. A message holds no owners, lists or accounts, and names only images that
-everybody may read in the tree; it says how many events it leaves out.
+A run never waits for an address, as each address has a thread and a bounded queue. Only at its end does a run
+wait, up to PATIENCE seconds, for the messages that are still queued. A message holds no owners, lists or
+accounts, and names only images that everybody may read in the tree; it says how many events it leaves out.
 """
 
 import queue
@@ -20,13 +20,13 @@ from lazyfs.sync.ledger import News
 from lazyfs.sync.report import Event
 
 MOST_EVENTS = 200
-"""The most events in one message."""
+"""The largest number of events in one message."""
 MOST_WAITING = 50
-"""The most messages that wait for an address. Further ones are dropped, which is reported."""
+"""The largest number of messages that wait for an address. Further ones are dropped, which is reported."""
 PAUSES = (1.0, 5.0)
 """Seconds to wait before the second and the third try of a message."""
 PATIENCE = 30.0
-"""Seconds for the last messages at the end of a run."""
+"""Seconds for which a run waits at its end for the messages that are still queued."""
 SIGNATURE = "X-Lazyfs-Signature-256"
 _PASSING = (408, 425, 429)
 """HTTP statuses below 500 after which a retry may help."""

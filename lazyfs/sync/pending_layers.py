@@ -39,9 +39,9 @@ class PendingLayers:
 
     @contextmanager
     def claim(self, tree: StoredTree, diff_ids: Iterable[Digest], patience: float) -> Iterator[None]:
-        """Claims for the block those of the layers that the tree lacks, once nobody else holds a claim on any
-        of them. All are claimed at once, so that two images never wait for each other. Raises TransportError
-        after waiting `patience` seconds."""
+        """Claims, for the block, the layers that the tree lacks. Waits until nobody else holds a claim on any
+        of them, and then claims all at once, so that two images never wait for each other. Raises
+        TransportError after waiting `patience` seconds."""
         with self._changed:
             wanted: set[Digest] = set()
 

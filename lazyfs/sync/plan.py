@@ -1,5 +1,5 @@
-"""`lazyfs plan`: the images that wishlists ask for and the tree lacks, in a file for shards on other
-machines.
+"""`lazyfs plan`: writes a file of the images that wishlists ask for and the tree lacks. Jobs on other
+machines (`lazyfs convert`) each convert a part of these images, a shard.
 
 The plan names no account and no secret. It takes a lease in the store: until the plan is committed, garbage
 collection deletes nothing that its shards find or put there.
@@ -95,8 +95,8 @@ class Planner(NamedTuple):
     now: datetime
 
     def plan(self, lists: Sequence[GivenList], lease: PublisherLease, lease_seconds: float) -> Plan:
-        """Returns the plan for the lists. An image that cannot be planned is in `Plan.failed`. Raises as the
-        store."""
+        """Returns the plan for the lists. An image that cannot be planned is in `Plan.failed`. Raises
+        LeaseLost, and the errors of reading the store."""
         base = read_revision(self.store)
         tree = StoredTree(reader(self.store), base.root)
         published = Published(tree)

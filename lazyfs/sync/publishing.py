@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from lazyfs.sync.service import Service
 
 TRIES = 3
-"""The most tries of a question or an image in one run, if a retry may help. Within each try, the client makes
-six of its own."""
+"""The largest number of tries of a question or an image in one run, if a retry may help. Within each try, the
+client makes six of its own."""
 
 
 class _Key(NamedTuple):

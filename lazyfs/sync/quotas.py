@@ -14,10 +14,10 @@ class Quota(NamedTuple):
     """The quota of one owner."""
 
     images: int | None = None
-    """The most images that the owner's wishes may have; None for any number."""
+    """The largest number of images that the owner's wishes may have; None for any number."""
     size: int | None = None
-    """The most bytes of the layers of these images at their registries. Layers that images share count for
-    each image."""
+    """The largest size of these images: bytes of their layers at their registries. Layers that images share
+    count for each image."""
 
 
 class QuotaUse(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -1,5 +1,5 @@
-"""The events of a run, one for each image, wish or list concerned: for the command line, the status site and
-the event file."""
+"""The events of a run, each about one image, wish or list: for the command line, the status site and the
+event file."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -44,9 +44,11 @@ class Report(NamedTuple):
     unchanged: int
     revision: int
     notices: list[str]
-    """One line for each finding in a list, each collision, and each warning about an image."""
+    """One line for each finding in a list, each wish that gets less than it asks for because of another, and
+    each warning about an image."""
     bad_lists: int
-    """The number of lists that could not be read, wholly or in some lines, without the acknowledged ones."""
+    """The number of lists that could not be read, wholly or in some lines. Lists whose failure the operator
+    has acknowledged are not counted."""
     refused: str = ""
     """The reason why nothing was removed although images were due."""
 
@@ -56,7 +58,8 @@ class Report(NamedTuple):
 
     @property
     def exit_code(self) -> int:
-        """0: all is as wished, or acknowledged. 1: something failed. 2: nothing could be done."""
+        """Exit code of the command. 0: no failure, or only acknowledged ones. 1: something failed. 2: nothing
+        could be done."""
         unknown = sum(event.is_trouble and not event.acknowledged for event in self.events)
         bad = unknown + self.bad_lists + bool(self.refused)
         if not bad:

@@ -23,29 +23,29 @@ from lazyfs.sync.targets import Resolved
 LOOK = 5.0
 """Seconds without an answer after which `meanwhile` is called, for work that must not wait."""
 MOST_CHOSEN = 10_000
-"""The most images that one wish may mean. A run can check this many in seconds, and a registry may invent
-more."""
+"""The largest number of images that one wish may mean. A run can check this many in seconds, and a registry
+may invent more."""
 THREADS = 32
 """Threads for questions, for all registries together. A registry's settings limit how many ask it at a
 time."""
 
 
 class Gone(NamedTuple):
-    """The answer of a registry that it does not have the tag."""
+    """A registry's answer that it does not have the tag."""
 
     reason: str
 
 
 class Failure(NamedTuple):
-    """The reason why a question has no answer. The published image stays."""
+    """The reason why a question to a registry has no usable answer. The published image stays in the tree."""
 
     reason: str
     transient: bool
 
 
 def failure_of(error: LazyfsError) -> Failure:
-    """Returns the Failure for an error. Only a failure in transport counts as transient; a fault of the image
-    does not."""
+    """Returns the Failure for an error. Only an error in transport is transient, so that a retry may help; a
+    fault of the image is not."""
     lasting = isinstance(error, BadData | UsageError) or not isinstance(error, TransportError)
     return Failure(str(error), transient=not lasting)
 

@@ -42,7 +42,8 @@ EVENTS = (PUBLISHED, MOVED, REMOVED, FAILED, WAITING)
 _FIELD = re.compile(r"[A-Za-z0-9-]{1,64}")
 LEAST_MEMORY = 256 << 20
 LEAST_SECRET, MOST_SECRET = 16, 4096
-"""The least and the most characters of a secret: one of fewer than 16 can be guessed by trying."""
+"""The smallest and the largest number of characters of a secret. One of fewer than 16 can be guessed by
+trying."""
 
 
 class ListenSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):

@@ -29,7 +29,7 @@ from lazyfs.sync.status_directory import default_status_directory
 SITE_IN_STORE = "status"
 """Folder of the public status site beside the store."""
 SHOWN_EVENTS = 500
-"""The most events on the status site; the latest are shown."""
+"""The number of events that the status site shows, the latest ones."""
 
 
 class ServiceRuns:

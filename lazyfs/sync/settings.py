@@ -48,10 +48,10 @@ class RegistrySettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unkno
     password_file: str | None = None
     authfile: str | None = None
     parallel: int = 4
-    """The most requests that wait for an answer at a time."""
+    """The largest number of requests that wait for an answer at a time."""
     minutes_per_run: float = 720.0
-    """The most minutes for which one run asks the registry, from the first request on. After that the
-    registry's other images fail and keep their last version."""
+    """The time in minutes for which one run may ask the registry, counted from the first request. After that
+    the registry's other images fail and keep their last version."""
 
 
 class ServiceSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
@@ -66,7 +66,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknow
     images_per_revision: int = 20
     minutes_per_revision: float = 10.0
     max_delete: int = 20
-    """The most images that one run may remove from the tree; if more are due, it removes none."""
+    """The largest number of images that one run may remove from the tree; if more are due, it removes
+    none."""
     grace_hours: float = 0.0
     """Grace period: hours for which an image stays after it is no longer wished, or is gone from its
     registry."""
@@ -128,8 +129,8 @@ def read_settings(path: str | None) -> Settings:
 
 
 def checked(found: Settings, origin: str) -> Settings:
-    """Returns the settings with the names of Docker Hub made one. Raises UsageError that names `origin` and
-    the field."""
+    """Checks settings, and returns them with Docker Hub under one of its several names. Raises UsageError
+    that names `origin`, where the settings come from, and the field."""
     service = found.service
     for name, value, least, most in (
         ("images-at-once", service.images_at_once, 1, MOST_PARALLEL),

@@ -66,8 +66,8 @@ class LeftFiles:
         return None if data is None else self._decoded(_layers, number, data)
 
     def leave(self, number: int, kind: str, content: Converted | dict[str, SnapshotForm]) -> None:
-        """Writes a file about an image. If another shard has written it already, keeps that one, which says
-        the same; a file about a failure is replaced."""
+        """Writes a file about an image. If another shard has written the file already, its content is the
+        same, and it stays; a file about a failure is replaced."""
         name = conversion_file(self._token, number, kind)
         if kind == "failed":
             self._store.delete_metadata(name)

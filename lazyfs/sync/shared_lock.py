@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 
 class SharedLock:
-    """Threads that take the lock together never wait for one that asks for it alone, only for one that has it
-    alone."""
+    """A thread that takes the lock together with others waits only while a thread has it alone; it does not
+    wait for threads that still wait to have it alone."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()

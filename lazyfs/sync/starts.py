@@ -34,7 +34,7 @@ class StartSettings(NamedTuple):
     recorder: Recorder | None
     """The recorder; None if the configuration does not allow starts."""
     images: int
-    """The most images whose starts one run records; the next run records more."""
+    """The largest number of images whose starts one run records; the next run records more."""
     inherit: bool = True
     """True to give a new image the profile of the last image in the same repository, as far as it applies."""
     guess: bool = False
@@ -79,7 +79,8 @@ def record_starts(
 
 
 def _recorded(target: Target, recorder: Recorder) -> dict[str, Trace]:
-    """Records the starts of a wish's commands. Returns what those of each program touched."""
+    """Records the starts of a target's commands. Returns program -> the objects and small files that its
+    starts touched."""
     touched: dict[str, Trace] = {}
     for command in target.profiles:
         touched.setdefault(command[0], {}).update(read_traces(recorder.record(target.place, [command])))

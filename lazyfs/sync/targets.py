@@ -13,7 +13,8 @@ from lazyfs.core.wishlist.wish import CERN, OSG, Extras, Wish
 from lazyfs.sync.layout import digest_place, multiarch_place, osg_place
 
 MOST_PROFILES = 4
-"""The most commands of one image whose starts are recorded; the commands of further wishes are ignored."""
+"""The largest number of commands of one image whose starts are recorded; the commands of further wishes are
+ignored."""
 
 
 class WishedBy(NamedTuple):

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from lazyfs_cache.files import layout
 
 SLOTS = 32
-"""Most values that one process may be storing at one time."""
+"""The largest number of values that one process may be storing at one time."""
 
 SPARES = range(SLOTS, SLOTS + 64)
 """Slots of spare files: those of evicted values, kept to be written over. No journal lists these slots."""

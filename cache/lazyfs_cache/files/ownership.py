@@ -8,7 +8,7 @@ import stat
 from lazyfs_cache.errors import UnusableDirectory
 
 _MAX_LINKS = 40
-"""Most links that are followed on one path, as in the kernel."""
+"""The largest number of links that are followed on one path, as in the kernel."""
 
 
 def check_way(directory: str) -> None:

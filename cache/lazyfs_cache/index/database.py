@@ -116,7 +116,7 @@ class Index:
 
     @property
     def map_size(self) -> int:
-        """Bytes the index may grow to."""
+        """The number of bytes to which the index may grow."""
         size: int = self._env.info()["map_size"]
         return size
 

@@ -86,8 +86,8 @@ class Queue:
                 yield Queued(place, int.from_bytes(row[:8], "big"), row[8:], tenant)
 
     def tick_after(self, tenant: int, tick: int) -> int:
-        """Returns the tenant's next tick in the queue. After the newest tick returns 0, which stands for the
-        queue's beginning."""
+        """Returns the tenant's next tick in the queue; 0, which stands for the queue's beginning, if `tick`
+        is the newest."""
         with self._txn.cursor(db=self._table) as cursor:
             if not cursor.set_range(PLACE.pack(tenant, tick + 1)) or cursor.key()[0] != tenant:
                 return 0

@@ -97,8 +97,9 @@ def entry_row(entry: Entry, tenants: Sequence[Tenant]) -> bytes:
 
 
 def first_above(number: int, floor: int) -> bytes:
-    """Returns the lowest row of `entries` above this tenant's floor. The tenant's lower rows are ghosts: they
-    are neither set apart nor above the floor."""
+    """Returns the smallest row of `entries`, compared as bytes, that is no ghost of the tenant with this
+    number and floor. The tenant's smaller rows are its ghosts: they are not set apart, and their ticks are
+    not above the floor."""
     return _FLOOR.pack(number, False, floor + 1)
 
 

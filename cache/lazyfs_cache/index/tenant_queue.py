@@ -39,8 +39,8 @@ class TenantQueue:
         return self._queue.queued_from(self._number, tick)
 
     def tick_after(self, tick: int) -> int:
-        """Returns the next tick in the queue. After the last tick returns 0, which stands for the queue's
-        beginning."""
+        """Returns the next tick in the queue; 0, which stands for the queue's beginning, if `tick` is the
+        last."""
         return self._queue.tick_after(self._number, tick)
 
     def marked(self, value: Queued) -> bool:

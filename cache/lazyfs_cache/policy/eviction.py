@@ -41,8 +41,8 @@ class EvictionQueue(Protocol):
         ...
 
     def tick_after(self, tick: int) -> int:
-        """Returns the next tick in the queue. After the last tick returns 0, which stands for the queue's
-        beginning."""
+        """Returns the next tick in the queue; 0, which stands for the queue's beginning, if `tick` is the
+        last."""
         ...
 
     def marked(self, value: Queued) -> bool:

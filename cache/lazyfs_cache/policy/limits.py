@@ -123,11 +123,12 @@ class Limits:
         return Shortfall(over, entries)
 
     def above_high(self, charges: Charges) -> bool:
-        """Returns True above the high watermark, a 64th of the limit below the capacity."""
+        """Returns True if the charges are above the high watermark, which lies a 64th of the limit below the
+        capacity."""
         return charges.charged > self.capacity(charges) - charges.limit // 64
 
     def above_low(self, charges: Charges) -> Shortfall:
-        """Returns the shortfall to the low watermark, a 32nd of the limit below the capacity."""
+        """Returns the shortfall to the low watermark, which lies a 32nd of the limit below the capacity."""
         return Shortfall(charges.charged - self.capacity(charges) + charges.limit // 32, 0)
 
     def over_capacity(self, charges: Charges) -> Shortfall:

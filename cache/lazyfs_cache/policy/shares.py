@@ -1,10 +1,11 @@
-"""The tenant that gives up a value when room is needed: one cache serves many, and none may take it all.
+"""Chooses the tenant that gives up a value when room is needed: one cache serves many tenants, and none may
+take it all.
 
 A *tenant* is an owner of values, such as a repository. Its *share* of a full cache is an equal part of the
 values used during the last day. Values that were not used for a day are in nobody's share: they go first, the
 least recently used before the others, as if there were one tenant. If all values are younger, the tenant that
-holds most gives. So a tenant that reads without end pushes out its own values once it holds as much as
-another one, and a tenant that holds less than an equal part loses nothing that it uses.
+holds the most bytes gives up a value. So a tenant that reads without end pushes out its own values once it
+holds as much as another one, and a tenant that holds less than an equal part loses nothing that it uses.
 
 The time for choosing grows with the number of tenants, which is MOST at most, and not with the number of
 values.

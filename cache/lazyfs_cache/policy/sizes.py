@@ -4,10 +4,10 @@ MIN_LIMIT = 2 << 20
 """Smallest limit: below it the fixed files and the slack leave no room for values."""
 
 EVICTED_PER_TRANSACTION = 64
-"""Most values evicted in one transaction: about 1 ms for small ones."""
+"""The largest number of values that are evicted in one transaction: about 1 ms for small ones."""
 
 PASSES = 512
-"""Most values that SIEVE's hand passes over in one transaction: about 2 ms."""
+"""The largest number of values that SIEVE's hand passes over in one transaction: about 2 ms."""
 
 _INDEX_BYTES_PER_ENTRY = 360
 """Map bytes set aside per entry. Up to 260 are used for keys of 32 bytes, once every entry has been replaced
@@ -17,9 +17,9 @@ leave holes. A leaf is split when it is full of rows and ghosts, so ghosts cost 
 _PAGE = 4096
 
 _PAGES = 256
-"""Most pages of the index that a transaction writes, besides those for uses. Measured at a million entries:
-102 for 32 arrivals in as many leaves under as many branches, and 64 evictions, whose ghosts are swept from 25
-leaves side by side. SIEVE evicts from leaves all over and takes 230."""
+"""The largest number of pages of the index that a transaction writes, besides those for uses. Measured at a
+million entries: 102 for 32 arrivals in as many leaves under as many branches, and 64 evictions, whose ghosts
+are swept from 25 leaves side by side. SIEVE evicts from leaves all over and takes 230."""
 
 
 def slack(limit: int) -> int:
@@ -54,9 +54,9 @@ def allowance(limit: int) -> int:
 
 
 def map_size(limit: int, address_space: int | None) -> int:
-    """Address space for the index: a twelfth of the limit (a value costs at least a block of 4 KiB, its entry
-    260 bytes), at least 16 MiB, and at most a quarter of `address_space`, the most that the process may have
-    (None: no bound)."""
+    """Returns the number of bytes of address space for the index: a twelfth of the limit (a value costs at
+    least a block of 4 KiB, its entry 260 bytes), at least 16 MiB, and at most a quarter of `address_space`,
+    the most that the process may have (None: no bound)."""
     wanted = max(limit // 12, 16 << 20)
     if address_space is not None:
         wanted = min(wanted, max(address_space // 4, 4 << 20))

@@ -1,4 +1,4 @@
-"""Entering files that the index does not know: the steps of a rebuild."""
+"""The steps of a rebuild, which enters files into an index that does not know them."""
 
 from lazyfs_cache.files import journal, layout, sealed
 from lazyfs_cache.files.value_files import ValueFiles
@@ -10,7 +10,7 @@ SCANNED = 256
 """The value of `Sums.scan` when a rebuild has no fan-out directory left to look at."""
 
 FILES_PER_TRANSACTION = 256
-"""Most files that a rebuild adopts in one transaction: about 3 ms."""
+"""The largest number of files that a rebuild adopts in one transaction: about 3 ms."""
 
 
 def orphaned(name: str, owners: ByteLocks, me: int) -> bool:

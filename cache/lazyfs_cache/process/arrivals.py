@@ -56,7 +56,7 @@ class Arrivals:
         return [self._waiting.popleft() for _ in range(len(self._waiting))]
 
     def put_back(self, values: list[Arrived]) -> None:
-        """Take back the values of a transaction that was not committed."""
+        """Let the values of a transaction that was not committed wait again."""
         self._waiting.extendleft(reversed(values))
 
     def end(self) -> list[Arrived]:

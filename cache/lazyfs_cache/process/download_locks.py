@@ -55,7 +55,8 @@ class DownloadLocks:
         self._locks = ByteLocks(path)
         self._health = health
         self._mine: dict[int, threading.Event | None] = {}
-        """Lock that this process holds -> the event of its end, once a thread waits for it."""
+        """The number of each lock that this process holds -> the event of the lock's end; None until a thread
+        waits for it."""
         self._guard = threading.Lock()
 
     def take(self, key: bytes, waited: float) -> DownloadLock | None:
@@ -118,7 +119,8 @@ class DownloadLocks:
         return True
 
     def _wait(self, number: int, timeout: float, lane_left: float) -> bool:
-        """`lane_left`: seconds until it is time to ask for the next lane."""
+        """As `wait`, for the lock of this number. `lane_left`: seconds until it is time to ask for the next
+        lane."""
         polling = Polling(time.monotonic() + min(timeout, lane_left))
         while True:
             with self._guard:

@@ -37,8 +37,8 @@ class PendingAllowance:
         self._kept: list[tuple[int, int]] = []  # (bytes occupied, slot)
 
     def fill(self, transaction: Transaction, least: int) -> bool:
-        """Hold `least` more bytes, and the bytes that the allowance lacks to its usual size; evict values to
-        make room for them. Holds only `least` if there is no room for all.
+        """Hold `least` more bytes, and those that the allowance needs to regain its usual size; evict values
+        to make room for them. Holds only `least` if there is no room for all.
 
         Returns True if another draw may succeed: enough bytes are held, or values were evicted.
         """

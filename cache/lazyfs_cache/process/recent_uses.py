@@ -7,11 +7,12 @@ from collections import deque
 from threading import Event
 
 MOST = 1 << 16
-"""Most values whose uses are remembered until they are written; beyond that a use is forgotten."""
+"""The largest number of values whose uses are remembered until they are written; beyond it further uses are
+forgotten."""
 
 BATCH = 1 << 14
-"""So many used values wake the upkeep thread at once. Fewer wait for more, so that a value read over and over
-is written once."""
+"""The number of used values at which the upkeep thread writes their uses at once. With fewer, it waits for
+more, so that a value read over and over is written once."""
 
 
 class RecentUses:

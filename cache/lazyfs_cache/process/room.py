@@ -68,14 +68,16 @@ class Room:
         shared.fit_index()
 
     def above_high(self) -> bool:
-        """Returns True above the high watermark. False during a rebuild, when the charges are not known."""
+        """Returns True if the charges are above the high watermark. Returns False during a rebuild, when the
+        charges are not known, and if there is no transaction."""
         with self._shared.transaction() as transaction:
             if transaction is None or transaction.sums.unscanned:
                 return False
             return self._shared.generation.limits.above_high(transaction.sums)
 
     def give_back_idle(self) -> None:
-        """Give held space without a promise back to the index, once no value is on its way."""
+        """Unlink the spare files. If no value is on its way, return to the index all bytes that it holds for
+        this process."""
         idle, generation = 0, self._shared.generation
         generation.spares.discard_all()
         with self._shared.transaction() as transaction:

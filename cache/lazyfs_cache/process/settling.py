@@ -18,7 +18,8 @@ from lazyfs_cache.process.recovery import measure_directory, reconcile
 from lazyfs_cache.process.suspects import Suspects
 
 SUSPECTS_PER_TRANSACTION = 16
-"""Most suspects that one transaction removes: the journal and the slack need room for other removals."""
+"""The largest number of suspects that one transaction removes: the journal and the slack need room for other
+removals."""
 
 
 class Settling:
@@ -86,8 +87,8 @@ class Settling:
             measure_directory(transaction, self._files, directory_of(value.key))
 
     def _correct(self, transaction: Transaction, value: Arrived) -> None:
-        """Raise the charge of a value that another process has entered: our file may have taken the place of
-        its file."""
+        """Raise the charge of a value that another process has entered: this process's file may have replaced
+        the other's, and may be larger."""
         status = self._files.status(value.key)
         if status is not None:
             transaction.charge_at_least(value.key, status.st_blocks * 512)

@@ -13,7 +13,7 @@ from lazyfs_cache.process.rebuild import Rebuild
 from lazyfs_cache.process.recovery import clean_up_dead
 
 GATHER = 2.0
-"""Most seconds for which uses gather before they are written."""
+"""Seconds for which uses gather before they are written, unless there are many."""
 
 LOOK_FOR_DEAD = 30.0
 """Seconds between looks for processes that died."""

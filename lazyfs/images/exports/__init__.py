@@ -1,1 +1,1 @@
-"""Images that leave a repository: as files and layouts that other tools read."""
+"""Exports images from a repository into files and directory layouts that other tools read."""

@@ -32,7 +32,7 @@ class Target(NamedTuple):
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """The operator's choices."""
+    """The options of an export."""
 
     replace: bool = False
     """True to replace a file that is there."""
@@ -46,13 +46,14 @@ class ExportReport(NamedTuple):
     """The outcome of an export."""
 
     bytes_read: int
-    """Bytes of the files' contents; those of a layer count twice if its tool's dialect had to be found."""
+    """Bytes of the files' contents that were read. Those of a layer count twice if it had to be written again
+    in another tar dialect (see `OtherDialect`)."""
     image: WrittenImage | None
-    """None for a form without layers."""
+    """The image as written; None for a form without layers."""
 
 
 def parse_target(text: str) -> Target:
-    """Reads `FORM:PATH`. Raises UsageError."""
+    """Reads `FORM:PATH`; returns the Target. Raises UsageError."""
     form, colon, path = text.partition(":")
     if not colon or form not in FORMS or not path:
         raise UsageError(
@@ -64,11 +65,11 @@ def parse_target(text: str) -> Target:
 
 
 def export(image: ExportedImage, target: Target, options: ExportOptions) -> ExportReport:
-    """Exports an image. The target gets its name when it is whole: a failed or killed export leaves none, or
-    the one that was there.
+    """Exports an image. A file gets its name only when it is complete: after a failed or killed export there
+    is none, or still the file of before.
 
-    Raises UsageError for a target that is there, cannot be written or needs a missing program, FormatError
-    for an image that the form cannot hold, and the errors of reading the image.
+    Raises UsageError if the target exists already, cannot be written or needs a missing program; FormatError
+    for an image that the form cannot hold; and the errors of reading the image.
     """
     count = 0
 

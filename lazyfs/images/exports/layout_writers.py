@@ -21,7 +21,7 @@ _VERSION = b'{"imageLayoutVersion":"1.0.0"}'
 
 
 class LayoutWriter(Protocol):
-    """Takes the parts of one image."""
+    """Writes the parts of one image into a layout."""
 
     def blob(self, parts: Iterable[bytes]) -> Hashed:
         """Writes a blob; returns its digest and size."""

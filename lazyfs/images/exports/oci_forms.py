@@ -1,7 +1,8 @@
 """The forms of an export that are images of layers: OCI layouts, and the archives of docker save.
 
-From a repository that keeps the records of all layers, each layer is written by itself: with the diff_id of
-its source if its bytes come out the same, else with its own. Otherwise the merged tree is the only layer.
+If the repository keeps the records of all layers, each layer is written by itself. If the written archive is
+byte for byte that of the source, the layer has its old diff_id; otherwise it gets a new one. Without records,
+the merged tree is the only layer.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +26,7 @@ from lazyfs.images.streams import Hashed
 _CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 _LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
 _GZIP = 31
-"""zlib's number for a gzip stream."""
+"""The value of zlib's wbits for a gzip stream."""
 
 
 class WrittenLayer(NamedTuple):
@@ -33,7 +34,7 @@ class WrittenLayer(NamedTuple):
 
     diff_id: Digest
     original: bool
-    """True if this is the diff_id that the layer had at its source."""
+    """True if `diff_id` is the one that the layer had at its source."""
 
 
 class WrittenImage(NamedTuple):
@@ -98,8 +99,8 @@ def write_docker(
 def _each_layer(
     image: ExportedImage, advance: Advance, write: Callable[[Iterator[bytes]], Digest]
 ) -> tuple[list[WrittenLayer], list[int]]:
-    """Has `write` write each layer once. Returns the written layers, and their numbers in the order of the
-    image, which may have a layer several times."""
+    """Calls `write` once for each different layer. Returns the written layers, and for each layer of the
+    image its number among them, since an image may have the same layer several times."""
     if image.layers is None:
         return [WrittenLayer(write(merged_layer_tar(image, advance)), original=False)], [0]
     written: dict[Digest, int] = {}
@@ -135,7 +136,7 @@ def _gzipped(parts: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _reference(place: str) -> str | None:
-    """Returns the reference that an image's place is: a name with a tag; None for another place."""
+    """Returns an image's place as a reference if it is one, a name with a tag; otherwise None."""
     try:
         found = parse(place)
     except UsageError:

@@ -16,8 +16,9 @@ _BLOCK = 512
 
 @contextmanager
 def output_file(path: str, *, replace: bool, mode: int = 0o644) -> Iterator[BinaryIO]:
-    """Yields a new file beside `path`, which gets this name when the block has ended, and is removed if it
-    raises. Raises UsageError if the file is there and `replace` is false, or cannot be written."""
+    """Yields a temporary file in the directory of `path`. At the end of the block the file is renamed to
+    `path`; if the block raises, the file is removed. Raises UsageError if the file cannot be written, or if
+    `path` exists and `replace` is false."""
     if not replace and os.path.lexists(path):
         raise UsageError(f"{path} is there already: choose another name, or --force to replace it")
     directory, name = os.path.split(path)

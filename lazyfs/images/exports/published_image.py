@@ -89,7 +89,7 @@ class _Folder(NamedTuple):
 
     path: bytes
     catalog: bytes
-    """The path at which its catalog hangs."""
+    """The path of the catalog's root directory."""
     node: TreeNode
     rest: Iterator[Entry]
 

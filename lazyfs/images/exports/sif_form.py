@@ -52,8 +52,8 @@ def write_sif(
     advance: Advance,
     warn: Callable[[str], None],
 ) -> None:
-    """Writes an image as a SIF file. `file`: an empty unbuffered file. `room`: a directory with room for as
-    much again, while the file is written. `architecture`: that of an image without a config.
+    """Writes an image as a SIF file. `file`: an empty unbuffered file. `room`: a directory with room for a
+    temporary file of about the same size. `architecture`: that of an image without a config.
 
     Raises as `tree_tar`, FormatError for an architecture that SIF does not know, LazyfsError if the squashfs
     cannot be made.
@@ -105,7 +105,7 @@ class _SquashableTree:
         self._times = 0
         self._attributes = 0
         self.definition = b""
-        """The definition that lies in the tree; known when all records have been given out."""
+        """The definition file found in the tree; complete once all records have been yielded."""
 
     def records(self) -> Iterator[Record]:
         """Yields the records. Raises FormatError for a device whose number is too large."""

@@ -1,4 +1,4 @@
-"""Records and their files as the bytes of a tar archive."""
+"""Writes tar archives from records and the contents of files."""
 
 import hashlib
 import stat
@@ -21,7 +21,7 @@ from lazyfs.core.layers.tar_writer import (
 from lazyfs.images.exports.image import ExportedImage
 
 Advance = Callable[[int], None]
-"""Called with a count of content bytes that have been given out."""
+"""Called with the number of content bytes in each part that has been yielded."""
 
 
 def tree_tar(image: ExportedImage, records: Iterable[Record], advance: Advance) -> Iterator[bytes]:
@@ -37,7 +37,8 @@ def merged_layer_tar(image: ExportedImage, advance: Advance) -> Iterator[bytes]:
 
 
 class OtherDialect(Exception):
-    """The layer has its diff_id in this dialect, not in that in which its archive was begun."""
+    """Raised after writing a layer: in another `dialect`, the archive would have had the layer's diff_id. A
+    dialect is the way in which one tool writes tar headers."""
 
     def __init__(self, dialect: Dialect) -> None:
         super().__init__(dialect)
@@ -45,8 +46,9 @@ class OtherDialect(Exception):
 
 
 def kept_layer_tar(image: ExportedImage, number: int, dialect: Dialect, advance: Advance) -> Iterator[bytes]:
-    """Yields the archive of a layer whose records the repository keeps. `number`: its place in
-    `image.layers`. Raises as `merged_layer_tar`, and OtherDialect at the end."""
+    """Yields the archive of a layer whose records the repository keeps. `number`: the layer's index in
+    `image.layers`. Raises as `merged_layer_tar`; at the end raises OtherDialect if the archive would have had
+    the layer's diff_id in another dialect."""
     layers = image.layers
     assert layers is not None
     records = image.layer(layers[number])
@@ -59,13 +61,13 @@ def kept_layer_tar(image: ExportedImage, number: int, dialect: Dialect, advance:
 
 
 class _InDialect:
-    """The hash of an archive in another dialect."""
+    """Computes the hash that the archive would have if it were written in another dialect."""
 
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
         self.hash = hashlib.sha256()
         self.differs = False
-        """True if a header differs from the archive's own."""
+        """True if a header differs in this dialect from the header that was written."""
 
 
 def _tar(
@@ -78,8 +80,9 @@ def _tar(
     dialect: Dialect = PLAIN,
     others: Sequence[_InDialect] = (),
 ) -> Iterator[bytes]:
-    """`attributes`: returns a record with the mode, owner and time of a hardlink's file. `others`: are given
-    the same archive in their dialects."""
+    """Yields the archive of records. `attributes`: returns, for the record of a hardlink, a record with the
+    mode, owner and time of its file. `layer`: True for the archive of a layer. `others`: hash the same
+    archive in other dialects."""
 
     def header(record: Record, in_dialect: Dialect) -> bytes:
         if record.kind == Kind.HARDLINK:
@@ -126,7 +129,7 @@ class _LinkTargets:
     its file, and a layer's records of links do not have it."""
 
     def __init__(self, image: ExportedImage, own: Sequence[Record], below: Sequence[Digest]) -> None:
-        """`below`: the diff_ids of the layers under it, lowest first."""
+        """`below`: the diff_ids of the layers below this one, lowest first."""
         self._image = image
         self._below = below
         self._files: dict[bytes, Record] = {}
@@ -134,8 +137,8 @@ class _LinkTargets:
         self._all = False
 
     def attributes(self, link: Record) -> Record:
-        """Returns the record of the file that a link leads to; one with usual attributes if its path leads
-        through symbolic links."""
+        """Returns the record of the file that a hardlink leads to; a record with mode 0644 if no layer has a
+        file at exactly that path, because the path leads through symbolic links."""
         found = self._files.get(link.content)
         if found is None and not self._all:
             self._all = True
@@ -145,7 +148,8 @@ class _LinkTargets:
         return found or _USUAL
 
     def _take(self, records: Sequence[Record]) -> None:
-        """Notes the files of a layer; those of the layers above it, noted before, stay."""
+        """Notes the files of a layer. A file that was already noted for a higher layer at the same path
+        stays."""
         files: dict[bytes, Record] = {}
         for record in records:
             if record.kind == Kind.INODE and not stat.S_ISDIR(record.mode):

@@ -41,8 +41,8 @@ class ImageContents:
                     waiting += list(leads_to(found, tree.read(found.ref)))[::-1]
 
     def resolve(self, touched: Iterable[Digest]) -> Resolved:
-        """Finds touched objects and small files, the latter by their SHA-256. A pack stands for all its
-        files. What the image has not is left out."""
+        """Finds touched objects and small files, the latter by their SHA-256. The digest of a pack stands for
+        all files in it. Digests that the image does not have are left out."""
         leading: dict[ObjectRef, None] = {}
         contents: dict[ObjectRef, None] = {}
         for digest in touched:

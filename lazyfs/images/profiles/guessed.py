@@ -20,16 +20,16 @@ from lazyfs.core.oci.run_config import DEFAULT_PATH
 from lazyfs.images.profiles.image_files import ImageFile, ImageFiles
 
 FILES = 1024
-"""Most files of one guess: programs of 300 libraries are known."""
+"""The largest number of files of one guess; programs with 300 libraries are known."""
 WHOLE = 2 << 20
-"""Bytes of the largest file that is taken whole. Of a larger file, only the parts that the dynamic linker
-itself reads are taken: which part of its code a program uses is not known."""
+"""Size in bytes up to which a guess lists all objects of a file. Of a larger file it lists only the parts
+that the dynamic linker itself reads, because nobody knows which part of its code a program uses."""
 FIRST_SEGMENT = 2 << 20
-"""Bytes taken of a large file's first segment, which may hold its code too."""
+"""The largest number of bytes listed of the first segment of a large file; the segment may hold code too."""
 LINE = 256
-"""Bytes of the first line of a script."""
+"""The number of bytes in which the first line of a script is looked for."""
 WORDS = 64
-"""Words of a command looked at."""
+"""The number of words of a command that are looked at."""
 CONF_FILES = 32
 CONF_BYTES = 64 << 10
 LINKER_CACHE = b"etc/ld.so.cache"
@@ -40,7 +40,7 @@ _FROZEN_SINCE_11 = (
     *("codecs", "io", "abc", "site", "os", "stat", "posixpath", "genericpath", "_collections_abc"),
     "_sitebuiltins",
 )
-"""Modules that every start imports; from Python 3.11 on they are part of the program."""
+"""Modules that Python imports at every start; since Python 3.11 they are built into the interpreter."""
 
 
 class StartGuess:
@@ -56,8 +56,8 @@ class StartGuess:
         self._conf: tuple[bytes, ...] | None = None
 
     def touched(self) -> dict[Digest, None]:
-        """Returns the objects of the files, in the order of a start. Raises StoreError, and as
-        StoredTree.read."""
+        """Returns the objects and small files that a start is guessed to read, in the order of the start.
+        Raises StoreError, and as StoredTree.read."""
         found: dict[Digest, None] = {}
         for program in self._named():
             self._add(program)
@@ -74,8 +74,8 @@ class StartGuess:
             self._waiting.append(file)
 
     def _named(self) -> Iterator[ImageFile | None]:
-        """Yields the files that the words of the command name, also the words of the script in a shell's `-c
-        SCRIPT`."""
+        """Yields the files that the words of the command name, and those that the script in a shell's `-c
+        SCRIPT` names; None for a word that names no file."""
         words = self._words
         if len(words) >= 3 and words[1] == "-c":
             yield self._program(words[0])
@@ -102,7 +102,8 @@ class StartGuess:
         return file if file is not None and file.entry.is_file else None
 
     def _needed(self, file: ImageFile) -> Iterator[ImageFile | None]:
-        """Yields the files that a file needs to run."""
+        """Yields the files that a file needs to run, such as its interpreter and its libraries; None for one
+        that is missing."""
         head = self._files.bytes_at(file, 0, LINE)
         if head.startswith(b"#!"):
             words = head[2:].partition(b"\n")[0].decode(errors="replace").split()
@@ -127,7 +128,8 @@ class StartGuess:
             yield next((one for one in found if one is not None and one.entry.is_file), None)
 
     def _directories(self) -> tuple[bytes, ...]:
-        """Returns the directories of the image's ld.so.conf."""
+        """Returns the library directories that the image's /etc/ld.so.conf and the files that it includes
+        name."""
         if self._conf is None:
             main = parse_conf(self._text(CONF))
             found = list(main.directories)
@@ -144,7 +146,8 @@ class StartGuess:
         return self._files.bytes_at(file, 0, CONF_BYTES) if file is not None and file.entry.is_file else b""
 
     def _python(self, file: ImageFile) -> Iterator[ImageFile | None]:
-        """Yields the modules that each start of a Python imports."""
+        """Yields the modules that a Python interpreter imports at every start; None for one that is missing.
+        Yields nothing for another program."""
         directory, _, name = file.path.rpartition(b"/")
         matched = _PYTHON.fullmatch(name)
         if matched is None:
@@ -160,7 +163,8 @@ class StartGuess:
             yield compiled or self._files.find(source)
 
     def _objects(self, file: ImageFile) -> Iterator[Digest]:
-        """Yields the objects of a file that a start reads."""
+        """Yields the objects and small files that hold the bytes of a file which a start is guessed to
+        read."""
         parts = self._files.parts(file)
         wanted = [(0, file.entry.size)]
         if file.entry.size > WHOLE:

@@ -14,9 +14,10 @@ from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store.ingest import Ingest
 
 MOST = 512 << 20
-"""Most plaintext bytes in a profile; the rest is left out. A program that touches more is past its start."""
+"""The largest number of plaintext bytes in a profile; the rest is left out. A program that touches more is
+past its start."""
 AT_HAND = 16
-"""Packs whose bytes are kept while files are copied from them."""
+"""The number of packs whose bytes are kept while files are copied from them."""
 
 Touched = Mapping[str, Iterable[Digest]]
 """Program -> the objects and small files that its starts touch, in the order of first use."""
@@ -45,8 +46,9 @@ class ProfileWriter:
     ) -> WrittenProfile | None:
         """Stores a profile; returns None if nothing of the image was touched.
 
-        `earlier`: the profile that it replaces or is inherited from: its hot packs are listed again as far as
-        they are still wanted. Raises DigestMismatch or FormatError for a damaged object, and StoreError.
+        `earlier`: the profile that this one replaces or is inherited from; its hot packs are used again if
+        they hold files that this one lists. Raises DigestMismatch or FormatError for a damaged object, and
+        StoreError.
         """
         resolved = {name: self._contents.resolve(digests) for name, digests in touched.items()}
         resolved = {name: one for name, one in resolved.items() if one.contents or one.leading}
@@ -71,7 +73,8 @@ class ProfileWriter:
         return WrittenProfile(self._ingest.put(encode(made)), made, left_out)
 
     def _within_bounds(self, resolved: Mapping[str, Resolved]) -> tuple[dict[str, Resolved], int]:
-        """Returns what a profile has room for, and the number of contents left out."""
+        """Returns (program -> the contents that fit into the bounds of a profile, the number of contents left
+        out)."""
         taken: set[ObjectRef] = set()
         left_out: set[ObjectRef] = set()
         size, files, objects = 0, bounds.HOT_FILES, bounds.PROFILE_OBJECTS
@@ -97,7 +100,8 @@ class ProfileWriter:
             yield held[ref.digest] if self._contents.is_small(ref) else ref
 
     def _put(self, files: Sequence[ObjectRef]) -> HotPack:
-        """Stores a hot pack of these files. Raises DigestMismatch if one is not what its entry says."""
+        """Stores a hot pack of these files and returns its description. Raises DigestMismatch if the bytes of
+        a file do not match its digest."""
         places = {file: self._contents.files[file.digest] for file in files}
         copied: dict[ObjectRef, bytes] = {}
         for file in sorted(files, key=lambda file: (places[file].ref, places[file].start)):
@@ -115,7 +119,8 @@ def _holds(pack: HotPack, sizes: Mapping[Digest, int]) -> bool:
 def _fitting(
     origin: Origin, packs: Sequence[HotPack], copies: Sequence[HotPack], programs: tuple[Program, ...]
 ) -> Profile:
-    """Returns the profile with as many of the `copies` as its bounds leave room for."""
+    """Returns the profile of these packs and programs. Adds earlier hot packs (`copies`) that hold files of
+    the profile, as many as the bounds leave room for."""
     files = bounds.HOT_FILES - sum(len(pack.files) for pack in packs)
     room = bounds.HOT_PACKS - len(packs)
     found = list(packs)

@@ -57,9 +57,9 @@ def publish_profile(
     """Gives an image a profile of the contents in `touched`, except those of other images. `image`: path in
     the tree of the image's name or of its own tree.
 
-    The lists of other programs, from the same origin, stay. `lease`: as for Edit. Raises UsageError if there
-    is no such image, if `touched` has none of its objects, or if another tree was published at its place
-    meanwhile; also raises as Edit.commit.
+    The new profile keeps what the image's profile of the same origin lists for other programs. `lease`: as
+    for Edit. Raises UsageError if there is no such image, if `touched` has none of its objects, or if another
+    tree was published at its place meanwhile; also raises as Edit.commit.
     """
     with Edit(store, keys, now, lease=lease) as edit:
         found, top = profiled_tree(edit.tree, image)
@@ -96,8 +96,9 @@ def _earlier(found: ResolvedPath) -> profile.Profile | None:
 
 
 def _kept_programs(earlier: profile.Profile | None, touched: Touched, origin: Origin) -> Touched:
-    """Returns what the image's profile lists for other programs. Nothing, if a start of an unknown program is
-    given, or if the profile has another origin: a recorded start is worth more than an inherited one."""
+    """Returns what the image's profile lists for other programs. Returns nothing if `touched` holds a start
+    of an unknown program, or if the profile has another origin: a recorded start is worth more than an
+    inherited one."""
     if earlier is None or earlier.origin is not origin or "" in touched:
         return {}
     others = [one for one in earlier.programs if one.path not in touched]

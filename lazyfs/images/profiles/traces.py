@@ -31,8 +31,8 @@ def read_traces(paths: Iterable[str]) -> Trace:
 
 
 def _content(line: str, where: str) -> tuple[Digest, Digest]:
-    """Returns what a line's read touched, a small file or an object, and the object that holds it. Traces of
-    earlier versions name the object only."""
+    """Returns (the small file or object that the read in this line touched, the object that holds it). Traces
+    of earlier versions name only the object, which is then returned twice."""
     try:
         event = json.loads(line)
         at = parse_hex(event[3])

@@ -26,7 +26,7 @@ HUB_KEY = f"https://index.{HUB}/v1/"
 def from_files(
     reference: Reference, authfile: str | None, environment: Mapping[str, str]
 ) -> Credentials | None:
-    """The first account for this image in the auth files; None if no file has one.
+    """Returns the first account for this image in the auth files; None if no file has one.
 
     A file that was named (--authfile, REGISTRY_AUTH_FILE) is the only one read. Raises UsageError.
     """
@@ -42,7 +42,7 @@ def from_files(
 
 
 def _places(environment: Mapping[str, str]) -> Iterator[str]:
-    """The auth files in the order of podman and skopeo; docker's own last."""
+    """Yields the paths of the auth files in the order of podman and skopeo; docker's own files come last."""
     home = environment.get("HOME", "/")
     if runtime := environment.get("XDG_RUNTIME_DIR"):
         yield os.path.join(runtime, "containers/auth.json")
@@ -99,8 +99,8 @@ def _object(value: Any, path: str, what: str) -> dict[str, Any]:
 
 
 def _key(reference: Reference, keys: Mapping[str, Any]) -> str | None:
-    """The best matching key: the longest namespace first, then the registry under any of its names. None if
-    no key matches."""
+    """Returns the best matching key: one with the longest namespace first, then one for the registry under
+    any of its names; None if no key matches."""
     hosts = HUB_HOSTS if reference.registry == HUB else (reference.registry,)
     parts = reference.repository.split("/")
     for count in range(len(parts), -1, -1):
@@ -113,8 +113,8 @@ def _key(reference: Reference, keys: Mapping[str, Any]) -> str | None:
 
 
 def _host(key: str) -> str | None:
-    """The registry of a key that is an address (`https://HOST/v1/`, `HOST/v2`); None for a namespace, because
-    its account is not valid for the whole registry."""
+    """Returns the registry of a key that is an address (`https://HOST/v1/`, `HOST/v2`); None for a namespace,
+    because its account is not valid for the whole registry."""
     scheme, separator, rest = key.partition("://")
     if not separator:
         rest = scheme

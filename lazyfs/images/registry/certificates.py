@@ -1,8 +1,8 @@
-"""Trusted CAs and client certificates for each server that a pull touches.
+"""Trusted CAs and client certificates for each server from which a pull reads.
 
-The system's CAs, as the environment names them, are trusted, and so is every `*.crt` in the registry's folder
-of certs.d, which is read as docker and podman do. A client certificate of that folder (`NAME.cert` with
-`NAME.key`) is shown to that registry only.
+Trusted are the CAs of the system, or of the files that environment variables name in their place; and every
+`*.crt` in the registry's folder of certs.d, which is read as docker and podman do. A client certificate of
+that folder (`NAME.cert` with `NAME.key`) is shown to that registry only.
 """
 
 import os
@@ -18,15 +18,17 @@ BUNDLES = (
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
     "/etc/ssl/cert.pem",  # Alpine
 )
-"""The files in which distributions keep the CAs they trust, for a Python that was built elsewhere."""
+"""The files in which distributions keep trusted CAs. The first that exists is used if OpenSSL's default file
+is missing, as for a Python that was built for another distribution."""
 _FILES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
-"""Variables that name a file in place of the system's. All named files count: some sites set all variables to
-the system's file, and a user then sets one of them to the site's."""
+"""Environment variables that name a file of CA certificates, to be used in place of the system's. If several
+are set, all their files are trusted: some sites set all variables to the system's file, and a user then sets
+one of them to a file of the site."""
 SYSTEM_FOLDERS = ("/etc/containers/certs.d", "/etc/docker/certs.d")
 
 
 def folders(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """The certs.d folders in the order in which podman looks: the user's own first."""
+    """Returns the certs.d folders in the order in which podman looks: the user's own first."""
     home = environment.get("HOME")
     own = (os.path.join(home, ".config/containers/certs.d"),) if home else ()
     return own + SYSTEM_FOLDERS
@@ -46,7 +48,8 @@ class Certificates:
         self._registry = _first(places, registry)
 
     def context(self, host: str, port: int) -> ssl.SSLContext:
-        """The TLS context for connections to this server. Raises UsageError for files that cannot be used."""
+        """Returns the TLS context for connections to this server. Raises UsageError for files that cannot be
+        used."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # as Go: an intermediate CA is enough
         self._trust_usual(context)
@@ -59,7 +62,7 @@ class Certificates:
         return context
 
     def for_proxy(self) -> ssl.SSLContext:
-        """The TLS context for an https proxy: the usual CAs, and no client certificate."""
+        """Returns the TLS context for an https proxy: the usual CAs, and no client certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._trust_usual(context)
         return context
@@ -86,7 +89,8 @@ class Certificates:
 
 
 def _first(places: Sequence[str], names: Sequence[str]) -> str | None:
-    """The first folder that exists, or None; unreadable ones are passed over, as podman does."""
+    """Returns the first existing folder PLACE/NAME, or None; unreadable ones are passed over, as podman
+    does."""
     for place in places:
         for name in names:
             path = os.path.join(place, name)
@@ -100,8 +104,8 @@ def _files(folder: str, suffix: str) -> list[str]:
 
 
 def _load(context: ssl.SSLContext, path: str, named_by: str) -> None:
-    """Trusts the CAs of a file, or of every file of a directory, with or without OpenSSL's hashes as
-    names."""
+    """Trusts the CAs of a file, or of every file of a directory, whatever the names of the files. Raises
+    UsageError."""
     shown = f"{named_by} {path}".strip()
     try:
         if os.path.isdir(path):

@@ -35,13 +35,13 @@ from lazyfs.images.registry.wire import Reply, shown
 MAX_TAGS = 100_000
 MAX_TAG_PAGE = 16 << 20
 MAX_TAG_PAGES = 2000
-"""Most pages of a list of tags. If a registry gives fewer tags a page than it is asked for, it gives 50 or
-100."""
+"""The largest number of pages of a list of tags. Registries that give fewer tags a page than they are asked
+for give 50 or 100."""
 TAGS_TIME = 1800.0
-"""Seconds for all pages together."""
+"""Seconds for reading all pages of a list of tags."""
 MAX_BLOB = 256 << 30
-"""Most bytes that a layer may state as its size: the largest layers known, with models in them, have half of
-it."""
+"""The largest size in bytes that a manifest may state for a layer. The largest layers known, with models in
+them, have half of it."""
 BLOB_TIME, BLOB_RATE = 600.0, LEAST
 """A blob may take BLOB_TIME seconds, and one more for each BLOB_RATE bytes."""
 PROGRESS = 64 << 10
@@ -131,7 +131,7 @@ class RegistryClient:
         return self._conversation.account_answered
 
     def small_blob(self, descriptor: Descriptor, limit: int) -> bytes:
-        """A blob held in memory, verified. Raises as `manifest`."""
+        """Returns the bytes of a blob, verified. Raises as `manifest`."""
         if descriptor.size > limit:
             raise FormatError(
                 f"{self._reference}: blob {descriptor.digest} has {descriptor.size} bytes, over {limit}"
@@ -144,8 +144,9 @@ class RegistryClient:
         return data
 
     def blob(self, descriptor: Descriptor) -> Iterator[bytes]:
-        """A blob's bytes in parts, resumed where the connection breaks; not verified, but never more than
-        its size and one part. Raises NotFound, UsageError, FormatError or TransportError."""
+        """Yields the bytes of a blob in parts, resumed where the connection breaks. They are not verified,
+        and exceed the stated size by at most one part. Raises NotFound, UsageError, FormatError or
+        TransportError."""
         if descriptor.size > MAX_BLOB:
             raise FormatError(
                 f"{self._reference}: blob {descriptor.digest} is said to have {descriptor.size} bytes, over "
@@ -191,8 +192,8 @@ class RegistryClient:
                 failures = 0
 
     def tags(self) -> list[str]:
-        """All tags, from every page of the registry's list. Raises TransportError, or FormatError if they are
-        too many or on too many pages."""
+        """Returns all tags, from every page of the registry's list. Raises TransportError, or FormatError if
+        they are too many or on too many pages."""
         url = "tags/list?n=1000"
         base = self._conversation.base
         seen: set[str] = set()
@@ -251,15 +252,15 @@ class RegistryClient:
             raise FormatError(f"{self._reference}: the list of tags is not one") from None
 
     def _resumed(self, reply: Reply, got: int) -> int:
-        """Checks that an answer goes on at byte `got`. Returns 0: no byte of its body was read before. Raises
-        TransportError if the answer starts at another byte."""
+        """Checks that an answer goes on at byte `got` of the blob. Returns 0, the number of bytes at its
+        beginning that were received before. Raises TransportError if the answer starts at another byte."""
         if reply.status != 206 or resumed_at(reply.headers) != got:
             raise TransportError(f"{self._reference}: the registry resumes a blob at the wrong byte")
         return 0
 
     def _small(self, reply: Reply, limit: int) -> bytes:
-        """Returns the whole of a small body. If the connection breaks, the request is not resumed but
-        fails."""
+        """Returns the whole of a small body. If the connection breaks, raises TransportError and does not ask
+        again."""
         try:
             return reply.small(limit)
         except Failed as error:

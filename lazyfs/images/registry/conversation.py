@@ -23,7 +23,7 @@ _NO_HEAD = (405, 501)
 
 
 def api_host(registry: str) -> str:
-    """The host of a registry's API."""
+    """Returns the host of a registry's API."""
     return f"registry-1.{HUB}" if registry == HUB else registry
 
 
@@ -93,8 +93,8 @@ class Conversation:
         `method`: GET or HEAD. If the registry answers 405 or 501 to HEAD, returns the answer to a GET, with
         its body.
 
-        Raises UsageError if every identity is refused, or if only an account may read and `allow_private` is
-        not set; NotFound; TransportError.
+        Raises UsageError if the registry refuses anonymous requests and the account, or if only an account
+        may read and `allow_private` is not set; NotFound; TransportError.
         """
         url = urljoin(self.base, path)
         exchange = Exchange(self._access, kind)
@@ -124,7 +124,8 @@ class Conversation:
                     raise self._failure(step, path)
 
     def _now(self, transition: Callable[[], steps.Step]) -> steps.Step:
-        """Makes a transition of the shared state, one thread at a time, and returns the next step."""
+        """Calls `transition`, which changes what all threads have learned of the repository's access, in one
+        thread at a time. Returns the next step."""
         with self._lock:
             return transition()
 
@@ -165,7 +166,8 @@ class Conversation:
         return "GET" if self._no_head else method
 
     def _ask(self, exchange: Exchange, step: steps.Ask) -> steps.Step:
-        """Gets a token, in one thread at a time: threads that have waited use the same token."""
+        """Gets the token that a step asks for; returns the next step. Works in one thread at a time: threads
+        that have waited use the same token."""
         with self._asking:
             current = self._access.headers.get(step.identity)
             if current is not None and current != step.rejected:
@@ -259,7 +261,7 @@ class Conversation:
 
 
 def registry_names(registry: str, plain_http: bool) -> tuple[str, ...]:
-    """The names under which certs.d may have a registry."""
+    """Returns the names under which certs.d may have a folder for a registry."""
     host = api_host(registry)
     names = [registry, host]
     if not urlsplit(f"//{host}").port:

@@ -26,7 +26,7 @@ _MAX_ANSWER = 1 << 20
 def ask_helper(
     name: str, server: str, named_by: str, environment: Mapping[str, str], deadline: float = HELPER_DEADLINE
 ) -> Credentials | None:
-    """The account that the helper keeps for this server; None if it keeps none.
+    """Returns the account that the helper keeps for this server; None if it keeps none.
 
     `named_by`: the file that names the helper. Raises UsageError if the helper is missing, fails, writes
     invalid output or takes longer than `deadline` seconds.

@@ -1,5 +1,5 @@
-"""The sources of user names and passwords for a registry. No password is ever in an argument, a log or an
-error."""
+"""Finds user names and passwords for a registry in their various sources. No password is ever in an argument,
+a log or an error."""
 
 import base64
 import os
@@ -28,19 +28,19 @@ class Credentials(NamedTuple):
 
     @property
     def basic(self) -> str:
-        """The value of an Authorization header."""
+        """The value of an Authorization header with user name and password."""
         pair = f"{self.username}:{self.password}".encode("utf-8", "surrogateescape")
         return "Basic " + base64.b64encode(pair).decode()
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The texts that may appear in no message."""
+        """The texts that must not appear in any message."""
         basic = self.basic.removeprefix("Basic ")
         return tuple(filter(None, (self.password, self.identity_token, self.registry_token, basic)))
 
 
 class Asked(NamedTuple):
-    """The operator's choices on the command line."""
+    """The command line's options for an account."""
 
     username: str | None = None
     password_file: str | None = None
@@ -49,7 +49,7 @@ class Asked(NamedTuple):
 
 
 def find(reference: Reference, asked: Asked, environment: Mapping[str, str]) -> Credentials | None:
-    """The account for this image, or None for anonymous pulls. Looks at, in this order:
+    """Returns the account for this image; None for anonymous pulls. Looks at, in this order:
 
     the command line; GitLab's variables, if CI_REGISTRY is this registry (deploy token, then job token); the
     auth files of podman, skopeo and docker with their credential helpers (see `auth_files`).
@@ -73,17 +73,19 @@ def find(reference: Reference, asked: Asked, environment: Mapping[str, str]) -> 
 
 
 def given(asked: Asked) -> Credentials:
-    """The account of the command line, which names a user. Raises UsageError for a password that cannot be
-    read."""
+    """Returns the account of the command line, which has to name a user. Raises UsageError if the password
+    cannot be read."""
     assert asked.username is not None
     return Credentials(asked.username, _password(asked))
 
 
 class LazyAccount:
-    """The account, looked for when it is needed: a public image starts no credential helper."""
+    """The account for a repository. It is looked for only when it is needed, so that a public image starts no
+    credential helper."""
 
     def __init__(self, reference: Reference, asked: Asked, environment: Mapping[str, str]) -> None:
-        """Reads the command line's choices at once. Raises UsageError if they cannot be used."""
+        """Finds the account at once if the command line has options for it. Raises UsageError if they cannot
+        be used."""
         self._arguments = (reference, asked, environment)
         self._looked = False
         self._found: Credentials | None = None

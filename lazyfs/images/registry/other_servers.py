@@ -1,5 +1,5 @@
-"""The way to servers that are no registries, but are asked with the same certificates: those of wishlists and
-of webhooks."""
+"""HTTP clients for servers that are not registries, those of wishlists and webhooks, with the certificates
+that registries have."""
 
 import os
 from urllib.parse import urlsplit
@@ -9,7 +9,7 @@ from lazyfs.images.registry.wire import Wire
 
 
 def wire_to(url: str) -> Wire:
-    """Returns the HTTP client for the server of a URL. Without TLS only if the URL says so."""
+    """Returns an HTTP client for the server of a URL. It uses TLS unless the URL begins with http:."""
     environment = dict(os.environ)
     parts = urlsplit(url)
     certificates = Certificates((parts.netloc,), folders(environment), environment)

@@ -42,7 +42,7 @@ _LASTING_NAMES = (socket.EAI_NONAME, socket.EAI_FAIL, getattr(socket, "EAI_NODAT
 
 
 class Problem(NamedTuple):
-    """One failure."""
+    """The explanation of one failure."""
 
     text: str
     hopeless: bool
@@ -64,7 +64,7 @@ def refused(text: str) -> Failed:
 
 
 def explain(error: Exception, origin: str) -> Problem:
-    """The problem behind an error that a request to `origin` (`https://host:port`) raised."""
+    """Returns the explanation of an error that a request to `origin` (`https://host:port`) raised."""
     chain = _chain(error)
     proxied = any(isinstance(item, ProxyError) for item in chain)
     for item in chain:
@@ -92,7 +92,7 @@ def explain(error: Exception, origin: str) -> Problem:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """The error and its causes: urllib3 wraps http.client's errors, which wrap the system's."""
+    """Returns the error and its causes: urllib3 wraps http.client's errors, which wrap the system's."""
     found: list[BaseException] = []
     following: BaseException | None = error
     while following is not None and following not in found:
@@ -104,7 +104,7 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 
 def _certificate(error: ssl.SSLCertVerificationError, origin: str | None) -> str:
-    """Returns the fault of the certificate of an origin, or of the proxy (None)."""
+    """Returns a text for messages: the fault of the certificate of an origin, or of the proxy (None)."""
     whose = "its" if origin else "the proxy's"
     reason = error.verify_message
     if error.verify_code in _DATES:
@@ -149,7 +149,7 @@ def _proxy(chain: list[BaseException], origin: str) -> Problem:
 
 
 def proxy_account(origin: str) -> Problem:
-    """Returns the problem of a proxy on the way to `origin` that answers 407."""
+    """Returns the explanation for a proxy that answers 407 (it wants an account) on the way to `origin`."""
     variable = f"{origin.partition(':')[0]}_proxy=http://USER:PASSWORD@HOST:PORT"
     text = f"{origin}: the proxy answers 407: it wants another user name and password, or one: {variable}"
     return Problem(text, hopeless=True)

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds to wait, from a count or a date; None if the head has no such field. `now`: seconds since
-    1970."""
+    """Returns the seconds to wait, which the field states as a number or a date; None if the head has no such
+    field. `now`: seconds since 1970."""
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdigit():
         return max(float(text[:12]), 0.1)
@@ -17,7 +17,8 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def resumed_at(headers: Mapping[str, str]) -> int | None:
-    """The first byte of a partial answer; None if its Content-Range does not state it."""
+    """Returns the offset of the first byte of a partial answer; None if its Content-Range does not state
+    it."""
     unit, _, rest = headers.get("Content-Range", "").partition(" ")
     first = rest.partition("-")[0].strip()
     return int(first) if unit == "bytes" and first.isascii() and first.isdigit() and len(first) < 19 else None

@@ -14,13 +14,14 @@ from lazyfs.core.oci.manifest import Descriptor
 
 PARALLEL = 3
 LIMIT = 2 << 30
-"""Bytes of layers on the spool at most."""
+"""The largest number of bytes of layers in the temporary files at a time."""
 
 Fetch = Callable[[Descriptor], Iterator[bytes]]
 
 
 class _File:
-    """A layer on its way: one thread writes the file, another reads the bytes written so far."""
+    """A temporary file of a layer that is being fetched: one thread writes it, another reads the bytes
+    written so far."""
 
     def __init__(self, descriptor: Descriptor) -> None:
         self.descriptor = descriptor

@@ -19,7 +19,8 @@ from lazyfs.images.registry.replies import retry_after
 from lazyfs.images.registry.wire import Reply, Wire, origin_of, shown
 
 MAX_TOKEN = 1 << 17
-"""Bytes of a token server's answer: tokens with long lists of groups have been seen at 20 KB."""
+"""The largest size in bytes of a token server's answer: tokens with long lists of groups have been seen at 20
+KB."""
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 
 

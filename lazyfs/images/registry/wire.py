@@ -46,13 +46,13 @@ class Origin(NamedTuple):
 
 
 def shown(url: str) -> str:
-    """An address for messages: without account, query and fragment, which may be secrets."""
+    """Returns an address as messages show it: without account, query and fragment, which may be secrets."""
     scheme, slashes, rest = re.split("[?#]", url, maxsplit=1)[0].partition("//")
     return printable(scheme + slashes + rest.rpartition("@")[2]) if slashes else printable(scheme)
 
 
 def origin_of(url: str) -> Origin:
-    """The origin of an address. Raises Failed if the address cannot be reached by HTTP."""
+    """Returns the origin of an address. Raises Failed if the address cannot be reached by HTTP."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -100,8 +100,8 @@ class Reply:
             self._check(self.origin)
 
     def small(self, limit: int) -> bytes:
-        """The whole body, decoded. Raises FormatError if it is over `limit` bytes, Failed if it breaks off or
-        takes too long."""
+        """Returns the whole body, decoded. Raises FormatError if it is over `limit` bytes, Failed if it
+        breaks off or takes too long."""
         end = self._now() + WHOLE
         data = bytearray()
         try:
@@ -118,23 +118,23 @@ class Reply:
 
 
 class Pace(Protocol):
-    """Limits the requests of a client that makes many, as each server demands."""
+    """Limits the requests of a client that makes many, as the servers ask for."""
 
     def turn(self, origin: Origin) -> AbstractContextManager[None]:
-        """Waits for the turn of one request, which lasts until its answer's head has come. Raises Failed if
-        the server must not be asked now."""
+        """Waits until one request may be sent; the context is held until the head of its answer has come.
+        Raises Failed if the server must not be asked now."""
         ...
 
     def answered(self, origin: Origin, status: int, headers: Mapping[str, str]) -> None:
-        """Takes the head of an answer."""
+        """Notes the head of an answer."""
         ...
 
     def broke(self, origin: Origin, problem: Problem) -> None:
-        """Takes the problem of a request without an answer."""
+        """Notes that a request got no answer, and why."""
         ...
 
     def check(self, origin: Origin) -> None:
-        """Raises Failed if a body must not be read on; called while it is read."""
+        """Raises Failed if no more of a body may be read from this server; called while a body is read."""
         ...
 
 
@@ -287,8 +287,8 @@ class Wire:
 
 
 def proxy_of_environment(url: str) -> str | None:
-    """The proxy for an address, as curl and requests read the environment; None for a direct connection. A
-    bare host:port is http."""
+    """Returns the URL of the proxy for an address, as curl and requests read the environment; None for a
+    direct connection. A bare host:port is http."""
     found = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
     if not found:
         return None

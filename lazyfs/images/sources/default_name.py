@@ -11,9 +11,9 @@ LOCAL = "localhost"
 
 
 def default_place(ref_name: str | None, path: str) -> str | None:
-    """The place of an image found under `ref_name` (an annotation or a RepoTag) in a file or directory: the
-    reference's own path, or `localhost/<name of the directory>:<tag>` if `ref_name` is a tag alone. None
-    without a valid name."""
+    """Returns the default place of an image found under `ref_name` (an annotation or a RepoTag) in a file or
+    directory: the reference's own path; if `ref_name` is a tag alone, `localhost/<name of the
+    directory>:<tag>`; None if there is no valid name."""
     if not ref_name:
         return None
     if "/" in ref_name or ":" in ref_name:

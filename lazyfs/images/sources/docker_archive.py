@@ -27,7 +27,8 @@ from lazyfs.images.sources.names import Which, same_reference, split
 from lazyfs.images.streams import PART, ExactReader, decompressed
 
 _SMALL_TOTAL = 64 << 20
-"""Bytes of candidates for the config held during the first pass."""
+"""The largest number of bytes that the first pass keeps of small JSON files: one of them is the config, and
+only manifest.json says which."""
 
 
 class _Index(NamedTuple):
@@ -40,8 +41,8 @@ class DockerArchive:
     """One image of an archive. See Image."""
 
     def __init__(self, text: str, platform: Platform, *, asked: bool = True) -> None:
-        """`text` is FILE[:REFERENCE] or FILE:@N; FILE may be `-`, the standard input. `asked`: the operator
-        named the platform. Raises UsageError, BadData."""
+        """`text` is FILE[:REFERENCE] or FILE:@N; FILE may be `-`, the standard input. `asked`: True if the
+        operator named the platform. Raises UsageError, BadData."""
         file, which = split(text, is_input)
         self.name = f"docker-archive:{text}"
         self._stream = open_input(file, self.name)
@@ -161,7 +162,7 @@ class DockerArchive:
 
 
 def _followed(path: str, links: dict[str, str]) -> str:
-    """The path in the archive that a path of manifest.json leads to."""
+    """Returns the path in the archive that a path of manifest.json leads to through links."""
     clean = _clean(os.fsencode(path))
     return links.get(clean, clean)
 

@@ -8,8 +8,8 @@ from lazyfs.core.oci.manifest import Config, Manifest
 from lazyfs.images.layer_reader import Blob
 
 KnownConfig = Callable[[str, Digest], bytes | None]
-"""(place, digest) -> the config, if the image published at the place has this config: it need not be fetched
-again."""
+"""A function of (place, digest): returns the config of the image published at this place if it has this
+digest, so that it need not be fetched again; otherwise None."""
 
 
 def none_known(_: str, __: Digest) -> bytes | None:
@@ -25,8 +25,8 @@ class Layer(NamedTuple):
 
 
 def layers_of(name: str, manifest: Manifest, config: Config) -> tuple[Layer, ...]:
-    """The layers of the image called `name`: descriptors from its manifest, diff_ids from its config, whose
-    counts `parse_config` has found equal."""
+    """Returns the layers of the image called `name`: descriptors from its manifest, diff_ids from its config,
+    whose counts `parse_config` has found equal."""
     return tuple(
         Layer(Blob(f"{name}: layer {number} ({layer.digest})", layer.size, layer.hash, diff_id), diff_id)
         for number, (layer, diff_id) in enumerate(zip(manifest.layers, config.diff_ids, strict=True))
@@ -49,8 +49,8 @@ class Image(Protocol):
     """Warnings for the operator, one line each."""
 
     def read(self, wanted: Sequence[int]) -> Generator[tuple[int, Iterable[bytes]], None, None]:
-        """The stored bytes of the layers with these numbers, in parts; each is used up before the next is
-        asked for. Raises BadData, TransportError or UsageError."""
+        """Yields (number, stored bytes in parts) for the layers with these numbers. Each layer has to be used
+        up before the next is asked for. Raises BadData, TransportError or UsageError."""
         ...
 
 

@@ -42,7 +42,7 @@ class Input:
         return self._file.fileno()
 
     def parts(self) -> Iterator[bytes]:
-        """The bytes from here on. Raises UsageError if reading fails."""
+        """Yields the bytes from here on. Raises UsageError if reading fails."""
         try:
             yield from parts_of(self._file)
         except OSError as error:
@@ -61,8 +61,8 @@ class Input:
         self._file.seek(self._start)
 
     def slice(self, start: int, size: int) -> Iterator[bytes]:
-        """The `size` bytes from `start` on of a seekable file, in parts. Raises UsageError if reading fails,
-        FormatError if the file is shorter."""
+        """Yields the `size` bytes from `start` on of a seekable file, in parts. Raises UsageError if reading
+        fails, FormatError if the file is shorter."""
         end = start + size
         while start < end:
             try:

@@ -58,7 +58,7 @@ class OciLayout:
     def __init__(
         self, files: LayoutFiles, path: str, name: str, which: Which, platform: Platform, *, asked: bool
     ) -> None:
-        """`path`: the layout's own. `name`: the image's in messages. `asked`: the operator named the
+        """`path`: the layout's own. `name`: the image's in messages. `asked`: True if the operator named the
         platform. Raises UsageError for a missing image, BadData for a broken one."""
         self._files = files
         self.name = name
@@ -97,8 +97,8 @@ class OciLayout:
                 yield number, parts
 
     def _named(self, which: Which) -> list[Descriptor]:
-        """The entries with this name: one, or one for each platform. Raises UsageError if there is none, or
-        if several images have the name."""
+        """Returns the entries of the index with this name: one, or one for each platform. Raises UsageError
+        if there is none, or if several images have the name."""
         everything = self._index()
         if which.digest is not None:
             return [self._by_digest(which.digest, everything)]
@@ -130,7 +130,8 @@ class OciLayout:
         return index
 
     def _by_digest(self, digest: str, index: Index) -> Descriptor:
-        """A manifest of the layout, listed in index.json or not."""
+        """Returns the descriptor of a manifest in the layout, whether or not index.json lists it. Raises
+        UsageError if there is none."""
         for entry in index.manifests:
             if entry.digest == digest:
                 return entry
@@ -144,7 +145,7 @@ class OciLayout:
         return Descriptor(digest, size)
 
     def _chosen(self, entries: list[Descriptor], platform: Platform) -> Descriptor:
-        """The entry for the platform. Raises UsageError if two are for the same platform."""
+        """Returns the entry for the platform. Raises UsageError if two are for the same platform."""
         described = [self._with_platform(entry) for entry in entries]
         if len({entry.platform and normalized(entry.platform) for entry in described}) < len(described):
             raise UsageError(
@@ -154,7 +155,7 @@ class OciLayout:
         return choose(Index(tuple(described)), platform, self.name)
 
     def _with_platform(self, entry: Descriptor) -> Descriptor:
-        """The entry with the platform that its image states, if the entry states none."""
+        """Returns the entry; if it states no platform, with the platform that its image's config states."""
         if entry.platform is not None:
             return entry
         document = parse(self._blob(entry, "manifest", MAX_MANIFEST), self.name)
@@ -182,7 +183,8 @@ def _path(descriptor: Descriptor) -> str:
 
 
 def _names(entry: Descriptor) -> tuple[str, ...]:
-    """The full name that docker and containerd give, and the tag or name of the specification."""
+    """Returns the names of an entry: the full name that docker and containerd give, and the tag or name of
+    the specification."""
     annotations = entry.annotations or {}
     return tuple(filter(None, (annotations.get(CONTAINERD_NAME), annotations.get(REF_NAME))))
 
@@ -192,7 +194,8 @@ def _best_name(entry: Descriptor) -> str | None:
 
 
 def _called(name: str, entries: list[Descriptor]) -> list[Descriptor]:
-    """The entries with this name; else those whose name means the same image; else those with this tag."""
+    """Returns the entries with this name; else those whose name means the same image; else those with this
+    tag."""
     matching = [entry for entry in entries if name in _names(entry)]
     if not matching:
         matching = [entry for entry in entries if any(same_reference(found, name) for found in _names(entry))]

@@ -75,7 +75,7 @@ def open_image(source: str, options: ImageOptions, known: KnownConfig = none_kno
 
 @contextmanager
 def open_registry(source: str, options: ImageOptions) -> Iterator[tuple["RegistryClient", Reference]]:
-    """A client for the repository of `docker://REFERENCE`, and the reference."""
+    """Yields a client for the repository of `docker://REFERENCE`, and the reference."""
     # importing urllib3 and others takes 50 ms, which other sources need not wait for
     from lazyfs.images.registry.certificates import Certificates, folders
     from lazyfs.images.registry.client import RegistryClient

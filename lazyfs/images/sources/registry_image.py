@@ -24,8 +24,8 @@ class RegistryImage:
         *,
         asked: bool,
     ) -> None:
-        """Fetches the manifest, and the config unless it is known. `asked`: the operator named the platform.
-        Raises UsageError, BadData or TransportError."""
+        """Fetches the manifest, and the config unless it is known. `asked`: True if the operator named the
+        platform. Raises UsageError, BadData or TransportError."""
         self.name = f"docker://{reference}"
         self.place: str | None = reference.path
         self.client = client
@@ -57,8 +57,8 @@ class RegistryImage:
         self.layers = layers_of(self.name, document, self.config)
 
     def check_public(self) -> None:
-        """Judges by all requests for the image so far. Raises UsageError if the image is not known to be
-        public."""
+        """Raises UsageError if the requests so far leave it open whether the image is public. May read a part
+        of the config to find out."""
         self.client.check_public(self._config)
 
     def read(self, wanted: Sequence[int]) -> Generator[tuple[int, Iterator[bytes]], None, None]:

@@ -29,8 +29,8 @@ class SifFile:
     """The image of a SIF file. See Image."""
 
     def __init__(self, file: str, platform: Platform, *, asked: bool = True) -> None:
-        """`file` may be `-`, the standard input. `asked`: the operator named the platform. Raises UsageError,
-        FormatError."""
+        """`file` may be `-`, the standard input. `asked`: True if the operator named the platform. Raises
+        UsageError, FormatError."""
         self.name = f"sif:{file}"
         self.place: str | None = None
         try:

@@ -16,10 +16,10 @@ from lazyfs.store.layer_files import LayerFiles
 
 
 def read_tar(path: str, ingest: Ingest) -> list[Record]:
-    """The records of a tar archive (plain, gzip or zstd); `.wh.` names have no special meaning in it.
+    """Returns the records of a tar archive (plain, gzip or zstd); `.wh.` names have no special meaning in it.
 
-    `-` is the standard input. Raises UsageError if there is no such file, BadData if it is not a tar archive
-    or is cut off.
+    `path` may be `-`, the standard input. Raises UsageError if there is no such file, BadData if it is not a
+    tar archive or is cut off.
     """
     stream = open_input(path, f"tar:{path}")
     with closing(stream):
@@ -28,7 +28,8 @@ def read_tar(path: str, ingest: Ingest) -> list[Record]:
 
 
 def read_directory(path: str, ingest: Ingest) -> list[Record]:
-    """The records of a directory tree as it is now, and of filesystems mounted in it; sockets are left out.
+    """Returns the records of a directory tree as it is now, and of filesystems mounted in it; sockets are
+    left out.
 
     Raises UsageError if it is not a directory, LazyfsError for a file that cannot be read or changes
     meanwhile.
@@ -60,7 +61,7 @@ def directory_records(top: bytes) -> Iterator[Record]:
 
 
 def _walk(top: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
-    """Every path below `top`, starting with `top` itself (as b""), parents before children, names in
+    """Yields every path below `top`, starting with `top` itself (as b""), parents before children, names in
     order."""
     stack = [b""]
     while stack:

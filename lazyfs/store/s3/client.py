@@ -28,7 +28,7 @@ WRITE, REPLACED = "lazyfs-write", "lazyfs-replaced"
 """Metadata fields of an object (x-amz-meta-...). Each write of a changing name has a random text in WRITE,
 and in REPLACED the text of the write that it replaces."""
 RENEWALS = 3
-"""Most times that one request is retried with other credentials."""
+"""The largest number of times that one request is retried with other credentials."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
 
 T = TypeVar("T")

@@ -33,8 +33,8 @@ class Connection:
         return self._store
 
     def renewed(self, used: S3Store) -> bool:
-        """Returns True if the connection has other credentials by now than `used`, with which a request was
-        refused."""
+        """Reads the credentials again after a request with `used` was refused. Returns True if the connection
+        now has other credentials than `used`, so that a retry may help."""
         with self._mutex:
             if self._store is not used:
                 return True

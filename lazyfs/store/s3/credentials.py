@@ -21,7 +21,7 @@ _CLOUD = (
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 )
 PROCESS_SECONDS = 60
-"""Most time for a profile's credential_process: it may ask a token service."""
+"""Timeout in seconds for a profile's credential_process, which may ask a token service."""
 
 
 class Credentials(NamedTuple):

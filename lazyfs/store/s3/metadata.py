@@ -21,7 +21,7 @@ PROBE = ".conditions"
 """The name that is written to test conditions. Nobody reads it for its content."""
 _COMMIT = file_name(TIMESTAMP, 0)
 _CHANGING = {**dict.fromkeys(CHANGING_FILES, TIMESTAMP_CACHE), "collection.json": "no-store"}
-"""Names that are replaced, and how long a proxy may keep them."""
+"""Name of each file that is replaced -> its Cache-Control header, which limits how long a proxy keeps it."""
 _LIES_THERE = b"the name that lazyfs writes under conditions, to see that the bucket honours them"
 _TRIES = 5
 _NO_TAG = '"00000000000000000000000000000000"'
@@ -36,7 +36,7 @@ class Metadata:
         self._proven = False
         self._quoted = True
         self._seen: dict[str, Content] = {}
-        """The last content of each changing name that was read or written, with its tag."""
+        """The content that was last read or written under each changing name, with its ETag."""
 
     def read(self, name: str) -> bytes | None:
         """Returns the content of a name, None if there is certainly none. Raises StoreError."""

@@ -18,7 +18,7 @@ from lazyfs.store.s3.metadata import Metadata, metadata_key
 WRITERS = 16
 """Threads that put objects: each object costs two round trips, which wait side by side."""
 AT_ONCE = 1000
-"""The most keys in one request that deletes objects: S3's limit."""
+"""The largest number of keys in one request that deletes objects: S3's limit."""
 _OBJECT = {"Cache-Control": FOREVER, "Content-Type": "application/octet-stream"}
 
 

@@ -1,4 +1,5 @@
-"""Web files in a bucket: written where their content differs, which one listing tells by the ETags."""
+"""Web files in a bucket. Only files whose content differs are written; the ETags in one listing tell
+which."""
 
 import hashlib
 from collections.abc import Collection, Mapping

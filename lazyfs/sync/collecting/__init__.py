@@ -1,1 +1,2 @@
-"""Collecting of workers' reports: who may report, what counts, and the profiles that are made of it."""
+"""Collects the reports of workers on what starts of programs read, and makes profiles of them: decides who
+may report and which reports count."""

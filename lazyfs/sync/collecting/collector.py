@@ -1,4 +1,5 @@
-"""One collector: takes reports from many threads, publishes from one, and keeps its state in a file."""
+"""The collector of one repository's reports: takes reports from many threads, publishes profiles from one
+thread, and keeps its state in a file."""
 
 import os
 import threading
@@ -19,7 +20,7 @@ MOST_BYTES: Final = 1 << 30
 
 
 class ReportCollector:
-    """The reports of one repository, and the profiles made of them."""
+    """Collects the reports of one repository and publishes the profiles that are made of them."""
 
     def __init__(
         self,
@@ -29,10 +30,12 @@ class ReportCollector:
         state_directory: str,
         wall: Callable[[], float],
     ) -> None:
-        """`state_directory`: holds what was reported before. Raises UsageError if it cannot be used."""
+        """`state_directory`: holds the file of earlier reports; made if needed. `wall`: returns seconds since
+        1970. Raises UsageError if the file cannot be read, and as `read_revision`."""
         self._images = RepositoryImages(store)
         self._published = RepositoryImages(store)
-        """Used by the publishing thread alone, which does not hold up the others."""
+        """A second RepositoryImages for the thread that publishes, so that it reads catalogs without holding
+        the lock that `take` needs."""
         self._publisher = publisher
         self._reporters = reporters
         self._wall = wall
@@ -42,12 +45,14 @@ class ReportCollector:
         self._saved = True
 
     def may_report(self, reporter: str) -> bool:
-        """Counts a report; returns False if the reporter sends too many."""
+        """Notes that a reporter sends a report; returns False if the reporter sends too many, so that this
+        one is to be refused."""
         with self._mutex:
             return self._reporters.may_report(reporter, self._wall())
 
     def take(self, report: StartReport, reporter: str) -> Outcome:
-        """Counts a report if it may be counted. Raises StoreError, BadData if the image cannot be read."""
+        """Counts a report if it is valid, and returns what became of it. Raises StoreError or BadData if the
+        image cannot be read."""
         with self._mutex:
             now = self._wall()
             outcome = self._reports.take(report, reporter, lambda image: self._images.find(image, now))
@@ -55,19 +60,19 @@ class ReportCollector:
             return outcome
 
     def refused(self, reason: str) -> None:
-        """Counts a request that was refused."""
+        """Counts a refused request under its `reason`."""
         with self._mutex:
             self._reports.outcomes[f"refused: {reason}"] += 1
             self._saved = False
 
     def outcomes(self) -> dict[str, int]:
-        """Returns the number of reports by what became of them."""
+        """Returns the number of reports for each Outcome, and of refused requests for each reason."""
         with self._mutex:
             return dict(self._reports.outcomes)
 
     def publish(self) -> PublishedImages:
-        """Publishes the profiles, then saves the state. Raises as ProfilePublisher.publish; the state is
-        saved all the same."""
+        """Publishes the profiles, then saves the state, even if publishing fails. Raises as
+        ProfilePublisher.publish and `save`."""
         self._published.look(self._wall())
         with self._mutex:
             wanted = self._publisher.wanted(self._reports, self._published)
@@ -77,7 +82,7 @@ class ReportCollector:
             self.save()
 
     def save(self) -> None:
-        """Writes the state to its file. Raises UsageError if the disk fails."""
+        """Writes the state to its file if it has changed. Raises UsageError if the file cannot be written."""
         with self._mutex:
             if self._saved:
                 return

@@ -1,4 +1,5 @@
-"""The images of a repository's newest revision, asked what a report may say of them."""
+"""Looks up files and objects in the images of a repository's newest revision, to check reports against
+them."""
 
 from collections import OrderedDict
 from typing import Final
@@ -11,9 +12,9 @@ from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import Store, reader
 
 AT_HAND: Final = 4
-"""Images whose catalogs are kept in memory, some 20 MB each."""
+"""The number of images whose catalogs are kept in memory, some 20 MB for each image."""
 LOOK: Final = 30.0
-"""Least seconds between two looks for a newer revision."""
+"""The shortest time in seconds between two checks for a newer revision."""
 
 
 class ImageObjects:
@@ -24,18 +25,19 @@ class ImageObjects:
         self.top = top
         """The image's top catalog."""
         self.path = path
-        """The path at which it hangs."""
+        """The path of the image's root directory in the repository."""
 
     def sizes(self, path: bytes) -> dict[Digest, int]:
-        """Returns what a profile may name of a file: its SHA-256 if it lies in a pack, else the objects that
-        hold its bytes; with their plaintext sizes. Returns none if the image has no such file."""
+        """Returns digest -> plaintext size for the contents of a file, as a profile names them: the SHA-256
+        of the file itself if it is stored in a pack, otherwise the objects that hold its bytes. The result is
+        empty if the image has no such file."""
         found = self._at(path)
         if found is not None and found.entry.pack_number >= 0:
             return {Digest(found.entry.content): found.entry.size}
         return {part.ref.digest: part.ref.size for part in self._files.parts(found)} if found else {}
 
     def is_program(self, path: bytes) -> bool:
-        """Returns True if an executable file lies there."""
+        """Returns True if the image has an executable file at this path."""
         found = self._at(path)
         return found is not None and bool(found.entry.mode & 0o111)
 
@@ -45,10 +47,10 @@ class ImageObjects:
 
 
 class RepositoryImages:
-    """The images of the newest revision. Not thread-safe."""
+    """The images of a repository's newest revision. Not thread-safe."""
 
     def __init__(self, store: Store) -> None:
-        """Raises as `read_revision`."""
+        """Reads the newest revision and lists its images. Raises as `read_revision`."""
         self._store = store
         self._at_hand: OrderedDict[Digest, ImageObjects] = OrderedDict()
         self._looked = float("-inf")
@@ -62,8 +64,8 @@ class RepositoryImages:
         return StoredTree(reader(self._store), self.revision.root)
 
     def look(self, now: float) -> None:
-        """Looks for a newer revision, unless that was done less than LOOK seconds ago. Raises as
-        `read_revision`."""
+        """Reads the newest revision again, unless the last `look` was less than LOOK seconds ago. `now`:
+        seconds since 1970. Raises as `read_revision`."""
         if now - self._looked < LOOK:
             return
         self._looked = now
@@ -76,7 +78,8 @@ class RepositoryImages:
         return image in self._tops
 
     def find(self, image: Digest, now: float) -> ImageObjects | None:
-        """Returns the image with this top catalog; None if the newest revision has none."""
+        """Returns the image whose top catalog has the digest `image`; None if the newest revision has no such
+        image. `now`: as for `look`."""
         if image not in self._tops:
             self.look(now)
         known = self._tops.get(image)

@@ -1,7 +1,8 @@
-"""Makes profiles of what was reported, and publishes their list with the delegated key.
+"""Makes profiles of the collected reports, and publishes the list of these profiles, signed with the
+delegated key.
 
-No revision is made, and nothing of the tree changes. An image whose publisher has recorded or imported a
-profile keeps that one alone.
+No new revision is made: the list has signed metadata of its own. Images that already have a recorded or
+imported profile in the tree are left out of the list.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,40 +26,42 @@ from lazyfs.sync.collecting.image_objects import RepositoryImages
 from lazyfs.sync.collecting.reports import Reports
 
 LEAST_STARTS: Final = 3
-"""Fewest starts of a program for a profile: then one reporter alone never decides what is in it."""
+"""The smallest number of reported starts from which a program gets a profile; with fewer, one reporter alone
+could decide what the profile lists."""
 _BY_HAND = (profile.Origin.RECORDED, profile.Origin.IMPORTED)
 
 Wanted = Mapping[Digest, Mapping[str, Sequence[Digest]]]
-"""Image -> program -> what its profile lists."""
+"""Digest of an image's top catalog -> program -> the objects and small files that the profile is to list."""
 
 
 class PublishedImages(NamedTuple):
     """The outcome of a publication."""
 
     images: int
-    """Images in the list."""
+    """The number of images in the list."""
     made: int
-    """Profiles made anew."""
+    """The number of profiles that were newly made."""
     changed: bool
-    """False if the list that is published is as it should be."""
+    """True if a new list was published; False if the published list needed no change."""
 
 
 class ProfilePublisher:
     """Publishes the collected profiles of one repository."""
 
     def __init__(self, store: Store, keys: Keys, now: Callable[[], datetime], least: int) -> None:
-        """`least`: fewest starts of a program for a profile of it."""
+        """`least`: the smallest number of reported starts from which a program gets a profile."""
         self._store = store
         self._keys = keys
         self._now = now
         self._least = least
         self._made: dict[Digest, tuple[Digest, ObjectRef]] = {}
-        """Image -> what its profile was made of, hashed, and the profile."""
+        """Image -> (hash of the list that its profile was made from, reference of the profile)."""
 
     def publish(self, wanted: Wanted, images: RepositoryImages) -> PublishedImages:
-        """Makes the profiles that are missing, and publishes the list if it changes or expires soon.
+        """Makes the profiles that are missing, and publishes the list if it has changed or expires soon.
 
-        Raises UsageError if the keys may not sign profiles, StoreConflict, StoreError.
+        `wanted`: as returned by the method `wanted`. Raises UsageError if the keys may not sign profiles;
+        StoreConflict; StoreError.
         """
         lease = PublisherLease(self._store, self._now)
         try:
@@ -85,7 +88,8 @@ class ProfilePublisher:
         return PublishedImages(len(listed), made, changed=True)
 
     def wanted(self, reports: Reports, images: RepositoryImages) -> Wanted:
-        """Returns what the profiles are to be made of; drops the reports of images that are gone."""
+        """Returns the contents that the profiles are to list, for each program with enough reported starts.
+        Deletes from `reports` the images that the newest revision does not have."""
         for image in reports.images():
             if image not in images:
                 reports.forget(image)
@@ -103,8 +107,9 @@ class ProfilePublisher:
         images: RepositoryImages,
         ingest: Ingest,
     ) -> tuple[ObjectRef | None, bool]:
-        """Returns the profile of an image, and True if it was made now; no profile if the publisher has made
-        one by hand, or if the image is gone."""
+        """Returns (the profile of an image, True if it was made by this call). There is no profile (None) for
+        an image that has left the tree or has a recorded or imported profile, or if nothing of the image was
+        touched."""
         image = images.find(digest, float("-inf"))
         if image is None or _by_hand(images.tree, image.path):
             return None, False

@@ -1,7 +1,7 @@
-"""The HTTP server that workers report to: `POST /reports`, and nothing else.
+"""The HTTP server to which workers send reports: `POST /reports`, and nothing else.
 
-The status of an answer does not tell if a report was counted: a liar need not learn that. No part of a
-report is logged or sent back.
+The status of an answer does not tell whether a valid report was counted, so that a sender of false reports
+learns nothing. No part of a report is logged or sent back.
 """
 
 import ssl
@@ -17,14 +17,16 @@ from lazyfs.sync.bounded_server import SECONDS, BoundedServer
 
 PATH = "/reports"
 RETRY = "3600"
-"""Seconds after which a reporter that has sent too many, or came at a bad moment, may try again."""
+"""Value of Retry-After in seconds, for a reporter that has sent too many reports, or if the store cannot be
+read."""
 
 Identify = Callable[[str, Mapping[str, Any] | None, str], str | None]
-"""Takes the Authorization header, the checked client certificate and the address; returns the reporter."""
+"""A function of the Authorization header, the verified client certificate (None if there is none) and the
+sender's network address. Returns the reporter's name; None for an unknown sender."""
 
 
 class ReportServer(BoundedServer):
-    """Listens for reports and hands them on."""
+    """Listens for reports and passes them to a function."""
 
     def __init__(
         self,
@@ -37,10 +39,12 @@ class ReportServer(BoundedServer):
         tls: ssl.SSLContext | None = None,
         seconds: float = SECONDS,
     ) -> None:
-        """Listens at once (port 0: any free port). All functions are called from many threads. `may_report`
-        counts a reporter's report, and returns False if there are too many. `take` gets a report and its
-        reporter. `refused` is told why a request was refused, in a word or two. Raises UsageError if the
-        address is not available."""
+        """Listens at once (port 0: any free port). Raises UsageError if the address is not available.
+
+        All functions are called from many threads. `may_report`: gets a reporter who sends a report; returns
+        False if there have been too many. `take`: gets a report and its reporter. `refused`: gets the reason
+        for which a request was refused, in a few words.
+        """
         self.identify = identify
         self.may_report = may_report
         self.take = take
@@ -101,7 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _refuse  # noqa: N815
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Does nothing: counters tell."""
+        """Does nothing: requests are counted and never logged."""
 
     def _answer(self, status: HTTPStatus, reason: str) -> None:
         self.close_connection = True

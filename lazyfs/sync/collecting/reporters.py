@@ -1,4 +1,5 @@
-"""Who may report: the bearer of a token, or of a client certificate; and how often."""
+"""Decides who may send reports, and how many an hour. A reporter needs a bearer token or a client
+certificate."""
 
 import hmac
 import ipaddress
@@ -12,17 +13,18 @@ from typing import Any, Final
 from lazyfs.core.errors import UsageError
 
 LEAST_TOKEN: Final = 16
-"""Fewest characters of a token: shorter ones can be guessed."""
+"""The smallest number of characters of a token: shorter ones can be guessed."""
 HOUR: Final = 3600.0
 MOST_AN_HOUR: Final = 60
-"""Reports of one reporter an hour that are looked at; a mount sends half as many at most."""
+"""The largest number of reports that are accepted from one reporter in an hour; a mount sends at most half as
+many."""
 MOST_REPORTERS: Final = 10_000
 _LINE = re.compile(r"([A-Za-z0-9._-]{1,64})\s+([\x21-\x7e]+)")
 
 
 def read_tokens(path: str) -> dict[str, str]:
-    """Reads a file of lines `NAME TOKEN`; returns token -> name. Raises UsageError for a file that others can
-    read, or with a line of another form."""
+    """Reads a file of lines `NAME TOKEN`; returns token -> name. Raises UsageError if other users can read
+    the file, if a line has another form, or if there is no token."""
     try:
         with open(path, encoding="utf-8") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
@@ -48,18 +50,22 @@ def read_tokens(path: str) -> dict[str, str]:
 
 
 class Reporters:
-    """The reporters that are let in. Not thread-safe but for `identify`."""
+    """The reporters that may send reports. Only `identify` is thread-safe."""
 
     def __init__(self, tokens: Mapping[str, str]) -> None:
         """`tokens`: token -> name."""
         self._tokens = {token.encode(): name for token, name in tokens.items()}
         self._recent: OrderedDict[str, list[float]] = OrderedDict()
-        """Reporter -> the times of its reports of the last hour."""
+        """Reporter -> the times (seconds since 1970) of the reports that it sent in the last hour."""
 
     def identify(self, authorization: str, certificate: Mapping[str, Any] | None, address: str) -> str | None:
-        """Returns the reporter who sends a request; None if nobody vouches for it. `certificate`: as
-        SSLSocket.getpeercert returns it, checked. Many workers may have one token: each network address is a
-        reporter of its own."""
+        """Returns the name of the reporter who sends a request; None if the request has neither a known token
+        nor a verified certificate. `authorization`: the header. `certificate`: as SSLSocket.getpeercert
+        returns it.
+
+        The name contains the sender's network. So workers that share a token but not an address are different
+        reporters.
+        """
         kind, _, token = authorization.partition(" ")
         given = token.strip().encode(errors="replace")
         name = None
@@ -71,7 +77,8 @@ class Reporters:
         return None if name is None else f"{name} {_network(address)}"
 
     def may_report(self, reporter: str, now: float) -> bool:
-        """Counts a report. Returns False if the reporter has sent too many within an hour."""
+        """Notes that a reporter sends a report; returns False, and notes nothing, if it has sent MOST_AN_HOUR
+        within the last hour."""
         times = [time for time in self._recent.pop(reporter, []) if time > now - HOUR]
         allowed = len(times) < MOST_AN_HOUR
         self._recent[reporter] = [*times, now] if allowed else times
@@ -86,8 +93,8 @@ def _common_name(certificate: Mapping[str, Any]) -> str:
 
 
 def _network(address: str) -> str:
-    """Returns the network that counts as one sender: an IPv4 address, or the /64 of an IPv6 address, all of
-    which one machine may have."""
+    """Returns the part of an address that identifies a sender: the whole IPv4 address, or the /64 network of
+    an IPv6 address, because one machine may use all addresses of a /64."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -1,8 +1,9 @@
-"""What has been reported so far, for each program of each image apart; and which report counts.
+"""The reports that have been counted, for each program of each image, and the rules by which a report counts.
 
-A report is counted if its image hangs in the newest revision, its program is an executable of the image, and
-what it says was touched lies in the image. Each reporter has one voice for a program. Everything else changes
-a counter and nothing else. All tables are bounded.
+A report counts if the newest revision has its image, its program is an executable file of this image, and the
+objects that it names belong to the files of the image for which it names them. A reporter's first report on a
+program counts, and later ones do not. A report that does not count only changes a counter of outcomes. All
+tables are bounded.
 """
 
 import enum
@@ -22,31 +23,33 @@ from lazyfs.sync.collecting.image_objects import ImageObjects
 VERSION: Final = 1
 MOST_IMAGES: Final = 1000
 MOST_PROGRAMS: Final = 64
-"""Programs of one image. A new one takes the place of the one that the fewest starts have reported, if only
-one has."""
+"""The largest number of programs of one image. Beyond it, a new program replaces the program with the fewest
+reported starts, if that has only one start."""
 MOST_OBJECTS: Final = 1_000_000
-"""Objects of all programs together, some 200 bytes each in memory. The image that was reported longest ago
-goes first."""
+"""The largest number of objects for all programs together, each some 200 bytes in memory. Beyond it, the
+images whose last report is the oldest are dropped."""
 WRONG: Final = 0.1
-"""Share of a report's objects that may lie elsewhere: a file that two images share is seen under one number
-by the mount, which may take it for the other image's. They are left out."""
+"""The largest share of a report's objects that may not belong to the image; these are left out. Honest
+reports have some: a mount has one inode for a file that two images share, and may report it for the wrong
+image."""
 _VOICE = 8
-"""Bytes of the hash that stands for a reporter."""
+"""The number of bytes of the hash that is stored for a reporter."""
 
 
 class Outcome(enum.StrEnum):
-    """The fate of one report."""
+    """The result of taking one report."""
 
     COUNTED = "counted"
     REPEATED = "repeated"
-    """The reporter has had its voice for this program."""
+    """An earlier report of this reporter on this program has been counted."""
     TOO_OFTEN = "too often"
     UNKNOWN = "unknown image"
-    """Another repository, or an image that its newest revision has not."""
+    """The report is about another repository, or an image that the newest revision does not have."""
     WRONG = "wrong"
-    """No executable of the image, or objects that lie elsewhere."""
+    """The program is no executable file of the image, or too many of the objects do not belong to the
+    image."""
     FULL = "no room"
-    """The image has as many programs as are kept, all of them reported by several starts."""
+    """The image already has MOST_PROGRAMS programs, each with several reported starts."""
 
 
 class ProgramKey(NamedTuple):
@@ -57,15 +60,16 @@ class ProgramKey(NamedTuple):
 
 
 class ProgramReports(msgspec.Struct):
-    """The reports of one program of one image."""
+    """The counted reports on one program of one image."""
 
     voices: Voices = msgspec.field(default_factory=Voices)
     reporters: set[bytes] = set()
     sizes: dict[Digest, int] = {}
-    """Object -> its plaintext size."""
+    """Digest of each object or small file that counted starts touched -> its plaintext size."""
 
     def kept(self) -> list[Digest]:
-        """Returns the objects that the profile is made of."""
+        """Returns the objects and small files that the program's profile is to list, in the order of their
+        first use."""
         return self.voices.kept(self.sizes.__getitem__)
 
 
@@ -77,20 +81,20 @@ class _Saved(msgspec.Struct):
 
 
 class Reports:
-    """The reports of one repository. Not thread-safe."""
+    """The counted reports of one repository. Not thread-safe."""
 
     def __init__(self, repository: str) -> None:
         self.repository = repository
         self.outcomes: Counter[str] = Counter()
         self._images: OrderedDict[Digest, dict[bytes, ProgramReports]] = OrderedDict()
-        """Image -> its programs; the image that was reported last comes last."""
+        """Image -> program -> its reports; the image with the latest report is last."""
         self._objects = 0
 
     def take(
         self, report: StartReport, reporter: str, find: Callable[[Digest], ImageObjects | None]
     ) -> Outcome:
-        """Counts a report if it may be counted. `reporter`: who sent it. `find` returns an image of the
-        newest revision. Raises as `find`."""
+        """Counts a report if it is valid, and returns the outcome. `reporter`: the name of its sender.
+        `find`: returns the image of the newest revision with this top catalog, or None. Raises as `find`."""
         outcome = self._take(report, reporter, find)
         self.outcomes[outcome] += 1
         return outcome
@@ -128,7 +132,8 @@ class Reports:
         return Outcome.COUNTED
 
     def _room_for(self, key: ProgramKey) -> ProgramReports | None:
-        """Returns a new entry for a program; None if its image has too many that others have reported."""
+        """Adds an entry for a new program and returns it; None if the image has MOST_PROGRAMS programs and
+        none with a single start, which could be replaced."""
         programs = self._images.setdefault(key.image, {})
         if len(programs) >= MOST_PROGRAMS:
             seldom = min(programs, key=lambda program: programs[program].voices.starts)
@@ -145,25 +150,25 @@ class Reports:
         self._objects -= sum(len(one.sizes) for one in self._images.pop(image, {}).values())
 
     def images(self) -> list[Digest]:
-        """Returns the images of which something is known."""
+        """Returns the images that have counted reports, by the digests of their top catalogs."""
         return list(self._images)
 
     def programs(self, least: int) -> Iterator[tuple[ProgramKey, ProgramReports]]:
-        """Yields the programs that at least `least` starts have reported."""
+        """Yields the programs of which at least `least` starts have been counted, with their reports."""
         for image, programs in self._images.items():
             for program, reports in programs.items():
                 if reports.voices.starts >= least:
                     yield ProgramKey(image, program), reports
 
     def save(self) -> bytes:
-        """Returns everything, for `restored`."""
+        """Returns the reports and counters as bytes that `restored` reads."""
         images: dict[bytes, dict[bytes, ProgramReports]] = dict(self._images.items())
         return msgspec.msgpack.encode(_Saved(VERSION, self.repository, images, dict(self.outcomes)))
 
 
 def restored(data: bytes, repository: str) -> Reports:
-    """Returns the reports that `save` has saved. Raises UsageError if they are of another repository, or
-    damaged."""
+    """Returns the Reports that Reports.save has written into `data`. Raises UsageError if `data` is damaged,
+    or of another repository or version."""
     try:
         saved = msgspec.msgpack.decode(data, type=_Saved)
     except msgspec.MsgspecError as error:
@@ -182,8 +187,9 @@ def restored(data: bytes, repository: str) -> Reports:
 
 
 def _honest(report: StartReport, image: ImageObjects) -> dict[Digest, int]:
-    """Returns the objects of a report that lie in the image where the report says, with their sizes; none if
-    the report says too much that is wrong."""
+    """Returns digest -> plaintext size of the reported objects that belong to the files for which the report
+    names them. The result is empty if more than the share WRONG do not, or if the program is no executable
+    file of the image."""
     if not image.is_program(report.program):
         return {}
     found: dict[Digest, int] = {}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from lazyfs.core.webhooks.pushes import Push
 
 MOST_WAITING = 10_000
-"""The most pushes that wait: a few megabytes of memory."""
+"""The largest number of pushes that wait: they take a few megabytes of memory."""
 
 
 class PushQueue:

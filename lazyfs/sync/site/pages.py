@@ -17,7 +17,8 @@ from lazyfs.sync.site.document import StatusDocument, schema
 
 FEED_EVENTS = 100
 LONGEST_NAME = 240
-"""The most bytes of a file's name, before its suffix: repository and tag together may have more than 255."""
+"""The largest number of bytes of a file's name, before its suffix: repository and tag together may have more
+than 255."""
 SHORT = 12
 """Hex digits of a digest that a page shows, from its beginning."""
 
@@ -80,7 +81,8 @@ def _feeds(environment: jinja2.Environment, status: StatusDocument, owners: list
 
 
 def feed_of(place: str) -> str:
-    """Returns the path of an image's feed: its place, with a hash where a file cannot have that name."""
+    """Returns the path of an image's Atom feed: `feeds/PLACE.atom`. If the last part of the place is longer
+    than LONGEST_NAME, its SHA-256 in hex stands for it."""
     folder, _, name = place.rpartition("/")
     if len(name) > LONGEST_NAME:
         name = sha256(name.encode()).hex()

@@ -7,8 +7,8 @@ from lazyfs.store.web_files import WebFiles
 
 _FEEDS = ("owners/", "feeds/")
 _OURS = re.compile(r".*\.atom|tmp\w{8}")
-"""Feeds, and temporary files of runs that were killed. Other files in these folders belong to somebody
-else."""
+"""Names of files that the service writes into the folders of feeds: feeds, and temporary files of runs that
+were killed. Other files are not deleted."""
 _LAST = ("index.html", "status.json")
 
 
