@@ -45,7 +45,7 @@ _SECCOMP = "/proc/sys/kernel/seccomp/actions_avail"
 
 
 class Bubblewrap:
-    """`bwrap`, 0.5 or newer (for --perms)."""
+    """Runs programs with `bwrap` 0.5 or newer, the first with --perms."""
 
     name = "bubblewrap"
 
@@ -68,7 +68,8 @@ class Bubblewrap:
         return self._program or find_executable("bwrap")
 
     def _able(self) -> frozenset[str]:
-        """Returns the abilities that the probe found; asks bwrap if it was not probed."""
+        """Returns the options of newer versions that this bwrap has, as the probe found them. Without a
+        probe, asks bwrap now."""
         if self._abilities is None:
             self._abilities = _abilities(self._executable() or "bwrap")
         return self._abilities
@@ -116,8 +117,8 @@ class Bubblewrap:
         return supervise(plan, executable, detach, _programs)
 
     def read_end(self, ended: RuntimeExit) -> ProgramEnd:
-        """Returns the program's end. bwrap writes {"exit-code": N}, as its last line, only if it has executed
-        the program."""
+        """Returns the program's end. It was started if the last line that bwrap wrote is {"exit-code": N}:
+        bwrap writes this only after it has executed the program."""
         if not any("exit-code" in json.loads(line) for line in ended.status.decode().splitlines()):
             return ProgramEnd(RUNTIME_FAILED, started=False)
         return ProgramEnd(ended.code if ended.code >= 0 else 128 - ended.code, started=True)
@@ -151,7 +152,7 @@ def _isolation(as_root: bool, able: frozenset[str]) -> tuple[str, ...]:
 
 @cache
 def _abilities(executable: str) -> frozenset[str]:
-    """Returns those options of the newer versions that this bwrap has."""
+    """Returns the options of newer versions that this bwrap has."""
     said = subprocess.run([executable, "--help"], capture_output=True, text=True, check=False)
     known = said.stdout + said.stderr
     return frozenset(option for option in (_DISABLE_USERNS, _BIND_DESCRIPTOR) if option in known)

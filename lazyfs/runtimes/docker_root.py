@@ -22,7 +22,7 @@ _OF_DOCKER = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
 _MADE = frozenset({"/proc", "/dev", "/sys"})
 """Mount points at which docker mounts filesystems of its own in every container."""
 _MOST = 1000
-"""The most binds of one container: each takes the daemon a millisecond or two."""
+"""The largest number of binds of one container: each takes the daemon a millisecond or two."""
 
 
 class DockerRoot(NamedTuple):
@@ -88,9 +88,12 @@ def _is_file(path: str) -> bool:
 
 
 def _bound(source: str, target: str, *, read_only: bool) -> list[dict[str, Any]]:
-    """Returns the mounts of a bind. What is mounted below its source later is seen inside, where the machine
-    lets it; what is mounted there now is bound by itself if the bind is read-only, which docker would make
-    the topmost mount only."""
+    """Returns docker's mounts for a bind.
+
+    A read-only bind gets a mount of its own for each mount that is below its source now: docker would make
+    only the topmost one read-only. Filesystems that are mounted below the source later appear inside too, if
+    the source's mount propagates.
+    """
     found = [_mount(source, target, read_only=read_only)]
     around = source, False
     for mount in node_mounts():

@@ -213,7 +213,8 @@ def check_utf8(launch: Launch, runtime: str) -> None:
 
 
 def _reachable(launch: Launch) -> tuple[str, ...]:
-    """Returns, for people, what a program in an enclosure can reach of the machine without a bind."""
+    """Returns, in words for people, the parts of the machine that a program in an enclosure can reach without
+    a bind."""
     found = ["the network"] if launch.network else []
     if launch.network and not can_scope_sockets():
         found.append(
@@ -225,11 +226,12 @@ def _reachable(launch: Launch) -> tuple[str, ...]:
 
 
 def _programs_below(enclosure: Enclosure) -> Callable[[int], list[int]]:
-    """Returns a function that takes the id of the start's process and returns the ids of the programs, which
-    get the signals.
+    """Returns a function that takes the id of the start's process and returns the ids of the processes to
+    which signals are forwarded: the programs.
 
-    A program is in a mount namespace that the runtime has made. Helpers of the runtime, such as a squashfuse
-    that is asked for its version, are not in it; they end before a signal to them would matter.
+    A process below the init counts as a program if it is in a mount namespace that the runtime has made, and
+    has no name of the runtime's own processes. Helpers of the runtime, such as a squashfuse that is asked for
+    its version, are in the enclosure's mount namespace.
     """
 
     def search(pids: Iterable[int], outside: str) -> list[int]:

@@ -75,8 +75,8 @@ def enter(enclosure: Enclosure, status: int, user: tuple[int, int] | None = None
 
 
 def _can_be_ended() -> None:
-    """Lets signals end this process, and with it the start. It gets the signals that come before there is a
-    program to send them to."""
+    """Lets signals end this process, and with it the start. Signals are sent to this process as long as there
+    is no program to send them to."""
     for number in _ENDING:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
@@ -138,8 +138,8 @@ def _mount_proc() -> None:
 
 
 def _cover_proc() -> None:
-    """Protects the parts of /proc that no namespace divides, or through which the machine's root acts on it:
-    hides some and makes others read-only."""
+    """Protects two kinds of parts of /proc: those that are the same in all namespaces, and those through
+    which root can change the machine. Hides some of them and makes the others read-only."""
     found = proc_covers(list_proc())
     for name in found.read_only:
         binds.bind(f"/proc/{name}", f"/proc/{name}", read_only=True, devices=False)

@@ -11,8 +11,8 @@ from lazyfs.runtimes.grid_proxy import GridProxy
 DATASET = "/input"
 """The directory of the input dataset in a container that is started on this machine or by Slurm."""
 LARGEST = 10 << 20
-"""The most bytes of a file in the working directory that is sent along unasked; larger files have to be named
-with --extFile."""
+"""The largest size, in bytes, of a file in the working directory that is sent along unasked; larger files
+have to be named with --extFile."""
 
 
 class GridJob(NamedTuple):

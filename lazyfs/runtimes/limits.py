@@ -15,9 +15,9 @@ class Limits(NamedTuple):
     """The limits that the caller wants; None for no limit."""
 
     memory: int | None = None
-    """The most bytes of memory."""
+    """The limit of memory in bytes."""
     processes: int | None = None
-    """The most processes and threads."""
+    """The limit of the number of processes and threads."""
     seconds: float | None = None
 
     def __bool__(self) -> bool:
@@ -37,9 +37,9 @@ class KeptLimits(NamedTuple):
 
 
 def keep(wanted: Limits, name: str, *, root: bool, by_daemon: bool = False) -> KeptLimits:
-    """Finds the means on this machine that can enforce the limits. `name`: of the control group to be made.
-    `root`: True if the program is started as root. `by_daemon`: True if the runtime's daemon limits memory
-    and processes.
+    """Returns the limits with the means on this machine that can enforce them. `name`: the name of the
+    control group to be made. `root`: True if the program is started as root. `by_daemon`: True if the
+    runtime's daemon limits memory and processes.
 
     Raises UsageError for a limit that nothing here can enforce.
     """

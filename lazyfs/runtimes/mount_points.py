@@ -15,7 +15,7 @@ from lazyfs.core.errors import UsageError
 from lazyfs.system import namespaces
 
 _MOST = 4096
-"""The most names of a directory that is covered: each name takes a mount."""
+"""The largest number of names in a directory that can be covered: each name takes a mount."""
 _FLAGS = namespaces.NOSUID | namespaces.NODEV
 
 

@@ -65,7 +65,7 @@ podman and conmon would pass them on through sockets and pipes, and read ahead o
 
 
 class Podman:
-    """`podman` 4 or newer."""
+    """Runs programs with `podman` 4 or newer."""
 
     name = "podman"
 

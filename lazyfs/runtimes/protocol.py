@@ -150,7 +150,7 @@ class ProgramEnd(NamedTuple):
 
 class Runtime(Protocol):
     """One way to run a program in a root filesystem. The rest of the code knows runtimes only by this
-    class."""
+    protocol."""
 
     name: str
 
