@@ -8,7 +8,8 @@ from typing import NamedTuple
 from lazyfs.system.socket_paths import address_of
 
 CALLERS = 1024
-"""Most connections that wait to be accepted: as many as a node's jobs and watchdogs open at one moment."""
+"""The largest number of connections that wait to be accepted: as many as a node's jobs and watchdogs open at
+one moment."""
 
 
 class ListeningSocket(NamedTuple):

@@ -94,8 +94,8 @@ class MemoryWatch:
 
 
 def _allocator() -> Callable[[], object]:
-    """Makes the C library return freed memory: large blocks at once, and threads share two arenas. Returns a
-    function that returns the rest."""
+    """Makes the C library give freed memory back to the kernel: large blocks at once; all threads share two
+    arenas. Returns a function that gives back the rest of the freed memory."""
     libc = ctypes.CDLL(None)
     try:
         libc.mallopt(_ARENA_MAX, 2)

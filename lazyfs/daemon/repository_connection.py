@@ -35,7 +35,7 @@ from lazyfs.transport.open import open_fetcher
 from lazyfs_cache import Cache, NullCache
 
 FIRST_LOOK = 3.0
-"""Most seconds that a mount with a trusted revision waits for a newer one."""
+"""Upper limit, in seconds, of the time that a mount with a trusted revision waits for a newer one."""
 
 if TYPE_CHECKING:
     from lazyfs.client.trust.chosen_revision import ChosenRevision

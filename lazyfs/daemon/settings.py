@@ -49,7 +49,7 @@ class RepositorySource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 class ProfileReporting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[profile]: where the mount reports what starts touched, and its credential there."""
+    """The section [profile]: the collector that the mount reports starts to, and its credential there."""
 
     report: str
     """URL of a collector (`lazyfs collect`)."""
@@ -70,7 +70,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """URL or store directory; empty if `repositories` are shown below the mount point."""
     repositories: dict[str, RepositorySource] = {}
     profile: ProfileReporting | None = None
-    """None: nothing is reported."""
+    """The collector of reports; None if starts are not reported."""
     trust: Annotated[
         str | None,
         _option(

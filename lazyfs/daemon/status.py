@@ -8,8 +8,8 @@ from lazyfs_cache import Stats
 
 
 class ProfileCounts(msgspec.Struct, frozen=True):
-    """The number of objects that profiles had fetched ahead, of those that failed, and of profiles that were
-    given up because nobody used what came."""
+    """The effects of profiles: the objects that were fetched for them, the objects that could not be fetched,
+    and the profiles that were given up because nobody used the fetched objects."""
 
     fetched: int
     failed: int

@@ -12,7 +12,7 @@ from lazyfs.system.mountpoint import Mount
 from lazyfs.system.process_tree import ancestors
 
 SHOWN = 5
-"""Most programs that an error names."""
+"""The largest number of programs that an error names."""
 TERM_SECONDS = 5.0
 """Seconds that programs have between SIGTERM and SIGKILL."""
 KILL_SECONDS = 5.0

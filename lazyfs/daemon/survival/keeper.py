@@ -31,7 +31,7 @@ SOON = 2.0
 """A daemon that served for so many seconds counts as healthy, and the pauses begin anew. A request that kills
 every daemon does so in less time."""
 HOPELESS = 6
-"""After so many deaths in a row every request gets EIO at once, until a successor serves."""
+"""If more daemons than this die in a row, every request gets EIO at once, until a successor serves."""
 LOOK = 0.25
 """Seconds between looks for requests that are past the mount's patience."""
 
@@ -45,12 +45,14 @@ class Keeper:
         self._requests: UnservedRequests | None = None
         """None until a daemon has handed over the mount's descriptors."""
         self._state: KeptState | None = None
-        """The last serving daemon's: used again if the program of a reload dies before it serves."""
+        """The state that the last serving daemon handed over: used again if the program of a reload dies
+        before it serves."""
         self._daemon = daemon
         self._watch = os.pidfd_open(daemon)
         self._began = time.monotonic()
         self._deaths = 0
-        """Deaths in a row, each soon after the start."""
+        """The number of deaths in a row: 1 for the death of a daemon that served for SOON seconds, and one
+        more for each daemon that died sooner."""
         self._restart_at: float | None = None
         self._stopped = False
         self._serving = True
@@ -98,7 +100,7 @@ class Keeper:
         return [fd for fd, _ in poll.poll(timeout)]
 
     def _hear(self) -> bool:
-        """Takes a message. Returns False if the keeper is to end."""
+        """Receives a message from the daemon. Returns False if the keeper is to end."""
         try:
             message, ancillary, _, _ = self._line.recvmsg(64, socket.CMSG_SPACE(8))
         except ConnectionResetError:
