@@ -39,12 +39,12 @@ Call = Callable[[Fetched], T]
 """Answers one request from the objects at hand and those fetched for it. Raises Need, NeedRepository or
 OSError. Takes the filesystem's lock itself if needed."""
 ROUNDS = 64
-"""Most rounds in which one call may find other objects missing. A path needs one round for each nested
-catalog; more rounds mean objects that lead in circles."""
+"""The largest number of rounds in which one call may find other objects missing. A path needs one round for
+each nested catalog; more rounds mean objects that lead in circles."""
 
 DECODINGS = 8
-"""Most times that one call may have objects decoded outside the lock. More would mean that catalogs push one
-another out of memory."""
+"""The number of times that one call may have objects decoded outside the lock. A call that needs more fails:
+catalogs push one another out of memory."""
 
 log = logging.getLogger(__name__)
 

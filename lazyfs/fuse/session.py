@@ -75,7 +75,8 @@ class Session(Notified, Protocol):
         ...
 
     def bound_answers(self, limit: int) -> None:
-        """Sets the most bytes of answers that the session keeps. Called under the filesystem's lock."""
+        """Sets the number of bytes up to which the session keeps answers. Called under the filesystem's
+        lock."""
         ...
 
     async def serve(self) -> None:

@@ -19,7 +19,7 @@ from lazyfs.system.trusted_files import Untrusted, open_output
 log = logging.getLogger(__name__)
 
 MOST = 100_000
-"""Most lines held while the disk is slow; more are dropped and counted."""
+"""The largest number of lines held while the disk is slow; more are dropped and counted."""
 PATIENCE = 5.0
 """Seconds for which the end of a mount waits for a slow disk to take the last lines."""
 

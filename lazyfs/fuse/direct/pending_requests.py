@@ -74,8 +74,8 @@ class PendingRequests:
             call()
 
     def start(self, unique: int, call: Call, missing: Need | NeedRepository, slot: int) -> None:
-        """Has a request answered once every object it needs is here. `missing`: the objects that the call
-        lacked. `slot`: the request's in the table of requests."""
+        """Has a request answered in trio once every object it needs is here. `missing`: the objects that the
+        call lacked. `slot`: the slot of the request in the request table."""
         waiting = self._waiting[unique] = _Waiting(unique, call, missing, slot)
         self.soon(lambda: self._spawn(waiting))
 

@@ -19,8 +19,8 @@ _HEADER = protocol.IN_HEADER.size
 _ENTRY_HEAD = pack("=Ii", protocol.OUT_HEADER.size + protocol.ENTRY_OUT.size, 0)
 """The OUT_HEADER of an answer to LOOKUP, up to its unique number."""
 _TAKEN = bytes(4)
-"""Written over a request's length once the request's lookups are taken back, so that no successor takes them
-back again."""
+"""Written over the length of a FORGET in this thread's buffer once its lookups are taken back: so no
+successor that finds the request there takes them back again."""
 _TRY_AGAIN = (errno.EINTR, errno.EAGAIN, errno.ENOENT)  # ENOENT: the request was given up before it was read
 _NOTES = frozenset((protocol.FORGET, protocol.BATCH_FORGET, protocol.INTERRUPT, protocol.DESTROY))
 
@@ -135,7 +135,7 @@ class RequestReader:
         self._channel.reply(unique, pieces)
 
     def _take_note(self, opcode: int, unique: int, number: int, payload: bytes) -> None:
-        """Takes a request that wants no answer."""
+        """Handles a request that asks for no data: FORGET, BATCH_FORGET, INTERRUPT or DESTROY."""
         if opcode == protocol.DESTROY:
             self._channel.refuse(unique, 0)
         elif opcode == protocol.INTERRUPT:

@@ -39,7 +39,7 @@ JOIN = 5.0
 
 
 class DirectSession:
-    """Implements `Session`."""
+    """The session that serves a mount over /dev/fuse itself. Implements `Session`."""
 
     kind = "direct"
 

@@ -66,7 +66,7 @@ TMPFILE = 51
 STATX = 52
 
 OPCODES = 64
-"""Opcodes are below this; a table has room for all of them."""
+"""The size of a table by opcode: every opcode is smaller."""
 OPCODE_NAMES: dict[int, str] = {
     value: name
     for name, value in list(globals().items())

@@ -85,7 +85,8 @@ def empty_statfs() -> bytes:
 
 
 def xattr(value: bytes, room: int) -> bytes:
-    """Returns the answer to GETXATTR and LISTXATTR for a caller with `room` bytes; raises ERANGE."""
+    """Returns the answer to GETXATTR or LISTXATTR for a caller that offers `room` bytes: the value, or its
+    size if `room` is 0. Raises OSError, ERANGE, if the value does not fit."""
     if room == 0:
         return GETXATTR_OUT.pack(len(value), 0)
     if len(value) > room:
