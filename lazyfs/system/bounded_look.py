@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 _LARGEST = 1 << 20
-"""Most bytes of the answer to a question."""
+"""The largest number of bytes in the answer to a question."""
 
 
 class Answer(NamedTuple):

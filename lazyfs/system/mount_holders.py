@@ -10,11 +10,11 @@ from lazyfs.system.command_line import without_accounts
 from lazyfs.system.mountpoint import Mount, mounts, parse_mountinfo
 
 SECONDS = 3.0
-"""Most seconds of the search. A node with 10,000 processes takes half a second."""
+"""Timeout of the search in seconds. A node with 10,000 processes takes half a second."""
 _LONGEST = 80
-"""Most characters of a command that are shown."""
+"""The largest number of characters of a command that are shown."""
 _MOST = 500
-"""Most holders that are looked for."""
+"""The largest number of holders that are looked for."""
 _USES = {"cwd": "works in", "root": "has as its root"}
 
 

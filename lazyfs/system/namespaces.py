@@ -47,8 +47,9 @@ def become_in_user_namespace(flags: int, inner: tuple[int, int], outer: tuple[in
     """Turns a process of root into one of the user and group `outer`, and moves it into new namespaces, in
     which they have the numbers `inner`. Raises OSError.
 
-    A child that stays root writes the numbers: the kernel keeps the files in /proc of a process that was root
-    from its new user, and so does this memory, which may hold root's secrets, stay out of that user's reach.
+    A child that stays root writes the numbers. The process itself cannot: a process that was root may not
+    write its own files in /proc as the new user. For the same reason the new user cannot read the memory of
+    this process, which may hold root's secrets.
     """
     pid = os.getpid()
     asked, ask = os.pipe()

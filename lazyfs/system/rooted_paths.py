@@ -22,7 +22,7 @@ _NOT_THERE = frozenset({errno.ENOSYS, errno.EPERM})
 _CHANGED = errno.EAGAIN
 """The error of openat2 after a rename while it resolved `..`."""
 MAX_LINKS = 40
-"""Most links on one path, as in the kernel; more give ELOOP."""
+"""The largest number of links on one path, as in the kernel; more give ELOOP."""
 
 
 class _OpenHow(ctypes.Structure):
