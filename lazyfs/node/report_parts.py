@@ -11,7 +11,7 @@ from typing import Any
 from lazyfs.system import mountpoint as points
 
 LAST_BYTES = 64 << 10
-"""Most bytes of a log that a report takes."""
+"""The largest number of bytes of a log that a report takes."""
 _MOST_DAEMONS = 50
 _MOST_THREADS = 64
 _PACKAGES = re.compile(r"[A-Za-z0-9._-]+")
@@ -55,7 +55,8 @@ def waiting_requests() -> dict[str, str]:
 
 
 def daemons() -> list[dict[str, Any]]:
-    """Returns the processes of `lazyfs mount` that this user may look at, with log, state and waits."""
+    """Returns a record of each process of `lazyfs mount` that this user may look at: process id, command
+    line, log file, memory, state, and the kernel function in which each thread waits."""
     found: list[dict[str, Any]] = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         if len(found) >= _MOST_DAEMONS:

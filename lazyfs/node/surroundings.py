@@ -28,7 +28,7 @@ class LookedAtMount(NamedTuple):
 
 
 class Surroundings(NamedTuple):
-    """All that the checks start from."""
+    """The facts that all checks start from: mounts and settings."""
 
     mounts: list[LookedAtMount]
     wanted: list[WantedSettings]

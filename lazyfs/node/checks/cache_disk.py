@@ -37,7 +37,7 @@ between machines."""
 
 
 class CacheFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """One cache directory. Sizes in bytes."""
+    """The facts about one cache directory. Sizes are in bytes."""
 
     directory: str
     user: int = 0

@@ -29,7 +29,8 @@ class LookedUp(msgspec.Struct, frozen=True):
 
 
 def gather(found: Surroundings) -> list[LookedUp]:
-    """Looks all names up side by side. Leaves threads that hang to the end of the process."""
+    """Looks all names up side by side, and returns what was found within SECONDS. Threads that hang are not
+    waited for; they end with this process."""
     names = hosts(found)[:MOST]
     threads = ThreadPoolExecutor(max(1, len(names)))
     asked = {name: threads.submit(_look_up, name) for name in names}

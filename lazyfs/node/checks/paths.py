@@ -26,7 +26,8 @@ from lazyfs.transport.tls import Tls
 from lazyfs.transport.tls_files import TlsFiles
 
 MOST = 128
-"""Most ways that are tried. A site of fifty repositories on one origin over two proxies has a hundred."""
+"""The largest number of ways that are tried. A site of fifty repositories on one origin over two proxies has
+a hundred."""
 _AT_ONCE = 64
 _SECONDS = 8.0
 _LIMITS = Limits(connect=3.0, silence=4.0)
