@@ -31,7 +31,8 @@ _NAME = "lazyfs.example/demo/python:host"
 _GIVEN = "lazyfs.example/demo/image:given"
 _PROGRAM = "/opt/demo/program.py"
 _LAYERS = "data/layers"
-"""Folder in the store for the image's layers, of which lazyfs knows nothing."""
+"""The folder, in the store's directory, from which the compressed layers are served for the comparison with a
+pull. It is no part of the store's format."""
 
 
 @dataclass(frozen=True, slots=True)
