@@ -108,9 +108,10 @@ class AnsweringMount:
         self._signals: list[int] = []
 
     def show_known(self) -> KnownRepository | None:
-        """Shows the root that needs no server: a site's folder, or the only repository at its last trusted
-        revision. Returns that repository; None for a site, or if a server has to be asked. Raises UsageError
-        for a source that cannot be connected, or metrics that cannot be served."""
+        """Shows the mount's root directory if this takes no server: a site's folder of repositories, or the
+        only repository at its last trusted revision. Returns that repository; None for a site, or if a server
+        has to be asked. Raises UsageError for a source that cannot be connected, or metrics that cannot be
+        served."""
         if self.settings.metrics and self.handover.taken is None:
             check_free(self.settings.metrics)
         if self.settings.is_site():

@@ -20,7 +20,7 @@ from lazyfs.system.mountpoint import FSTYPE, Mount, absolute, find
 from lazyfs.system.socket_paths import address_of
 
 SECONDS = 5.0
-"""Timeout of one daemon's answer from its memory, in seconds."""
+"""Timeout, in seconds, of an answer for which a daemon needs neither disk nor network."""
 SECONDS_EACH = 2.0
 """Timeout of the answers, in seconds, when several daemons are asked at the same time."""
 REFRESH_SECONDS = 60.0

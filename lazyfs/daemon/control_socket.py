@@ -13,7 +13,7 @@ one moment."""
 
 
 class ListeningSocket(NamedTuple):
-    """A listening socket and its file."""
+    """A listening socket and the path of its file."""
 
     plain: socket.socket
     path: str

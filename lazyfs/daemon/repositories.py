@@ -49,7 +49,7 @@ class Repositories:
         self._settings = settings
         self._filesystem = filesystem
         self.starts: WatchedStarts | None = None
-        """The starts that are to be reported; None if none are."""
+        """The watcher of starts that are to be reported; None if none are."""
         if settings.profile is not None:
             self.starts = WatchedStarts(filesystem.lock, time.monotonic, settings.profile.seconds)
         share = LineShare(settings.prefetch_share, lambda: filesystem.allowance.most)
@@ -195,7 +195,7 @@ class Repositories:
         return (await refresher.now()).number != before.number
 
     def is_behind_caches(self, name: str) -> bool:
-        """Returns True if an answer may come from the cache of a proxy."""
+        """Returns True if answers for this repository may come from a proxy's cache."""
         return isinstance(self.opened[name].fetcher, HttpFetcher)
 
     def status(self) -> dict[str, RepositoryStatus]:

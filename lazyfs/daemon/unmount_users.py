@@ -20,7 +20,7 @@ KILL_SECONDS = 5.0
 
 
 def in_use(mount: Mount, found: Holders) -> str:
-    """Returns the error for a mount that programs use."""
+    """Returns the error message for a mount that programs use."""
     texts = [_text(one) for one in found.found[:SHOWN]]
     if len(found.found) > SHOWN:
         texts.append(f"{len(found.found) - SHOWN} more")

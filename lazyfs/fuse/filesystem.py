@@ -136,7 +136,7 @@ class Filesystem:
             return self.tree.parsed.catalogs()
 
     def locked(self, call: Call[T]) -> Call[T]:
-        """Returns the same call, under the lock."""
+        """Returns a call that takes the lock around `call`."""
         lock = self.lock
 
         def under_lock(fetched: Fetched) -> T:
@@ -261,7 +261,7 @@ class Filesystem:
             raise self.fault(error) from error
 
     def fault(self, error: LazyfsError) -> OSError:
-        """Counts and logs an error; returns the EIO that a reader sees."""
+        """Counts and logs an error; returns the OSError, EIO, that the caller of the filesystem gets."""
         kind = type(error).__name__
         self.counters.faults[kind] = self.counters.faults.get(kind, 0) + 1
         log.warning("EIO: %s: %s", kind, error)

@@ -60,7 +60,7 @@ class Operations(pyfuse3.Operations):
         return self._fs.bug(error).errno or errno.EIO
 
     async def _ask(self, name: str, call: Call[T]) -> T:
-        """Answers with a call that needs the lock."""
+        """Counts a request of the type `name`, and returns the answer of a call that needs the lock."""
         return await self._complete(name, self._fs.locked(call))
 
     async def _complete(self, name: str, call: Call[T]) -> T:

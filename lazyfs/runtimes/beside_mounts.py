@@ -39,7 +39,7 @@ _END_SECONDS = 5
 
 @dataclass(frozen=True, slots=True)
 class PrivateMount:
-    """One mount that the command sees."""
+    """A mount that is made for the command alone."""
 
     mountpoint: str
     serve: Callable[[Ready], None]

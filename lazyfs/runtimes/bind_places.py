@@ -40,8 +40,8 @@ class BindPlace(NamedTuple):
     path: str
     """The path inside the root, free of links."""
     made_in: str | None
-    """The directory that lacks the path, and is covered so that the path can be made; None if the path
-    exists."""
+    """The existing directory that lacks the path: an empty filesystem is mounted over it, and the mount point
+    is made there. None if the path exists."""
 
 
 class Arrangement(NamedTuple):

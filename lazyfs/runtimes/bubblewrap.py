@@ -32,9 +32,10 @@ from lazyfs.system.executables import find_executable
 from lazyfs.system.syscalls import interfaces, isolation_filter
 
 _ARGUMENTS = "{arguments}"
-"""Placeholder of the descriptor with bwrap's arguments."""
+"""Stands, in the command line, for the number of the descriptor from which bwrap reads its arguments."""
 _FILTER = "{filter}"
-"""Placeholder of the descriptor with the system call filter."""
+"""Stands, in the command line, for the number of the descriptor from which bwrap reads the system call
+filter."""
 _ISOLATION = ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent")
 _TRIAL = ("--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--", "true")
 _TRIAL_SECONDS = 20

@@ -39,7 +39,8 @@ class InnerMount(NamedTuple):
 
 
 class Surroundings(NamedTuple):
-    """The enclosure's part of a plan, and the mounts that are left to the runtime."""
+    """The parts of a plan that follow from a launch alone: the paths that the enclosure adds to the image,
+    the sources of binds, and the mounts that the runtime has to make."""
 
     added: tuple[AddedPath, ...]
     sources: tuple[BoundSource, ...]
@@ -159,7 +160,8 @@ def plain(path: str, runtime: str, of: str) -> str:
 
 
 def source_and_target(inner: InnerMount, runtime: str) -> str:
-    """Returns `SOURCE:TARGET`, as a runtime's option for binds takes it. Raises Unfit."""
+    """Returns `SOURCE:TARGET`, as a runtime's option for binds takes it. Raises Unfit for a target with a
+    character that the runtime would take for a separator."""
     return f"{inner.source}:{plain(inner.target, runtime, 'bind target')}"
 
 

@@ -31,7 +31,7 @@ class EnclosedEnd(NamedTuple):
 
 
 class _End(NamedTuple):
-    """The end of a process below the init."""
+    """The end of one process that the init has reaped."""
 
     name: str
     code: int

@@ -1,4 +1,4 @@
-"""Makes an enclosure around a new process."""
+"""Makes namespaces and mounts around a new process, as an `Enclosure` describes them."""
 
 import json
 import os

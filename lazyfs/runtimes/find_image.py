@@ -31,7 +31,7 @@ class NotMounted(UsageError):
 
 
 class FoundImage(NamedTuple):
-    """An image's place on the node."""
+    """The paths of an image and its metadata on this node."""
 
     root: str
     """The image's root filesystem with every link resolved, so that a running job keeps its image when a tag
@@ -136,7 +136,7 @@ class _Candidate(NamedTuple):
     """An image that a name may mean."""
 
     rank: int
-    """How well the name matches; 0 is the best."""
+    """The rank of the match; 0 is the best."""
     place: str
     """The image's path below the mount point."""
     path: str

@@ -16,7 +16,7 @@ have to be named with --extFile."""
 
 
 class GridJob(NamedTuple):
-    """One job."""
+    """One job of prun: its image, command and files."""
 
     image: str
     """A directory with links resolved, a SIF file, or `docker://NAME`."""

@@ -25,15 +25,14 @@ class Limits(NamedTuple):
 
 
 class KeptLimits(NamedTuple):
-    """Limits together with the means that enforce them. Made before the start, and used by the start's
-    watcher."""
+    """Limits together with the means that enforce them. Made before the start, and used by its watcher."""
 
     wanted: Limits = Limits()
     group: ControlGroup | None = None
     rlimits: tuple[tuple[int, int], ...] = ()
     """(RLIMIT_*, value) of the rlimits that are set for each process."""
     by: tuple[tuple[str, str], ...] = ()
-    """(limit, the means that enforces it), for people."""
+    """(name of a limit, description of the means that enforces it), for people."""
 
 
 def keep(wanted: Limits, name: str, *, root: bool, by_daemon: bool = False) -> KeptLimits:

@@ -87,7 +87,8 @@ class _Plan(NamedTuple):
     reachable: tuple[str, ...] = ()
     """Parts of the machine that the program can reach without a bind, in words for people."""
     enclosure: Enclosure | None = None
-    """The surroundings that are made for the runtime; None if the runtime makes all that it needs itself."""
+    """The namespaces and mounts that lazyfs makes around the runtime; None if the runtime makes all that it
+    needs itself."""
 
     paths: Mapping[str, bytes] = NOTHING
     """An option that ends with `=` -> content of an unnamed file. The path of the file is put behind the
@@ -107,7 +108,7 @@ class RuntimePlan(_Plan):
     __slots__ = ()
 
     STATUS = "{status}"
-    """Placeholder of the descriptor that the runtime writes its status to."""
+    """Stands, in the options, for the number of the descriptor that the runtime writes its status to."""
 
     def check(self) -> None:
         """Raises UsageError for an argument that the kernel or the runtime would take for two arguments."""

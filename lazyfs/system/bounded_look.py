@@ -20,7 +20,7 @@ _LARGEST = 1 << 20
 
 
 class Answer(NamedTuple):
-    """The answer to one question, if it came."""
+    """The answer to one question, or the fact that none came."""
 
     value: Any
     """The function's result: made of dict, list, str, int, bool and None."""

@@ -32,8 +32,8 @@ def unshare(flags: int) -> None:
 
 
 def map_numbers(inner: tuple[int, int], outer: tuple[int, int], pid: int | None = None) -> None:
-    """Gives the user and group of a process numbers in its new user namespace. `outer`: their numbers
-    outside. `pid`: the process; None for this one. Raises OSError."""
+    """Maps the user and group of a process to the numbers that they have in its new user namespace, `inner`.
+    `outer`: their numbers outside. `pid`: the process; None for this one. Raises OSError."""
     for name, content in (
         ("setgroups", "deny"),
         ("uid_map", f"{inner[0]} {outer[0]} 1"),
@@ -84,7 +84,8 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str
 
 
 def unmount(target: str) -> None:
-    """Takes the topmost filesystem at a path out of sight, with all below it. Raises OSError."""
+    """Unmounts the topmost filesystem at a path, with all below it; programs that use it keep it. Raises
+    OSError."""
     _check(_libc().umount2(os.fsencode(target), ctypes.c_int(_DETACH)), target)
 
 

@@ -30,7 +30,7 @@ class _OpenHow(ctypes.Structure):
 
 
 class Location(NamedTuple):
-    """The end of a path, or of its part that exists."""
+    """The place at which a walk along a path has ended: the path's end, or the end of its existing part."""
 
     found: str
     """The longest part of the path that exists, or a stop; absolute below the root, free of links."""

@@ -72,7 +72,7 @@ class WatchedStarts:
         return image not in self._seen or image in self._under_way
 
     def read(self, repository: str, image: Digest, path: bytes, read: ReadPlan) -> None:
-        """Takes a read of a file at a path below an image's root."""
+        """Notes a read of a file at a path below an image's root."""
         start = self._under_way.get(image)
         if start is None:
             if image in self._seen:
@@ -86,7 +86,8 @@ class WatchedStarts:
 
     def due(self, now: float) -> list[StartReport]:
         """Returns the reports of the starts that are over, and forgets these starts. Makes no report if no
-        executable was read: then somebody has only looked into the image."""
+        executable was read, since then somebody has only looked into the image, nor if more was read than a
+        report may hold."""
         with self._lock:
             over = {
                 image: start for image, start in self._under_way.items() if now - start.began >= self._seconds
@@ -113,11 +114,11 @@ class RepositoryStarts:
         self._repository = repository
 
     def waits_for(self, image: Digest) -> bool:
-        """As WatchedStarts.waits_for."""
+        """Returns True as WatchedStarts.waits_for does."""
         return self._starts.waits_for(image)
 
     def read(self, image: Digest, path: bytes, read: ReadPlan) -> None:
-        """As WatchedStarts.read."""
+        """Notes a read as WatchedStarts.read does."""
         self._starts.read(self._repository, image, path, read)
 
 

@@ -43,7 +43,8 @@ class Keeper:
         """`daemon`: the process at the other end of the line."""
         self._line = line
         self._requests: UnservedRequests | None = None
-        """None until a daemon has handed over the mount's descriptors."""
+        """The reader of the kernel's requests; None until a daemon has handed over the mount's
+        descriptors."""
         self._state: KeptState | None = None
         """The state that the last serving daemon handed over: used again if the program of a reload dies
         before it serves."""
@@ -65,7 +66,7 @@ class Keeper:
         signal.signal(signal.SIGCHLD, lambda _, __: None)
 
     def run(self) -> None:
-        """Keeps the mount until it is over."""
+        """Holds the mount's descriptors, and starts successors, until the mount is over."""
         while True:
             for ready in self._wait():
                 if ready == self._line.fileno():
@@ -83,7 +84,7 @@ class Keeper:
                 self._start_due()
 
     def _unserved(self) -> UnservedRequests | None:
-        """Returns the kernel's requests if no daemon answers them."""
+        """Returns the reader of the kernel's requests; None while a daemon answers them."""
         return self._requests if self._stopped or not self._serving else None
 
     def _wait(self) -> list[int]:

@@ -55,7 +55,7 @@ class KeptAnswers:
 
     @property
     def size(self) -> int:
-        """Bytes charged for the answers."""
+        """The number of bytes charged for the kept answers."""
         return self._size
 
     def keep_name(self, parent: int, name: bytes, answer: KeptName) -> None:

@@ -35,7 +35,7 @@ class _Waiting:
         self.missing = missing
         self.interrupted = False
         self.scope: trio.CancelScope | None = None
-        """None until the request's task begins."""
+        """The scope by which the request's task is cancelled; None until the task begins."""
 
 
 class PendingRequests:
@@ -48,10 +48,10 @@ class PendingRequests:
         self._nursery: trio.Nursery | None = None
         self._run_soon: Callable[[Callable[[], object]], None] | None = None
         self._before: list[Callable[[], object]] = []
-        """Calls for trio's thread from the time before `attach`."""
+        """The calls for trio's thread that came before `attach`."""
         self._guard = threading.Lock()
         self._waiting: dict[int, _Waiting] = {}
-        """Requests by their unique numbers."""
+        """The waiting requests, by the unique numbers that the kernel gave them."""
         self._closed = False
 
     def attach(self, nursery: "trio.Nursery") -> None:

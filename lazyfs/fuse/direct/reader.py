@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class RequestReader:
-    """One thread's work; several may share a channel."""
+    """The work of one reader thread; several threads may share a channel."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class RequestReader:
         table: RequestTable,
         buffer: memoryview,
     ) -> None:
-        """`buffer`: the table's memory for this thread's requests."""
+        """`buffer`: the memory, in the request table, that this thread reads requests into."""
         self._table = table
         self._buffer = buffer
         self._fs = filesystem
@@ -105,7 +105,7 @@ class RequestReader:
             self._serve(opcode, unique, number, request[_HEADER:])
 
     def _serve(self, opcode: int, unique: int, number: int, payload: bytes) -> None:
-        """Serves one request of any content; no error escapes."""
+        """Serves one request, whatever its content. Raises nothing: the request gets an errno instead."""
         try:
             if opcode in _NOTES:
                 self._take_note(opcode, unique, number, payload)

@@ -127,7 +127,8 @@ class RequestTable:
         return found
 
     def close(self) -> None:
-        """Gives up the memory; the descriptors of other processes keep it."""
+        """Gives up this process's view of the memory. The memory lives on while other processes have a
+        descriptor of it."""
         self._view.release()
         with suppress(BufferError):  # a thread that did not end still has its buffer
             self._memory.close()

@@ -95,17 +95,17 @@ def xattr(value: bytes, room: int) -> bytes:
 
 
 def error(number: int, unique: int) -> bytes:
-    """Returns a whole answer that has only an errno (0: done)."""
+    """Returns an answer, header included, that has only an errno (0: done)."""
     return OUT_HEADER.pack(OUT_HEADER.size, -number, unique)
 
 
 def inval_inode(number: int) -> bytes:
-    """Returns a whole notification that drops attributes and all pages of an inode."""
+    """Returns a notification, header included, that drops attributes and all pages of an inode."""
     body = INVAL_INODE_OUT.pack(number, 0, 0)
     return OUT_HEADER.pack(OUT_HEADER.size + len(body), NOTIFY_INVAL_INODE, 0) + body
 
 
 def inval_entry(parent: int, name: bytes) -> bytes:
-    """Returns a whole notification that drops a name and its answer."""
+    """Returns a notification, header included, that drops a name and its answer."""
     body = INVAL_ENTRY_OUT.pack(parent, len(name), 0) + name + b"\0"
     return OUT_HEADER.pack(OUT_HEADER.size + len(body), NOTIFY_INVAL_ENTRY, 0) + body

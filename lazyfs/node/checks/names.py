@@ -20,11 +20,11 @@ the name included."""
 
 
 class LookedUp(msgspec.Struct, frozen=True):
-    """The look-up of one name."""
+    """The result of looking one name up."""
 
     name: str
     seconds: float | None
-    """None if no answer came in SECONDS."""
+    """The duration of the look-up in seconds; None if no answer came within SECONDS."""
     error: str = ""
 
 

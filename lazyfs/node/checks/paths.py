@@ -66,7 +66,7 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
     fault: Fault | None = None
     detail: str = ""
     by_origin: bool = False
-    """True if the proxy said that the fault is the origin's."""
+    """True if a proxy reported that the fault lies with the origin."""
     offset: float | None = None
     """Seconds by which the origin's clock is ahead of this machine's."""
     asked: float = 0.0
