@@ -111,7 +111,8 @@ def command(
 
 
 def _publish(collector: ReportCollector) -> None:
-    """Publishes; a failure is said, and the next publication tries again."""
+    """Publishes profiles of the reports that have come. Prints a failure; the next publication tries
+    again."""
     try:
         done = collector.publish()
     except LazyfsError as error:

@@ -18,8 +18,8 @@ def _option(
     """Describes a field that is an option of `lazyfs mount`.
 
     `default`: the text for --help if the field's own default says too little. `also`: a second sentence, for
-    the documents only. `page`: the chapter of docs/ that says more. `environment`: the variable that
-    gives the value if the command line does not.
+    the documents only. `page`: the chapter of docs/ that says more. `environment`: the environment variable
+    that gives the value if the command line does not.
     """
     return msgspec.Meta(
         description=help_text,

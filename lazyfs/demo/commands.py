@@ -51,7 +51,8 @@ def lazyfs(*arguments: str) -> str:
 
 
 def timed(argv: Sequence[str], prepare: Callable[[], object] = lambda: None) -> Timed:
-    """Runs `prepare`, then the program; the clock starts before `prepare`. Raises StepFailed if it fails."""
+    """Runs `prepare`, then the program; the clock starts before `prepare`. Raises StepFailed if the program
+    fails."""
     begun = time.perf_counter()
     prepare()
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as process:

@@ -1,4 +1,4 @@
-"""Answers the requests of the session on pyfuse3: only translates.
+"""Answers the requests of the session on pyfuse3, by translating each into a call of the tree.
 
 pyfuse3 hands `read` and `readdir` only the handle that OPEN and OPENDIR returned, so the handle is the inode
 number. It offers neither zero-message open nor cached symlinks: the kernel sends OPEN, RELEASE, OPENDIR,

@@ -56,7 +56,8 @@ class Bubblewrap:
         self._abilities: frozenset[str] | None = None
 
     def probe(self) -> RuntimeProbe:
-        """Starts `true` in the namespaces of a program, because many systems forbid some of them."""
+        """Tries bwrap: starts `true` in all the namespaces that a program gets, because many systems forbid
+        some of them. Returns the result, or that of an earlier try."""
         executable = self._executable()
         if executable is None:
             return RuntimeProbe(self.name, False, _MISSING)

@@ -63,9 +63,9 @@ def docker_root(launch: Launch) -> DockerRoot:
 
 
 def _places_of_docker(launch: Launch) -> list[BindPlace]:
-    """Returns mount points for the files that docker binds by itself, as far as the image lacks them as
-    regular files. Raises Unfit if docker would make such a file in a bound directory of the machine, or
-    behind a link."""
+    """Returns mount points for those files that docker binds in every container and that are no regular files
+    in the image. Raises Unfit if docker would make such a file in a bound directory of the machine, or behind
+    a link."""
     etc = next((bind for bind in launch.binds if bind.target == "/etc"), None)
     if etc is not None:
         missing = [path for path in _OF_DOCKER if not os.path.isfile(etc.source + path.removeprefix("/etc"))]
@@ -130,7 +130,7 @@ def _rules(source: str) -> list[str]:
 
 
 def _archive(made: list[CoveredDirectory]) -> bytes:
-    """Returns a tar archive of the covered directories and their links. docker itself makes the mount
+    """Returns a tar archive of the directories in `made` and of their links. docker itself makes the mount
     points."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:

@@ -104,7 +104,8 @@ def surround(launch: Launch, needed: Iterable[AddedPath] = ()) -> Surroundings:
 
 
 def surround_file(launch: Launch) -> Surroundings:
-    """Returns the surroundings of a SIF file, in which the runtime itself makes the mount points."""
+    """Returns the surroundings of a launch whose image is a SIF file. The runtime itself makes the mount
+    points in it."""
     binds = [*launch.binds, *(bind for bind in OF_THE_MACHINE if os.path.exists(bind.source))]
     bound = [_bound(launch, number, bind, bind.target) for number, bind in enumerate(binds)]
     return _surroundings([], bound, "/tmp")  # noqa: S108 - the program's own

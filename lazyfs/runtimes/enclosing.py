@@ -177,8 +177,8 @@ def _write(path: str, content: bytes) -> None:
 
 
 def _join(enclosure: Enclosure) -> None:
-    """Mounts an overlay over the image that adds the missing names. A directory that is in both has the
-    content of both and the image's mode."""
+    """Adds the missing names to the image: mounts an overlay over it that joins it with a directory of these
+    names. A directory that both have keeps the image's mode."""
     lower = os.open(enclosure.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     top = os.path.join(enclosure.scratch, "added")
     os.mkdir(top)

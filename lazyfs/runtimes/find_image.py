@@ -258,8 +258,8 @@ def _names(mount: str, tops: Sequence[str], folder: str) -> list[str]:
 
 
 def _metadata(mount: str, path: str, root: str, tops: Sequence[str]) -> str | None:
-    """Returns the directory with an image's metadata, or None. It has the image's own path, or the path of
-    its tree, below `.metadata/`."""
+    """Returns the directory with an image's metadata; None if there is none. It is `.metadata/` followed by
+    the image's path, or by the path of the image's tree."""
     for place in (path, root):
         inner = os.path.relpath(place, mount)
         if inner.startswith(".."):

@@ -23,7 +23,7 @@ class MissingPoint(NamedTuple):
     """A mount point that does not exist."""
 
     above: str
-    """The deepest directory above the mount point that exists, links followed."""
+    """The deepest existing directory above the mount point, links followed."""
     names: tuple[str, ...]
     """The missing names of the path, below that directory."""
 

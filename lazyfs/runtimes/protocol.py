@@ -130,8 +130,8 @@ class RuntimeExit(NamedTuple):
     code: int
     """The process's exit code; -N if signal N ended it."""
     status: bytes
-    """The bytes that the runtime wrote to the descriptor of RuntimePlan.STATUS; of a daemon, the Attendant's
-    report."""
+    """The bytes that the runtime wrote to the descriptor of RuntimePlan.STATUS; for a runtime with a daemon,
+    the Attendant's report."""
     limit: str | None = None
     """`memory` or `time`, if the program was ended because it used up this limit."""
 
@@ -160,8 +160,9 @@ class Runtime(Protocol):
         ...
 
     def plan(self, launch: Launch) -> RuntimePlan:
-        """Returns the command line. Raises UsageError for a launch that no runtime could make, for example
-        with a bind that would cover a file of another kind; Unfit for one that this runtime cannot make."""
+        """Returns the plan of a launch. Raises UsageError for a launch that no runtime could make, for
+        example with a bind that would cover a file of another kind; Unfit for one that this runtime cannot
+        make."""
         ...
 
     def start(self, plan: RuntimePlan) -> RuntimeExit:

@@ -30,7 +30,7 @@ class Interface(NamedTuple):
     keyctl: int
     ioctl: int
     fchown: tuple[int, ...]
-    """The calls of this name: with user ids of 32 bits and, on old interfaces, of 16 bits."""
+    """The numbers of fchown: with user ids of 32 bits and, on old interfaces, of 16 bits."""
 
 
 _X86_64 = Interface(0xC000003E, 248, 249, 250, 16, (93,))

@@ -41,7 +41,7 @@ class HandedState(msgspec.Struct, frozen=True, kw_only=True):
     """The number of times that another process, or another program, has taken the mount over."""
 
     def with_program(self, program: Sequence[str]) -> "HandedState":
-        """Returns the state for a successor that is started in this way."""
+        """Returns the state for a successor whose command line begins with `program`."""
         return msgspec.structs.replace(self, program=tuple(program))
 
     def with_settings(self, settings: Settings, origins: dict[str, Origin]) -> "HandedState":

@@ -26,7 +26,8 @@ from lazyfs.system import clean_start, command_line
 NAME = "lazyfs-keeper"
 """The name of the process in `ps`, `top` and /proc."""
 PAUSES = (0.0, 0.2, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
-"""Seconds before the first, second, ... successor in a row that dies soon. The last pause repeats."""
+"""Seconds before the first, second, ... successor is started while daemons die in a row. The last pause
+repeats."""
 SOON = 2.0
 """A daemon that served for so many seconds counts as healthy, and the pauses begin anew. A request that kills
 every daemon does so in less time."""
@@ -229,7 +230,8 @@ def run(line: socket.socket, daemon: int) -> NoReturn:
 
 
 def _prefer_the_daemon() -> None:
-    """Makes the kernel's OOM killer choose the daemon before this process, if root runs it."""
+    """Makes the kernel's OOM killer choose the daemon rather than this process. Only root may do so; for
+    others, does nothing."""
     with suppress(OSError), open("/proc/self/oom_score_adj", "r+", encoding="ascii") as file:
         now = int(file.read())
         file.seek(0)

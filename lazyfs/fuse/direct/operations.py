@@ -231,6 +231,6 @@ _LOCKED: dict[int, Operation] = {
     p.READDIR: Operations._readdir,
     p.READDIRPLUS: Operations._readdirplus,
 }
-"""The requests that are answered under the lock. Every other one but READ is refused: OPEN and OPENDIR with
-ENOSYS, so that the kernel keeps pages and listings and does all later opens itself; ACCESS, FLUSH, LSEEK,
-STATX and IOCTL too, so that it does those itself."""
+"""The requests that are answered under the lock. All others but READ are refused. OPEN and OPENDIR get
+ENOSYS, which tells the kernel to keep pages and listings and to do all later opens itself. After ENOSYS to
+ACCESS, FLUSH, LSEEK, STATX and IOCTL the kernel does these itself too."""

@@ -49,8 +49,8 @@ class RequestReader:
         self._counters = filesystem.counters.part()
 
     def run(self) -> None:
-        """Serves until the connection is gone. Everything is looked up by name once, before the loop: in the
-        loop, each look-up would cost 2 us."""
+        """Serves until the connection is gone. All attributes and globals are looked up once, before the
+        loop: in the loop, each look-up would cost 2 us."""
         upcalls, names = self._counters.upcalls, protocol.OPCODE_NAMES
         unpack, lookup_opcode, entry_head = protocol.IN_HEADER_HEAD.unpack_from, protocol.LOOKUP, _ENTRY_HEAD
         lock, kept_under, slot_of = self._fs.lock, self._operations.kept_names.get, self._fs.tree.slots.get

@@ -26,7 +26,7 @@ SLOT = 512
 READERS = 7
 """The largest number of threads of a daemon that can have a buffer."""
 SLOTS = 1 << 15
-"""Slots of the daemon, and as many again of the keeper. Untouched ones take no memory."""
+"""The number of the daemon's slots; the keeper has as many. Untouched ones take no memory."""
 
 _DAEMON, _KEEPER = range(2)
 _TOP = 2 * 8
@@ -146,7 +146,8 @@ class RequestTable:
 
 
 def read_state(table: int) -> bytes:
-    """Returns the state that was kept last in the table behind a descriptor; empty if none was."""
+    """Returns the state that `keep_state` wrote last into the table behind a descriptor; empty if there is
+    none."""
     length = int.from_bytes(os.pread(table, _WORD, _TOP), byteorder)
     return os.pread(table, length, _TOP + _WORD)
 

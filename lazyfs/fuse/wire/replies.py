@@ -49,7 +49,8 @@ def attr(found: Attributes) -> bytes:
 
 
 def dirent(number: int, mode: int, after: int, name: bytes) -> bytes:
-    """Returns one line of READDIR, with the number that programs see; `after` is the offset of the next."""
+    """Returns one line of READDIR, with the inode number that programs see. `after`: the offset of the next
+    line."""
     length = len(name)
     return DIRENT.pack(number, after, length, mode >> 12) + name + bytes(-length & 7)
 
