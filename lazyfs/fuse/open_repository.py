@@ -17,8 +17,8 @@ class RepositoryObjects(LocalObjects, Protocol):
         ...
 
     async def fetch_copy(self, file: ObjectRef, *, deadline: float | None = None) -> dict[Digest, bytes]:
-        """Returns an object that holds a copy of a small file, by its digest, if such an object is being
-        fetched already; otherwise returns an empty dict. `file`: the file's SHA-256 and size."""
+        """Returns a hot pack with a copy of a small file, as {digest: plaintext}, if a profile is bringing
+        one; may wait for it. Otherwise returns an empty dict. `file`: the file's SHA-256 and size."""
         ...
 
 

@@ -34,8 +34,8 @@ class KeptPage(NamedTuple):
 
     body: bytes
     slots: tuple[tuple[int, int], ...]
-    """(slot, number of its inodes in the page) for each slot: a READDIRPLUS counts as a lookup of each
-    name."""
+    """(an inode number of the slot, the lookups that the page counts as) for each slot with inodes in the
+    page. A READDIRPLUS counts as a lookup of each name."""
     shared_files: tuple[int, ...]
     """The inode numbers in the page that several images share (`tree.shared_files`): one lookup each."""
 
