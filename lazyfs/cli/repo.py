@@ -7,6 +7,7 @@ from typing import Any
 import click
 from securesystemslib.signer import CryptoSigner
 
+from lazyfs.cli.repo_names import keep, release
 from lazyfs.cli.say import say
 from lazyfs.cli.store_options import keys_option
 from lazyfs.core.chunks import MAX_SHIFT, MIN_SHIFT
@@ -16,7 +17,7 @@ from lazyfs.core.params import Params
 from lazyfs.core.trust.roles import PROFILES, ROOT, TARGETS, TIMESTAMP
 from lazyfs.core.trust.signed import when
 from lazyfs.images.conversion import convert
-from lazyfs.repository import delegation, format_upgrade, history, lifecycle
+from lazyfs.repository import delegation, format_upgrade, lifecycle
 from lazyfs.repository import keys as key_files
 from lazyfs.repository.commit import TIMESTAMP_DAYS, read_committed
 from lazyfs.repository.opened_repository import open_repository
@@ -255,41 +256,6 @@ def delegate(store: str, directory: str | None, withdraw: bool, keys: str | None
 
 
 @command.command()
-@click.argument("name")
-@click.argument("store")
-@click.option("--revision", metavar="N|DATE|NAME", help="The revision to keep [default: the newest].")
-@keys_option
-def keep(name: str, store: str, revision: str | None, keys: str | None) -> None:
-    """Keep a revision of STORE under NAME until it is released, however old it gets.
-
-    Workers mount it with `lazyfs mount --revision NAME`. A NAME that is there already moves.
-
-    \b
-    Example:
-      lazyfs repo keep run3-2026 /srv/unpacked
-    """
-    repository = open_repository(store, keys)
-    past = history.keep(repository.store, repository.keys, name, revision, lambda: datetime.now(UTC))
-    say(f"{repository.name} revision {past.number} is kept as {name}")
-
-
-@command.command()
-@click.argument("name")
-@click.argument("store")
-@keys_option
-def release(name: str, store: str, keys: str | None) -> None:
-    """Give up the NAME of a revision of STORE: `lazyfs gc` may collect it like any other.
-
-    \b
-    Example:
-      lazyfs repo release run3-2026 /srv/unpacked
-    """
-    repository = open_repository(store, keys)
-    history.release(repository.store, repository.keys, name, lambda: datetime.now(UTC))
-    say(f"{repository.name}: no revision is kept as {name} any more")
-
-
-@command.command()
 @click.argument("store")
 def show(store: str) -> None:
     """Show the committed revision, its expiry, and the keys of each role."""
@@ -311,3 +277,7 @@ def show(store: str) -> None:
         say(f"{role} keys".ljust(16) + f"{root.roles[role].threshold} of {ids}")
     if delegated := delegation.delegated_keys(proven.targets):
         say("profiles keys".ljust(16) + "1 of " + " ".join(key.keyid[:8] for key in delegated))
+
+
+command.add_command(keep)
+command.add_command(release)

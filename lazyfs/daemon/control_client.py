@@ -5,8 +5,8 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -34,6 +34,7 @@ _STATUS = {"do": "status"}
 _RETRY = 0.02
 """Seconds before the retry of a call to a daemon whose queue of callers is full."""
 _CREDENTIALS = struct.Struct("iii")
+T = TypeVar("T")
 
 
 class NoDaemon(UsageError):
@@ -95,10 +96,18 @@ def status(mount: Mount, seconds: float = SECONDS) -> MountStatus:
 def status_each(mounts: Sequence[Mount], seconds: float = SECONDS_EACH) -> list[MountStatus | UsageError]:
     """Returns each mount's status, or its error. Asks all daemons at the same time, so that any number of
     frozen ones together cost `seconds`."""
+    return _each(lambda mount: status(mount, seconds), mounts)
 
-    def look(mount: Mount) -> MountStatus | UsageError:
+
+def settings_each(mounts: Sequence[Mount], seconds: float) -> list[WantedSettings | UsageError]:
+    """Returns each mount's settings, as `settings` does, or its error. Asks as `status_each` does."""
+    return _each(lambda mount: settings(mount, seconds), mounts)
+
+
+def _each(ask_one: Callable[[Mount], T], mounts: Sequence[Mount]) -> list[T | UsageError]:
+    def look(mount: Mount) -> T | UsageError:
         try:
-            return status(mount, seconds)
+            return ask_one(mount)
         except UsageError as error:
             return error
 

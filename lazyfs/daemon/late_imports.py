@@ -13,6 +13,7 @@ SOON = (
     "concurrent.futures",
     "concurrent.futures.thread",
     "encodings.idna",
+    "lazyfs.core.trust.delegation",
     "lazyfs.transport.handshake",
     "lazyfs.transport.lower_store",
     "lmdb._envid",

@@ -8,6 +8,7 @@ import stat
 from contextlib import suppress
 from typing import Any
 
+from lazyfs.daemon.survival.keeper_line import NAME as KEEPER
 from lazyfs.system import mountpoint as points
 
 LAST_BYTES = 64 << 10
@@ -55,8 +56,8 @@ def waiting_requests() -> dict[str, str]:
 
 
 def daemons() -> list[dict[str, Any]]:
-    """Returns a record of each process of `lazyfs mount` that this user may look at: process id, command
-    line, log file, memory, state, and the kernel function in which each thread waits."""
+    """Returns a record of each daemon and keeper that this user may look at: process id, command line, path
+    of the log, state, memory, and the kernel function that each thread waits in."""
     found: list[dict[str, Any]] = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         if len(found) >= _MOST_DAEMONS:
@@ -64,7 +65,7 @@ def daemons() -> list[dict[str, Any]]:
         with suppress(OSError):
             with open(f"/proc/{name}/cmdline", "rb") as file:
                 words = os.fsdecode(file.read(1 << 16)).split("\0")
-            if "mount" in words and any("lazyfs" in word for word in words[:4]):
+            if words[0] == KEEPER or ("mount" in words and any("lazyfs" in word for word in words[:4])):
                 found.append(_daemon(name, words))
     return found
 

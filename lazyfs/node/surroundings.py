@@ -1,7 +1,6 @@
 """The surroundings that the doctor looks at: the node's mounts, their settings and status, gathered once
 under a deadline."""
 
-import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -37,18 +36,16 @@ class Surroundings(NamedTuple):
 
 def look_around(mounts: Sequence[Mount], wanted: WantedSettings | None) -> Surroundings:
     """Looks at these mounts. `wanted`: the settings of a mount that is to be made. Takes the probe's time and
-    twice ASK_SECONDS at most."""
+    ASK_SECONDS at most."""
     found = []
     table = points.mounts()
-    end = time.monotonic() + 2 * ASK_SECONDS
-    for mount, looked in zip(mounts, look(mounts), strict=True):
-        settings = None
-        if looked.status is not None:
-            try:
-                left = min(ASK_SECONDS, max(0.0, end - time.monotonic()))
-                settings = control_client.settings(mount, left)
-            except UsageError:  # the daemon is root's and we are not root, or it is of another version
-                settings = None
+    looks = look(mounts)
+    answering = [mount for mount, looked in zip(mounts, looks, strict=True) if looked.status is not None]
+    told = dict(zip(answering, control_client.settings_each(answering, ASK_SECONDS), strict=True))
+    for mount, looked in zip(mounts, looks, strict=True):
+        settings = told.get(mount)
+        if isinstance(settings, UsageError):  # the daemon is root's and we are not root, or it is too old
+            settings = None
         top = [other for other in table if other.mountpoint == mount.mountpoint][-1:]
         covered = top[0] if top and top[0].device != mount.device else None
         found.append(

@@ -6,11 +6,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import NamedTuple
 
 import trio
 
-from lazyfs.client.demand import Demand
 from lazyfs.client.objects import Objects
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import LazyfsError
@@ -28,13 +26,13 @@ from lazyfs.prefetch.queue import PrefetchQueue
 from lazyfs.prefetch.starts import ReadWatcher as ReadWatcher
 from lazyfs.prefetch.starts import is_executable as is_executable
 from lazyfs.prefetch.starts import tell
+from lazyfs.prefetch.surroundings import Surroundings as Surroundings
 from lazyfs.prefetch.system_task import begin
 from lazyfs.prefetch.upper_catalogs import UpperCatalogs
 from lazyfs.prefetch.whole_image import AT_ONCE
 from lazyfs.prefetch.whole_image import ImageProgress as ImageProgress
 from lazyfs.prefetch.whole_image import WholeImage as WholeImage
 from lazyfs.vfs.content import ReadPlan
-from lazyfs.vfs.entries import Entries
 from lazyfs.vfs.missing_objects import Fetched, LocalObjects, Need, NeedRepository
 from lazyfs.vfs.paths_in_images import FileInImage, place_of, profile_of, siblings_at
 from lazyfs.vfs.siblings import Siblings, siblings
@@ -43,27 +41,6 @@ log = logging.getLogger(__name__)
 
 IMAGES = 64
 """Most jobs remembered. Those that have ended stay for the command that asks how they ended."""
-
-
-def _nothing_collected(_: Digest) -> ObjectRef | None:
-    return None
-
-
-class Surroundings(NamedTuple):
-    """The parts of its mount that a prefetcher uses."""
-
-    entries: Entries
-    lock: threading.Lock
-    """Held around every call of `entries`."""
-    demand: Demand
-    cache_space: Callable[[], tuple[int, int] | None]
-    """Returns (limit, occupied) of the cache in bytes as measured last, without waiting; None without a
-    cache."""
-    share: LineShare
-    collected: Callable[[Digest], ObjectRef | None] = _nothing_collected
-    """Returns the collected profile of an image by its top catalog, without waiting."""
-    watcher: ReadWatcher | None = None
-    """Is told of the reads in images."""
 
 
 class Prefetcher:

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from lazyfs.cli.mount import command
 from lazyfs.core.chain.notation import without_secrets
 from lazyfs.core.errors import UsageError
 from lazyfs.daemon.settings import RepositorySource
@@ -22,7 +21,7 @@ from lazyfs.daemon.settings_input import check
 from lazyfs.daemon.values_from_files import LARGEST, read_value
 from lazyfs.system.command_line import without_accounts
 from lazyfs.system.mountpoint import find
-from tests.support.cli import lazyfs, mounted, status
+from tests.support.cli import lazyfs, mounted, serving, status
 from tests.support.images import image, live
 from tests.support.repository import Published
 
@@ -171,11 +170,24 @@ def test_a_file_that_holds_no_value(tmp_path: Path, content: bytes | None, said:
         check({"source": "http://o", "proxy": "@a\0b"}, "here")
 
 
-def test_the_command_line_goes_over_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LAZYFS_PROXY", "http://variable:1")
-    assert command.make_context("mount", ["s", "/m"]).params["proxy"] == "http://variable:1"
-    given = ["s", "/m", "--proxy", "http://typed:1"]
-    assert command.make_context("mount", given).params["proxy"] == "http://typed:1"
+@pytest.mark.root
+def test_the_command_line_goes_over_the_variable(
+    published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """test_showconfig has a mount with the variable alone."""
+    monkeypatch.setenv("LAZYFS_PROXY", "http://127.0.0.1:1")
+    options: list[str | Path] = ["--cache", tmp_path / "c"]
+    options += ["--trust", published.store / "metadata/1.root.json"]
+    with (
+        serving(published.store) as url,
+        mounted(url, tmp_path / "mnt", *options, "--proxy", "DIRECT") as mnt,
+    ):
+        found = {one["name"]: one for one in json.loads(lazyfs("showconfig", "--json", mnt).stdout)}
+        assert (mnt / "a:1/f").read_bytes() == b"content"
+    assert (found["proxy"]["value"], found["proxy"]["origin"]["kind"]) == ("DIRECT", "command line")
+
+
+def test_a_directory_is_read_without_the_proxy_of_the_variable() -> None:
     assert check({"source": "/a/directory", "proxy": "http://v:1"}, "here").single_source().proxy is None
 
 

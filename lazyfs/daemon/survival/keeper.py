@@ -17,14 +17,12 @@ from contextlib import suppress
 from typing import NoReturn
 
 from lazyfs.daemon.survival.handed_state import KeptState, decode_kept, successor_command
-from lazyfs.daemon.survival.keeper_line import END, HOLD, SERVE
+from lazyfs.daemon.survival.keeper_line import END, HOLD, NAME, SERVE
 from lazyfs.daemon.survival.unserved_requests import UnservedRequests
 from lazyfs.fuse.device import is_connected
 from lazyfs.fuse.direct.request_table import RequestTable, read_state
 from lazyfs.system import clean_start, command_line
 
-NAME = "lazyfs-keeper"
-"""The name of the process in `ps`, `top` and /proc."""
 PAUSES = (0.0, 0.2, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 """Seconds before the first, second, ... successor is started while daemons die in a row. The last pause
 repeats."""

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import subprocess
 
+NAME = "lazyfs-keeper"
+"""The name of a keeper's process in `ps`, `top` and /proc."""
 HOLD, END, SERVE = b"hold", b"end", b"serve"
 """Messages. HOLD, with the descriptors of the device and of the table of requests: the sender serves this
 mount from now on. END: the mount is over. SERVE, from the keeper: the table has requests that it has read."""
