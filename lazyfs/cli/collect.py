@@ -1,4 +1,5 @@
-"""`lazyfs collect`: takes workers' reports of what starts touched, and publishes profiles of them."""
+"""`lazyfs collect`: takes workers' reports of the files that programs read at their start, and publishes
+profiles made from them."""
 
 import os
 import signal
@@ -67,11 +68,11 @@ def command(
     interval: str,
     state: str | None,
 ) -> None:
-    """Take reports of what starts touched, and publish profiles of them for STORE, until ctrl-C.
+    """Take reports of what programs read at their start, and publish profiles for STORE, until ctrl-C.
 
-    Mounts with `report` in [profile] of their configuration send reports to /reports. What at least a third
-    of the starts of a program touched becomes its profile. The key signs profiles and nothing else: make it
-    with `lazyfs repo delegate`.
+    Mounts with `report` in [profile] of their configuration send reports to /reports. A program's profile
+    lists what at least a third of its reported starts have read. The key signs profiles and nothing else:
+    make it with `lazyfs repo delegate`.
 
     \b
     Example:
@@ -110,7 +111,8 @@ def command(
 
 
 def _publish(collector: ReportCollector) -> None:
-    """Publishes; a failure is said, and the next publication tries again."""
+    """Publishes profiles of the reports that have come. Prints a failure; the next publication tries
+    again."""
     try:
         done = collector.publish()
     except LazyfsError as error:

@@ -23,8 +23,8 @@ def command(plan: str, store: str, shard: str, configuration: str | None) -> int
     Shards may run side by side, one after the other, and again; a layer that several images share is
     converted by one of them. It needs no key.
 
-    Exits 0 if its images are there, 1 if some failed or wait for layers of other shards, which make them
-    when they end.
+    Exits 0 if all images of the shard are converted, 1 if some failed or wait for layers that other shards
+    convert. The shard that ends last converts the images that wait.
 
     \b
     Examples:

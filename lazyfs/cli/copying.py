@@ -1,4 +1,4 @@
-"""The limit of the rate, and the report, of the commands that copy a repository: mirror and preload."""
+"""The rate limit, and the printed report, of the commands that copy a repository: mirror and preload."""
 
 import click
 import msgspec

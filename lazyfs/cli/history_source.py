@@ -41,7 +41,7 @@ class HistorySource:
         return StoredTree(self.read, root)
 
     def names(self) -> dict[int, list[str]]:
-        """Returns a revision's number -> the names that keep it."""
+        """Returns the names that keep revisions, by the number of the revision."""
         found: dict[int, list[str]] = {}
         for kept in self.history.names:
             found.setdefault(kept.number, []).append(kept.name)

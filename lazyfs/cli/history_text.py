@@ -11,11 +11,12 @@ from lazyfs.core.params import FLAT
 
 _SIGNS = {"came": "+", "went": "-", "moved": "~"}
 SHORT = 12
-"""Hex digits that are shown of a digest."""
+"""The number of hex digits that are shown of a digest."""
 
 
 def change_lines(changes: Iterable[Change]) -> Iterator[str]:
-    """Yields a line for each change: sign, place, digests."""
+    """Yields a line for each change: its sign (+, -, ~ or *), the path in the tree, and the digests before
+    and after."""
     for change in changes:
         if is_profile(change):
             image = os.path.basename(os.fsdecode(change.path))[:SHORT]
@@ -26,7 +27,7 @@ def change_lines(changes: Iterable[Change]) -> Iterator[str]:
 
 
 def changes_shown(changes: Iterable[Change]) -> list[dict[str, Any]]:
-    """Returns the changes for JSON."""
+    """Returns the changes as values for JSON."""
     return [
         {
             "change": change.kind,

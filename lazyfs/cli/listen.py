@@ -22,10 +22,10 @@ SETTLE = 2.0
 """Seconds to wait after the first push, so that its run also takes the tags and images pushed right after
 it."""
 LOOK = 3600.0
-"""Seconds after which waiting for a push begins anew."""
+"""Seconds after which waiting for a push ends and begins anew."""
 PAUSE, TRIES = 60.0, 5
-"""Seconds between two tries of the same pushes, and the most tries. If all fail, the next full run publishes
-the images."""
+"""Seconds between two tries of the same pushes, and the number of tries. If all fail, the next full run
+publishes the images."""
 
 
 @click.command()
@@ -50,8 +50,9 @@ def command(
     """Take webhooks of registries, and publish the pushed images that a WISHLIST wishes, until ctrl-C.
 
     The configuration names each sender in a section [listen.NAME] with kind (docker, harbor, gitlab, github),
-    registry and secret-file; it sends to /hooks/NAME. What a pushed tag names is asked at its registry.
-    Nothing leaves the tree: that is for `lazyfs sync`, which should still run every night.
+    registry and secret-file; it sends to /hooks/NAME. The registry itself is asked for the image that a
+    pushed tag names. No image is removed from the tree: `lazyfs sync` does that, and should still run every
+    night.
 
     \b
     Example:

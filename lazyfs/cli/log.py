@@ -17,7 +17,7 @@ from lazyfs.core.image_names import candidates
 from lazyfs.core.moments import rfc3339
 
 FEW = 20
-"""Revisions that are shown by default."""
+"""The number of revisions that are shown by default."""
 
 
 @click.command()

@@ -50,7 +50,8 @@ def mount_program(places: Sequence[str], *, foreground: bool, config: str | None
 
 
 def given_options(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the options that stand on the command line: the others are None, or False for a flag."""
+    """Returns the options that were given on the command line. `values`: every option; None, or False for a
+    flag, if it was not given."""
     return {name: value for name, value in values.items() if value is not None and value is not False}
 
 

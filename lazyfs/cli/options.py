@@ -28,7 +28,7 @@ class Option(NamedTuple):
     kind: type[str | int | float] = str
     """The type of the value."""
     least: int | None = None
-    """The least value of an option whose kind is int; None if there is none."""
+    """The smallest value of an option whose kind is int; None if there is none."""
 
 
 def read_quickly(options: Sequence[Option], words: Sequence[str]) -> tuple[list[str], dict[str, Any]] | None:

@@ -24,14 +24,14 @@ from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import Store, open_store, reader
 
 SHOWN_MISSING = 5
-"""The most missing paths of a list that are shown by name."""
+"""The largest number of missing paths of a list that are shown by name."""
 
 
 @click.group("profile")
 def command() -> None:
     """Make, show and drop profiles: what a start reads, fetched in a few requests when its image is entered.
 
-    A new profile replaces the image's old one, but for the lists of other programs.
+    A new profile replaces the image's old one, but keeps the lists that the old one has for other programs.
 
     \b
     Example:

@@ -1,5 +1,5 @@
-"""Runs the commands that every job starts with without click if the command line is certainly correct; passes
-all other command lines to `main`."""
+"""Runs, without click, the commands that every job starts with, if the command line is certainly correct.
+Passes all other command lines to `main`."""
 
 import os
 import sys

@@ -8,7 +8,7 @@ from lazyfs.core.printable import escaped
 from lazyfs.daemon.status import MountStatus
 
 WIDTH = 80
-"""Columns of a terminal of the usual size."""
+"""The number of columns of a terminal of the usual size."""
 
 
 def top_lines(before: MountStatus, now: MountStatus, seconds: float) -> list[str]:

@@ -66,8 +66,8 @@ class AnsweringMount:
         handover: Handover,
     ) -> None:
         """`state_dir`: the directory of trusted revisions, below the cache directory. `runtime_dir`: the
-        directory of the control socket. `lock`: released once the mount answers.
-        `handover`: tells whether another process has made the mount. Raises UsageError."""
+        directory of the control socket. `lock`: released once the mount answers. `handover`: holds the mount
+        that another process has made, if there is one. Raises UsageError."""
         self.handover = handover
         self.settings = settings
         self.cache = cache
@@ -100,7 +100,7 @@ class AnsweringMount:
         if numbers is not None:
             numbers.restore(held.blocks)
         self.answers_alone = False
-        """True if no server has to be asked before the mount answers."""
+        """True if the mount can answer before any server has been asked."""
         self.session: Session | None = None
         self.listening: control_socket.ListeningSocket | None = None
         self.answers = False
@@ -108,9 +108,10 @@ class AnsweringMount:
         self._signals: list[int] = []
 
     def show_known(self) -> KnownRepository | None:
-        """Shows the root that needs no server: a site's folder, or the only repository at its last trusted
-        revision. Returns that repository; None for a site, or if a server has to be asked. Raises UsageError
-        for a source that cannot be connected, or metrics that cannot be served."""
+        """Shows the mount's root directory if this takes no server: a site's folder of repositories, or the
+        only repository at its last trusted revision. Returns that repository; None for a site, or if a server
+        has to be asked. Raises UsageError for a source that cannot be connected, or metrics that cannot be
+        served."""
         if self.settings.metrics and self.handover.taken is None:
             check_free(self.settings.metrics)
         if self.settings.is_site():
@@ -148,8 +149,8 @@ class AnsweringMount:
         self.say_ready(ready)
 
     def say_ready(self, ready: Callable[[], None]) -> None:
-        """Records that programs can use the mount: releases the lock, gives up root, logs it, and calls
-        `ready`."""
+        """Does what is due once programs can use the mount: releases the lock, gives up root, logs that the
+        mount is made, and calls `ready`."""
         assert self.session is not None
         self.answers = True
         with self.privileges.raised():
@@ -241,8 +242,8 @@ def _mount(filesystem: Filesystem, settings: Settings, handover: Handover) -> Se
 def _forgetting(
     numbers: ShortNumbers, observer: Callable[[SlotRecord | int], None]
 ) -> Callable[[SlotRecord | int], None]:
-    """Returns an observer of slots that passes each record on to `observer`, and frees the shown numbers of
-    each freed slot."""
+    """Returns an observer of inode slots that passes each record on to `observer`. When a slot is freed, also
+    frees the 32-bit inode numbers that programs were shown for its inodes."""
 
     def observe(record: SlotRecord | int) -> None:
         observer(record)

@@ -18,7 +18,7 @@ from lazyfs_cache import Cache, CacheError, NullCache
 LABEL = b"catalogs in use"
 
 _SHARE = 4
-"""Pinned catalogs of all mounts take a quarter of the limit at most: the rest is for files."""
+"""The pinned catalogs of all mounts take at most 1/_SHARE of the cache's limit: the rest is for files."""
 
 PATIENCE = 2.0
 """Timeout of one call, in seconds; the remaining pins are left to the next call. While another process holds
@@ -34,7 +34,8 @@ class CatalogPins:
         self._generation = cache.generation
 
     def follow(self, in_use: list[tuple[str, HeldKey]]) -> None:
-        """Pins the catalogs in use and unpins the others. `in_use`: (repository, key), the latest used last.
+        """Pins the catalogs in use and unpins the others. `in_use`: (repository, the catalog's key in the
+        cache), the latest used last.
 
         May wait for the cache's lock: call it in a thread, one call at a time.
         """
@@ -63,8 +64,8 @@ class CatalogPins:
 
 
 def within_shares(in_use: Iterable[tuple[str, HeldKey]], room: int) -> set[Digest]:
-    """Returns the keys of the catalogs to pin. Each repository has an equal share of `room` bytes, and its
-    catalogs are pinned from the latest used on, as many as fit the share."""
+    """Returns the keys of the catalogs to pin. Each repository has an equal share of `room` bytes. It is
+    filled with the repository's catalogs from the latest used on, as many as fit."""
     by_repository: dict[str, list[HeldKey]] = {}
     for repository, held in in_use:
         by_repository.setdefault(repository, []).append(held)

@@ -18,7 +18,7 @@ class Certificates:
         """Reads the files. Raises UsageError for a bad file of the mount itself; a bad file of a repository
         raises when that repository is opened."""
         self.report_target: ReportTarget | None = None
-        """Where starts are reported; None if they are not."""
+        """The collector to which starts are reported; None if the settings name none."""
         if settings.profile is not None:
             from lazyfs.daemon.reporting import target  # few mounts report
 

@@ -20,12 +20,12 @@ from lazyfs.core.errors import LazyfsError
 from lazyfs.daemon.control_socket import ListeningSocket
 
 MAX_LINE = 1 << 20
-"""Most bytes of a request."""
+"""The largest number of bytes in a request."""
 SECONDS = 600
 """Timeout of a connection from its first byte to its last, in seconds."""
 
 STRANGERS = 32
-"""Most connections of other users that are served at one time."""
+"""The largest number of connections of other users that are served at one time."""
 STRANGERS_SECONDS = 10
 """Timeout of a connection of another user, in seconds."""
 _CREDENTIALS = struct.Struct("iII")

@@ -20,15 +20,16 @@ from lazyfs.system.mountpoint import FSTYPE, Mount, absolute, find
 from lazyfs.system.socket_paths import address_of
 
 SECONDS = 5.0
-"""Timeout of one daemon's answer from its memory, in seconds."""
+"""Timeout, in seconds, of an answer for which a daemon needs neither disk nor network."""
 SECONDS_EACH = 2.0
-"""Timeout of each of several daemons that are asked side by side, in seconds."""
+"""Timeout of the answers, in seconds, when several daemons are asked at the same time."""
 REFRESH_SECONDS = 60.0
-"""Seconds that a refresh may take in addition to the search: it fetches new catalogs and tells the kernel."""
+"""Seconds that a refresh may take beyond the search for new revisions: it also fetches their catalogs and
+tells the kernel what has changed."""
 RELOAD_SECONDS = 90.0
-"""Timeout of the check of a successor, in seconds."""
+"""Timeout, in seconds, of the daemon's check that a successor could take the mount."""
 LARGEST_ANSWER = 64 << 20
-"""Most bytes of an answer. A thousand repositories take 2 MB."""
+"""The largest number of bytes in an answer. A thousand repositories take 2 MB."""
 _STATUS = {"do": "status"}
 _RETRY = 0.02
 """Seconds before the retry of a call to a daemon whose queue of callers is full."""
@@ -155,8 +156,9 @@ def refresh(mount: Mount) -> dict[str, str]:
 
 
 def reload(mount: Mount, program: Sequence[str], wanted: WantedSettings) -> None:
-    """Makes a daemon give its mount to a successor. Returns once a check of the successor has shown that it
-    can take the mount. `program`: the start of the successor's command line. Raises as `ask` does."""
+    """Makes a daemon hand its mount to a successor process. Returns once the daemon has checked that the
+    successor could take the mount. `program`: the start of the successor's command line. Raises as `ask`
+    does."""
     request = {
         "do": "reload",
         "program": list(program),

@@ -113,5 +113,5 @@ class ControlRequests:
 
 
 def _redacted(source: str) -> str:
-    """Returns the origins of a repository without their accounts."""
+    """Returns the text of a repository's origins, with their accounts removed."""
     return ";".join(redact(part) for part in source.split(";"))

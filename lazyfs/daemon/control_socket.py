@@ -8,11 +8,12 @@ from typing import NamedTuple
 from lazyfs.system.socket_paths import address_of
 
 CALLERS = 1024
-"""Most connections that wait to be accepted: as many as a node's jobs and watchdogs open at one moment."""
+"""The largest number of connections that wait to be accepted: as many as a node's jobs and watchdogs open at
+one moment."""
 
 
 class ListeningSocket(NamedTuple):
-    """A listening socket and its file."""
+    """A listening socket and the path of its file."""
 
     plain: socket.socket
     path: str

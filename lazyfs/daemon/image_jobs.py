@@ -17,13 +17,13 @@ from lazyfs.vfs.missing_objects import Fetched
 from lazyfs.vfs.paths_in_images import entry_at_path
 
 ALL = "all"
-"""Stands for the lists of all programs of a profile."""
+"""The name, in place of a program's, that asks for the objects of all programs of a profile."""
 LARGEST_RATE = 1 << 50
-"""Bytes a second; more than any line."""
+"""The largest rate that a request may ask for, in bytes a second: more than any line has."""
 
 
 class ImageJobs:
-    """The jobs of one mount."""
+    """The prefetches of whole images that one mount was asked for."""
 
     def __init__(self, filesystem: Filesystem, repositories: Repositories, *, site: bool) -> None:
         """`site`: True if each repository is a folder of the mount."""
@@ -97,8 +97,8 @@ def _text(request: dict[str, Any], field: str) -> str:
 
 
 def _listed(profile: Profile, program: str) -> list[ObjectRef]:
-    """Returns what a profile lists for a program, named by its path or the last name of it. Raises UsageError
-    for one that it does not list."""
+    """Returns the objects that a profile lists for a program, or for all programs (`ALL`). `program`: the
+    program's path or its last component. Raises UsageError for a program that the profile does not list."""
     if program == ALL:
         return profile.of()
     names = [one.path for one in profile.programs]
@@ -109,7 +109,8 @@ def _listed(profile: Profile, program: str) -> list[ObjectRef]:
 
 
 def _rate(request: dict[str, Any]) -> float | None:
-    """Returns the most bytes a second that the caller allows; None for any number."""
+    """Returns the highest rate that the caller allows, in bytes a second; None if the caller sets no
+    limit."""
     value = request.get("rate")
     if value is None:
         return None

@@ -26,7 +26,8 @@ from lazyfs.vfs.siblings import Siblings
 from lazyfs_cache import Cache, NullCache
 
 MOST_READS = 4096
-"""Most reads that are kept until there is a prefetcher, some 0.1 s after the mount answers."""
+"""The largest number of reads that are kept until there is a prefetcher, some 0.1 s after the mount
+answers."""
 
 
 class EnteredImages:
@@ -35,11 +36,13 @@ class EnteredImages:
     def __init__(self, objects: ObjectsAtHand) -> None:
         self._objects = objects
         self.images: list[tuple[ObjectRef, ObjectRef | None, str]] = []
-        """Entered images, each with its profile and the program that is started."""
+        """The images that were entered: the top catalog of each, its profile, and the program that is
+        started."""
         self.reads: list[ReadPlan] = []
 
     def on_enter(self, image: ObjectRef, profile: ObjectRef | None, program: str = "") -> None:
-        """Takes an image. If its profile is at hand, its small files are read from hot packs from now on."""
+        """Notes an image. If its profile is at hand, the small files in the profile's hot packs are read from
+        there from now on."""
         self.images.append((image, profile, program))
         plain = self._objects.at_hand(profile) if profile is not None else None
         if profile is not None and plain is not None:
@@ -47,7 +50,8 @@ class EnteredImages:
                 self._objects.hot.add(profile.digest, decode(plain))
 
     def on_read(self, read: ReadPlan) -> None:
-        """Keeps the first reads for those who watch starts; no reader is known to be sequential yet."""
+        """Keeps the first MOST_READS reads for the recorder of starts. Fetches nothing ahead: no reader is
+        known to be sequential yet."""
         if len(self.reads) < MOST_READS:
             self.reads.append(read)
 

@@ -40,7 +40,7 @@ BEFORE_ROOT_IS_GIVEN_UP = (
     "lazyfs.transport.tls",
     "prometheus_client",
 )
-"""The modules that a mount as another user may need."""
+"""The modules that a daemon which serves as another user than root may need."""
 
 
 def load(modules: Iterable[str]) -> None:

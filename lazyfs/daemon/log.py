@@ -19,9 +19,10 @@ from lazyfs.system.trusted_files import Untrusted, open_output
 INTERVAL = 60.0
 """Seconds of an interval, in which one kind of record is written only once."""
 MOST_KINDS = 200
-"""Most kinds written in one interval; the records of all others are counted together."""
+"""The largest number of kinds of record written in one interval; the records of all others are counted
+together."""
 MOST_CHARACTERS = 4000
-"""Most characters of one record; a traceback through trio has 3,000."""
+"""The largest number of characters of one record; a traceback through trio has 3,000."""
 _OTHERS = "records of other kinds"
 _VARYING = re.compile(r"\b[0-9a-f]{2}/?[0-9a-f]{14,}\b|(?<![\w.:/-])\d+(?:\.\d+)?(?![\w:/-])")
 """The parts that differ between records of one kind: digests, and numbers that stand alone (no ports or

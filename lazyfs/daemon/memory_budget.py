@@ -8,21 +8,22 @@ from lazyfs.vfs import shared_files
 TIGHT: Final = 0.75
 """If a daemon uses more than this share of its memory limit, it drops kept catalogs and answers."""
 EASY: Final = 0.55
-"""If a daemon uses less than this share, it keeps more of them again."""
+"""If a daemon uses less than this share of its memory limit, it is allowed to keep more catalogs and answers
+again."""
 _LEAST_CATALOGS: Final = 4 << 20
 
 
 class Budget(NamedTuple):
-    """Most bytes, or rows, that each kind of kept thing may take."""
+    """The limits, in bytes unless stated otherwise, of the kinds of things that a daemon keeps in memory."""
 
     catalogs: int
     chunk_lists: int
     answers: int
-    """Bytes of answers that are packed for the kernel."""
+    """Answers that are packed for the kernel."""
     shared_files: int
-    """The most rows of the table of files that images share."""
+    """The number of rows in the table of files that images share."""
     under_way: int
-    """Plaintext bytes of objects under way. In memory an object takes up to three times its size."""
+    """Plaintext of objects being fetched. In memory an object takes up to three times its size."""
 
 
 def budget(limit: int, kept: float = 1.0) -> Budget:

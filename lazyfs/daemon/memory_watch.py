@@ -12,7 +12,7 @@ from lazyfs.fuse.session import Session
 from lazyfs.system.memory_use import Group, bytes_in, own_bytes, tightest_group
 
 INTERVAL = 0.5
-"""Seconds between two looks, each of 0.1 ms."""
+"""Seconds between two looks at the memory, each of which takes 0.1 ms."""
 GROUP_INTERVAL = 20
 """The number of looks after which the control group's limit is read again: an operator may change it."""
 _ARENA_MAX, _MMAP_THRESHOLD = -8, -3
@@ -29,9 +29,10 @@ class MemoryWatch:
         self._setting = limit
         self._kept = 1.0
         self.limit = limit
-        """Bytes that the daemon may use now."""
+        """The number of bytes that the daemon may use now: its setting, or less if its control group allows
+        less."""
         self.given_back = 0
-        """How often kept answers and catalogs were dropped."""
+        """The number of times that kept answers and catalogs were dropped."""
         self._group: Group | None = None
         self._looks = 0
         self._session: Session | None = None
@@ -40,7 +41,7 @@ class MemoryWatch:
         self._apply()
 
     async def run(self, session: Session) -> None:
-        """Looks again and again, until cancelled."""
+        """Looks at the memory again and again, until cancelled."""
         import trio  # not above: a mount answers before the event loop is loaded
 
         self._session = session
@@ -94,8 +95,8 @@ class MemoryWatch:
 
 
 def _allocator() -> Callable[[], object]:
-    """Makes the C library return freed memory: large blocks at once, and threads share two arenas. Returns a
-    function that returns the rest."""
+    """Makes the C library give freed memory back to the kernel: large blocks at once; all threads share two
+    arenas. Returns a function that gives back the rest of the freed memory."""
     libc = ctypes.CDLL(None)
     try:
         libc.mallopt(_ARENA_MAX, 2)

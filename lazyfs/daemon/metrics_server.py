@@ -1,4 +1,4 @@
-"""A small HTTP server for numbers, with a limit of connections at a time, and of seconds for each."""
+"""A small HTTP server for metrics, with a limit of connections at a time, and of seconds for each."""
 
 import socket
 import socketserver
@@ -10,7 +10,7 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 MOST = 8
-"""Most connections answered at a time; others are closed at once. A scraper needs one."""
+"""The largest number of connections answered at a time; others are closed at once. A scraper needs one."""
 SECONDS = 10.0
 """Timeout of a connection in seconds, however slowly its bytes come."""
 

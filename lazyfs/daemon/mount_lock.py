@@ -10,7 +10,7 @@ from lazyfs.core.errors import UsageError
 from lazyfs.system.trusted_files import open_file
 
 _PAUSE = 0.05
-"""Seconds between attempts."""
+"""Seconds between attempts to take the lock."""
 
 
 class MountLock:

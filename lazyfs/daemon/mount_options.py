@@ -24,7 +24,7 @@ class MountOption(NamedTuple):
     also: str
     page: str
     environment: str
-    """The variable that gives the value if the command line does not; empty if none does."""
+    """The environment variable that gives the value if the command line does not; empty if none does."""
 
     @property
     def name(self) -> str:

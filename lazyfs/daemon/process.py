@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from lazyfs.daemon.setting_origins import Origin
 
 LONGEST_WAIT = 60.0
-"""Most seconds that a mount waits for another mount on the same mount point, even if its patience is
-longer."""
+"""Upper limit, in seconds, of the time that a mount waits for another mount on the same mount point. If the
+settings' `patience` is shorter, it is the limit."""
 
 log = logging.getLogger(__name__)
 

@@ -49,7 +49,7 @@ class Repositories:
         self._settings = settings
         self._filesystem = filesystem
         self.starts: WatchedStarts | None = None
-        """The starts that are to be reported; None if none are."""
+        """The watcher of starts that are to be reported; None if none are."""
         if settings.profile is not None:
             self.starts = WatchedStarts(filesystem.lock, time.monotonic, settings.profile.seconds)
         share = LineShare(settings.prefetch_share, lambda: filesystem.allowance.most)
@@ -118,8 +118,8 @@ class Repositories:
         return shown
 
     def load_modules(self) -> None:
-        """Imports the modules that a site's repositories need. They are opened when they are first used; one
-        whose settings are wrong is passed over, and says so then."""
+        """Imports the modules that a site's repositories need. They are opened later, when they are first
+        used. If the settings of one are wrong, this is not reported here but when it is opened."""
         if not self._settings.is_site():
             return  # the only repository is open
         for name, source in self._settings.sources().items():
@@ -129,9 +129,9 @@ class Repositories:
                 load(OF_A_CHOSEN_REVISION)
 
     async def settle(self, name: str) -> None:
-        """Waits until a newer revision has been looked for, but at most FIRST_LOOK seconds or half a call's
-        patience. From then on a missing name counts as absent. Raises LazyfsError for a repository that is
-        not open."""
+        """Waits until a newer revision has been looked for, but at most FIRST_LOOK seconds, and at most half
+        of the time that a call may wait. From then on a missing name counts as absent. Raises LazyfsError for
+        a repository that is not open."""
         opened = self.opened.get(name)
         if opened is None:
             raise LazyfsError(f"repository {name}: not connected yet")
@@ -167,7 +167,8 @@ class Repositories:
                 await trio.sleep(RETRY)
 
     async def _follow_profiles(self, opened: ConnectedRepository) -> None:
-        """Looks for collected profiles at once, and as often as for revisions."""
+        """Looks for profiles made from reports at once, and then at the interval at which new revisions are
+        looked for."""
         while True:
             deadline = time.monotonic() + self._settings.patience
             try:
@@ -194,7 +195,7 @@ class Repositories:
         return (await refresher.now()).number != before.number
 
     def is_behind_caches(self, name: str) -> bool:
-        """Returns True if an answer may come from the cache of a proxy."""
+        """Returns True if answers for this repository may come from a proxy's cache."""
         return isinstance(self.opened[name].fetcher, HttpFetcher)
 
     def status(self) -> dict[str, RepositoryStatus]:

@@ -35,7 +35,7 @@ from lazyfs.transport.open import open_fetcher
 from lazyfs_cache import Cache, NullCache
 
 FIRST_LOOK = 3.0
-"""Most seconds that a mount with a trusted revision waits for a newer one."""
+"""Upper limit, in seconds, of the time that a mount with a trusted revision waits for a newer one."""
 
 if TYPE_CHECKING:
     from lazyfs.client.trust.chosen_revision import ChosenRevision
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 class ConnectedRepository(NamedTuple):
-    """A repository in use."""
+    """A repository that this mount has opened."""
 
     source: RepositorySource
     fetcher: Fetcher
@@ -55,7 +55,7 @@ class ConnectedRepository(NamedTuple):
     collected: CollectedProfiles
 
     def close(self) -> None:
-        """Gives up the downloads under way, and closes the connections."""
+        """Cancels the downloads under way, and closes the connections."""
         self.objects.close()
         self.fetcher.close()
 
@@ -67,7 +67,7 @@ class _FirstRevision(NamedTuple):
     warning: str
     """The reason why no newer revision could be fetched; empty if it could, or was not tried."""
     is_newest: bool
-    """False if no newer revision has been looked for."""
+    """True unless no newer revision has been looked for yet."""
 
 
 class Connector:

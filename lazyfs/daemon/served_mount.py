@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class ServedMount:
-    """A mount from its first repository to its unmount."""
+    """A mount while it is served, from the opening of its first repository to its unmount."""
 
     def __init__(
         self,

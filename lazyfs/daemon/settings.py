@@ -18,8 +18,8 @@ def _option(
     """Describes a field that is an option of `lazyfs mount`.
 
     `default`: the text for --help if the field's own default says too little. `also`: a second sentence, for
-    the documents only. `page`: the chapter of docs/ that says more. `environment`: the variable that
-    gives the value if the command line does not.
+    the documents only. `page`: the chapter of docs/ that says more. `environment`: the environment variable
+    that gives the value if the command line does not.
     """
     return msgspec.Meta(
         description=help_text,
@@ -49,7 +49,7 @@ class RepositorySource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 class ProfileReporting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[profile]: where the mount reports what starts touched, and its credential there."""
+    """The section [profile]: the collector that the mount reports starts to, and its credential there."""
 
     report: str
     """URL of a collector (`lazyfs collect`)."""
@@ -70,7 +70,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """URL or store directory; empty if `repositories` are shown below the mount point."""
     repositories: dict[str, RepositorySource] = {}
     profile: ProfileReporting | None = None
-    """None: nothing is reported."""
+    """The collector of reports; None if starts are not reported."""
     trust: Annotated[
         str | None,
         _option(

@@ -12,7 +12,7 @@ from lazyfs.daemon.settings import Settings
 from lazyfs.daemon.values_from_files import read_values
 
 LARGEST_FILE = 1 << 20
-"""Most bytes of a settings file."""
+"""The largest number of bytes in a settings file."""
 CENTURY = 3.2e9
 """The longest time that a setting may state, in seconds. Longer times would exceed the range of clocks and
 calendars, and no wait needs them."""
@@ -21,7 +21,7 @@ LEAST_MEMORY = 100 << 20
 way."""
 LONGEST_START = 3600
 LARGEST_SHARE = 90
-"""Most percent of the line for fetching ahead."""
+"""The largest share of the line, in percent, that a setting may give to fetching ahead."""
 NOBODY = (1 << 32) - 1
 """The id that stands for no user or group: the kernel's (uid_t)-1."""
 _TLS = ("ca", "client_cert", "client_key")

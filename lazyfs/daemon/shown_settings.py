@@ -16,12 +16,12 @@ _INHERITED = ("proxy", "ca", "client_cert", "client_key")
 
 
 class ShownSetting(msgspec.Struct, frozen=True):
-    """One setting, as people may see it."""
+    """One setting, with its secrets left out."""
 
     name: str
     """The name in TOML's notation."""
     value: str | int | float | bool | None
-    """None if nothing was given and there is no default value."""
+    """The value; None if nothing was given and there is no default value."""
     meaning: str
     """The value in words if nothing was given, such as `auto: direct where it works`; otherwise empty."""
     origin: Origin

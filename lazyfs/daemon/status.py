@@ -8,8 +8,8 @@ from lazyfs_cache import Stats
 
 
 class ProfileCounts(msgspec.Struct, frozen=True):
-    """The number of objects that profiles had fetched ahead, of those that failed, and of profiles that were
-    given up because nobody used what came."""
+    """The effects of profiles: the objects that were fetched for them, the objects that could not be fetched,
+    and the profiles that were given up because nobody used the fetched objects."""
 
     fetched: int
     failed: int
@@ -22,13 +22,13 @@ class GuessStatus(msgspec.Struct, frozen=True, kw_only=True):
     guessed: int
     guessed_bytes: int
     used: int
-    """Guessed objects that were read later."""
+    """The number of guessed objects that were read later."""
     used_bytes: int
     wasted: int
-    """Guessed objects that have not been read so far."""
+    """The number of guessed objects that have not been read so far."""
     wasted_bytes: int
     dropped: int
-    """Guesses that were not fetched: over the budget, or without room in the cache."""
+    """The number of guesses that were not fetched: over the budget, or without room in the cache."""
 
 
 class RepositoryStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +50,7 @@ class RepositoryStatus(msgspec.Struct, frozen=True, kw_only=True):
     profiles: ProfileCounts
     guesses: GuessStatus
     collected: int = 0
-    """Images for which workers' reports have made profiles."""
+    """The number of images for which workers' reports have made profiles."""
     trust: TrustReport
     chain: ChainReport | None
     """The proxies and origins; None for a store directory."""
@@ -77,7 +77,7 @@ class WaitStatus(msgspec.Struct, frozen=True):
     calls: int
     objects: int
     longest: float
-    """Seconds that the first of the calls has waited."""
+    """Seconds that the call which waits longest has waited."""
 
 
 class MemoryStatus(msgspec.Struct, frozen=True):
@@ -89,7 +89,7 @@ class MemoryStatus(msgspec.Struct, frozen=True):
     limit: int = 0
     """Bytes that the daemon may take: its setting, or its control group's limit."""
     given_back: int = 0
-    """How often kept answers and catalogs were dropped because memory was short."""
+    """The number of times that kept answers and catalogs were dropped because memory was short."""
 
 
 class MountStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,7 +104,7 @@ class MountStatus(msgspec.Struct, frozen=True, kw_only=True):
     uptime: float
     """Seconds since the mount was made, or was taken over."""
     successions: int
-    """How often another daemon has taken the mount over."""
+    """The number of times that another daemon has taken the mount over."""
     repositories: dict[str, RepositoryStatus]
     counters: CounterStatus
     waiting: dict[str, WaitStatus]

@@ -12,7 +12,7 @@ from lazyfs.system.mountpoint import Mount
 from lazyfs.system.process_tree import ancestors
 
 SHOWN = 5
-"""Most programs that an error names."""
+"""The largest number of programs that an error names."""
 TERM_SECONDS = 5.0
 """Seconds that programs have between SIGTERM and SIGKILL."""
 KILL_SECONDS = 5.0
@@ -20,7 +20,7 @@ KILL_SECONDS = 5.0
 
 
 def in_use(mount: Mount, found: Holders) -> str:
-    """Returns the error for a mount that programs use."""
+    """Returns the error message for a mount that programs use."""
     texts = [_text(one) for one in found.found[:SHOWN]]
     if len(found.found) > SHOWN:
         texts.append(f"{len(found.found) - SHOWN} more")

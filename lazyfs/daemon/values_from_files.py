@@ -10,7 +10,7 @@ from lazyfs.core.errors import UsageError
 
 MARK = "@"
 LARGEST = 64 << 10
-"""Most bytes of a file."""
+"""The largest number of bytes in a file."""
 _SECRET = ("source", "url", "proxy")
 """The settings whose URLs may hold a password."""
 

@@ -21,11 +21,11 @@ class StepFailed(LazyfsError):
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Counts of the origin's answers."""
+    """The numbers of answers and bytes that the origin has sent."""
 
     requests: int
     sent: int
-    """Body bytes."""
+    """The bytes of the answers' bodies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,8 @@ def lazyfs(*arguments: str) -> str:
 
 
 def timed(argv: Sequence[str], prepare: Callable[[], object] = lambda: None) -> Timed:
-    """Runs `prepare`, then the program; the clock starts before `prepare`. Raises StepFailed if it fails."""
+    """Runs `prepare`, then the program; the clock starts before `prepare`. Raises StepFailed if the program
+    fails."""
     begun = time.perf_counter()
     prepare()
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as process:
@@ -67,20 +68,21 @@ def timed(argv: Sequence[str], prepare: Callable[[], object] = lambda: None) -> 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """The way from the worker to the origin: what is mounted need not be where the origin listens."""
+    """The addresses of the demo's origin: where it listens, and the URL that is mounted, which may lead there
+    through a relay or proxy."""
 
     listen: str = "127.0.0.1:0"
     """HOST:PORT of the origin; port 0 takes any free one."""
     url: str | None = None
-    """The URL that is mounted: that of a relay or proxy in between. None: the origin's own."""
+    """The URL that is mounted, if it is that of a relay or proxy; None for the origin's own."""
 
 
 class Origin:
-    """`lazyfs serve` and its access log."""
+    """A running `lazyfs serve`, with its access log."""
 
     def __init__(self, url: str, log: str) -> None:
         self.url = url
-        """The URL at which workers find it."""
+        """The URL that is mounted."""
         self._log = log
         self._read = 0
 

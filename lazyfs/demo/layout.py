@@ -61,7 +61,7 @@ class Layout:
     diff_ids: list[str] = field(default_factory=list)
     files: int = 0
     plain_bytes: int = 0
-    """Bytes of all files, unpacked."""
+    """The bytes of all files, before compression."""
     compressed_bytes: int = 0
 
     _made: set[str] = field(default_factory=set)

@@ -31,7 +31,8 @@ _NAME = "lazyfs.example/demo/python:host"
 _GIVEN = "lazyfs.example/demo/image:given"
 _PROGRAM = "/opt/demo/program.py"
 _LAYERS = "data/layers"
-"""Folder in the store for the image's layers, of which lazyfs knows nothing."""
+"""The folder, in the store's directory, from which the compressed layers are served for the comparison with a
+pull. It is no part of the store's format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +48,20 @@ class DemoImage:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """One start of the program, one line of the table."""
+    """One start of the program, which makes one line in the report's table."""
 
     how: str
     timed: Timed
     traffic: Traffic | None
-    """None if the origin was not asked."""
+    """The origin's answers during the start; None for a start that needs nothing from the origin."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Everything that the report needs."""
+    """The measurements of the whole demo, for the report."""
 
     image: DemoImage | None
-    """None for an image of another publisher, who alone knows its size."""
+    """The image's sizes; None for an image of another publisher, who alone knows them."""
     publish_seconds: float
     starts: tuple[Start, ...]
 

@@ -1,1 +1,1 @@
-"""Sessions that serve the vfs to the kernel."""
+"""The sessions through which the kernel reads a mounted tree (`vfs`)."""

@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any
 
 BOUNDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-"""Upper bounds in seconds of the wait histogram."""
+"""The upper bounds, in seconds, of the buckets of the histogram of waits."""
 
 
 class Counters:
@@ -13,35 +13,35 @@ class Counters:
 
     def __init__(self) -> None:
         self.upcalls: dict[str, int] = {}
-        """Requests from the kernel, by their name in linux/fuse.h."""
+        """Type of request, by its name in linux/fuse.h -> the number of the kernel's requests."""
         self.faults: dict[str, int] = {}
-        """Calls that failed with EIO, by the error's class."""
+        """Class of an error -> the number of calls that failed with EIO because of it."""
         self.misses = 0
-        """Objects that calls had to wait for."""
+        """The number of objects that calls had to wait for."""
         self.fetched_bytes = 0
         """Plaintext bytes of the objects that calls had to wait for."""
         self.read_bytes = 0
-        """File bytes handed to the kernel."""
+        """The number of bytes of files that were handed to the kernel."""
         self.interrupted = 0
-        """Waiting requests whose caller gave up."""
+        """The number of waiting requests whose caller gave up."""
         self.malformed = 0
-        """Requests that could not be parsed."""
+        """The number of requests that could not be parsed."""
         self.notified = 0
-        """Invalidations sent to the kernel."""
+        """The number of invalidations sent to the kernel."""
         self.waits = [0] * (len(BOUNDS) + 1)
-        """Rounds of waiting for objects, by duration: one number for each bound, then one for the longer
-        rounds."""
+        """The histogram of rounds in which a call waited for objects: one number for each bound of BOUNDS,
+        then one for longer rounds."""
         self.wait_seconds = 0.0
         self._parts: list[Counters] = []
 
     def part(self) -> "Counters":
-        """Returns counters for another thread; `snapshot` adds them up."""
+        """Returns counters for another thread. `snapshot` adds theirs to these."""
         made = Counters()
         self._parts.append(made)
         return made
 
     def upcall(self, name: str) -> None:
-        """Counts one request of this type."""
+        """Counts one request of the type `name`."""
         self.upcalls[name] = self.upcalls.get(name, 0) + 1
 
     def waited(self, seconds: float) -> None:
@@ -54,7 +54,7 @@ class Counters:
         self.waits[-1] += 1
 
     def snapshot(self) -> dict[str, Any]:
-        """Returns all counters, as JSON."""
+        """Returns the sums of all threads' counters, as values for JSON."""
         all_parts = [self, *self._parts]
         upcalls: Counter[str] = Counter()
         for part in all_parts:

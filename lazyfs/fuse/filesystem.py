@@ -39,12 +39,12 @@ Call = Callable[[Fetched], T]
 """Answers one request from the objects at hand and those fetched for it. Raises Need, NeedRepository or
 OSError. Takes the filesystem's lock itself if needed."""
 ROUNDS = 64
-"""Most rounds in which one call may find other objects missing. A path needs one round for each nested
-catalog; more rounds mean objects that lead in circles."""
+"""The largest number of rounds in which one call may find other objects missing. A path needs one round for
+each nested catalog; more rounds mean objects that lead in circles."""
 
 DECODINGS = 8
-"""Most times that one call may have objects decoded outside the lock. More would mean that catalogs push one
-another out of memory."""
+"""The number of times that one call may have objects decoded outside the lock. A call that needs more fails:
+catalogs push one another out of memory."""
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ class Filesystem:
             return self.tree.parsed.catalogs()
 
     def locked(self, call: Call[T]) -> Call[T]:
-        """Returns the same call, under the lock."""
+        """Returns a call that takes the lock around `call`."""
         lock = self.lock
 
         def under_lock(fetched: Fetched) -> T:
@@ -261,7 +261,7 @@ class Filesystem:
             raise self.fault(error) from error
 
     def fault(self, error: LazyfsError) -> OSError:
-        """Counts and logs an error; returns the EIO that a reader sees."""
+        """Counts and logs an error; returns the OSError, EIO, that the caller of the filesystem gets."""
         kind = type(error).__name__
         self.counters.faults[kind] = self.counters.faults.get(kind, 0) + 1
         log.warning("EIO: %s: %s", kind, error)

@@ -17,8 +17,8 @@ class RepositoryObjects(LocalObjects, Protocol):
         ...
 
     async def fetch_copy(self, file: ObjectRef, *, deadline: float | None = None) -> dict[Digest, bytes]:
-        """Returns an object with a copy of a small file, if one is on its way; otherwise nothing. `file`: the
-        file's SHA-256 and size."""
+        """Returns a hot pack with a copy of a small file, as {digest: plaintext}, if a profile is bringing
+        one; may wait for it. Otherwise returns an empty dict. `file`: the file's SHA-256 and size."""
         ...
 
 
@@ -29,21 +29,21 @@ class Prefetching(Protocol):
     """
 
     def on_enter(self, image: ObjectRef, profile: ObjectRef | None, program: str = "", /) -> None:
-        """Takes an image that is looked up, or in which a program is about to be started: its top catalog,
-        and its profile if it has one."""
+        """Told of an image that was looked up, or in which a program is about to be started. `image`: its top
+        catalog. `profile`: its profile, if it has one."""
         ...
 
     def on_read(self, read: ReadPlan, /) -> None:
-        """Takes a read, when it begins."""
+        """Told of a read when it begins."""
         ...
 
     def on_miss(self, read: ReadPlan, siblings: Siblings | None, fetched: Fetched, /) -> None:
-        """Takes a read that has to wait for objects. `siblings`: the directory around its file, if there is
+        """Told of a read that has to wait for objects. `siblings`: the directory around its file, if there is
         one."""
         ...
 
     def on_arrival(self, read: ReadPlan, fetched: Fetched, /) -> None:
-        """Takes a read that had to wait, and now has the objects it needs."""
+        """Told of a read that had to wait, once the objects it needs are here. `fetched`: these objects."""
         ...
 
 

@@ -1,8 +1,9 @@
 """The openings under way of a site's repositories. Each repository is opened once, however many calls wait
 for it.
 
-An opening belongs to no call, like a flight of an object: a caller that is killed or has no time left takes
-only itself away. So no connection is left behind half made, and no repository gets two refreshers.
+An opening is a task of its own and ends with no call: if the caller that began it is killed or runs out of
+time, it goes on for the others. So no connection is left behind half made, and no repository gets two
+refreshers.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Answers the requests of the session on pyfuse3: only translates.
+"""Answers the requests of the session on pyfuse3, by translating each into a call of the tree.
 
 pyfuse3 hands `read` and `readdir` only the handle that OPEN and OPENDIR returned, so the handle is the inode
 number. It offers neither zero-message open nor cached symlinks: the kernel sends OPEN, RELEASE, OPENDIR,
@@ -60,7 +60,7 @@ class Operations(pyfuse3.Operations):
         return self._fs.bug(error).errno or errno.EIO
 
     async def _ask(self, name: str, call: Call[T]) -> T:
-        """Answers with a call that needs the lock."""
+        """Counts a request of the type `name`, and returns the answer of a call that needs the lock."""
         return await self._complete(name, self._fs.locked(call))
 
     async def _complete(self, name: str, call: Call[T]) -> T:

@@ -15,13 +15,15 @@ from lazyfs.fuse.session import MountOptions
 from lazyfs.system import mountpoint as points
 
 TASKS = 1000
-"""Most requests under way at one time: each may wait for the network, and none must hold up the others."""
+"""The largest number of requests under way at one time: each may wait for the network, and none must hold up
+the others."""
 LOOK = 1.0
 """Seconds between checks that the mount still exists."""
 
 
 class Pyfuse3Session:
-    """Implements `Session`. One per process: pyfuse3 keeps its state in the module."""
+    """The session that serves a mount with pyfuse3. Implements `Session`. One per process: pyfuse3 keeps its
+    state in the module."""
 
     kind = "pyfuse3"
 

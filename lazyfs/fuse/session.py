@@ -12,7 +12,7 @@ does, the kernel is told."""
 
 
 class MountOptions(NamedTuple):
-    """The properties of the mount on the host."""
+    """The options with which a filesystem is mounted on this machine."""
 
     source: str
     """The source as `df` and /proc/mounts show it."""
@@ -24,7 +24,7 @@ class MountOptions(NamedTuple):
 
 
 class HeldMount(NamedTuple):
-    """What a successor of this process needs in order to serve a mount on."""
+    """The state that a successor of this process needs in order to go on serving a mount."""
 
     device: int
     """The descriptor of /dev/fuse."""
@@ -33,7 +33,8 @@ class HeldMount(NamedTuple):
     init: bytes
     """The reply to INIT. The kernel counts on its flags for as long as the mount lives."""
     answered: tuple[int, ...]
-    """The opcodes that are answered. The kernel never asks again for one that was refused with ENOSYS."""
+    """The opcodes that the session answers. The kernel never asks again for one that was refused with
+    ENOSYS."""
 
 
 class Notified(Protocol):
@@ -75,7 +76,8 @@ class Session(Notified, Protocol):
         ...
 
     def bound_answers(self, limit: int) -> None:
-        """Sets the most bytes of answers that the session keeps. Called under the filesystem's lock."""
+        """Sets the number of bytes up to which the session keeps answers. Called under the filesystem's
+        lock."""
         ...
 
     async def serve(self) -> None:
@@ -83,11 +85,11 @@ class Session(Notified, Protocol):
         ...
 
     def unmount(self) -> None:
-        """Takes the mount away, even if programs still use it."""
+        """Unmounts, even if programs still use the mount."""
         ...
 
     def close(self) -> None:
-        """Takes the mount away and ends the answering."""
+        """Unmounts and ends the answering."""
         ...
 
 

@@ -19,7 +19,7 @@ from lazyfs.system.trusted_files import Untrusted, open_output
 log = logging.getLogger(__name__)
 
 MOST = 100_000
-"""Most lines held while the disk is slow; more are dropped and counted."""
+"""The largest number of lines held while the disk is slow; more are dropped and counted."""
 PATIENCE = 5.0
 """Seconds for which the end of a mount waits for a slow disk to take the last lines."""
 
@@ -38,7 +38,7 @@ class Trace:
         self._lines: queue.Queue[tuple[Any, ...] | None] = queue.Queue(MOST)
         self.dropped = 0
         self.problem = ""
-        """The reason why writing has ended; empty before."""
+        """The reason why writing has ended; empty while it goes on."""
         self._late = False
         """True if the end of the mount did not wait for all lines."""
         # daemon: a disk that never answers must not keep the process
@@ -55,7 +55,7 @@ class Trace:
         seconds: float,
         file: bytes = b"",
     ) -> None:
-        """Writes one event. `file`: the SHA-256 of a file in a pack."""
+        """Writes one event: the fields of a line. `file`: the SHA-256 of a file in a pack."""
         try:
             self._lines.put_nowait((time.time(), operation, path, digest, size, source, seconds, file))
         except queue.Full:

@@ -28,7 +28,7 @@ gives up after 8 s."""
 
 
 class Check(NamedTuple):
-    """The check of one subject."""
+    """The check of one subject: the function that gathers its facts, and the one that judges them."""
 
     name: str
     facts: Any

@@ -31,11 +31,11 @@ class Verdict(IntEnum):
 
     OK = 0
     WARNING = 1
-    """Programs are served, but not as they should be, or not for long."""
+    """Programs are served, but not with all that was asked for, or they will not be served for long."""
     CRITICAL = 2
     """Programs fail or hang."""
     UNKNOWN = 3
-    """Nothing was found out."""
+    """The health could not be found out."""
 
 
 class LookedAt(NamedTuple):

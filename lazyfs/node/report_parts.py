@@ -12,7 +12,7 @@ from lazyfs.daemon.survival.keeper_line import NAME as KEEPER
 from lazyfs.system import mountpoint as points
 
 LAST_BYTES = 64 << 10
-"""Most bytes of a log that a report takes."""
+"""The largest number of bytes of a log that a report takes."""
 _MOST_DAEMONS = 50
 _MOST_THREADS = 64
 _PACKAGES = re.compile(r"[A-Za-z0-9._-]+")
@@ -56,8 +56,8 @@ def waiting_requests() -> dict[str, str]:
 
 
 def daemons() -> list[dict[str, Any]]:
-    """Returns the daemons and keepers that this user may look at. Of each: its log's path, its state and
-    memory, and the kernel function that each of its threads waits in."""
+    """Returns a record of each daemon and keeper that this user may look at: process id, command line, path
+    of the log, state, memory, and the kernel function that each thread waits in."""
     found: list[dict[str, Any]] = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         if len(found) >= _MOST_DAEMONS:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 
 GONE = "***"
 _SHORTEST = 3
-"""The least number of characters of a secret or name that is removed wherever it occurs. Shorter ones occur
-by chance, so they are removed only in URLs and after words like `password=`."""
+"""The shortest length, in characters, of a secret or name that is removed wherever it occurs. Shorter ones
+occur by chance, so they are removed only in URLs and after words like `password=`."""
 _PATTERNS = (
     (
         re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*-----|\Z)", re.DOTALL),

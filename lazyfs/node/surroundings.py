@@ -21,13 +21,13 @@ class LookedAtMount(NamedTuple):
     mount: Mount
     looked: LookedAt
     settings: WantedSettings | None
-    """None if this user may not ask for them, or if the daemon does not answer."""
+    """The mount's settings; None if this user may not ask for them, or if the daemon does not answer."""
     covered_by: str
     """The filesystem that covers the mount, as `type source`; empty if there is none."""
 
 
 class Surroundings(NamedTuple):
-    """All that the checks start from."""
+    """The facts that all checks start from: mounts and settings."""
 
     mounts: list[LookedAtMount]
     wanted: list[WantedSettings]

@@ -24,7 +24,7 @@ descriptors of one digit."""
 
 
 class Apptainer:
-    """`apptainer` 1.0 or newer, or `singularity` 3.9 or newer."""
+    """Runs programs with `apptainer` 1.0 or newer, or with `singularity` 3.9 or newer."""
 
     name = "apptainer"
     knows_gpus = True
@@ -37,8 +37,8 @@ class Apptainer:
         return try_out(self, _PROGRAMS, self._program)
 
     def plan(self, launch: Launch) -> RuntimePlan:
-        """Returns the plan. Raises Unfit for a launch that binds a device: the program could not open it
-        through apptainer's bind."""
+        """Returns the plan of a launch. Raises Unfit for a launch that binds a device: the program could not
+        open the device through apptainer's bind."""
         surroundings = enclosed.surround_file(launch) if launch.is_file else enclosed.surround(launch)
         if any(source.device for source in surroundings.sources):
             raise Unfit("apptainer binds no device that can be opened")

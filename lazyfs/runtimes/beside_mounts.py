@@ -1,13 +1,14 @@
-"""Runs a command beside mounts that only it sees: `lazyfs exec`.
+"""Runs a command beside mounts that only it sees: `lazyfs exec`. Its processes, parents on the left:
 
-    ours - watcher - keeper - daemon of each mount
-                            - door - init - the command
+    this process - watcher - keeper - daemon of each mount
+                                    - door - init - the command
 
-The keeper is in a user and a mount namespace in which it may mount. The daemons stay in the machine's pid
-namespace, because they share the node's cache with others. The command runs with the caller's ids, in a pid
-namespace of its own if the machine allows one: when the init ends, the kernel kills all that the command has
-left. Each process asks the kernel to kill it when its parent ends. So if any of them is killed, all processes
-below it end too, and the mounts go with them.
+The watcher (`watcher`) ends everything below it if this process is killed. The keeper is in a user and a
+mount namespace in which it may mount. The daemons stay in the machine's pid namespace, because they share the
+node's cache with others. The door makes the command's namespaces: the command runs with the caller's ids, in
+a pid namespace of its own if the machine allows one. When the init, process 1 there, ends, the kernel kills
+all that the command has left. Each process asks the kernel to kill it when its parent ends. So if any of them
+is killed, all processes below it end too, and the mounts go with them.
 """
 
 import json
@@ -38,7 +39,7 @@ _END_SECONDS = 5
 
 @dataclass(frozen=True, slots=True)
 class PrivateMount:
-    """One mount that the command sees."""
+    """A mount that is made for the command alone."""
 
     mountpoint: str
     serve: Callable[[Ready], None]
@@ -84,9 +85,12 @@ class ExecFailed(LazyfsError):
 
 
 def _programs(keeper: int) -> list[int]:
-    """Returns the process ids of the command: one, or none before it is started. The door is the keeper's
-    latest child, and has a mount namespace of its own; a daemon, whose children only look at filesystems, has
-    the keeper's."""
+    """Returns the process id of the command, in a list; an empty list before it is started.
+
+    The command is a grandchild of the door, the keeper's youngest child. The door has a mount namespace of
+    its own. Daemons have the keeper's, so a daemon that happens to be the youngest child is not taken for the
+    door.
+    """
     outside = mount_namespace(keeper)
     doors = [child for child in children(keeper)[-1:] if mount_namespace(child) != outside]
     return [program for door in doors for init in children(door) for program in children(init)]
@@ -142,7 +146,7 @@ def _enter(user: tuple[int, int]) -> None:
 def _open_door(
     user: tuple[int, int], command: Sequence[str], environment: Mapping[str, str], status: int, own: bool
 ) -> NoReturn:
-    """The door: enters the command's namespaces and starts the init. Runs in a new process."""
+    """The door: moves into new namespaces for the command, and starts the init. Runs in a new process."""
     try:
         _enter_inner(user, own)
         init = _fork()
@@ -157,8 +161,8 @@ def _open_door(
 def _own_processes(user: tuple[int, int]) -> bool:
     """Returns True if this machine allows a pid namespace with a /proc of its own; some containers do not.
 
-    The keeper makes this trial: below the door, `_programs` would take its processes for an init and a
-    command, and a signal would be lost in the trial.
+    The keeper makes this trial. If the door made it, `_programs` would take the trial's processes for the
+    init and the command, and a signal sent meanwhile would go to them and be lost.
     """
     trial = os.fork()
     if not trial:

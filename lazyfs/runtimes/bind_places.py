@@ -40,8 +40,8 @@ class BindPlace(NamedTuple):
     path: str
     """The path inside the root, free of links."""
     made_in: str | None
-    """The directory that lacks the path, and is covered so that the path can be made; None if the path
-    exists."""
+    """The existing directory that lacks the path: an empty filesystem is mounted over it, and the mount point
+    is made there. None if the path exists."""
 
 
 class Arrangement(NamedTuple):
@@ -59,8 +59,8 @@ class Arrangement(NamedTuple):
 
 def arrange(root: str, binds: Sequence[Bind], offered: Sequence[Bind]) -> Arrangement:
     """Returns the mount points of the caller's `binds`, outer binds before those inside them, and then of the
-    `offered` binds, which are files. An offered file is left out if the caller has bound something at its
-    path, or if the image has another kind of file there.
+    `offered` binds: files of the machine that a program can do without. An offered file is left out if the
+    caller has bound something at its path, or if the image has something other than a file there.
 
     Raises UsageError for an image whose /proc or /dev is a link, whose /tmp leads to one of them or to the
     root, or in which one of the three is no directory; for a target that leads below /proc or /dev; and for a

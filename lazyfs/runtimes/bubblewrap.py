@@ -32,9 +32,10 @@ from lazyfs.system.executables import find_executable
 from lazyfs.system.syscalls import interfaces, isolation_filter
 
 _ARGUMENTS = "{arguments}"
-"""Placeholder of the descriptor with bwrap's arguments."""
+"""Stands, in the command line, for the number of the descriptor from which bwrap reads its arguments."""
 _FILTER = "{filter}"
-"""Placeholder of the descriptor with the system call filter."""
+"""Stands, in the command line, for the number of the descriptor from which bwrap reads the system call
+filter."""
 _ISOLATION = ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent")
 _TRIAL = ("--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--", "true")
 _TRIAL_SECONDS = 20
@@ -45,7 +46,7 @@ _SECCOMP = "/proc/sys/kernel/seccomp/actions_avail"
 
 
 class Bubblewrap:
-    """`bwrap`, 0.5 or newer (for --perms)."""
+    """Runs programs with `bwrap` 0.5 or newer, the first with --perms."""
 
     name = "bubblewrap"
 
@@ -55,7 +56,8 @@ class Bubblewrap:
         self._abilities: frozenset[str] | None = None
 
     def probe(self) -> RuntimeProbe:
-        """Starts `true` in the namespaces of a program, because many systems forbid some of them."""
+        """Tries bwrap: starts `true` in all the namespaces that a program gets, because many systems forbid
+        some of them. Returns the result, or that of an earlier try."""
         executable = self._executable()
         if executable is None:
             return RuntimeProbe(self.name, False, _MISSING)
@@ -68,7 +70,8 @@ class Bubblewrap:
         return self._program or find_executable("bwrap")
 
     def _able(self) -> frozenset[str]:
-        """Returns the abilities that the probe found; asks bwrap if it was not probed."""
+        """Returns the options of newer versions that this bwrap has, as the probe found them. Without a
+        probe, asks bwrap now."""
         if self._abilities is None:
             self._abilities = _abilities(self._executable() or "bwrap")
         return self._abilities
@@ -116,8 +119,8 @@ class Bubblewrap:
         return supervise(plan, executable, detach, _programs)
 
     def read_end(self, ended: RuntimeExit) -> ProgramEnd:
-        """Returns the program's end. bwrap writes {"exit-code": N}, as its last line, only if it has executed
-        the program."""
+        """Returns the program's end. It was started if the last line that bwrap wrote is {"exit-code": N}:
+        bwrap writes this only after it has executed the program."""
         if not any("exit-code" in json.loads(line) for line in ended.status.decode().splitlines()):
             return ProgramEnd(RUNTIME_FAILED, started=False)
         return ProgramEnd(ended.code if ended.code >= 0 else 128 - ended.code, started=True)
@@ -151,7 +154,7 @@ def _isolation(as_root: bool, able: frozenset[str]) -> tuple[str, ...]:
 
 @cache
 def _abilities(executable: str) -> frozenset[str]:
-    """Returns those options of the newer versions that this bwrap has."""
+    """Returns the options of newer versions that this bwrap has."""
     said = subprocess.run([executable, "--help"], capture_output=True, text=True, check=False)
     known = said.stdout + said.stderr
     return frozenset(option for option in (_DISABLE_USERNS, _BIND_DESCRIPTOR) if option in known)

@@ -14,10 +14,10 @@ from lazyfs.runtimes.underlay import CoveredDirectory, covers
 
 _OF_THE_HOST = (Bind("/etc/resolv.conf", "/etc/resolv.conf", True), Bind("/etc/hosts", "/etc/hosts", True))
 _MOST = 9000
-"""The most arguments that bwrap accepts: MAX_ARGS in bubblewrap.c."""
+"""The largest number of arguments that bwrap accepts: MAX_ARGS in bubblewrap.c."""
 _MOST_DESCRIPTORS = 256
-"""The most parts of an image that bwrap gets as open descriptors: a process has 1,024 descriptors by
-default."""
+"""The largest number of open descriptors that bwrap gets, one for each part of an image: a process has 1,024
+descriptors by default."""
 
 
 class Described(NamedTuple):
@@ -30,7 +30,8 @@ class Described(NamedTuple):
     held: tuple[PinnedRoot, ...]
     """The parts of the image that the arguments name by descriptor."""
     image: CompletedImage | None
-    """The image with added names; None if the arguments add all names themselves."""
+    """The image that overlays complete with the missing mount points; None if bwrap's own arguments make
+    them."""
 
 
 def describe(launch: Launch, isolation: tuple[str, ...], *, by_descriptor: bool) -> Described:
@@ -98,7 +99,7 @@ def _filesystem(
     launch: Launch, tree: Arrangement, made: Sequence[CoveredDirectory], image: _ByPath | _ByDescriptor
 ) -> Iterator[str]:
     """Yields the arguments that build the tree, in the order in which bwrap executes them. `made`: the
-    directories to be covered."""
+    directories that an empty filesystem covers, so that mount points can be made in them (`underlay`)."""
     root_is_covered = bool(made) and made[0].path == "/"
     if not root_is_covered:
         yield from (*image.option("/"), "/")

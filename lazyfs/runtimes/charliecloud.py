@@ -1,7 +1,7 @@
 """Charliecloud: `ch-run`, for high-performance computing. It makes only a user and a mount namespace.
 
-The enclosure isolates the rest: processes, message queues, shared memory, devices. It also makes binds
-read-only.
+So it is started in namespaces that lazyfs makes (`enclosure`). They isolate the rest: processes, message
+queues, shared memory, devices. Binds are made read-only there too.
 """
 
 import os
@@ -17,7 +17,7 @@ _NEEDED = (AddedPath("/etc", True), AddedPath("/sys", True))
 
 
 class Charliecloud:
-    """`ch-run`, 0.26 or newer (for --unset-env)."""
+    """Runs programs with `ch-run` 0.26 or newer, the first with --unset-env."""
 
     name = "charliecloud"
 

@@ -1,5 +1,5 @@
-"""Tests the isolation of a runtime: starts a probe in the runtime and lets it look for things of the
-caller's."""
+"""Tests the isolation of a runtime: starts a probe in the runtime, which looks for the caller's files,
+processes, variables and sockets."""
 
 import json
 import os

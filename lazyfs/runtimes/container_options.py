@@ -11,14 +11,14 @@ _ALWAYS_SO = frozenset(
     {"-c", "--contain", "-C", "--containall", "-e", "--cleanenv", "-i", "--ipc", "-p", "--pid", "-u"}
     | {"--userns", "--no-home", "--nohome", "--no-privs", "-q", "--quiet", "-s", "--silent"}
 )
-"""Options that are left out, because every start of lazyfs has their effect."""
+"""Options of singularity that are dropped, because every start of lazyfs has their effect."""
 _REFUSED = {
     "--writable": "an image is read-only: bind a directory (-B) to write to",
     "-w": "an image is read-only: bind a directory (-B) to write to",
     "--fakeroot": "a program of a user's is never root",
 }
 FLAGS = frozenset({"--nv", "--rocm"})
-"""Options without a value that `lazyfs run` has under the same names."""
+"""Options of singularity without a value that `lazyfs run` has under the same names."""
 _USERS = frozenset({"pilot", "wrapper"})
 
 

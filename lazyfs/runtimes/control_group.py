@@ -1,9 +1,9 @@
 """A control group that limits the memory and the processes of one start.
 
-It is made below this process's own group. So the batch system's limits still hold, and a batch system that
-ends the job ends the start too. Root may make such a group; another user may if the own group was delegated
-to this user. With version 2, the kernel also demands that the own group has the controllers enabled for
-groups below it, or is the root group.
+It is made below the group of this process. So the batch system's limits still hold, and a batch system that
+ends the job ends the start too. Root may make such a group; another user may if the process's group was
+delegated to this user. With version 2, the kernel also demands that the process's group has the controllers
+enabled for groups below it, or is the root group.
 """
 
 import os

@@ -23,7 +23,7 @@ _NEVER = "0001-01-01"
 
 
 class Docker:
-    """`dockerd` 19.03 or newer, and the command `docker` for the program's streams."""
+    """Runs programs with `dockerd` 19.03 or newer, and the command `docker` for the program's streams."""
 
     name = "docker"
     knows_gpus = True
@@ -95,7 +95,8 @@ class Docker:
 
 
 class _Container:
-    """The Attendant of one container. The container and its image both have the start's name."""
+    """Deals with one container of the daemon; implements `Attendant`. The container and its image both have
+    the start's name."""
 
     def __init__(self, api: DockerApi, name: str, archive: bytes, configuration: dict[str, Any]) -> None:
         self._api = api

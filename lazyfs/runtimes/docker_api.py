@@ -15,7 +15,7 @@ from lazyfs.runtimes.protocol import RuntimeFailed
 SOCKET = "/run/docker.sock"
 _SECONDS = 60.0
 _VERSION = "/v1.40"
-"""Docker 19.03 and newer."""
+"""The version of docker's interface that is used: dockerd has it from 19.03."""
 _LONGEST = 8 << 20
 
 

@@ -22,7 +22,7 @@ _OF_DOCKER = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
 _MADE = frozenset({"/proc", "/dev", "/sys"})
 """Mount points at which docker mounts filesystems of its own in every container."""
 _MOST = 1000
-"""The most binds of one container: each takes the daemon a millisecond or two."""
+"""The largest number of binds of one container: each takes the daemon a millisecond or two."""
 
 
 class DockerRoot(NamedTuple):
@@ -63,9 +63,9 @@ def docker_root(launch: Launch) -> DockerRoot:
 
 
 def _places_of_docker(launch: Launch) -> list[BindPlace]:
-    """Returns mount points for the files that docker binds by itself, as far as the image lacks them as
-    regular files. Raises Unfit if docker would make such a file in a bound directory of the machine, or
-    behind a link."""
+    """Returns mount points for those files that docker binds in every container and that are no regular files
+    in the image. Raises Unfit if docker would make such a file in a bound directory of the machine, or behind
+    a link."""
     etc = next((bind for bind in launch.binds if bind.target == "/etc"), None)
     if etc is not None:
         missing = [path for path in _OF_DOCKER if not os.path.isfile(etc.source + path.removeprefix("/etc"))]
@@ -88,9 +88,12 @@ def _is_file(path: str) -> bool:
 
 
 def _bound(source: str, target: str, *, read_only: bool) -> list[dict[str, Any]]:
-    """Returns the mounts of a bind. What is mounted below its source later is seen inside, where the machine
-    lets it; what is mounted there now is bound by itself if the bind is read-only, which docker would make
-    the topmost mount only."""
+    """Returns docker's mounts for a bind.
+
+    A read-only bind gets a mount of its own for each mount that is below its source now: docker would make
+    only the topmost one read-only. Filesystems that are mounted below the source later appear inside too, if
+    the source's mount propagates.
+    """
     found = [_mount(source, target, read_only=read_only)]
     around = source, False
     for mount in node_mounts():
@@ -127,7 +130,7 @@ def _rules(source: str) -> list[str]:
 
 
 def _archive(made: list[CoveredDirectory]) -> bytes:
-    """Returns a tar archive of the covered directories and their links. docker itself makes the mount
+    """Returns a tar archive of the directories in `made` and of their links. docker itself makes the mount
     points."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:

@@ -39,7 +39,8 @@ class InnerMount(NamedTuple):
 
 
 class Surroundings(NamedTuple):
-    """The enclosure's part of a plan, and the mounts that are left to the runtime."""
+    """The parts of a plan that follow from a launch alone: the paths that the enclosure adds to the image,
+    the sources of binds, and the mounts that the runtime has to make."""
 
     added: tuple[AddedPath, ...]
     sources: tuple[BoundSource, ...]
@@ -103,7 +104,8 @@ def surround(launch: Launch, needed: Iterable[AddedPath] = ()) -> Surroundings:
 
 
 def surround_file(launch: Launch) -> Surroundings:
-    """Returns the surroundings of a SIF file, in which the runtime itself makes the mount points."""
+    """Returns the surroundings of a launch whose image is a SIF file. The runtime itself makes the mount
+    points in it."""
     binds = [*launch.binds, *(bind for bind in OF_THE_MACHINE if os.path.exists(bind.source))]
     bound = [_bound(launch, number, bind, bind.target) for number, bind in enumerate(binds)]
     return _surroundings([], bound, "/tmp")  # noqa: S108 - the program's own
@@ -159,7 +161,8 @@ def plain(path: str, runtime: str, of: str) -> str:
 
 
 def source_and_target(inner: InnerMount, runtime: str) -> str:
-    """Returns `SOURCE:TARGET`, as a runtime's option for binds takes it. Raises Unfit."""
+    """Returns `SOURCE:TARGET`, as a runtime's option for binds takes it. Raises Unfit for a target with a
+    character that the runtime would take for a separator."""
     return f"{inner.source}:{plain(inner.target, runtime, 'bind target')}"
 
 
@@ -213,7 +216,8 @@ def check_utf8(launch: Launch, runtime: str) -> None:
 
 
 def _reachable(launch: Launch) -> tuple[str, ...]:
-    """Returns, for people, what a program in an enclosure can reach of the machine without a bind."""
+    """Returns, in words for people, the parts of the machine that a program in an enclosure can reach without
+    a bind."""
     found = ["the network"] if launch.network else []
     if launch.network and not can_scope_sockets():
         found.append(
@@ -225,11 +229,12 @@ def _reachable(launch: Launch) -> tuple[str, ...]:
 
 
 def _programs_below(enclosure: Enclosure) -> Callable[[int], list[int]]:
-    """Returns a function that takes the id of the start's process and returns the ids of the programs, which
-    get the signals.
+    """Returns a function that takes the id of the start's process and returns the ids of the processes to
+    which signals are forwarded: the programs.
 
-    A program is in a mount namespace that the runtime has made. Helpers of the runtime, such as a squashfuse
-    that is asked for its version, are not in it; they end before a signal to them would matter.
+    A process below the init counts as a program if it is in a mount namespace that the runtime has made, and
+    has no name of the runtime's own processes. Helpers of the runtime, such as a squashfuse that is asked for
+    its version, are in the enclosure's mount namespace.
     """
 
     def search(pids: Iterable[int], outside: str) -> list[int]:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 NOT_STARTED = 125
 """The exit code of an enclosure's processes if the runtime was not started."""
 _MOST_ENDS = 1000
-"""The most ends that are kept. A program may leave the init any number of processes, but the one whose end is
-asked for is among the first."""
+"""The largest number of ended processes whose exit codes are kept. A program may leave the init any number of
+orphans, but the process whose end is asked for later is among the first that end."""
 
 
 class EnclosedEnd(NamedTuple):
@@ -31,7 +31,7 @@ class EnclosedEnd(NamedTuple):
 
 
 class _End(NamedTuple):
-    """The end of a process below the init."""
+    """The end of one process that the init has reaped."""
 
     name: str
     code: int
@@ -51,7 +51,8 @@ def read_end(status: bytes) -> EnclosedEnd:
 
 
 def listen(enclosure: Enclosure) -> "socket.socket | None":
-    """Returns the socket for the notices of a runtime that notifies; None for others. Raises OSError."""
+    """Returns the socket to which the runtime reports the program's start by sd_notify; None for a runtime
+    that does not. Raises OSError."""
     if not enclosure.notified:
         return None
     import socket  # 2 ms, for the one runtime that notifies
@@ -91,8 +92,7 @@ def _end_of(wanted: int) -> _End:
 
 
 def _ready(notices: "socket.socket | None") -> bool:
-    """Returns True if a notice of the runtime says that the program was started. `notices`: the socket of
-    NOTIFY_SOCKET."""
+    """Returns True if the runtime has reported the program's start. `notices`: the socket of `listen`."""
     with suppress(BlockingIOError):
         while notices is not None:
             if b"READY=1" in notices.recv(1 << 16).split(b"\n"):

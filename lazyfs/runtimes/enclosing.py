@@ -1,4 +1,4 @@
-"""Makes an enclosure around a new process."""
+"""Makes namespaces and mounts around a new process, as an `Enclosure` describes them."""
 
 import json
 import os
@@ -75,8 +75,8 @@ def enter(enclosure: Enclosure, status: int, user: tuple[int, int] | None = None
 
 
 def _can_be_ended() -> None:
-    """Lets signals end this process, and with it the start. It gets the signals that come before there is a
-    program to send them to."""
+    """Lets signals end this process, and with it the start. Signals are sent to this process as long as there
+    is no program to send them to."""
     for number in _ENDING:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
@@ -138,8 +138,8 @@ def _mount_proc() -> None:
 
 
 def _cover_proc() -> None:
-    """Protects the parts of /proc that no namespace divides, or through which the machine's root acts on it:
-    hides some and makes others read-only."""
+    """Protects two kinds of parts of /proc: those that are the same in all namespaces, and those through
+    which root can change the machine. Hides some of them and makes the others read-only."""
     found = proc_covers(list_proc())
     for name in found.read_only:
         binds.bind(f"/proc/{name}", f"/proc/{name}", read_only=True, devices=False)
@@ -177,8 +177,8 @@ def _write(path: str, content: bytes) -> None:
 
 
 def _join(enclosure: Enclosure) -> None:
-    """Mounts an overlay over the image that adds the missing names. A directory that is in both has the
-    content of both and the image's mode."""
+    """Adds the missing names to the image: mounts an overlay over it that joins it with a directory of these
+    names. A directory that both have keeps the image's mode."""
     lower = os.open(enclosure.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     top = os.path.join(enclosure.scratch, "added")
     os.mkdir(top)

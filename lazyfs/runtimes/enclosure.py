@@ -24,7 +24,7 @@ class AddedPath(NamedTuple):
     """A mount point that the image lacks."""
 
     path: str
-    """Absolute below the image's root, free of links."""
+    """The absolute path of the mount point below the image's root, free of links."""
     is_directory: bool
     link: str | None = None
     """The target, if a symbolic link is to be made."""
@@ -43,7 +43,7 @@ class BoundSource(NamedTuple):
 
 
 class Enclosure(NamedTuple):
-    """The surroundings of one start."""
+    """The namespaces, files and mounts that one start gets around its runtime."""
 
     scratch: str
     """The path of the scratch directory. It does not exist before the start; inside, it is a filesystem in

@@ -15,11 +15,11 @@ from lazyfs.system.mountpoint import FSTYPE, Mount, mounts
 from lazyfs.system.paths_in_mounts import resolve_among_mounts
 
 LOOK_SECONDS = 30
-"""Seconds within which a mount has to say whether it has a name: it may have to fetch catalogs over a slow
-line."""
+"""Seconds within which a mount has to tell if it has an image of the wanted name: it may have to fetch
+catalogs over a slow line."""
 PATIENCE_SECONDS = 2
-"""Seconds that the other mounts still have once one mount has the name: they can only make the name
-ambiguous."""
+"""Seconds that the other mounts still have once one mount has an image of the name: they can only make the
+name ambiguous."""
 
 
 SITE = "lazyfs"
@@ -31,7 +31,7 @@ class NotMounted(UsageError):
 
 
 class FoundImage(NamedTuple):
-    """An image's place on the node."""
+    """The paths of an image and its metadata on this node."""
 
     root: str
     """The image's root filesystem with every link resolved, so that a running job keeps its image when a tag
@@ -136,7 +136,7 @@ class _Candidate(NamedTuple):
     """An image that a name may mean."""
 
     rank: int
-    """How well the name matches; 0 is the best."""
+    """The rank of the match; 0 is the best."""
     place: str
     """The image's path below the mount point."""
     path: str
@@ -190,7 +190,8 @@ def _find_path(name: str, tops: list[str]) -> FoundImage:
 
 
 def _look_at_path(name: str, tops: list[str]) -> dict[str, Any]:
-    """Returns {"root", "metadata"} or {"error"}. Runs in a child."""
+    """Finds an image by its path. Returns {"root", "metadata"}, fields of FoundImage, or {"error": text}.
+    `tops`: the mount points of lazyfs, out of which no link may lead. Runs in a child."""
     try:
         place = resolve_among_mounts(name, tops)
         if not os.path.isdir(place.real):
@@ -209,7 +210,8 @@ def _look_at_path(name: str, tops: list[str]) -> dict[str, Any]:
 
 def _look(mount: str, name: str, tops: Sequence[str], *, site: bool) -> dict[str, Any]:
     """Looks a name up in one mount. Returns {"images": fields of _Candidate, "refused": reasons, "near":
-    similar paths}. In a mount of many repositories, searches those that are open. Runs in a child."""
+    similar paths}. In a mount of many repositories (`site`), looks in those that its daemon has open. `tops`:
+    the mount points out of which no link may lead. Runs in a child."""
     refused: list[str] = []
     images: list[_Candidate] = []
     trees = ["", *_names(mount, tops, "")] if site else [""]
@@ -224,8 +226,8 @@ def _look(mount: str, name: str, tops: Sequence[str], *, site: bool) -> dict[str
 
 
 def _images(mount: str, tree: str, name: str, tops: Sequence[str], refused: list[str]) -> list[_Candidate]:
-    """Returns the images of one repository that the name may mean; only those of the best rank. Runs in a
-    child."""
+    """Returns the images that the name may mean in one repository; of several, only those of the best rank.
+    Adds to `refused` the reason for each link that leads out of the mount. Runs in a child."""
     top = os.path.join(mount, tree) if tree else mount
     for rank, places in enumerate(candidates(name, _names(mount, tops, tree))):
         images = []
@@ -256,8 +258,8 @@ def _names(mount: str, tops: Sequence[str], folder: str) -> list[str]:
 
 
 def _metadata(mount: str, path: str, root: str, tops: Sequence[str]) -> str | None:
-    """Returns the directory with an image's metadata, or None. It has the image's own path, or the path of
-    its tree, below `.metadata/`."""
+    """Returns the directory with an image's metadata; None if there is none. It is `.metadata/` followed by
+    the image's path, or by the path of the image's tree."""
     for place in (path, root):
         inner = os.path.relpath(place, mount)
         if inner.startswith(".."):

@@ -11,12 +11,12 @@ from lazyfs.runtimes.grid_proxy import GridProxy
 DATASET = "/input"
 """The directory of the input dataset in a container that is started on this machine or by Slurm."""
 LARGEST = 10 << 20
-"""The most bytes of a file in the working directory that is sent along unasked; larger files have to be named
-with --extFile."""
+"""The largest size, in bytes, of a file in the working directory that is sent along unasked; larger files
+have to be named with --extFile."""
 
 
 class GridJob(NamedTuple):
-    """One job."""
+    """One job of prun: its image, command and files."""
 
     image: str
     """A directory with links resolved, a SIF file, or `docker://NAME`."""

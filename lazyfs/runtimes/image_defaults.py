@@ -13,7 +13,8 @@ from lazyfs.runtimes.records import NOTHING
 _SINGULARITY_ENVIRONMENT = "/.singularity.d/env/10-docker2singularity.sh"
 _SINGULARITY_RUNSCRIPT = "/.singularity.d/runscript"
 _MAX_SCRIPT = 1 << 20
-"""The most bytes of the environment script: eight times the size that Linux allows for one variable."""
+"""The largest size, in bytes, of singularity's environment script: eight times the size that Linux allows for
+one variable."""
 
 
 class ImageDefaults(NamedTuple):

@@ -31,8 +31,8 @@ def can_be_pulled(image: str) -> bool:
 
 
 def with_remedy(image: str, error: UsageError) -> UsageError:
-    """Returns the error about an image that was not found. If the image could be pulled, but may not be now,
-    the error also says how to get it."""
+    """Returns the error to raise for an image that was not found while nothing may be pulled. For an image
+    that could be pulled, it also says how to get it."""
     if not can_be_pulled(image):
         return error
     publish = f"`lazyfs publish {image} STORE` puts it into a repository"

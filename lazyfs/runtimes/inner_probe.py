@@ -1,7 +1,9 @@
 """Looks from inside a sandbox for things that must be hidden there. Another Python runs this file inside,
 without lazyfs.
 
-Argument: JSON {"files", "marker", "socket", "variable"}; prints the answers as JSON.
+The argument is JSON: {"files": paths of the caller's files, "marker": an argument of the caller's process,
+"socket": the name of the caller's abstract socket, "variable": a variable of the caller's}. Prints what it
+can see of them as JSON.
 """
 
 import json

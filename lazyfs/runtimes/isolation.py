@@ -22,7 +22,8 @@ class Check(NamedTuple):
     must: bool
     passed: bool
     seen: str
-    """What the probe has seen, for people; empty if the check passed."""
+    """The thing that the probe has seen and should not have, in words for people; empty if the check
+    passed."""
 
 
 def judge(outside: Mapping[str, Any], inside: Mapping[str, Any]) -> tuple[Check, ...]:

@@ -46,7 +46,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """The end of a job, and the places of its results."""
+    """The exit of a job, and the paths of its results."""
 
     exit_code: int
     failure: str | None
@@ -191,7 +191,7 @@ class Virtualization:
         return [*start, "--", program, *job.arguments]
 
     def settings(self) -> dict[str, str]:
-        """Returns variables for the runtime; the program does not get them."""
+        """Returns environment variables for the runtime; the program does not get them."""
         return {}
 
     @contextmanager
@@ -224,11 +224,11 @@ class Virtualization:
 
 
 class Auto(Virtualization):
-    """The first runtime that works here."""
+    """Runs jobs with the first runtime that works here."""
 
 
 class Apptainer(Virtualization):
-    """Apptainer, or Singularity under its old name."""
+    """Runs jobs with apptainer, or with singularity, its old name."""
 
     runtimes = ("apptainer",)
 
@@ -237,19 +237,19 @@ Singularity = Apptainer
 
 
 class Podman(Virtualization):
-    """podman."""
+    """Runs jobs with podman."""
 
     runtimes = ("podman",)
 
 
 class Bubblewrap(Virtualization):
-    """bubblewrap."""
+    """Runs jobs with bubblewrap."""
 
     runtimes = ("bubblewrap",)
 
 
 class Docker(Virtualization):
-    """docker if the user may use it here, otherwise udocker."""
+    """Runs jobs with docker if the user may use it here, otherwise with udocker."""
 
     runtimes = ("docker", "udocker")
     mode: str | None = None

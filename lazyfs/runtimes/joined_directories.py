@@ -46,7 +46,8 @@ class CompletedImage(NamedTuple):
 def completed(
     root: str, made: Sequence[CoveredDirectory], points: Sequence[tuple[str, str, bool]]
 ) -> CompletedImage:
-    """Returns the image, in which the directories `made` are joined by overlays instead of covered.
+    """Returns the image with the mount points that overlays add to it. `made`: the directories that lack
+    mount points.
 
     `points`: (path, the directory that lacks it, True if a directory is mounted there) for each mount point.
     """

@@ -12,8 +12,8 @@ from lazyfs.runtimes.pinned_root import PinnedRoot
 from lazyfs.runtimes.records import NOTHING, checked
 
 LONGEST = (1 << 17) - 1
-"""The most bytes of one argument, or of a variable with its name: MAX_ARG_STRLEN with pages of 4 KiB, less
-the NUL."""
+"""The largest number of bytes in one argument, or in a variable with its name: MAX_ARG_STRLEN with pages of 4
+KiB, less the NUL."""
 _MOST = 6 << 20
 _OF_A_RUNTIME = 16 << 10
 
@@ -39,8 +39,8 @@ def check_argument(text: str, where: str) -> str:
 
 
 def most_bytes() -> int:
-    """Returns the most bytes that a program's arguments and variables may have together: a quarter of its
-    stack, 6 MiB at most (execve(2)), less what a runtime adds."""
+    """Returns the number of bytes that a program's arguments and variables may have together: a quarter of
+    its stack, at most 6 MiB (execve(2)), less the number that a runtime adds."""
     stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
     most = _MOST if stack == resource.RLIM_INFINITY else min(max(stack // 4, LONGEST + 1), _MOST)
     return most - _OF_A_RUNTIME

@@ -15,9 +15,9 @@ class Limits(NamedTuple):
     """The limits that the caller wants; None for no limit."""
 
     memory: int | None = None
-    """The most bytes of memory."""
+    """The limit of memory in bytes."""
     processes: int | None = None
-    """The most processes and threads."""
+    """The limit of the number of processes and threads."""
     seconds: float | None = None
 
     def __bool__(self) -> bool:
@@ -25,21 +25,20 @@ class Limits(NamedTuple):
 
 
 class KeptLimits(NamedTuple):
-    """Limits together with the means that enforce them. Made before the start, and used by the start's
-    watcher."""
+    """Limits together with the means that enforce them. Made before the start, and used by its watcher."""
 
     wanted: Limits = Limits()
     group: ControlGroup | None = None
     rlimits: tuple[tuple[int, int], ...] = ()
     """(RLIMIT_*, value) of the rlimits that are set for each process."""
     by: tuple[tuple[str, str], ...] = ()
-    """(limit, the means that enforces it), for people."""
+    """(name of a limit, description of the means that enforces it), for people."""
 
 
 def keep(wanted: Limits, name: str, *, root: bool, by_daemon: bool = False) -> KeptLimits:
-    """Finds the means on this machine that can enforce the limits. `name`: of the control group to be made.
-    `root`: True if the program is started as root. `by_daemon`: True if the runtime's daemon limits memory
-    and processes.
+    """Returns the limits with the means on this machine that can enforce them. `name`: the name of the
+    control group to be made. `root`: True if the program is started as root. `by_daemon`: True if the
+    runtime's daemon limits memory and processes.
 
     Raises UsageError for a limit that nothing here can enforce.
     """

@@ -15,7 +15,7 @@ from lazyfs.core.errors import UsageError
 from lazyfs.system import namespaces
 
 _MOST = 4096
-"""The most names of a directory that is covered: each name takes a mount."""
+"""The largest number of names in a directory that can be covered: each name takes a mount."""
 _FLAGS = namespaces.NOSUID | namespaces.NODEV
 
 
@@ -23,7 +23,7 @@ class MissingPoint(NamedTuple):
     """A mount point that does not exist."""
 
     above: str
-    """The deepest directory above the mount point that exists, links followed."""
+    """The deepest existing directory above the mount point, links followed."""
     names: tuple[str, ...]
     """The missing names of the path, below that directory."""
 

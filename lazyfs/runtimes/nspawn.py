@@ -26,7 +26,7 @@ _NEEDED = (
 
 
 class SystemdNspawn:
-    """`systemd-nspawn` 250 or newer."""
+    """Runs programs with `systemd-nspawn` 250 or newer."""
 
     name = "systemd-nspawn"
 

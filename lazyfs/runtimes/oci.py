@@ -19,14 +19,15 @@ newuidmap fails for users without a name."""
 
 
 class OciRuntime:
-    """One program with the command line of runc."""
+    """Runs programs with a runtime that has the command line of runc."""
 
     def __init__(
         self, name: str, options: tuple[str, ...], program: str | None, *, shows_root: bool, copies: bool
     ) -> None:
-        """`options`: put before `run`. `shows_root`: True if a program started by a user sees itself as root,
-        because the runtime starts nothing in a user namespace without a user 0. `copies`: True if the runtime
-        copies the standard streams of a program that it waits for, reading ahead: then it does not wait."""
+        """`options`: options put before `run`. `shows_root`: True if a program started by a user sees itself
+        as root, because the runtime starts nothing in a user namespace without a user 0. `copies`: True if
+        the runtime, while it waits for a program, passes the program's standard streams through itself and
+        reads ahead; such a runtime is told not to wait."""
         self.name = name
         self._options = options
         self._program = program
@@ -91,8 +92,8 @@ def configuration(launch: Launch, surroundings: enclosed.Surroundings, *, shows_
     elements.
 
     The enclosure's /proc is shown, because the program belongs to the enclosure's pid namespace. Binds are
-    slaves of the machine's mounts, so that what is mounted below them later, by an automounter above all, is
-    seen inside; the runtimes' own choice is to keep it out.
+    slaves of the machine's mounts: what is mounted below them later, by an automounter above all, is seen
+    inside. By default the runtimes would keep it out.
     """
     user, group = launch.identity
     inner_user, inner_group = (0, 0) if shows_root else (user, group)

@@ -1,4 +1,5 @@
-"""podman: `--rootfs IMAGE:O`, without a store of images. Its storage is in the enclosure and goes with it."""
+"""podman: `--rootfs IMAGE:O`, without a store of images. Its own storage lies in memory and is gone after the
+start (`enclosure`)."""
 
 from lazyfs.core.errors import UsageError
 from lazyfs.runtimes import enclosed
@@ -65,7 +66,7 @@ podman and conmon would pass them on through sockets and pipes, and read ahead o
 
 
 class Podman:
-    """`podman` 4 or newer."""
+    """Runs programs with `podman` 4 or newer."""
 
     name = "podman"
 

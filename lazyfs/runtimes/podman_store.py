@@ -29,7 +29,7 @@ path."""
 
 
 class StoredImage(NamedTuple):
-    """An image of the store."""
+    """An image that was put into the store."""
 
     name: str
     """`registry/repository:tag`."""

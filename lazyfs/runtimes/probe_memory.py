@@ -27,7 +27,7 @@ _SWITCHES = (
 _LIMIT = 1 << 16
 _PREFIX = "runtime-"
 MOST = 64
-"""The most results that are kept for a user."""
+"""The largest number of results that are kept for a user."""
 
 
 def remembered(runtime: str, executable: str, ask: Callable[[], RuntimeProbe]) -> RuntimeProbe:

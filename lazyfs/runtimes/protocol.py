@@ -87,7 +87,8 @@ class _Plan(NamedTuple):
     reachable: tuple[str, ...] = ()
     """Parts of the machine that the program can reach without a bind, in words for people."""
     enclosure: Enclosure | None = None
-    """The surroundings that are made for the runtime; None if the runtime makes all that it needs itself."""
+    """The namespaces and mounts that lazyfs makes around the runtime; None if the runtime makes all that it
+    needs itself."""
 
     paths: Mapping[str, bytes] = NOTHING
     """An option that ends with `=` -> content of an unnamed file. The path of the file is put behind the
@@ -107,7 +108,7 @@ class RuntimePlan(_Plan):
     __slots__ = ()
 
     STATUS = "{status}"
-    """Placeholder of the descriptor that the runtime writes its status to."""
+    """Stands, in the options, for the number of the descriptor that the runtime writes its status to."""
 
     def check(self) -> None:
         """Raises UsageError for an argument that the kernel or the runtime would take for two arguments."""
@@ -129,8 +130,8 @@ class RuntimeExit(NamedTuple):
     code: int
     """The process's exit code; -N if signal N ended it."""
     status: bytes
-    """The bytes that the runtime wrote to the descriptor of RuntimePlan.STATUS; of a daemon, the Attendant's
-    report."""
+    """The bytes that the runtime wrote to the descriptor of RuntimePlan.STATUS; for a runtime with a daemon,
+    the Attendant's report."""
     limit: str | None = None
     """`memory` or `time`, if the program was ended because it used up this limit."""
 
@@ -150,7 +151,7 @@ class ProgramEnd(NamedTuple):
 
 class Runtime(Protocol):
     """One way to run a program in a root filesystem. The rest of the code knows runtimes only by this
-    class."""
+    protocol."""
 
     name: str
 
@@ -159,8 +160,9 @@ class Runtime(Protocol):
         ...
 
     def plan(self, launch: Launch) -> RuntimePlan:
-        """Returns the command line. Raises UsageError for a launch that no runtime could make, for example
-        with a bind that would cover a file of another kind; Unfit for one that this runtime cannot make."""
+        """Returns the plan of a launch. Raises UsageError for a launch that no runtime could make, for
+        example with a bind that would cover a file of another kind; Unfit for one that this runtime cannot
+        make."""
         ...
 
     def start(self, plan: RuntimePlan) -> RuntimeExit:

@@ -8,8 +8,8 @@ from lazyfs.core.errors import UsageError
 from lazyfs.runtimes.protocol import Runtime
 
 GROUP = "lazyfs.runtimes"
-"""The group of entry points by which installed packages offer runtimes. Each names a function from the
-executable's path, or None, to a `protocol.Runtime`."""
+"""The group of entry points by which installed packages offer runtimes. Each names a function that makes a
+`protocol.Runtime`, given the path of the runtime's executable or None."""
 BUILT_IN: Mapping[str, str] = {
     "bubblewrap": "lazyfs.runtimes.bubblewrap:Bubblewrap",
     "apptainer": "lazyfs.runtimes.apptainer:Apptainer",

@@ -1,4 +1,4 @@
-"""Names the directory of a start for the runtime's own files."""
+"""Chooses the path of a start's scratch directory, which holds the runtime's own files."""
 
 import os
 

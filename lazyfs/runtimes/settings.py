@@ -42,7 +42,7 @@ class RunSettings(NamedTuple):
     """The directory with a store of pulled images for each user, named by user id; None for each user's
     default."""
     image_limit: str = "20G"
-    """The most bytes that a store of pulled images may hold."""
+    """The largest number of bytes that a store of pulled images may hold."""
     gpus: tuple[str, ...] = ()
     """Kinds of GPU that every start gets if the machine has them."""
 

@@ -16,7 +16,7 @@ _ENVIRONMENT = "--env-file="
 
 
 class Shifter:
-    """`shifter` 18.03 or newer."""
+    """Runs programs with `shifter` 18.03 or newer."""
 
     name = "shifter"
 

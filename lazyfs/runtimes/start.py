@@ -56,10 +56,10 @@ class RunOptions(NamedTuple):
     user: tuple[int, int] | None = None
     """Ids of the user and group to start as; for root only."""
     isolation: str | None = None
-    """A level of `isolation.LEVELS`; None for the site's."""
+    """One of `isolation.LEVELS`; None for the site's choice."""
     limits: Limits = Limits()
     gpus: tuple[str, ...] = ()
-    """Kinds of GPU to hand on: `nv`, `rocm`."""
+    """Kinds of GPU that the program gets: `nv`, `rocm`."""
 
 
 _PLAIN = RunOptions()
@@ -201,7 +201,8 @@ def _check(runtime: Runtime) -> tuple[Check, ...]:
 
 
 def _present(binds: Sequence[Bind], warn: Callable[[str], None]) -> list[Bind]:
-    """Returns the binds whose source exists. Raises UsageError if the source of a required bind does not.
+    """Returns the binds whose source exists, and warns of the others. Raises UsageError if the source of a
+    required bind is missing.
 
     A source on a filesystem that does not answer (NFS without its server) counts as missing: the start would
     wait for it without end.
@@ -218,7 +219,7 @@ def _present(binds: Sequence[Bind], warn: Callable[[str], None]) -> list[Bind]:
 
 
 def _lacking(paths: Sequence[str]) -> list[str]:
-    """Returns for each path what keeps it from being bound; an empty text for a path that is there."""
+    """Returns, for each path, the reason why it cannot be bound; an empty text for a path that is there."""
     if not paths:
         return []
     together = ask_one(lambda: [_lack(path) for path in paths], SOURCE_SECONDS)

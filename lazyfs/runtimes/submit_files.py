@@ -140,8 +140,8 @@ def run_command(job: GridJob, work: str) -> list[str]:
 
 
 def _outputs(job: GridJob) -> str | None:
-    """Returns the names of the outputs, separated by commas. None makes HTCondor send back every new file: it
-    is returned if there are no outputs, or patterns among them."""
+    """Returns the names of the outputs, separated by commas; None if there are no outputs, or patterns among
+    them. Without names HTCondor sends back every new file."""
     if not job.outputs or any(re.search(r"[*?\[]", name) for name in job.outputs):
         return None
     return ",".join(_plain(name, "--outputs") for name in job.outputs)

@@ -42,7 +42,7 @@ class TrialEnd(NamedTuple):
     """The program's exit code; -1 if the start could not be made; None if it did not end in time."""
     output: str
     said: str
-    """The output of the trial on stderr."""
+    """The text that the trial wrote to stderr."""
 
 
 def _try_out(runtime: Runtime, executable: str) -> RuntimeProbe:

@@ -20,7 +20,7 @@ _HANDED_ON = ("UDOCKER_DIR", "UDOCKER_DEFAULT_EXECUTION_MODE", "HOME")
 
 
 class Udocker:
-    """`udocker` 1.3 or newer, with an engine installed."""
+    """Runs programs with `udocker` 1.3 or newer, with an engine installed."""
 
     name = "udocker"
 

@@ -25,7 +25,8 @@ class CoveredDirectory(NamedTuple):
 
 
 def covers(root: str, points: Iterable[BindPlace]) -> list[CoveredDirectory]:
-    """Returns the directories to cover, parents before their children."""
+    """Returns the directories to cover so that all of the missing mount points can be made, parents before
+    their children."""
     wanted = {point.made_in for point in points if point.made_in is not None}
     return [_cover(root, path) for path in sorted(wanted, key=lambda path: (path.count("/"), path))]
 

@@ -153,7 +153,8 @@ def _run(command: WatchedCommand, mask: set[signal.Signals]) -> tuple[int, str |
 
 
 class _Deadline:
-    """When to act next on a program: first when its time is up, then after each further GRACE_SECONDS."""
+    """The times at which a program that has used up its time is sent a signal: when the time is up, and after
+    each further GRACE_SECONDS."""
 
     def __init__(self, seconds: float | None) -> None:
         self._at = None if seconds is None else time.monotonic() + seconds

@@ -1,2 +1,2 @@
-"""The operating system for every package: mounts, paths in strangers' folders, namespaces, a clean
-process."""
+"""Functions of the operating system that all packages use: mounts, paths in folders of other people,
+namespaces, the start of a process."""

@@ -1,4 +1,4 @@
-"""Shows files and directories of the machine at further paths, with powers taken from the mounts."""
+"""Bind mounts of files and directories, with restrictions such as read-only, nosuid and nodev."""
 
 import ctypes
 import os

@@ -16,11 +16,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 _LARGEST = 1 << 20
-"""Most bytes of the answer to a question."""
+"""The largest number of bytes in the answer to a question."""
 
 
 class Answer(NamedTuple):
-    """The answer to one question, if it came."""
+    """The answer to one question, or the fact that none came."""
 
     value: Any
     """The function's result: made of dict, list, str, int, bool and None."""

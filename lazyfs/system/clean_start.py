@@ -62,8 +62,8 @@ def raise_limits() -> None:
 
 
 def callers_environment() -> dict[str, str]:
-    """Returns the caller's environment, with the LD_LIBRARY_PATH that the script `lazyfs` puts aside before
-    it starts Python."""
+    """Returns the caller's environment, including its LD_LIBRARY_PATH. The script `lazyfs` saves that
+    variable under another name before it starts Python."""
     found = dict(os.environ)
     libraries = found.pop("LAZYFS_LD_LIBRARY_PATH", None)
     if libraries is not None:

@@ -6,7 +6,8 @@ from contextlib import suppress
 from typing import NamedTuple
 
 _UNLIMITED = 1 << 60
-"""Control groups of version 1 say 2^63, rounded to pages, for no limit."""
+"""A limit of so many bytes or more is no limit: version 1 of control groups states 2^63, rounded to pages,
+where there is none."""
 _ROOT = "/sys/fs/cgroup"
 
 

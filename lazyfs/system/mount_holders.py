@@ -10,11 +10,11 @@ from lazyfs.system.command_line import without_accounts
 from lazyfs.system.mountpoint import Mount, mounts, parse_mountinfo
 
 SECONDS = 3.0
-"""Most seconds of the search. A node with 10,000 processes takes half a second."""
+"""Timeout of the search in seconds. A node with 10,000 processes takes half a second."""
 _LONGEST = 80
-"""Most characters of a command that are shown."""
+"""The largest number of characters of a command that are shown."""
 _MOST = 500
-"""Most holders that are looked for."""
+"""The largest number of holders that are looked for."""
 _USES = {"cwd": "works in", "root": "has as its root"}
 
 
@@ -104,7 +104,8 @@ _Look = Callable[[int, list[str], str], Iterator[str]]
 
 
 def _links(pid: int, points: list[str], _: str) -> Iterator[str]:
-    """Yields the uses of a mount by working directory, root and open files. Raises OSError."""
+    """Yields a text for each use of a mount by a process as working directory, root or open file. Raises
+    OSError."""
     for name, use in _USES.items():
         path = os.readlink(f"/proc/{pid}/{name}")
         if _is_in(path, points):
@@ -117,7 +118,7 @@ def _links(pid: int, points: list[str], _: str) -> Iterator[str]:
 
 
 def _maps(pid: int, _: list[str], device: str) -> Iterator[str]:
-    """Yields the uses of a mount by programs and mapped files. Raises OSError."""
+    """Yields a text for each file of a mount that a process runs or has mapped. Raises OSError."""
     major, _colon, minor = device.partition(":")
     wanted = f"{int(major):02x}:{int(minor):02x}".encode()
     with open(f"/proc/{pid}/maps", "rb") as file:

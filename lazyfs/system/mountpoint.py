@@ -145,7 +145,7 @@ def _topmost(mountpoint: str) -> "tuple[Mount | None, Health]":
 
 
 def _checked(mountpoint: str, *, list_names: bool) -> bool:
-    """Returns True if a directory has names in it. Without `list_names` the names are not looked at, because
+    """Returns True if a directory has names in it. Returns False without looking if `list_names` is false:
     listing would trigger an automounter. Raises UsageError unless it is a directory."""
     answer = ask_one(lambda: _look(mountpoint, list_names=list_names), LOOK_SECONDS, own_session=False)
     if not answer.came:

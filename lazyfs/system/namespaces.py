@@ -32,8 +32,8 @@ def unshare(flags: int) -> None:
 
 
 def map_numbers(inner: tuple[int, int], outer: tuple[int, int], pid: int | None = None) -> None:
-    """Gives the user and group of a process numbers in its new user namespace. `outer`: their numbers
-    outside. `pid`: the process; None for this one. Raises OSError."""
+    """Maps the user and group of a process to the numbers that they have in its new user namespace, `inner`.
+    `outer`: their numbers outside. `pid`: the process; None for this one. Raises OSError."""
     for name, content in (
         ("setgroups", "deny"),
         ("uid_map", f"{inner[0]} {outer[0]} 1"),
@@ -47,8 +47,9 @@ def become_in_user_namespace(flags: int, inner: tuple[int, int], outer: tuple[in
     """Turns a process of root into one of the user and group `outer`, and moves it into new namespaces, in
     which they have the numbers `inner`. Raises OSError.
 
-    A child that stays root writes the numbers: the kernel keeps the files in /proc of a process that was root
-    from its new user, and so does this memory, which may hold root's secrets, stay out of that user's reach.
+    A child that stays root writes the numbers. The process itself cannot: a process that was root may not
+    write its own files in /proc as the new user. For the same reason the new user cannot read the memory of
+    this process, which may hold root's secrets.
     """
     pid = os.getpid()
     asked, ask = os.pipe()
@@ -83,7 +84,8 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str
 
 
 def unmount(target: str) -> None:
-    """Takes the topmost filesystem at a path out of sight, with all below it. Raises OSError."""
+    """Unmounts the topmost filesystem at a path, with all below it; programs that use it keep it. Raises
+    OSError."""
     _check(_libc().umount2(os.fsencode(target), ctypes.c_int(_DETACH)), target)
 
 

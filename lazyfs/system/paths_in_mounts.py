@@ -11,10 +11,10 @@ from lazyfs.system.rooted_paths import MAX_LINKS
 
 
 class PathInMount(NamedTuple):
-    """The end of a path, links followed."""
+    """The place to which a path leads, links followed."""
 
     real: str
-    """Absolute and free of links."""
+    """The path of this place: absolute and free of links."""
     mount: str | None
     """The given mount point in which `real` lies; None if `real` lies in none of them."""
 

@@ -22,7 +22,7 @@ _NOT_THERE = frozenset({errno.ENOSYS, errno.EPERM})
 _CHANGED = errno.EAGAIN
 """The error of openat2 after a rename while it resolved `..`."""
 MAX_LINKS = 40
-"""Most links on one path, as in the kernel; more give ELOOP."""
+"""The largest number of links on one path, as in the kernel; more give ELOOP."""
 
 
 class _OpenHow(ctypes.Structure):
@@ -30,7 +30,7 @@ class _OpenHow(ctypes.Structure):
 
 
 class Location(NamedTuple):
-    """The end of a path, or of its part that exists."""
+    """The place at which a walk along a path has ended: the path's end, or the end of its existing part."""
 
     found: str
     """The longest part of the path that exists, or a stop; absolute below the root, free of links."""

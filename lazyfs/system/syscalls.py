@@ -16,7 +16,7 @@ _ERRNO = 0x00050000
 _ALLOWED = (_RETURN, 0, 0, _ALLOW)
 _NUMBER, _ARCHITECTURE = 0, 4
 _FIRST_ARGUMENT, _SECOND_ARGUMENT = (16, 24) if sys.byteorder == "little" else (20, 28)
-"""Offsets in seccomp_data; for an argument, of its lower half."""
+"""Offsets of the lower halves of the call's first and second argument in seccomp_data (linux/seccomp.h)."""
 _STREAMS = 3
 """The number of standard streams; they have the lowest descriptors."""
 
@@ -30,7 +30,7 @@ class Interface(NamedTuple):
     keyctl: int
     ioctl: int
     fchown: tuple[int, ...]
-    """The calls of this name: with user ids of 32 bits and, on old interfaces, of 16 bits."""
+    """The numbers of fchown: with user ids of 32 bits and, on old interfaces, of 16 bits."""
 
 
 _X86_64 = Interface(0xC000003E, 248, 249, 250, 16, (93,))

@@ -1,1 +1,2 @@
-"""Reports of what starts touched, sent to a collector if the mount's settings say so."""
+"""Reports of the files that programs read at their start, sent to a collector if the mount's settings say
+so."""

@@ -19,17 +19,17 @@ LOOK: Final = 2.0
 PAUSE: Final = 120.0
 """Seconds between two reports."""
 REST: Final = 3600.0
-"""Seconds until the next report after one that was not taken."""
+"""Seconds until the next report after one that the collector did not accept."""
 WAITING: Final = 16
-"""Most reports that wait; the oldest are dropped."""
+"""The largest number of reports that wait to be sent; the oldest are dropped."""
 PATIENCE: Final = 20.0
-"""Seconds for each step of a request."""
+"""Timeout of each step of a request, in seconds."""
 
 log = logging.getLogger(__name__)
 
 
 class ReportSender:
-    """The reports of one mount on their way."""
+    """Sends the reports of one mount."""
 
     def __init__(
         self,
@@ -39,7 +39,8 @@ class ReportSender:
         clock: Callable[[], float] = time.monotonic,
         send: "Callable[[ReportTarget, bytes], str] | None" = None,
     ) -> None:
-        """`send` sends one report and returns the reason of a failure; by default the function below."""
+        """`send` sends one report, and returns the reason of a failure or an empty text; `send_report` by
+        default."""
         self._target = target
         self._starts = starts
         self._clock = clock
@@ -59,7 +60,8 @@ class ReportSender:
                 log.exception("reporting starts")
 
     async def turn(self) -> None:
-        """Takes the starts that are over, and sends the report that waits longest if it is time."""
+        """Collects the reports of the starts that are over. If the pause after the last report is over, sends
+        the report that has waited longest."""
         self._waiting.extend(self._starts.due(self._clock()))
         if not self._waiting or self._clock() < self._next:
             return

@@ -1,8 +1,8 @@
 """Watches the first start of each image on a mount, and makes a report of it.
 
 Later starts are not reported: the kernel answers from its page cache what the first one has read, so that the
-mount does not see the whole of them. The calls come from any thread, one at a time, under the filesystem's
-lock; `due` takes the time from its caller, and the lock from `lock`.
+mount does not see the whole of them. Reads are noted from any thread, under the filesystem's lock. `due`
+takes that lock itself.
 """
 
 import threading
@@ -23,9 +23,9 @@ from lazyfs.prefetch.prefetcher import is_executable
 from lazyfs.vfs.content import ReadPlan
 
 UNDER_WAY: Final = 8
-"""Most starts that are watched at a time; others are not reported."""
+"""The largest number of starts that are watched at a time; others are not reported."""
 REMEMBERED: Final = 1 << 14
-"""Images whose first start was watched, or passed over."""
+"""The number of images whose first start is remembered, so that no later start of them is watched."""
 
 
 class _Start:
@@ -55,7 +55,8 @@ class WatchedStarts:
     """The starts of one mount. Implements `prefetch.prefetcher.ReadWatcher` for each repository (`of`)."""
 
     def __init__(self, lock: threading.Lock, clock: Callable[[], float], seconds: float) -> None:
-        """`lock`: held around all calls but `due`. `seconds`: the length of a start."""
+        """`lock`: the filesystem's lock; callers hold it, except for `due`. `seconds`: the length of a
+        start."""
         self._lock = lock
         self._clock = clock
         self._seconds = seconds
@@ -71,7 +72,7 @@ class WatchedStarts:
         return image not in self._seen or image in self._under_way
 
     def read(self, repository: str, image: Digest, path: bytes, read: ReadPlan) -> None:
-        """Takes a read of a file at a path below an image's root."""
+        """Notes a read of a file at a path below an image's root."""
         start = self._under_way.get(image)
         if start is None:
             if image in self._seen:
@@ -84,8 +85,9 @@ class WatchedStarts:
             start.add(path, read)
 
     def due(self, now: float) -> list[StartReport]:
-        """Returns the reports of the starts that are over, and forgets these. A start of which no executable
-        was read is none: somebody has looked into the image."""
+        """Returns the reports of the starts that are over, and forgets these starts. Makes no report if no
+        executable was read, since then somebody has only looked into the image, nor if more was read than a
+        report may hold."""
         with self._lock:
             over = {
                 image: start for image, start in self._under_way.items() if now - start.began >= self._seconds
@@ -105,18 +107,18 @@ class WatchedStarts:
 
 
 class RepositoryStarts:
-    """The starts of one repository's images."""
+    """Watches the starts of one repository's images."""
 
     def __init__(self, starts: WatchedStarts, repository: str) -> None:
         self._starts = starts
         self._repository = repository
 
     def waits_for(self, image: Digest) -> bool:
-        """As WatchedStarts.waits_for."""
+        """Returns True as WatchedStarts.waits_for does."""
         return self._starts.waits_for(image)
 
     def read(self, image: Digest, path: bytes, read: ReadPlan) -> None:
-        """As WatchedStarts.read."""
+        """Notes a read as WatchedStarts.read does."""
         self._starts.read(self._repository, image, path, read)
 
 

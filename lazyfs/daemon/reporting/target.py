@@ -1,4 +1,4 @@
-"""Where reports go, and the credential for it, which goes nowhere else."""
+"""The collector that reports are sent to, and the credential for it, which no other server gets."""
 
 import ssl
 from typing import Final

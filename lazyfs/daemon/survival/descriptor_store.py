@@ -25,7 +25,7 @@ _DEVICE, _TABLE = "lazyfs-device", "lazyfs-table"
 
 
 class DescriptorStore:
-    """The store of this process's unit. Implements `Holder`."""
+    """The descriptor store that systemd has for this process's unit. Implements `Holder`."""
 
     def __init__(self, address: str) -> None:
         """`address`: the value of NOTIFY_SOCKET."""
@@ -33,7 +33,7 @@ class DescriptorStore:
 
     @property
     def socket(self) -> None:
-        """None: the store sends no messages."""
+        """Returns None: the descriptor store sends no messages."""
 
     @property
     def holds(self) -> bool:

@@ -34,14 +34,14 @@ class HandedState(msgspec.Struct, frozen=True, kw_only=True):
     journal: str
     """The file of the inode numbers that the kernel knows."""
     init: bytes
-    """The reply to INIT."""
+    """The answer to INIT that the kernel got when the mount was made."""
     answered: tuple[int, ...]
-    """The opcodes that are answered."""
+    """The opcodes that the daemon answers. The kernel never asks again for one that was refused."""
     successions: int = 0
-    """How often another process, or another program, has taken the mount over."""
+    """The number of times that another process, or another program, has taken the mount over."""
 
     def with_program(self, program: Sequence[str]) -> "HandedState":
-        """Returns the state for a successor that is started in this way."""
+        """Returns the state for a successor whose command line begins with `program`."""
         return msgspec.structs.replace(self, program=tuple(program))
 
     def with_settings(self, settings: Settings, origins: dict[str, Origin]) -> "HandedState":

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Handover:
-    """The succession of one mount, as its present daemon sees it."""
+    """The state that daemons of one mount hand to one another, as the present daemon has it."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Handover:
 
     @property
     def successions(self) -> int:
-        """How often the mount has been taken over."""
+        """The number of times that the mount has been taken over."""
         return self._taken.state.successions + 1 if self._taken else 0
 
     def journal(self, path: str) -> tuple[str, journal.HeldNumbers]:

@@ -24,12 +24,13 @@ from lazyfs.fuse.direct.request_table import RequestTable, read_state
 from lazyfs.system import clean_start, command_line
 
 PAUSES = (0.0, 0.2, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
-"""Seconds before the first, second, ... successor in a row that dies soon. The last pause repeats."""
+"""Seconds before the first, second, ... successor is started while daemons die in a row. The last pause
+repeats."""
 SOON = 2.0
 """A daemon that served for so many seconds counts as healthy, and the pauses begin anew. A request that kills
 every daemon does so in less time."""
 HOPELESS = 6
-"""After so many deaths in a row every request gets EIO at once, until a successor serves."""
+"""If more daemons than this die in a row, every request gets EIO at once, until a successor serves."""
 LOOK = 0.25
 """Seconds between looks for requests that are past the mount's patience."""
 
@@ -41,14 +42,17 @@ class Keeper:
         """`daemon`: the process at the other end of the line."""
         self._line = line
         self._requests: UnservedRequests | None = None
-        """None until a daemon has handed over the mount's descriptors."""
+        """The reader of the kernel's requests; None until a daemon has handed over the mount's
+        descriptors."""
         self._state: KeptState | None = None
-        """The last serving daemon's: used again if the program of a reload dies before it serves."""
+        """The state that the last serving daemon handed over: used again if the program of a reload dies
+        before it serves."""
         self._daemon = daemon
         self._watch = os.pidfd_open(daemon)
         self._began = time.monotonic()
         self._deaths = 0
-        """Deaths in a row, each soon after the start."""
+        """The number of deaths in a row: 1 for the death of a daemon that served for SOON seconds, and one
+        more for each daemon that died sooner."""
         self._restart_at: float | None = None
         self._stopped = False
         self._serving = True
@@ -61,7 +65,7 @@ class Keeper:
         signal.signal(signal.SIGCHLD, lambda _, __: None)
 
     def run(self) -> None:
-        """Keeps the mount until it is over."""
+        """Holds the mount's descriptors, and starts successors, until the mount is over."""
         while True:
             for ready in self._wait():
                 if ready == self._line.fileno():
@@ -79,7 +83,7 @@ class Keeper:
                 self._start_due()
 
     def _unserved(self) -> UnservedRequests | None:
-        """Returns the kernel's requests if no daemon answers them."""
+        """Returns the reader of the kernel's requests; None while a daemon answers them."""
         return self._requests if self._stopped or not self._serving else None
 
     def _wait(self) -> list[int]:
@@ -96,7 +100,7 @@ class Keeper:
         return [fd for fd, _ in poll.poll(timeout)]
 
     def _hear(self) -> bool:
-        """Takes a message. Returns False if the keeper is to end."""
+        """Receives a message from the daemon. Returns False if the keeper is to end."""
         try:
             message, ancillary, _, _ = self._line.recvmsg(64, socket.CMSG_SPACE(8))
         except ConnectionResetError:
@@ -224,7 +228,8 @@ def run(line: socket.socket, daemon: int) -> NoReturn:
 
 
 def _prefer_the_daemon() -> None:
-    """Makes the kernel's OOM killer choose the daemon before this process, if root runs it."""
+    """Makes the kernel's OOM killer choose the daemon rather than this process. Only root may do so; for
+    others, does nothing."""
     with suppress(OSError), open("/proc/self/oom_score_adj", "r+", encoding="ascii") as file:
         now = int(file.read())
         file.seek(0)

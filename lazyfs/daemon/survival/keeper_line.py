@@ -1,4 +1,4 @@
-"""A daemon's line to the keeper of its mount."""
+"""A daemon's connection to the keeper of its mount."""
 
 import array
 import os
@@ -31,7 +31,7 @@ class Holder(Protocol):
         ...
 
     def hold(self, device: int, table: int) -> None:
-        """Takes the mount's descriptors until `end` or the mount's end."""
+        """Takes copies of the mount's descriptors, and holds them until `end` or the mount's end."""
         ...
 
     def begin_anew(self, program: Sequence[str]) -> None:
@@ -45,7 +45,8 @@ class Holder(Protocol):
 
 
 class KeeperLine:
-    """The daemon's end. Implements `Holder`. Without a keeper, every call does nothing."""
+    """The daemon's end of the line to its keeper. Implements `Holder`. Without a keeper, every call does
+    nothing."""
 
     def __init__(self, line: socket.socket | None) -> None:
         self._line = line

@@ -21,13 +21,14 @@ CHECK_SECONDS = 60.0
 ANSWERED = 0.1
 """Seconds for the answer to `lazyfs reload` to leave, before this process is replaced."""
 KEEPERS = 60.0
-"""Seconds between the starts of two keepers, if something kills them again and again."""
+"""Seconds to wait after a keeper was started in place of a killed one, should something kill them again and
+again."""
 
 log = logging.getLogger(__name__)
 
 
 class Succession:
-    """The tasks of one mount. Belongs to one trio run."""
+    """The tasks of one mount's daemon that concern its keeper and its successor. Belongs to one trio run."""
 
     def __init__(self, mount: AnsweringMount, nursery: trio.Nursery) -> None:
         self._mount = mount

@@ -26,7 +26,7 @@ _STATFS = replies.empty_statfs()
 
 
 class _Late(Exception):
-    """The device had nothing to read."""
+    """Raised in a read of the device that got no request within READ seconds."""
 
 
 def _give_up(_: int, __: FrameType | None) -> None:
@@ -53,7 +53,7 @@ class UnservedRequests:
         return self.device, self._table.fd
 
     def close(self) -> None:
-        """Gives up the device and the table; the descriptors of other processes keep them."""
+        """Closes the descriptors of the device and the table. Those of other processes stay open."""
         os.close(self.device)
         self._table.close()
 
@@ -79,7 +79,8 @@ class UnservedRequests:
         return True
 
     def adopt_buffers(self) -> None:
-        """Takes the requests that the readers of a dead or stopped daemon may not have answered."""
+        """Answers the requests in the readers' buffers, or enters them into the table: a dead or stopped
+        daemon may not have answered them."""
         for kept in self._table.kept_in_buffers():
             self._take(kept.request)
 
@@ -108,7 +109,8 @@ class UnservedRequests:
             self._refuse(unique, errno.EIO)
 
     def _interrupt(self, unique: int, payload: bytes) -> None:
-        """Ends a request whose caller was killed."""
+        """Answers an INTERRUPT: the request that it names gets EINTR if it waits in the table; otherwise the
+        INTERRUPT itself gets EAGAIN."""
         with suppress(requests.Malformed):
             wanted = requests.interrupted(payload)
             for kept in self._table.kept_in_slots():

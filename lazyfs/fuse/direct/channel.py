@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Channel:
-    """Writes to the kernel; from any thread."""
+    """The open device, as answers and notifications are written to it. Thread-safe."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -30,11 +30,11 @@ class Channel:
             self.unwritten(error)
 
     def refuse(self, unique: int, number: int) -> None:
-        """Writes an errno as the answer; 0 for done."""
+        """Answers a request with an errno; 0 for a request that has succeeded and has no other answer."""
         self.write(replies.error(number, unique))
 
     def write(self, answer: bytes) -> None:
-        """Writes an answer with its header."""
+        """Writes an answer that begins with its header."""
         try:
             os.write(self.fd, answer)
         except OSError as error:

@@ -9,18 +9,19 @@ import sys
 from typing import NamedTuple
 
 LIMIT = 32 << 20
-"""Most bytes kept: about 80,000 names. The kernel remembers names itself: it asks again only for the ones
-that it had to forget."""
+"""The largest number of bytes kept: about 80,000 names. The kernel remembers names itself: it asks again only
+for the ones that it had to forget."""
 _NAME_COST = 400
 """Bytes of a kept name: tuple 56, bytes of the answer 161, key about 65, its shares of the tables 110."""
 _PAGE_COST = 500
 
 MISSING, SHARED = 0, -1
-"""Values in place of a slot: for a missing name, and for a number of `tree.shared_files`."""
+"""Values in a KeptName in place of a slot: for the answer that a name is missing, and for a file whose inode
+number several images share (`tree.shared_files`)."""
 KeptName = tuple[int, bytes]
-"""The answer to one LOOKUP: the slot of the number it gives out, and its bytes. A tuple of plain values,
-because the garbage collector stops looking at those: a full collection over 80,000 others would hold every
-answer up for 10 ms."""
+"""The answer to one LOOKUP: the slot of the inode number in the answer, and the answer's bytes. A tuple of
+plain values, because the garbage collector stops looking at those: a full collection over 80,000 other
+objects would hold every answer up for 10 ms."""
 
 
 def key(parent: int, name: bytes) -> bytes:
@@ -33,9 +34,10 @@ class KeptPage(NamedTuple):
 
     body: bytes
     slots: tuple[tuple[int, int], ...]
-    """(a number, lookups) for each slot that has names in the page."""
+    """(an inode number of the slot, the lookups that the page counts as) for each slot with inodes in the
+    page. A READDIRPLUS counts as a lookup of each name."""
     shared_files: tuple[int, ...]
-    """Numbers of `tree.shared_files`, one lookup each."""
+    """The inode numbers in the page that several images share (`tree.shared_files`): one lookup each."""
 
 
 class KeptAnswers:
@@ -45,15 +47,15 @@ class KeptAnswers:
         self._limit = limit
         self._size = 0
         self.names: dict[bytes, KeptName] = {}
-        """By `key`. One table for all folders: reads come in any order, and a second table would be a second
-        cache miss of the processor."""
+        """`key` of a name -> the answer to its LOOKUP. One table serves all folders: reads come in any order,
+        and a second table would be a second cache miss of the processor."""
         self._keys: dict[int, list[bytes]] = {}
         """Number of a folder -> the keys of its names that are kept."""
         self._pages: dict[int, dict[tuple[int, int], KeptPage]] = {}
 
     @property
     def size(self) -> int:
-        """Bytes charged for the answers."""
+        """The number of bytes charged for the kept answers."""
         return self._size
 
     def keep_name(self, parent: int, name: bytes, answer: KeptName) -> None:

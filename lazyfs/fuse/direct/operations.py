@@ -29,7 +29,7 @@ Operation = Callable[["Operations", int, bytes], Call]
 
 
 class Operations:
-    """The answers to the kernel's requests. One for each session."""
+    """Makes the answers to the kernel's requests. One for each session."""
 
     def __init__(self, filesystem: Filesystem, kept: KeptAnswers) -> None:
         self._fs = filesystem
@@ -79,7 +79,8 @@ class Operations:
         return body
 
     def forget(self, pairs: list[tuple[int, int]]) -> None:
-        """Takes lookups back from the kernel. The caller holds the lock."""
+        """Subtracts lookups that the kernel gives back: (inode number, lookups) pairs. The caller holds the
+        lock."""
         shared_files, tree = self._tree.shared_files, self._tree
         of_slot: dict[int, int] = {}
         for number, lookups in pairs:
@@ -216,7 +217,7 @@ def check_promises(init: bytes, told: tuple[int, ...]) -> None:
 
 
 def answered() -> tuple[int, ...]:
-    """Returns the opcodes that are answered, in rising order."""
+    """Returns the opcodes that this session answers, in rising order."""
     return tuple(sorted({*_LOCKED, p.READ}))
 
 
@@ -230,6 +231,6 @@ _LOCKED: dict[int, Operation] = {
     p.READDIR: Operations._readdir,
     p.READDIRPLUS: Operations._readdirplus,
 }
-"""The requests that are answered under the lock. Every other one but READ is refused: OPEN and OPENDIR with
-ENOSYS, so that the kernel keeps pages and listings and does all later opens itself; ACCESS, FLUSH, LSEEK,
-STATX and IOCTL too, so that it does those itself."""
+"""The requests that are answered under the lock. All others but READ are refused. OPEN and OPENDIR get
+ENOSYS, which tells the kernel to keep pages and listings and to do all later opens itself. After ENOSYS to
+ACCESS, FLUSH, LSEEK, STATX and IOCTL the kernel does these itself too."""

@@ -35,7 +35,7 @@ class _Waiting:
         self.missing = missing
         self.interrupted = False
         self.scope: trio.CancelScope | None = None
-        """None until the request's task begins."""
+        """The scope by which the request's task is cancelled; None until the task begins."""
 
 
 class PendingRequests:
@@ -48,10 +48,10 @@ class PendingRequests:
         self._nursery: trio.Nursery | None = None
         self._run_soon: Callable[[Callable[[], object]], None] | None = None
         self._before: list[Callable[[], object]] = []
-        """Calls for trio's thread from the time before `attach`."""
+        """The calls for trio's thread that came before `attach`."""
         self._guard = threading.Lock()
         self._waiting: dict[int, _Waiting] = {}
-        """Requests by their unique numbers."""
+        """The waiting requests, by the unique numbers that the kernel gave them."""
         self._closed = False
 
     def attach(self, nursery: "trio.Nursery") -> None:
@@ -74,8 +74,8 @@ class PendingRequests:
             call()
 
     def start(self, unique: int, call: Call, missing: Need | NeedRepository, slot: int) -> None:
-        """Has a request answered once every object it needs is here. `missing`: the objects that the call
-        lacked. `slot`: the request's in the table of requests."""
+        """Has a request answered in trio once every object it needs is here. `missing`: the objects that the
+        call lacked. `slot`: the slot of the request in the request table."""
         waiting = self._waiting[unique] = _Waiting(unique, call, missing, slot)
         self.soon(lambda: self._spawn(waiting))
 

@@ -19,8 +19,8 @@ _HEADER = protocol.IN_HEADER.size
 _ENTRY_HEAD = pack("=Ii", protocol.OUT_HEADER.size + protocol.ENTRY_OUT.size, 0)
 """The OUT_HEADER of an answer to LOOKUP, up to its unique number."""
 _TAKEN = bytes(4)
-"""Written over a request's length once the request's lookups are taken back, so that no successor takes them
-back again."""
+"""Written over the length of a FORGET in this thread's buffer once its lookups are taken back: so no
+successor that finds the request there takes them back again."""
 _TRY_AGAIN = (errno.EINTR, errno.EAGAIN, errno.ENOENT)  # ENOENT: the request was given up before it was read
 _NOTES = frozenset((protocol.FORGET, protocol.BATCH_FORGET, protocol.INTERRUPT, protocol.DESTROY))
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class RequestReader:
-    """One thread's work; several may share a channel."""
+    """The work of one reader thread; several threads may share a channel."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class RequestReader:
         table: RequestTable,
         buffer: memoryview,
     ) -> None:
-        """`buffer`: the table's memory for this thread's requests."""
+        """`buffer`: the memory, in the request table, that this thread reads requests into."""
         self._table = table
         self._buffer = buffer
         self._fs = filesystem
@@ -49,8 +49,8 @@ class RequestReader:
         self._counters = filesystem.counters.part()
 
     def run(self) -> None:
-        """Serves until the connection is gone. Everything is looked up by name once, before the loop: in the
-        loop, each look-up would cost 2 us."""
+        """Serves until the connection is gone. All attributes and globals are looked up once, before the
+        loop: in the loop, each look-up would cost 2 us."""
         upcalls, names = self._counters.upcalls, protocol.OPCODE_NAMES
         unpack, lookup_opcode, entry_head = protocol.IN_HEADER_HEAD.unpack_from, protocol.LOOKUP, _ENTRY_HEAD
         lock, kept_under, slot_of = self._fs.lock, self._operations.kept_names.get, self._fs.tree.slots.get
@@ -105,7 +105,7 @@ class RequestReader:
             self._serve(opcode, unique, number, request[_HEADER:])
 
     def _serve(self, opcode: int, unique: int, number: int, payload: bytes) -> None:
-        """Serves one request of any content; no error escapes."""
+        """Serves one request, whatever its content. Raises nothing: the request gets an errno instead."""
         try:
             if opcode in _NOTES:
                 self._take_note(opcode, unique, number, payload)
@@ -135,7 +135,7 @@ class RequestReader:
         self._channel.reply(unique, pieces)
 
     def _take_note(self, opcode: int, unique: int, number: int, payload: bytes) -> None:
-        """Takes a request that wants no answer."""
+        """Handles a request that asks for no data: FORGET, BATCH_FORGET, INTERRUPT or DESTROY."""
         if opcode == protocol.DESTROY:
             self._channel.refuse(unique, 0)
         elif opcode == protocol.INTERRUPT:

@@ -24,9 +24,9 @@ STATE = 1 << 20
 SLOT = 512
 """Bytes of a slot: the time of arrival, then the request. The longest that waits is a LOOKUP of 296 bytes."""
 READERS = 7
-"""Most threads of a daemon that can have a buffer."""
+"""The largest number of threads of a daemon that can have a buffer."""
 SLOTS = 1 << 15
-"""Slots of the daemon, and as many again of the keeper. Untouched ones take no memory."""
+"""The number of the daemon's slots; the keeper has as many. Untouched ones take no memory."""
 
 _DAEMON, _KEEPER = range(2)
 _TOP = 2 * 8
@@ -36,16 +36,16 @@ _SIZE = _SLOTS_AT + 2 * SLOTS * SLOT
 _HEADER = IN_HEADER.size
 _WORD = 8
 NOWHERE = -1
-"""Stands for the slot of a request that has none."""
+"""The value of `slot` for a request that is in no slot."""
 
 
 class Kept(NamedTuple):
     """An unanswered request."""
 
     slot: int
-    """NOWHERE for one in a reader's buffer."""
+    """The request's slot; NOWHERE for a request that was found in a reader's buffer."""
     arrival: int
-    """On time.monotonic_ns()'s clock; 0 if unknown."""
+    """The time of arrival on time.monotonic_ns()'s clock; 0 if unknown."""
     request: bytes
 
 
@@ -107,7 +107,7 @@ class RequestTable:
         self._put(_SLOTS_AT + slot * SLOT, 0)
 
     def kept_in_slots(self) -> list[Kept]:
-        """Returns the requests in the slots of both sides."""
+        """Returns the requests in the slots of the daemon and in those of the keeper."""
         found = []
         for side in (_DAEMON, _KEEPER):
             for slot in range(side * SLOTS, side * SLOTS + self._get(side * _WORD)):
@@ -127,7 +127,8 @@ class RequestTable:
         return found
 
     def close(self) -> None:
-        """Gives up the memory; the descriptors of other processes keep it."""
+        """Gives up this process's view of the memory. The memory lives on while other processes have a
+        descriptor of it."""
         self._view.release()
         with suppress(BufferError):  # a thread that did not end still has its buffer
             self._memory.close()
@@ -145,7 +146,8 @@ class RequestTable:
 
 
 def read_state(table: int) -> bytes:
-    """Returns the state that was kept last in the table behind a descriptor; empty if none was."""
+    """Returns the state that `keep_state` wrote last into the table behind a descriptor; empty if there is
+    none."""
     length = int.from_bytes(os.pread(table, _WORD, _TOP), byteorder)
     return os.pread(table, length, _TOP + _WORD)
 

@@ -39,7 +39,7 @@ JOIN = 5.0
 
 
 class DirectSession:
-    """Implements `Session`."""
+    """The session that serves a mount over /dev/fuse itself. Implements `Session`."""
 
     kind = "direct"
 
@@ -71,7 +71,7 @@ class DirectSession:
         self._init = taken.init if taken else b""
         self._threads: list[threading.Thread] = []
         self._ended: trio.Event | None = None
-        """Set when a reader thread has ended; None before `serve`."""
+        """Set when a reader thread has ended; None until `serve` is called."""
         self._mount = points.find(mountpoint)
         if taken:
             return
@@ -149,7 +149,7 @@ class DirectSession:
         self._join()
 
     def _read(self, number: int) -> None:
-        """The work of a reader thread."""
+        """Does the work of one reader thread. `number`: the thread's number."""
         ran_out = False
         try:
             while not ran_out:

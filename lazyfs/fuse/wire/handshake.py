@@ -4,13 +4,14 @@ from lazyfs.core.errors import UsageError
 from lazyfs.fuse.wire import protocol as p
 
 MAX_PAGES = 256
-"""Most pages of a read: 1 MiB, the kernel's default limit."""
+"""The largest number of pages of a read: 1 MiB, the kernel's default limit."""
 MAX_READ = MAX_PAGES * 4096
 MAX_WRITE = 4096
-"""Most bytes of a write: the smallest value that the kernel takes, since nothing is written."""
+"""The largest number of bytes of a write: the smallest value that the kernel takes, since nothing is
+written."""
 MAX_BACKGROUND = 512
-"""Most requests of the kernel's read-ahead under way at one time. With the default of 12, a dozen that wait
-for slow fetches would hold up the read-ahead of every other reader."""
+"""The largest number of the kernel's read-ahead requests under way at one time. With the default of 12, a
+dozen that wait for slow fetches would hold up the read-ahead of every other reader."""
 
 NEEDED = p.ASYNC_READ | p.NO_OPEN_SUPPORT | p.NO_OPENDIR_SUPPORT | p.DO_READDIRPLUS | p.MAX_PAGES
 """The features that make this session better than one on pyfuse3."""

@@ -9,7 +9,8 @@ from struct import Struct
 KERNEL_VERSION = 7
 KERNEL_MINOR_VERSION = 38
 MINOR_NEEDED = 31
-"""Linux 5.4, which has MAX_PAGES, CACHE_SYMLINKS, NO_OPENDIR_SUPPORT and EXPLICIT_INVAL_DATA."""
+"""The protocol's minor version in Linux 5.4, which has MAX_PAGES, CACHE_SYMLINKS, NO_OPENDIR_SUPPORT and
+EXPLICIT_INVAL_DATA."""
 ROOT_ID = 1
 MIN_READ_BUFFER = 8192
 
@@ -66,7 +67,7 @@ TMPFILE = 51
 STATX = 52
 
 OPCODES = 64
-"""Opcodes are below this; a table has room for all of them."""
+"""The size of a table by opcode: every opcode is smaller."""
 OPCODE_NAMES: dict[int, str] = {
     value: name
     for name, value in list(globals().items())
@@ -103,48 +104,49 @@ NO_EXPORT_SUPPORT = 1 << 38
 
 _ATTR = "QQQqqqIIIIIIIIII"
 ATTR = Struct("=" + _ATTR)
-"""ino, size, blocks, atime, mtime, ctime, their nanoseconds, mode, nlink, uid, gid, rdev, blksize, flags.
-The header calls times unsigned; the kernel reads them as signed."""
+"""Fields: ino, size, blocks, atime, mtime, ctime, their nanoseconds, mode, nlink, uid, gid, rdev, blksize,
+flags. The header calls times unsigned; the kernel reads them as signed."""
 
 IN_HEADER = Struct("=IIQQIIIHH")
-"""len, opcode, unique, nodeid, uid, gid, pid, total_extlen, padding."""
+"""Fields: len, opcode, unique, nodeid, uid, gid, pid, total_extlen, padding."""
 IN_HEADER_HEAD = Struct("=II8s8s")
-"""The part of IN_HEADER that decides the action. Unique and nodeid are left as bytes: they are only passed
-on."""
+"""The fields of IN_HEADER that decide the action: len, opcode, unique, nodeid. Unique and nodeid are left as
+bytes: they are only passed on."""
 OUT_HEADER = Struct("=IiQ")
-"""len, error (negative errno; of a notification its code), unique (of a notification 0)."""
+"""Fields: len, error (negative errno; of a notification its code), unique (of a notification 0)."""
 
 ENTRY_OUT = Struct("=QQQQII" + _ATTR)
-"""nodeid, generation, entry_valid, attr_valid, their nanoseconds, attr. nodeid 0: a name that is missing."""
+"""Fields: nodeid, generation, entry_valid, attr_valid, their nanoseconds, attr. A nodeid of 0 means a missing
+name."""
 ATTR_OUT = Struct("=QII" + _ATTR)
-"""attr_valid, attr_valid_nsec, dummy, attr."""
+"""Fields: attr_valid, attr_valid_nsec, dummy, attr."""
 DIRENT = Struct("=QQII")
-"""ino, off (where the next entry is), namelen, type; then the name, padded to 8 bytes."""
+"""Fields: ino, off (the offset of the next entry), namelen, type. The name follows, padded to 8 bytes."""
 DIRENTPLUS = Struct("=QQQQII" + _ATTR + "QQII")
-"""ENTRY_OUT and DIRENT; then the name, padded to 8 bytes."""
+"""The fields of ENTRY_OUT, then those of DIRENT. The name follows, padded to 8 bytes."""
 KSTATFS = Struct("=QQQQQIIII24x")
-"""blocks, bfree, bavail, files, ffree, bsize, namelen, frsize, padding."""
+"""Fields: blocks, bfree, bavail, files, ffree, bsize, namelen, frsize, padding."""
 FORGET_IN = Struct("=Q")
-"""nlookup."""
+"""Field: nlookup."""
 BATCH_FORGET_IN = Struct("=II")
-"""count, dummy; then that many FORGET_ONE."""
+"""Fields: count, dummy. So many FORGET_ONE follow."""
 FORGET_ONE = Struct("=QQ")
-"""nodeid, nlookup."""
+"""Fields: nodeid, nlookup."""
 READ_IN = Struct("=QQIIQII")
-"""fh, offset, size, read_flags, lock_owner, flags, padding; of READ, READDIR and READDIRPLUS."""
+"""Fields: fh, offset, size, read_flags, lock_owner, flags, padding. For READ, READDIR and READDIRPLUS."""
 GETXATTR_IN = Struct("=II")
-"""size (0 asks for the size), padding; of GETXATTR, where a name follows, and LISTXATTR."""
+"""Fields: size (0 asks for the size), padding. For LISTXATTR, and for GETXATTR, where a name follows."""
 GETXATTR_OUT = Struct("=II")
-"""size, padding: the answer to a size of 0."""
+"""Fields: size, padding. The answer to a request whose size is 0."""
 INTERRUPT_IN = Struct("=Q")
-"""unique of the request to give up."""
+"""Field: the unique number of the request to give up."""
 INIT_IN = Struct("=IIII")
-"""major, minor, max_readahead, flags; then flags2 and padding if flags has INIT_EXT."""
+"""Fields: major, minor, max_readahead, flags. If flags has INIT_EXT, flags2 and padding follow."""
 FLAGS2 = Struct("=I")
 INIT_OUT = Struct("=IIIIHHIIHHI28x")
-"""major, minor, max_readahead, flags, max_background, congestion_threshold, max_write, time_gran, max_pages,
-map_alignment, flags2."""
+"""Fields: major, minor, max_readahead, flags, max_background, congestion_threshold, max_write, time_gran,
+max_pages, map_alignment, flags2."""
 INVAL_INODE_OUT = Struct("=Qqq")
-"""ino, off, len; a len of 0 means to the end."""
+"""Fields: ino, off, len; a len of 0 means to the end."""
 INVAL_ENTRY_OUT = Struct("=QII")
-"""parent, namelen, flags; then the name and a zero byte."""
+"""Fields: parent, namelen, flags. The name and a zero byte follow."""

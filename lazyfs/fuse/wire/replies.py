@@ -49,7 +49,8 @@ def attr(found: Attributes) -> bytes:
 
 
 def dirent(number: int, mode: int, after: int, name: bytes) -> bytes:
-    """Returns one line of READDIR, with the number that programs see; `after` is the offset of the next."""
+    """Returns one line of READDIR, with the inode number that programs see. `after`: the offset of the next
+    line."""
     length = len(name)
     return DIRENT.pack(number, after, length, mode >> 12) + name + bytes(-length & 7)
 
@@ -85,7 +86,8 @@ def empty_statfs() -> bytes:
 
 
 def xattr(value: bytes, room: int) -> bytes:
-    """Returns the answer to GETXATTR and LISTXATTR for a caller with `room` bytes; raises ERANGE."""
+    """Returns the answer to GETXATTR or LISTXATTR for a caller that offers `room` bytes: the value, or its
+    size if `room` is 0. Raises OSError, ERANGE, if the value does not fit."""
     if room == 0:
         return GETXATTR_OUT.pack(len(value), 0)
     if len(value) > room:
@@ -94,17 +96,17 @@ def xattr(value: bytes, room: int) -> bytes:
 
 
 def error(number: int, unique: int) -> bytes:
-    """Returns a whole answer that has only an errno (0: done)."""
+    """Returns an answer, header included, that has only an errno (0: done)."""
     return OUT_HEADER.pack(OUT_HEADER.size, -number, unique)
 
 
 def inval_inode(number: int) -> bytes:
-    """Returns a whole notification that drops attributes and all pages of an inode."""
+    """Returns a notification, header included, that drops attributes and all pages of an inode."""
     body = INVAL_INODE_OUT.pack(number, 0, 0)
     return OUT_HEADER.pack(OUT_HEADER.size + len(body), NOTIFY_INVAL_INODE, 0) + body
 
 
 def inval_entry(parent: int, name: bytes) -> bytes:
-    """Returns a whole notification that drops a name and its answer."""
+    """Returns a notification, header included, that drops a name and its answer."""
     body = INVAL_ENTRY_OUT.pack(parent, len(name), 0) + name + b"\0"
     return OUT_HEADER.pack(OUT_HEADER.size + len(body), NOTIFY_INVAL_ENTRY, 0) + body

@@ -37,7 +37,7 @@ between machines."""
 
 
 class CacheFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """One cache directory. Sizes in bytes."""
+    """The facts about one cache directory. Sizes are in bytes."""
 
     directory: str
     user: int = 0
@@ -63,7 +63,8 @@ class CacheFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def gather(found: Surroundings) -> list[CacheFacts]:
-    """Looks at the cache of each mount and of the settings; of the default directory if there are none."""
+    """Returns the facts about the cache directory of each mount, and of each mount that is to be made; about
+    the default directory if there are no mounts."""
     known: dict[str, CacheFacts] = {}
     for one in found.mounts:
         status = one.looked.status

@@ -22,7 +22,7 @@ SOON = 7 * 86_400.0
 
 
 class FileFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """The files of one mount's settings."""
+    """The facts about the files that one mount's settings name."""
 
     unusable: list[str] = []
     """The reasons why certificates or keys cannot be used."""

@@ -12,10 +12,11 @@ from lazyfs.node.surroundings import Surroundings
 from lazyfs.system.memory_use import tightest_group
 
 LEAST_FILES = 1024
-"""Descriptors that a daemon may need: 32 connections for each of twenty repositories, and the cache's
-files."""
+"""The number of descriptors that a daemon may need: 32 connections for each of twenty repositories, and the
+cache's files."""
 LEAST_MEMORY = 128 << 20
-"""With fewer bytes a daemon may be killed, although it drops kept catalogs and answers."""
+"""The smallest memory limit, in bytes, that is no fault: below it a daemon may be killed, although it drops
+kept catalogs and answers."""
 
 
 class ProcessLimits(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from lazyfs.node.surroundings import Surroundings
 
 
 class MountFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """One mount."""
+    """The facts about one mount."""
 
     mountpoint: str
     number: int | None = 0
@@ -26,8 +26,8 @@ class MountFacts(msgspec.Struct, frozen=True, kw_only=True):
     journal: str = ""
     """The reason why inode numbers are no longer written down; empty if they are."""
     down: dict[str, str] = {}
-    """The proxies and origins that the daemon has put aside, and why. Filled only for a mount that tells no
-    settings: the check of paths tries the proxies and origins of the others."""
+    """Proxy or origin -> the fault for which the daemon has stopped asking it for some time. Filled only for
+    a mount that tells no settings: the check of paths tries the proxies and origins of the other mounts."""
 
 
 def gather(found: Surroundings) -> list[MountFacts]:

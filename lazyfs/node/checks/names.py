@@ -20,16 +20,17 @@ the name included."""
 
 
 class LookedUp(msgspec.Struct, frozen=True):
-    """The look-up of one name."""
+    """The result of looking one name up."""
 
     name: str
     seconds: float | None
-    """None if no answer came in SECONDS."""
+    """The duration of the look-up in seconds; None if no answer came within SECONDS."""
     error: str = ""
 
 
 def gather(found: Surroundings) -> list[LookedUp]:
-    """Looks all names up side by side. Leaves threads that hang to the end of the process."""
+    """Looks all names up side by side, and returns what was found within SECONDS. Threads that hang are not
+    waited for; they end with this process."""
     names = hosts(found)[:MOST]
     threads = ThreadPoolExecutor(max(1, len(names)))
     asked = {name: threads.submit(_look_up, name) for name in names}

@@ -26,7 +26,8 @@ from lazyfs.transport.tls import Tls
 from lazyfs.transport.tls_files import TlsFiles
 
 MOST = 128
-"""Most ways that are tried. A site of fifty repositories on one origin over two proxies has a hundred."""
+"""The largest number of ways that are tried. A site of fifty repositories on one origin over two proxies has
+a hundred."""
 _AT_ONCE = 64
 _SECONDS = 8.0
 _LIMITS = Limits(connect=3.0, silence=4.0)
@@ -65,7 +66,7 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
     fault: Fault | None = None
     detail: str = ""
     by_origin: bool = False
-    """True if the proxy said that the fault is the origin's."""
+    """True if a proxy reported that the fault lies with the origin."""
     offset: float | None = None
     """Seconds by which the origin's clock is ahead of this machine's."""
     asked: float = 0.0

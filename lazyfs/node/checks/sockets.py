@@ -13,7 +13,7 @@ from lazyfs.node.surroundings import Surroundings
 
 
 class SocketFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """The runtime directory and its files."""
+    """The facts about the runtime directory and the sockets in it."""
 
     directory: str = "/run/lazyfs"
     fault: str = ""

@@ -13,11 +13,11 @@ SOON = 86_400.0
 """A signature is late if it expires within this many seconds. Publishers renew a signature of seven days
 every day or so: one with less than a day left was forgotten."""
 AHEAD = 300.0
-"""Seconds by which clocks may differ."""
+"""The difference of clocks, in seconds, that is no fault."""
 
 
 class TrustFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """The trust of one repository of a mount. Times are seconds since 1970."""
+    """The facts about the trust in one repository of a mount. Times are seconds since 1970."""
 
     repository: str
     now: float
