@@ -40,8 +40,8 @@ def other(side: str, revision: str) -> str:
 
 def with_revision(cases: list[Case], revision: str) -> list[Case]:
     """Returns the cases, with the same sides of lazyfs at another revision added. The warm proxy is not
-    added, because only its requests would differ. No side is added to reading everything on a long line,
-    where a revision without packs would wait for 32,000 requests."""
+    added, because only its requests would differ. Cases of the workload `read everything` with a round-trip
+    time stay unchanged, since a revision without packs would wait for 32,000 requests."""
     return [
         case
         if case.workload == "read everything" and case.line.rtt_ms
