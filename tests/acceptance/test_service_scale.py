@@ -25,7 +25,7 @@ from tests.support.service import ServiceSite, built
 TAGS = count(100, 1000)
 IMAGES = 10_000
 ROUND_TRIP = 0.02
-"""Seconds."""
+"""Round-trip time to the registry in seconds."""
 MOST_SECONDS = 60
 MOST_MEMORY = 200_000_000
 MOST_METADATA = 2_000_000

@@ -1,4 +1,4 @@
-"""Which repositories count as private, and how the keys of cached objects alone keep them apart."""
+"""The repositories that count as private, and the keys under which each of them caches objects of its own."""
 
 import pytest
 

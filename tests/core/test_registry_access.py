@@ -14,7 +14,7 @@ from lazyfs.core.registry.steps import Identity, Kind, Outcome, Privacy
 
 BEARER, BASIC, NEGOTIATE = Challenge("bearer"), Challenge("basic"), Challenge("negotiate")
 LONGEST = 200
-"""The most steps that one request can take: 6 failures and 8 renewals, for two identities."""
+"""The largest number of steps that one request can take: 6 failures and 8 renewals, for two identities."""
 
 
 @dataclass

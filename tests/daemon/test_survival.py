@@ -33,7 +33,7 @@ KILLS = count(4, 50)
 
 @pytest.fixture
 def images(tmp_path: Path) -> Published:
-    """Publishes images whose files have the content that steady readers expect."""
+    """Publishes images whose files have the content that tests/support/steady_reader.py expects."""
     found = Published(tmp_path / "images")
     made = {
         f"image:{number}": image(
@@ -47,7 +47,8 @@ def images(tmp_path: Path) -> Published:
 
 @contextmanager
 def readers(mnt: Path, count: int) -> Iterator[list[dict[str, Any]]]:
-    """Runs steady readers for the block. After the block, the yielded list has their reports."""
+    """Runs processes of tests/support/steady_reader.py for the block. After the block, the yielded list has
+    their reports."""
     command = [sys.executable, "-m", "tests.support.steady_reader", str(mnt)]
     pipe = subprocess.PIPE
     running = [

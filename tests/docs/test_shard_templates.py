@@ -22,8 +22,9 @@ exit 1  # some images waited for other shards
 
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., tuple[int, list[str]]]:
-    """Returns a function that runs a command. It returns the exit code and the calls of lazyfs and sbatch;
-    `code` is the exit code of the lazyfs commands that `failing` names."""
+    """Returns a function that runs a command, in which lazyfs and sbatch are stand-ins that log their calls.
+    It returns the exit code and these calls. The subcommands of lazyfs that match the shell pattern `failing`
+    exit with `code`."""
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "lazyfs").write_text(

@@ -1,4 +1,5 @@
-"""--nv and --rocm: handed on where the runtime knows them, else devices and libraries are bound."""
+"""The options --nv and --rocm: lazyfs passes them on to runtimes that have such options, and binds the GPU's
+devices and libraries for all others."""
 
 import os
 import shutil

@@ -138,7 +138,8 @@ def test_several_images_and_names_share_a_store(tree: Tree, podman: Podman) -> N
 
 
 def test_what_is_pulled_takes_no_layer_of_the_mount_for_its_own(tree: Tree, podman: Podman) -> None:
-    """The main store gets the image's own two layers, with their digests checked."""
+    """podman stores both layers of a pulled image in its main store and checks their digests, although the
+    mount has one of them."""
     lazyfs("podman-store", podman.store, NAME)
     layout = built("third").write_layout(podman.work / "pulled")
     pulled = podman("pull", "--quiet", f"oci:{layout}:v1")
