@@ -1,4 +1,4 @@
-"""Which starts are made in a quick and a full run, and how often."""
+"""The starts that are made in a quick and in a full run, and their number."""
 
 from typing import Final
 

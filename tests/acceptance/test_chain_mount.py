@@ -1,4 +1,4 @@
-"""A real mount behind the chain, as seen by a program that reads files while servers die."""
+"""A real mount behind a chain of proxies, as seen by a program that reads files while servers die."""
 
 import errno
 import hashlib

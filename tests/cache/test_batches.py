@@ -1,4 +1,5 @@
-"""Puts and claims in batches: each value succeeds or fails alone, and the charges are right at any time."""
+"""Values are put, and their downloads claimed, in batches. Each value succeeds or fails alone, and the
+accounted sizes (charges) are right at any time."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Pins: their effect, their cost, and the refusals."""
+"""Pins, which protect values from eviction: their effect, their cost, and the pin sets that are refused."""
 
 import os
 import shutil

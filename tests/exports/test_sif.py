@@ -292,8 +292,8 @@ def test_a_small_file_that_expands_without_end(exported: Path) -> None:
 
 @pytest.fixture
 def silent_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Puts programs sqfs2tar and tar2sqfs that only sleep first on PATH, and shortens the timeout for
-    them."""
+    """Makes stand-ins for sqfs2tar and tar2sqfs that only sleep, puts them before the real ones on PATH, and
+    shortens the timeout."""
     for name in ("sqfs2tar", "tar2sqfs"):
         put_program(tmp_path, name, "exec sleep 1000", monkeypatch)
     monkeypatch.setattr(squashfs, "SILENCE", 0.2)

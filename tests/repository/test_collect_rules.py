@@ -1,4 +1,5 @@
-"""The rules that keep a collection from interfering with publishers, other collections, and readers."""
+"""The rules that keep a garbage collection from interfering with publishers, other collections, and
+readers."""
 
 import contextlib
 from collections.abc import Callable

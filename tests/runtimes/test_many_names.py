@@ -22,7 +22,7 @@ from tests.support.open_paths import open_to_all
 from tests.support.runtimes import NOBODY
 
 NAMES = 3500
-"""bwrap accepts 9,000 arguments, and each name takes three of them."""
+"""The number of names in /srv. bwrap accepts 9,000 arguments, and each name takes three of them."""
 USERS = [(), pytest.param(("--user", f"{NOBODY}:{NOBODY}"), marks=pytest.mark.root)]
 
 

@@ -1,5 +1,5 @@
-"""Two publishers and a collector that work on one repository at the same time, and assertions about the
-result."""
+"""Two publishers and a garbage collector that work on one repository at the same time, and assertions about
+the result."""
 
 import random
 import threading

@@ -24,8 +24,9 @@ KILLERS = (1, 4)
 
 
 def read_or_die(met: Path, number: int, work: Callable[..., Any], *arguments: Any) -> Any:
-    """Reads an image, in a worker. At their first tries all images wait in one worker, and one of them then
-    kills it. At its second try, a killer kills its worker, and any other image is read."""
+    """Runs in a Dask worker for one image. At the first try it waits until the worker has all images; then
+    one of them kills the worker. At the second try an image in KILLERS kills its worker, and any other image
+    is read."""
     if not (met / str(number)).exists():
         (met / str(number)).touch()
         until(lambda: len(list(met.iterdir())) == IMAGES and number == KILLERS[0], 60)

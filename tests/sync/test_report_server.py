@@ -1,4 +1,5 @@
-"""The collector's server lets in whom the operator named, and bounds what they may send."""
+"""The collector's server accepts reports only from reporters that the operator named, and limits what they
+may send."""
 
 import http.client
 import socket

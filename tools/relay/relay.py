@@ -19,8 +19,8 @@ QUEUE = 512
 """The largest number of deliveries that wait for a receiver that does not read. When it is reached, the
 sender must wait, as with a full window."""
 EARLY = 0.0005
-"""How early a delivery may be, in seconds. epoll sleeps for whole milliseconds, and late deliveries would add
-up."""
+"""Seconds by which a delivery may be early. epoll sleeps for whole milliseconds, and late deliveries would
+add up."""
 
 
 def _ignore(data: bytes) -> None:
