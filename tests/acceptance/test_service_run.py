@@ -1,5 +1,6 @@
-"""A service over five runs: 60 images in three registries with shared layers, a pattern, tags that move or
-go, an account, a registry that is down, one that answers 429 half the time, a wrong digest.
+"""Five runs of a service over 60 images in three registries. The images share layers, and one has a layer
+with a wrong digest. Tags are named by a pattern, move, or disappear. A registry needs an account, another is
+down, another answers half of the requests with 429.
 
 After each run the mounted tree is exactly the expected one, and the registries' logs show the expected
 requests.

@@ -1,5 +1,5 @@
-"""The index's SIEVE, compared with the benchmark's simple SIEVE, and the bound on the work of a single
-change."""
+"""The index's SIEVE, compared with the benchmark's simple SIEVE, and the bound on the work of a single change
+of the index."""
 
 import random
 from collections.abc import Iterator

@@ -81,7 +81,8 @@ def kill_the_daemon(mnt: Path) -> None:
 
 @pytest.mark.parametrize("cache", ["warm", "none"])
 def test_no_reader_notices_that_daemons_are_killed(cache: str, images: Published, tmp_path: Path) -> None:
-    """Each kill comes at a random moment. Without a cache every read is under way for longer."""
+    """Each kill comes at a random moment. Without a cache, reads take longer, so that more of them are under
+    way at a kill."""
     limit = ("--cache-limit", "0") if cache == "none" else ()
     with mounted(images.store, tmp_path / "mnt", "--cache", tmp_path / "cache", *limit) as mnt:
         with readers(mnt, READERS) as found:

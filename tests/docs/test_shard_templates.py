@@ -1,5 +1,5 @@
-"""The templates of tools/service that convert on many machines, with a command in place of lazyfs that writes
-down how it was called. tests/acceptance/test_shard_templates.py runs them for real."""
+"""The templates of tools/service that convert on many machines, with a stand-in for the command lazyfs, which
+logs its arguments. tests/acceptance/test_shard_templates.py runs them for real."""
 
 import subprocess
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A reader thread against arbitrary requests, over a socket pair in place of /dev/fuse."""
+"""A session's reader thread gets arbitrary requests, over a socket pair in place of /dev/fuse."""
 
 import errno
 import socket

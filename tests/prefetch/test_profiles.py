@@ -1,5 +1,6 @@
 """The objects of a profile are fetched ahead into the cache, and small files are read from hot packs. A
-profile that is wrong, stale or hostile costs a bounded number of bytes, and gives no wrong one."""
+profile that is wrong, stale or hostile costs a bounded number of bytes, and never causes a wrong byte to be
+read."""
 
 import os
 import time
@@ -404,7 +405,8 @@ async def test_a_bug_in_a_fetch_ends_no_mount(world: World) -> None:
 
 
 async def test_a_profile_whose_objects_fail_is_given_up(world: World) -> None:
-    """Otherwise, a profile of 16,384 missing objects would cause as many requests."""
+    """The prefetch of a profile ends after a few failures. Otherwise, a profile of 16,384 missing objects
+    would cause as many requests."""
     world.store(Program("", tuple(ObjectRef(sha256(b"%d" % number), 10) for number in range(300))))
     await world.run()
     assert FAILURES <= world.profiles.failed < FAILURES + AT_ONCE
@@ -434,7 +436,7 @@ CHUNK = 1 << 18
 
 
 class UnusedWorld(World):
-    """A profile of 40 objects of 256 KiB, of which readers may or may not use some."""
+    """A World whose profile lists 40 objects of 256 KiB. A test decides which of them are read."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)

@@ -1,5 +1,5 @@
-"""A private repository behind the shipped configurations. However warm a cache on the way is, without a token
-or certificate it gives 401 or 407, and no byte of the content."""
+"""A private repository behind the shipped configurations. A request without a token or certificate gets 401
+or 407 and no byte of the content, whatever the caches on the way contain."""
 
 import re
 import subprocess
@@ -25,7 +25,8 @@ TOKEN = "5ad1f00d"
 
 
 def write_accounts(file: Path) -> Path:
-    """Writes a file of accounts as the configurations tell to make it. The only account is `node`."""
+    """Writes a password file with htpasswd, as the shipped configurations require; returns its path. The only
+    account is `node`."""
     made = ["htpasswd", "-n", "-b", "node", TOKEN]
     file.write_bytes(subprocess.run(made, check=True, capture_output=True).stdout)
     return file

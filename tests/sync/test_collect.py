@@ -1,5 +1,5 @@
-"""Reports of workers become profiles: each program is served by what its own starts touch, and a lie changes
-a counter and nothing else."""
+"""Reports of workers become profiles. The profile of a program lists what starts of this program touch. A
+false report only changes a counter."""
 
 import os
 import random

@@ -145,8 +145,8 @@ def test_a_start_has_no_keys_no_credentials_and_no_network(
 def test_no_process_of_a_recording_has_the_services_environment(
     site: ServiceSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither the mount's process nor the one that starts the command has it, so a program that breaks out of
-    the sandbox finds no secret in either."""
+    """Neither the mount's process nor the process that starts the command has the service's environment. So a
+    program that breaks out of the sandbox finds no secret in them."""
     monkeypatch.setenv("REGISTRY_PASSWORD", "hunter-number-two")
     site.wish("r.example/team/app:1")
     site.run()
