@@ -1,5 +1,5 @@
-"""SIF files: Apptainer's are published, ours are run by Apptainer, equal images give equal bytes, and a
-damaged or hostile file is refused in one line."""
+"""SIF files: lazyfs publishes those of Apptainer, Apptainer runs those of lazyfs, equal images give equal
+bytes, and a damaged or hostile file is refused in one line."""
 
 import json
 import os

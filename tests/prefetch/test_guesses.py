@@ -27,7 +27,7 @@ ROOM = 1 << 30
 
 
 class Scene:
-    """Guesses over a store whose answers wait for a gate."""
+    """Guessed prefetches from a store whose answers wait until the test opens a gate."""
 
     def __init__(self, directory: Path, room: int = ROOM) -> None:
         self.fetcher, self.cache = GateFetcher(directory), MemoryCache()

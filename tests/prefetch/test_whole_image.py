@@ -23,7 +23,7 @@ from tests.support.store_files import store_object
 
 
 class Scene:
-    """An image in a store whose answers wait for a gate."""
+    """An image in a store whose answers wait until the test opens a gate."""
 
     def __init__(self, directory: Path, limit: int = 1 << 30) -> None:
         self.made, self.cache, self.demand = Made(), MemoryCache(), Demand()
@@ -161,8 +161,8 @@ async def test_a_failure_has_a_reason(what: str, tmp_path: Path, caplog: pytest.
 
 
 async def test_a_rate_is_kept(tmp_path: Path) -> None:
-    """On the job's clock, a fetch begins only when the bytes of all earlier fetches have had their time at
-    this rate."""
+    """On the job's clock, a fetch begins no earlier than the total size of all earlier fetches divided by the
+    rate."""
     scene = Scene(tmp_path)
     scene.fetcher.gate.set()
     job = scene.job(rate=10_000)

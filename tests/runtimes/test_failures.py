@@ -17,7 +17,7 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture
 def image(open_path: Path) -> Path:
-    """Makes an image with a program of this machine, and one of another."""
+    """Makes an image with a program for this machine and a program for another architecture."""
     root = open_path / "image"
     (root / "bin").mkdir(parents=True)
     shutil.copy("/bin/busybox", root / "bin/busybox")

@@ -21,7 +21,7 @@ NAME = "docker.io/library/tool:1"
 
 
 def built(word: str) -> Built:
-    """Returns an image of two layers: the upper one takes a file out of the lower one."""
+    """Returns an image of two layers. The upper layer deletes a file of the lower one."""
     busybox = entry("bin/busybox", data=Path("/bin/busybox").read_bytes(), mode=0o755)
     links = [entry(f"bin/{name}", tarfile.SYMTYPE, linkname="busybox") for name in ("sh", "cat", "ls")]
     directories = [

@@ -327,7 +327,7 @@ def _processes_with(word: str) -> list[str]:
 
 
 def test_the_caller_is_hidden(start: Start) -> None:
-    """The MUST and SHOULD items of WLCG's policy, looked at from inside."""
+    """lazyfs's probe checks, inside the sandbox, the MUST and SHOULD items of WLCG's policy."""
     command = [*lazyfs_of(start.user), "run", "--check-isolation", "--runtime", start.runtime, "--json"]
     # no result of a probe can be remembered there, so the runtime is tried
     environment = {**os.environ, "PATH": search_path(), "LAZYFS_RUNTIME_DIR": "/proc/none"}
@@ -367,7 +367,8 @@ def test_without_network_there_is_a_loopback_only(start: Start) -> None:
 
 
 def test_a_device_can_be_bound(start: Start) -> None:
-    """The device can be opened for writing too. The directory for its new name is made if it is missing."""
+    """The device can be opened for writing too. The directory of the bind's target is made if it is
+    missing."""
     done = start.run(
         "-B", "/dev/zero:/elsewhere/zero", "--", "sh", "-c", "echo x >/elsewhere/zero && echo opened"
     )

@@ -209,7 +209,8 @@ def test_a_command_that_takes_too_much_is_ended_and_the_image_stays(
 
 
 def test_each_process_of_a_start_has_limits(site: ServiceSite) -> None:
-    """ulimit's units: KiB for data, blocks of 512 bytes for files; core dumps are off."""
+    """The limits are compared in ulimit's units: KiB for data, blocks of 512 bytes for files. Core dumps are
+    off."""
     wish(site, """sh -c 'test "$(ulimit -d) $(ulimit -f) $(ulimit -c)" = "262144 524288 0"'""")
     assert run(site, memory=256 << 20).notices == []
     assert members(site) is not None
