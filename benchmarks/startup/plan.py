@@ -34,7 +34,7 @@ class Case(msgspec.Struct, frozen=True):
 
 
 def other(side: str, revision: str) -> str:
-    """Returns the name of a side in which lazyfs is of another revision."""
+    """Returns the name of `side` if it is run with another revision of lazyfs."""
     return f"{side}, at {revision}"
 
 

@@ -84,9 +84,9 @@ class Runs:
         return report
 
     def _compare_requests(self, new: list[Built], without: str) -> None:
-        """Asserts that each tag has cost one HEAD, the pattern one request for each page of tags, and each
-        new image one request for its manifest, one for its config, and one for each new layer. Ignores the
-        image with the wrong layer, which every run tries again."""
+        """Asserts that each tag has cost one HEAD, and the pattern one request for each page of tags. Each
+        new image must have cost one request for its manifest, one for its config, and one for each new layer.
+        Ignores the image with the wrong layer, which every run tries again."""
         asked = [line for line in self.world.asked() if line != f"HEAD {path_of(WRONG)} 200"]
         heads = sorted(line for line in asked if line.startswith("HEAD"))
         places = [place for place in self.world.expected if not place.startswith(without)]

@@ -1,6 +1,6 @@
-"""Hot packs are cut from the files that programs read: every file is in a pack, few files are in two, large
-groups of files that different programs read are apart, and packs of the earlier profile are kept if they are
-still wanted."""
+"""Hot packs are cut from the files that programs read. Every file is in a pack, and few files are in two.
+Large groups of files that different programs read are apart. Packs of the earlier profile are kept if they
+are still wanted."""
 
 import random
 

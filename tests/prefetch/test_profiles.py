@@ -205,8 +205,8 @@ async def test_a_reader_of_a_file_in_a_later_hot_pack_asks_for_that_pack(
 
 
 async def test_a_reader_waits_for_a_profile_that_is_being_loaded(world: World) -> None:
-    """Without this wait, a start would also fetch the packs of the first files that it reads, although copies
-    of these files are in hot packs that may be in the cache."""
+    """Without this wait, a start would also fetch the packs of the first files that it reads. Yet copies of
+    these files are in hot packs, which may be in the cache."""
     await world.run()
     del world.cache.proven[world.profile.digest]
     objects = Objects(world.fetcher, world.cache)

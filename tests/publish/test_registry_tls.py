@@ -155,7 +155,7 @@ def test_the_systems_store_is_trusted(registry: FakeRegistry, authority: Authori
 
 @pytest.fixture
 def folder(registry: FakeRegistry, tmp_path: Path) -> Path:
-    """Makes a directory certs.d with a directory for the registry; returns the latter."""
+    """Makes the directory certs.d/HOST for the registry's host; returns it."""
     folder = tmp_path / "certs.d" / registry.host
     folder.mkdir(parents=True)
     return folder

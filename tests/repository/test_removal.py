@@ -48,7 +48,7 @@ class Site:
         )
 
     def parts(self, name: str, place: str) -> dict[str, bool]:
-        """Returns the kinds of parts of an image -> True if the tree has this part."""
+        """Returns kind of part -> True if the tree has the image's part of this kind."""
         image = self.images[name]
         base, own = (layer_path(parse_hex(diff_id)) for diff_id in image.diff_ids)
         paths = {

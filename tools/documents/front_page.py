@@ -19,7 +19,7 @@ FROM_PAGES = {
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Adds the files that lie outside docs/."""
+    """Adds the files that lie outside docs/ to the site."""
     outside = {name: CHECKOUT / name for name in ("CHANGELOG.md", "LICENSE")}
     outside["index.md"] = CHECKOUT / "README.md"
     outside |= {f"results/{path.name}": path for path in RESULTS.iterdir() if path.suffix in (".md", ".svg")}
