@@ -25,8 +25,8 @@ ORDER: Final = (
     *("proxy", "chunks", "packs", "sharing", "anywhere"),
 )
 FULL_ONLY: Final = ("proxy", "chunks", "packs", "sharing", "anywhere")
-"""Benchmarks that were written for a single design decision, or need servers that nothing else here does.
---quick skips them."""
+"""Benchmarks that were written for a single design decision, or that need servers which no other benchmark
+needs. --quick skips them."""
 
 
 def present() -> list[str]:

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 TOLERANCE: Final = 0.05
 BY_RACE: Final = "with profile"
-"""Rows with this in their name are compared by bytes only. Their number of requests depends on microseconds,
-since the program also requests each object that it wants before the profile has brought it (53 to 119
-requests in starts of one program)."""
+"""Rows with this in their name are compared by bytes only. Their number of requests varies (53 to 119 in
+starts of one program): if the program reads an object before the profile's prefetch has fetched it, the read
+makes a request of its own."""
 BY_AGE: Final = "warm site proxy"
 """Rows with this in their name are not compared. A proxy asks again for metadata older than a minute, so the
 number of requests, one to four, depends on when the start happens. `startup.bench` fails if such a start
@@ -19,7 +19,8 @@ _COUNT: Final = re.compile(r"(requests|upcalls|objects|bytes_from_origin|bytes_s
 
 
 def counts(result: Any) -> dict[str, float]:
-    """Returns place in the result -> count. The samples of one row are replaced by their median."""
+    """Returns path of a count in the result -> the count. The samples of one row are replaced by their
+    median."""
     return dict(_walk(result, ""))
 
 

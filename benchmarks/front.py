@@ -42,7 +42,7 @@ class Starts:
                 )
 
     def source(self) -> str:
-        """Returns the command that measured, and what it measured."""
+        """Returns a sentence with the command of the benchmark and the measured commit."""
         return f"Command: `{self.command}`, at commit {self.commit}; medians."
 
 

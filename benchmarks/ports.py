@@ -5,7 +5,8 @@ import socket
 from collections import deque
 
 _MOST = 200
-"""The most ports that are reserved at one time. Beyond this, the oldest reservations are released."""
+"""The largest number of ports that are reserved at one time. The oldest reservations are released when it is
+exceeded."""
 
 _kept: deque[int] = deque()
 """Descriptors of the sockets that reserve the ports. Those left are closed when the process ends."""

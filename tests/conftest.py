@@ -16,8 +16,8 @@ _TEMPORARY = pytest.StashKey[str]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Gives each run of pytest a top directory of its own, instead of the shared /tmp/pytest-of-USER. pytest
-    closes the shared one to other users whenever a run begins. So a second run on the machine would fail
-    those tests of the first run that start something as another user."""
+    closes the shared one to other users whenever a run begins. So a second run on the machine would make
+    tests of the first run fail: those that start programs as another user."""
     if not hasattr(config, "workerinput") and config.option.basetemp is None:
         config.stash[_TEMPORARY] = os.environ["PYTEST_DEBUG_TEMPROOT"] = tempfile.mkdtemp(prefix="t-")
 

@@ -71,8 +71,8 @@ def _small(directory: Path, number: int) -> str:
 
 
 def _counted(server: Radosgw, counter: S3Faults, sources: list[tuple[str, str]]) -> list[dict[str, int]]:
-    """Publishes images into a new bucket, one after another. Returns for each the requests by method and in
-    all, and the new objects."""
+    """Publishes images into a new bucket, one after another. Returns for each image the number of requests by
+    method, their total, and the number of new objects."""
     repository = _Repository(open_place(server, new_place(server), counter.url))
     found = []
     for source, place in sources:

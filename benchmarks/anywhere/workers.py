@@ -142,8 +142,8 @@ def _sync(directory: Path, host: str, names: list[str], executor: Executor | Non
 
 
 def _warm(address: str, directory: Path, host: str) -> None:
-    """Has every worker read one image into a repository of its own, so that it has imported all that it
-    needs, as a worker has that lives for several runs."""
+    """Has every worker read one image into a repository of its own. Afterwards each worker has imported all
+    modules, like a worker that already served earlier runs."""
     from distributed import Client
 
     with Client(address, set_as_default=False) as client:

@@ -31,7 +31,7 @@ REQUIRED = {
 
 
 def step(kind: str, root: Path, name: str, entries: int, count: int) -> dict[str, float]:
-    """Runs one step in a process of its own."""
+    """Runs one step in a process of its own; returns its figures by name."""
     command = [
         sys.executable,
         "-m",

@@ -17,7 +17,8 @@ VALUE = 1000
 """Size of a value in bytes: a small object, which takes one block of the disk."""
 
 ROOM = 5000
-"""Bytes of the cache's limit per entry: a block, and a share of the index and the directories."""
+"""The cache's size limit divided by its number of entries, in bytes. This is room for a block of the disk,
+and for a share of the index and the directories."""
 
 
 EVICTION = (
@@ -157,8 +158,8 @@ def evict(tested: Ours, count: int) -> Iterator[tuple[str, float]]:
     filesystem's unlink and the index, and counts the pages of 4 KiB that the index writes.
 
     Two conditions are set up first. All data is on the disk, because ext4 deletes a file without allocated
-    blocks at a quarter of the cost. And the sweep has gone round once, so that the index has its greatest
-    number of ghosts.
+    blocks at a quarter of the cost. And so many values were evicted that the sweep, which deletes old ghosts
+    (rows of evicted values) from the index, has passed over every row once.
     """
     os.sync()
     room, files = tested.cache._room, tested.cache._files
@@ -225,8 +226,8 @@ def filesystem_kind(directory: Path) -> str:
 
 
 def anonymous_memory() -> int:
-    """Returns the private memory of this process in bytes: with the interpreter's, but without file pages and
-    the index's map."""
+    """Returns the anonymous memory of this process in bytes (RssAnon), the interpreter's included. Mapped
+    files such as the index are not counted."""
     return _status("RssAnon")
 
 
@@ -242,7 +243,7 @@ def _proc(file: str, field: str) -> int:
 
 
 def measure(kind: str, root: Path, step: str, entries: int, count: int) -> dict[str, float]:
-    """Opens one cache and runs one step on it."""
+    """Opens one cache and runs one step on it. Returns the figures by name."""
     start = time.perf_counter()
     tested = CACHES[kind](root, entries)
     found = {"open_seconds": time.perf_counter() - start}

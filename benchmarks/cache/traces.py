@@ -5,7 +5,8 @@
 
 `jobs+scan`: the same, but once in 100 starts a program (tar, updatedb) reads a whole image from end to end.
 
-`jobs, drifting`: every 150 starts the favourite image is forgotten and another becomes the favourite.
+`jobs, drifting`: after every 150 starts, another image becomes the most popular one, and the previous
+favourite is hardly started any more.
 
 `zipf`: independent requests over 20,000 objects.
 

@@ -1,4 +1,5 @@
-"""What a newcomer sees: `tools/quickstart`, on this machine alone and at a line as sites have it.
+"""The first demo for newcomers, `tools/quickstart`: without a relay, and through a relay that delays and
+limits the traffic like a site's network line.
 
     python -m benchmarks.demo [--quick] [--json FILE]
 
@@ -44,14 +45,15 @@ class Result(msgspec.Struct, frozen=True):
 
 
 def quickstart(line: str) -> Any:
-    """Runs tools/quickstart on a line; returns what it prints as JSON."""
+    """Runs tools/quickstart with `--line LINE`, or without a relay if `line` is empty. Returns the decoded
+    JSON that it prints."""
     argv = ["tools/quickstart", *(["--line", line] if line else []), "--json"]
     done = subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT)
     return json.loads(done.stdout)
 
 
 def starts(line: str, told: Any) -> list[Start]:
-    """Returns the starts in a demo's figures."""
+    """Returns the starts that `told`, the JSON of tools/quickstart, contains; `line` is their line."""
     found = []
     for start in told["starts"]:
         traffic = start["traffic"] or {"requests": 0, "sent": 0}

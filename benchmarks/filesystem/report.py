@@ -21,8 +21,9 @@ BEATS = {
     "tar, repeated": ("ext4", 1.5),
     "large file, repeated": ("ext4", 1.5),
 }
-"""Row -> (server, bound). The direct session's figure divided by that server's must not exceed the bound. The
-bounds for squashfuse_ll are the ratios that CVMFS's C++ client reached on such a tree."""
+"""Row -> (server, bound). The figure of lazyfs's direct session, divided by that of the server, must not
+exceed the bound. The bounds for squashfuse_ll are the ratios that CVMFS's C++ client reached on such a
+tree."""
 
 
 def medians(rounds: Rounds) -> Medians:

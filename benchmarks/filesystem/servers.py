@@ -17,7 +17,7 @@ PINNED = "0"
 
 
 class Served(NamedTuple):
-    """Where the tree can be read, and the process id of its server."""
+    """The path at which the tree can be read, and the process id of its server."""
 
     root: Path
     pid: int

@@ -131,7 +131,7 @@ def status(mnt: Path) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any], kinds: list[str]) -> str:
-    """Returns Markdown: the microseconds of a stat."""
+    """Returns a Markdown table of the times of a stat in microseconds."""
     heads = list(result[kinds[0]]["busy_us"])
     lines = [
         "| session | while | " + " | ".join(heads) + " | misses |",

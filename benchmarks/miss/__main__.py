@@ -4,8 +4,8 @@ lazyfs.
     python -m benchmarks.miss [--quick] [--json FILE] [--against CHECKOUT]
 
 Needs nginx. Each figure is the user and system time of all threads of a client process, without the server.
-It is the median of several runs, in which the sides take turns. `--against CHECKOUT` adds rows for complete
-misses with readers in another checkout, run by this checkout's interpreter.
+It is the median of several runs, in which the sides take turns. `--against CHECKOUT` adds rows in which
+readers have complete misses with the code of another checkout, run by this checkout's interpreter.
 """
 
 import argparse

@@ -40,7 +40,7 @@ KIB: Final = 1 << 10
 CACHES: Final = (5, 10, 25)
 """Cache sizes in percent of the image's size."""
 BEFORE_PACKS: Final = 3
-"""Compression level of the store without packs, with which the others are compared."""
+"""Compression level of the store without packs. The stores with packs are compared with that store."""
 CHUNK: Final = 420_000
 """Average stored size of a chunk of 1 MiB, in bytes."""
 RANDOM: Final = 200

@@ -203,5 +203,6 @@ def random_reads(root: Inode, stored: Stored, count: int) -> list[Touch]:
 
 
 def names_of(root: Inode) -> bytes:
-    """Returns a digest of all contents in the merged tree, which must be the same for all limits."""
+    """Returns a digest over the contents of all small files in the merged tree. It must be the same for all
+    limits."""
     return sha256(b"".join(inode.content for inode in small_files(root)))

@@ -28,7 +28,8 @@ def timed(work: Callable[[], Any]) -> float:
 
 
 def run(images: int, directory: Path) -> dict[str, Any]:
-    """Runs the steps of a worker's day. Returns the time of each step, and the daemon's memory after it."""
+    """Makes a repository of `images` images, mounts it, and lists and walks parts of it, step by step.
+    Returns the figures of the benchmark, with the time of each step and the daemon's memory after it."""
     store, mnt = directory / "store", directory / "mnt"
     mnt.mkdir()
     made = []

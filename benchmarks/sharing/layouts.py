@@ -71,7 +71,7 @@ class Layout:
         return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(data)}
 
     def link(self, blob: Path) -> None:
-        """Adds a blob of another layout by a link."""
+        """Adds a blob of another layout, as a hardlink."""
         (self._blobs / blob.name).hardlink_to(blob)
 
     def layer(self, tar: IO[bytes]) -> Layer:

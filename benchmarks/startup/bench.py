@@ -33,8 +33,8 @@ from benchmarks.startup.workloads import RANDOM_FILES, WORKLOADS, Workload, with
 
 _IMAGES = {"shell": shell_image, "analysis": analysis_image}
 METADATA = 10
-"""The most requests that a warm proxy may pass on to the origin: some for metadata older than a minute, none
-for objects."""
+"""The largest number of requests that a warm proxy may pass on to the origin: some for metadata older than a
+minute, none for objects."""
 _CHECKOUT = Path(__file__).parents[2]
 _GET_APPTAINER = _CHECKOUT / "tools/get-apptainer"
 

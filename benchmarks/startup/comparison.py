@@ -69,8 +69,8 @@ def _row(pair: Pair) -> str:
 
 
 def _above_warm(result: Result, cold: CaseResult, revision: str) -> tuple[float, Start] | None:
-    """Returns how much more processor time a cold start takes than a warm one (medians), and the cold start
-    of median processor time. Returns None without warm starts."""
+    """Returns two things: the median processor time of cold starts minus that of warm starts, in seconds; and
+    the cold start with the median processor time. Returns None without warm starts."""
     name = other(WARM_NODE, revision) if revision else WARM_NODE
     for row in result.cases:
         if (row.line, row.workload, row.side) == (cold.line, cold.workload, name) and row.starts:

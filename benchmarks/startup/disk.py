@@ -1,7 +1,7 @@
 """The worker's disk: a filesystem made for the run, because the machine's own may be in an unusual state.
 
 An ext4 without a journal, as a virtual machine may have, does not reuse an inode for up to five minutes after
-it was deleted, and searches for another one inode by inode (`recently_deleted` in fs/ext4/ialloc.c). After
+it was deleted. It searches for another one inode by inode (`recently_deleted` in fs/ext4/ialloc.c). After
 some images of 38,000 files had been unpacked and removed, unpacking the shell image took 0.22 s in the kernel
 instead of 0.03 s.
 """

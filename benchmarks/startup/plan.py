@@ -1,4 +1,4 @@
-"""Which starts are made in a quick and a full run, and how often."""
+"""The starts that are made in a quick and in a full run, and their number."""
 
 from typing import Final
 
@@ -34,14 +34,14 @@ class Case(msgspec.Struct, frozen=True):
 
 
 def other(side: str, revision: str) -> str:
-    """Returns the name of a side in which lazyfs is of another revision."""
+    """Returns the name of `side` if it is run with another revision of lazyfs."""
     return f"{side}, at {revision}"
 
 
 def with_revision(cases: list[Case], revision: str) -> list[Case]:
     """Returns the cases, with the same sides of lazyfs at another revision added. The warm proxy is not
-    added, because only its requests would differ. No side is added to reading everything on a long line,
-    where a revision without packs would wait for 32,000 requests."""
+    added, because only its requests would differ. Cases of the workload `read everything` with a round-trip
+    time stay unchanged, since a revision without packs would wait for 32,000 requests."""
     return [
         case
         if case.workload == "read everything" and case.line.rtt_ms

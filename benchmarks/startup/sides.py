@@ -1,5 +1,4 @@
-"""The ways to start a program from an image that are compared. Each tool is used as its documentation
-says."""
+"""The compared ways (sides) to start a program from an image. Each tool is used as its documentation says."""
 
 import os
 import subprocess

@@ -1,5 +1,5 @@
-"""Bad input gives one line that says how to correct it and a non-zero exit code, and leaves no half-done
-work."""
+"""Bad input gives a non-zero exit code and one error line, which says how to correct the input. It leaves no
+half-done work."""
 
 import json
 import os

@@ -1,4 +1,5 @@
-"""Two publishers and a collection side by side on a real S3 server under faults, on a clock that jumps."""
+"""Two publishers and a garbage collection work concurrently on a real S3 server. A proxy injects faults, and
+the clock jumps."""
 
 import os
 import random

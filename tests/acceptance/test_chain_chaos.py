@@ -20,8 +20,8 @@ from tests.support.store_files import store_objects
 SECONDS = count(6, 120)
 READERS = 8
 LEAST = 600
-"""The least number of reads on any machine, however slow. The tree has 300 objects, and the cache holds
-120."""
+"""The smallest number of reads in the test, also on a slow machine. The tree has 300 objects, and the cache
+holds 120."""
 
 
 def _spread(node: Node) -> str:
@@ -77,8 +77,8 @@ async def test_no_read_fails_while_a_path_lives(tmp_path: Path, capsys: pytest.C
 
 
 async def test_all_paths_down_and_back(tmp_path: Path) -> None:
-    """While all paths are down, cached objects can be read. Other reads fail, at first by the deadline and
-    later at once. When one path is back, all reads succeed."""
+    """While all paths are down, cached objects can be read. A read of another object fails: the first ones at
+    their deadlines, later ones at once. When one path is back, all reads succeed."""
     store = tmp_path / "store"
     held = store_objects(store, 40, 20_000)
     refs = list(held)

@@ -21,14 +21,14 @@ from tests.support.site import RealSite, relay_of
 from tests.support.store_files import store_objects
 
 READS = count(1, 6)
-"""Objects read for each fault and place."""
+"""The number of objects that are read for each fault and place."""
 QUICK = Limits(connect=1.0, silence=1.0, rate_window=1.0)
 
 _serial = itertools.count()
 
 
 class Stand:
-    """The site, and a source of objects that no proxy has cached."""
+    """The real site, and new objects in its store, which no proxy has cached yet."""
 
     def __init__(self, site: RealSite, store: Path) -> None:
         self.site = site

@@ -1,4 +1,4 @@
-"""A real mount behind the chain, as seen by a program that reads files while servers die."""
+"""A real mount behind a chain of proxies, as seen by a program that reads files while servers die."""
 
 import errno
 import hashlib
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(400)]
 
 SECONDS = count(6, 120)
 BOTH = [pytest.param("pyfuse3", marks=pytest.mark.long), "direct"]
-"""Both sessions. The ordinary tier skips pyfuse3, since the chain is the same under both."""
+"""Both kinds of FUSE session. The ordinary tier skips pyfuse3, since the chain is the same under both."""
 SMALL, BIG = 200, 100 << 20
 
 
@@ -65,14 +65,16 @@ class Stand:
         return self.mnt / "t" / name
 
     def reading(self, names: list[str], threads: int, seconds: float = 0) -> "subprocess.Popen[str]":
-        """Starts a process that reads the files of these names."""
+        """Starts a process with this number of threads that read the named files: for `seconds`, or each file
+        once if it is 0."""
         wanted = self._work / f"wanted{next(self._serial)}.json"
         wanted.write_text(json.dumps({str(self.path(name)): self.digests[name] for name in names}))
         command = [sys.executable, "-m", "tests.support.tree_reader", str(wanted), str(threads), str(seconds)]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def read(self, names: list[str], threads: int = 1, seconds: float = 0) -> Any:
-        """Reads the files of these names in a process of its own; returns its report."""
+        """Reads the named files as `reading` does, waits for the end, and returns the report of the
+        process."""
         with self.reading(names, threads, seconds) as process:
             out, _ = process.communicate(timeout=300)
         return json.loads(out)

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
 PATIENCE = 3.0
 SLACK = 2.0
-"""Extra seconds, since the machine may be busy with other tests."""
+"""Seconds that a read may take beyond its deadline, since the machine may be busy with other tests."""
 IMAGES, WARM_READERS, COLD_READERS = count(4, 20), count(8, 70), count(4, 30)
 COLD_FILES = 60
 """The number of files in each image that no reader has read before."""
@@ -72,7 +72,7 @@ class Network:
 
     @contextmanager
     def dead(self, way: str) -> Iterator[None]:
-        """Breaks the network in the way of this name for the block."""
+        """For the block, breaks the network as `way` says: `refused`, `dns dead`..."""
         with ExitStack() as stack:
             getattr(self, "_" + way.replace(" ", "_"))(stack)
             yield

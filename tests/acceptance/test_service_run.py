@@ -1,5 +1,6 @@
-"""A service over five runs: 60 images in three registries with shared layers, a pattern, tags that move or
-go, an account, a registry that is down, one that answers 429 half the time, a wrong digest.
+"""Five runs of a service over 60 images in three registries. The images share layers, and one has a layer
+with a wrong digest. Tags are named by a pattern, move, or disappear. A registry needs an account, another is
+down, another answers half of the requests with 429.
 
 After each run the mounted tree is exactly the expected one, and the registries' logs show the expected
 requests.
@@ -83,9 +84,9 @@ class Runs:
         return report
 
     def _compare_requests(self, new: list[Built], without: str) -> None:
-        """Asserts that each tag has cost one HEAD, the pattern one request for each page of tags, and each
-        new image one request for its manifest, one for its config, and one for each new layer. Ignores the
-        image with the wrong layer, which every run tries again."""
+        """Asserts that each tag has cost one HEAD, and the pattern one request for each page of tags. Each
+        new image must have cost one request for its manifest, one for its config, and one for each new layer.
+        Ignores the image with the wrong layer, which every run tries again."""
         asked = [line for line in self.world.asked() if line != f"HEAD {path_of(WRONG)} 200"]
         heads = sorted(line for line in asked if line.startswith("HEAD"))
         places = [place for place in self.world.expected if not place.startswith(without)]

@@ -1,4 +1,5 @@
-"""The cost of a run over many images: what tags that have not moved cost, and what one more image writes."""
+"""The cost of a run of the service over many images: requests, time and memory if no tag has moved, and the
+bytes that are written for one more image."""
 
 import hashlib
 import json
@@ -25,7 +26,7 @@ from tests.support.service import ServiceSite, built
 TAGS = count(100, 1000)
 IMAGES = 10_000
 ROUND_TRIP = 0.02
-"""Seconds."""
+"""Round-trip time to the registry in seconds."""
 MOST_SECONDS = 60
 MOST_MEMORY = 200_000_000
 MOST_METADATA = 2_000_000

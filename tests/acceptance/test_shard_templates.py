@@ -22,7 +22,8 @@ SHARDS = 4
 
 
 def machine(directory: Path, registry: RealRegistry) -> Machine:
-    """Returns a service that is asked for images which share layers."""
+    """Returns the folders of a service. The registry has images that share layers, and the wishlist names all
+    of them."""
     made = Machine(directory, registry)
     put_images(registry)
     images = "".join(f"  - registry.example.org/team/app{number}:1\n" for number in range(IMAGES))
@@ -38,8 +39,9 @@ def registry(tmp_path: Path) -> Iterator[RealRegistry]:
 
 
 def assert_converted_by_shards(machine: Machine, registry: RealRegistry, said: str) -> None:
-    """Asserts that the shards converted all images and read each layer once, that one revision has them, that
-    nothing was left to the sync that follows, and that the plan is over."""
+    """Asserts by the commands' output and the store: the shards converted all images and read each layer
+    once, one revision contains all images, the following sync changed nothing, and the plan's lease has
+    ended."""
     reports = re.findall(rf"shard (\d) of {SHARDS}: \d+ converted, 0 failed", said)
     assert sorted(reports) == [str(number + 1) for number in range(SHARDS)]
     assert f"revision 2: {IMAGES} committed, 0 missing\n" in said

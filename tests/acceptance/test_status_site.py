@@ -103,7 +103,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture(params=WIDTHS)
 def page(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
-    """Yields a page of this width. Asserts at the end that its console has shown no error."""
+    """Yields a browser page whose width is the parameter. Asserts at the end that the console of the page has
+    shown no error."""
     with browser.page(request.param) as page:
         yield page
         assert page.complaints() == []

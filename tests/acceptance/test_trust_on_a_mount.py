@@ -21,7 +21,8 @@ NAME = "test.example.org"
 
 @pytest.fixture(autouse=True)
 def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Sets a runtime directory for the test alone, and takes all its mounts away at the end."""
+    """Gives the test a runtime directory of its own. At the end, unmounts everything that is mounted below
+    `tmp_path`."""
     monkeypatch.setenv("LAZYFS_RUNTIME_DIR", str(tmp_path / "run"))
     yield
     for mount in points.mounts():

@@ -1,4 +1,4 @@
-"""The front page's table, picture and list of losses show the committed starts."""
+"""The front page's table, picture and list of losses show the starts in the committed results."""
 
 import json
 from pathlib import Path

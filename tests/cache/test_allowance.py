@@ -1,4 +1,5 @@
-"""The spare files and promised bytes of a process never exceed its allowance together."""
+"""A process keeps disk space for new values: spare files (files of evicted values, to be written over) and
+bytes promised to values. Together they never exceed the space that it holds."""
 
 from hypothesis import given
 from hypothesis import strategies as st

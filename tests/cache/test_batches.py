@@ -1,4 +1,5 @@
-"""Puts and claims in batches: each value succeeds or fails alone, and the charges are right at any time."""
+"""Values are put, and their downloads claimed, in batches. Each value succeeds or fails alone, and the
+accounted sizes (charges) are right at any time."""
 
 import errno
 import os
@@ -135,8 +136,8 @@ def test_claims_come_together_and_go_one_by_one(root: Path) -> None:
 def test_of_two_processes_that_put_one_value_the_larger_file_is_charged(
     root: Path, monkeypatch: pytest.MonkeyPatch, pinned: bool
 ) -> None:
-    """After this process has made its entry, its file is replaced by another process's, which is larger by an
-    extent."""
+    """This process has entered a value in the index. Then another process replaces the value's file by one
+    that is larger by an extent."""
     with open_cache(str(root), LIMIT, upkeep=False) as cache:
         value, status = bytes(100_000), ValueFiles.status
         cache.put_many([(b"key", value), (b"other", value)])

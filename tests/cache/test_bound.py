@@ -41,8 +41,8 @@ def test_the_index_and_the_directories_are_within_the_limit(tmp_path: Path, limi
 
 
 def test_a_map_that_is_full_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pins need more index space than the map was sized for. The cache still works, also after it is opened
-    again."""
+    """Pins need more index space than the memory map of the index was made for. The cache still works, also
+    after it is opened again."""
     root = str(tmp_path / "cache")
     monkeypatch.setattr(database, "map_size", lambda _: 1 << 20)
     keys = {key_of(number): 100 for number in range(2000)}

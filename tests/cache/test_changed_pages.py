@@ -65,7 +65,8 @@ def test_any_bytes_of_the_index_may_be_changed(tmp_path: Path, seed: int) -> Non
 @pytest.mark.parametrize("table", ["entries", "queue", "pins", "kept", "owners", "folders", "main"])
 @pytest.mark.parametrize("row", [b"", b"\xff" * 9, b"\xff" * 64], ids=len)
 def test_any_row_may_be_another(tmp_path: Path, table: str, row: bytes) -> None:
-    """A table has this row in place of every right one, and also under keys that the cache never writes."""
+    """Every row of a table of the index is replaced by this row. The table also gets this row under keys that
+    the cache never writes."""
     index = _filled(tmp_path / "cache")
     with lmdb.open(str(index.parent), max_dbs=8, lock=False) as environment:
         database = environment.open_db(table.encode())

@@ -1,4 +1,4 @@
-"""A process that is killed, or joined by another one, while it closes the cache."""
+"""A process that closes the cache is killed, or another process opens the cache meanwhile."""
 
 import os
 import signal

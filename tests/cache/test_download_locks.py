@@ -15,8 +15,8 @@ from tests.support.cachefill import Child
 
 LIMIT = 16 << 20
 FIRST, SECOND, AFTER = (LANE_PATIENCE * (number + 0.5) for number in range(LANES + 1))
-"""How long a client has waited when it claims the first lane, the second lane, and no lane any more
-(seconds)."""
+"""Seconds that a client has already waited when it claims the first download lock (lane) of a value, the
+second one, and none any more."""
 
 
 def hold(root: Path, ready: Callable[[], None]) -> None:

@@ -16,7 +16,8 @@ from tests.support.counts import count
 
 
 class MemoryQueue:
-    """An eviction queue in memory: ticks in a sorted list, marks in a set."""
+    """An eviction queue in memory. Values are sorted by tick, the time of their last use; keys that SIEVE
+    must pass over are marked."""
 
     def __init__(self) -> None:
         self.hand = 0

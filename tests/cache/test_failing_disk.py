@@ -240,8 +240,8 @@ def test_no_failing_call_is_raised(
 def test_a_rebuild_that_fails_is_borne(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
 ) -> None:
-    """EIO is permanent, so the cache turns itself off. EMFILE is temporary, so the next upkeep repeats the
-    rebuild."""
+    """EIO is permanent, so the cache turns itself off. EMFILE is temporary, so the upkeep thread repeats the
+    rebuild the next time."""
     root = tmp_path / "cache"
     with open_cache(str(root), LIMIT, upkeep=False) as cache:
         read_all(cache, range(40))

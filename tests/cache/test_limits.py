@@ -1,5 +1,5 @@
-"""The limits of a cache, and when a new value must wait for room, without disk, database or clock, as a
-simulation uses them."""
+"""The limits of a cache, and the decision whether a new value must wait for room. No disk, database or clock
+is needed, as in a simulation."""
 
 from dataclasses import dataclass, field
 
@@ -14,7 +14,7 @@ from lazyfs_cache.policy.waiting import BRIEFLY, Patience, Polling
 
 @dataclass
 class Account:
-    """The charges of a cache; only `values` may be evicted."""
+    """The charged bytes of a cache by kind. Eviction can free only those in `values`."""
 
     limit: int
     entries: int = 0
@@ -95,7 +95,8 @@ def test_the_low_watermark_is_below_the_high_one(account: Account, disk: Disk) -
 def test_so_much_of_the_filesystem_stays_free(
     account: Account, disk: Disk, charge: int, free: int, keep_free: int
 ) -> None:
-    """The space reserved for values under way counts as used, since it will be taken from the free space."""
+    """The space that is reserved for values which are being written counts as used, since they will take it
+    from the free space."""
     disk.space = FreeSpace(free, 0, 0)
     shortfall = Limits(disk, keep_free=keep_free, arriving=32).shortfall(account, charge)
     left = free + max(shortfall.bytes, 0) - account.reserved - charge
@@ -116,9 +117,9 @@ def test_entries_go_where_the_index_or_the_inodes_run_out(
 
 @given(ACCOUNTS, DISKS)
 def test_what_may_come_and_be_pinned_to_the_last_byte(account: Account, disk: Disk) -> None:
-    """A charge is possible up to the last byte that eviction can free. Pins may take all of this and the
-    reserved space, except an eighth of the limit. Reserved space counts because it becomes values, which can
-    be evicted."""
+    """A new value is possible if its charge fits, to the last byte, into what eviction can free. Pins may
+    take all of this and the reserved space, except an eighth of the limit. Reserved space counts because it
+    becomes values, which can be evicted."""
     limits = Limits(disk, keep_free=0, arriving=32)
     evictable = account.values
     account.values = 0

@@ -212,7 +212,8 @@ class Model(RuleBasedStateMachine):
     @precondition(lambda self: self.order)
     @rule()
     def outlive(self) -> None:
-        """Pins the least recently used value, evicts the next one, and unpins the first."""
+        """Pins the least recently used value, evicts the one after it in the order, and unpins the pinned
+        value again."""
         key = self.order[0]
         self.pin(key, b"a")
         self.evict(1)

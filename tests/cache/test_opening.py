@@ -78,7 +78,7 @@ def test_a_directory_below_another_users_is_refused(tmp_path: Path) -> None:
 def test_what_another_user_has_planted_is_refused(
     tmp_path: Path, name: str, planted: Callable[[Path], None]
 ) -> None:
-    """Other users could once write to the directory, although its mode may be right now."""
+    """Other users could write to the directory earlier, even if its mode forbids this now."""
     root = tmp_path / "cache"
     root.mkdir()
     planted(root / name)
@@ -109,8 +109,8 @@ def test_the_way_to_a_cache_is_nobody_elses(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["index-*/data.mdb", "pins/6162.new", "state.json.new", "tmp/*"])
 def test_a_link_in_a_cache_leads_nowhere(tmp_path: Path, name: str) -> None:
-    """A user who could once write to the cache may have left a link in it. The link's target may be a valid
-    file of a cache."""
+    """A user who could write to the cache earlier may have left a link in it. The link's target may be a
+    valid file of a cache."""
     root = tmp_path / "cache"
     cache = open_cache(str(root), LIMIT)
     cache.put(b"key", b"value")
@@ -396,7 +396,8 @@ def open_and_wait(root: Path, ready: Callable[[], None]) -> None:
 
 
 def test_an_index_found_damaged_when_it_is_joined_is_rebuilt_with_all_that_lies_there(tmp_path: Path) -> None:
-    """The index opens, but its totals cannot be read. The journal of a killed process is charged too."""
+    """The index opens, but its totals cannot be read, so it is rebuilt. The journal that a killed process has
+    left is charged too."""
     root = tmp_path / "cache"
     child = Child(functools.partial(open_and_wait, root))
     child.wait_until_ready()

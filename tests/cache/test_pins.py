@@ -1,4 +1,4 @@
-"""Pins: their effect, their cost, and the refusals."""
+"""Pins, which protect values from eviction: their effect, their cost, and the pin sets that are refused."""
 
 import os
 import shutil
@@ -101,7 +101,7 @@ def test_values_last_used_at_one_time_all_go_when_they_are_let_go(tmp_path: Path
 
 
 def full(root: Path, limit: int) -> Cache:
-    """Returns an open cache that is so full that it had to evict."""
+    """Returns an open cache that is full: it has already evicted values."""
     cache = open_cache(str(root), limit, upkeep=False)
     number = 0
     while not cache.stats().evictions:

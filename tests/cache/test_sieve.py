@@ -1,5 +1,5 @@
-"""The index's SIEVE, compared with the benchmark's simple SIEVE, and the bound on the work of a single
-change."""
+"""The index's SIEVE, compared with the benchmark's simple SIEVE, and the bound on the work of a single change
+of the index."""
 
 import random
 from collections.abc import Iterator
@@ -53,7 +53,8 @@ def test_one_eviction_passes_over_so_many_and_no_more() -> None:
 
 
 def test_a_change_ends_where_it_has_passed_over_enough() -> None:
-    """The next change continues where the hand has stopped."""
+    """SIEVE's hand stops after it has passed over enough values. The next change of the index continues from
+    there."""
     with sieving() as tested:
         for number in range(20):
             tested.insert(bytes((number,)), 1, 1)

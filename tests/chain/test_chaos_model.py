@@ -16,7 +16,7 @@ PROXIES = (("http://p1:1", "http://p2:1"), ("http://p3:1",), ("DIRECT",))
 ORIGINS = ("http://s1/r", "http://s2/r")
 NAMES = [name for group in PROXIES for name in group] + list(ORIGINS)
 EPOCH = 7.0
-"""Seconds between changes in which members are broken."""
+"""Seconds after which another set of members (proxies and origins) is broken."""
 
 faults = st.sampled_from([fault for fault in Fault if fault is not Fault.MISSING])
 broken = st.dictionaries(st.sampled_from(NAMES), faults)

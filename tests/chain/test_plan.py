@@ -1,4 +1,4 @@
-"""Which path is tried next, and which member is blamed for a fault."""
+"""The choice of the path to try next, and of the member (proxy or origin) to blame for a fault."""
 
 import pytest
 

@@ -12,7 +12,7 @@ from lazyfs.cli.main import COMMANDS, lazyfs
 
 ROOT = Path(__file__).parents[2]
 PLACEHOLDERS = re.compile(r"\[|\||\.\.\.")
-"""Marks a synopsis, which is not a complete command line."""
+"""Matches the marks by which a synopsis is told from a complete command line."""
 
 
 def commands() -> Iterator[click.Command]:

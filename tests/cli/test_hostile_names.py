@@ -23,7 +23,7 @@ change of writing direction, and line breaks."""
 
 
 def bad_characters(text: str) -> set[str]:
-    """Returns the characters that must not reach a terminal. A line feed is one only if the forged line
+    """Returns the characters that must not reach a terminal. A line feed counts only if the forged line
     follows it."""
     forged = {"forged line"} if any(line.startswith("lazyfs: forged") for line in text.split("\n")) else set()
     return {character for character in text if not character.isprintable() and character != "\n"} | forged

@@ -17,7 +17,7 @@ RUN, MOUNT = run_program.OPTIONS, mount_program.OPTIONS
 
 
 def words(options: tuple[Option, ...]) -> st.SearchStrategy[str]:
-    """Words of command lines with these options."""
+    """Returns a strategy that draws words of command lines with these options."""
     flags = st.sampled_from(sorted(flag for option in options for flag in option.flags))
     usual = [
         "app:1",

@@ -325,8 +325,8 @@ async def test_a_reader_whose_deadline_has_passed_is_told_so(tmp_path: Path, fet
 async def test_a_reader_who_joins_what_a_profile_had_asked_for_asks_every_server(
     tmp_path: Path, fetcher: GateFetcher
 ) -> None:
-    """A profile's object may be missing: the first 404 is the answer, and nobody is to blame. A reader of the
-    same object is owed more."""
+    """A profile may name an object that does not exist, so its prefetch takes the first 404 as the answer and
+    blames no server. A read that joins this prefetch must then ask all servers itself."""
     optional: list[bool] = []
     fetch = fetcher.fetch
 

@@ -1,4 +1,4 @@
-"""Which repositories count as private, and how the keys of cached objects alone keep them apart."""
+"""The repositories that count as private, and the keys under which each of them caches objects of its own."""
 
 import pytest
 
@@ -31,7 +31,8 @@ def test_what_takes_a_credential_is_private(url: str, *, certificate: bool, priv
 
 
 def test_repositories_of_one_server_and_credential_are_apart() -> None:
-    """A stranger may publish a repository beside ours on the same server, behind the same password."""
+    """A stranger may publish a repository on the same server, behind the same password, as another publisher.
+    The two repositories must not share cached objects."""
     url = "https://user:password@server/@repo@"
     assert namespace(url, "ours", certificate=False) != namespace(url, "theirs", certificate=False)
     assert state_key(url, "ours") != state_key(url, "theirs")

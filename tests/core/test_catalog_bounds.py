@@ -199,8 +199,8 @@ def test_catalogs_of_version_1_are_read_and_name_no_packs() -> None:
 
 @pytest.mark.parametrize("link", [2, 3, 1 << 31, 1 << 32, (1 << 32) + 1, (1 << 63) - 1])
 def test_a_hardlink_leads_to_no_later_name_and_into_no_other_slot(link: int) -> None:
-    """If a link could have more than 32 bits, `slot << 32 | link` would be an inode number of the next
-    slot."""
+    """Inode numbers are `slot << 32 | link`, where each catalog in use has a slot of its own. A link of more
+    than 32 bits would be a number in another catalog's slot."""
     with pytest.raises(FormatError):
         alone(entry(link=link))
 

@@ -1,5 +1,6 @@
-"""The cut of hot packs: every file lies in one pack, apart by programs, and packs that are still wanted are
-listed again."""
+"""Hot packs are cut from the files that programs read. Every file is in a pack, and few files are in two.
+Large groups of files that different programs read are apart. Packs of the earlier profile are kept if they
+are still wanted."""
 
 import random
 
@@ -27,7 +28,7 @@ SIZES = st.dictionaries(st.integers(0, 60).map(digest), st.integers(1, 900), min
 
 @st.composite
 def worlds(draw: st.DrawFn) -> tuple[dict[str, list[Digest]], dict[Digest, int], list[HotPack]]:
-    """Draws what some programs read, and the packs of an earlier profile."""
+    """Draws (program -> the files that it reads, file -> size, the hot packs of an earlier profile)."""
     sizes = draw(SIZES)
     reads = st.lists(st.sampled_from(sorted(sizes)), unique=True)
     programs = draw(st.dictionaries(st.sampled_from("abcd"), reads, min_size=1))

@@ -43,8 +43,8 @@ records = st.one_of(
 
 
 def merged(layers: list[list[Record]], between: list[Record]) -> Any:
-    """Returns what a merge makes of the layers, with further records between any two of theirs: the tree
-    without the further records' own, or the error."""
+    """Merges the layers, and applies the records `between` after each record of a layer. Returns the tree
+    without the directory `elsewhere`, which these records make, or the text of the error."""
     merge = Merge()
     try:
         for layer in layers:
@@ -72,7 +72,8 @@ def shape(inode: Inode) -> Any:
 def test_a_tree_does_not_depend_on_what_was_merged_just_before(
     before: list[Record], parent: bytes, change: Record
 ) -> None:
-    """Two files of one directory, with one record between them that may change where the path leads."""
+    """The last layer has two files of one directory. The record between them may change the directory to
+    which their path leads."""
     first, second = (Record(Kind.INODE, parent + b"/" + name, mode=stat.S_IFREG) for name in (b"x", b"y"))
     layers = [before, [first, change, second]]
     assert merged(layers, []) == merged(layers, [ELSEWHERE])

@@ -1,5 +1,5 @@
-"""Profiles: an encoded profile is read back, a wrong one is refused, and a hint is valid only on an image in
-a live folder."""
+"""Profiles: an encoded profile is read back, and a wrong one is refused. A hint (an image's reference to its
+profile) is valid only in a live folder, which changes with each revision."""
 
 import stat
 

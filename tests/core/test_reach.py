@@ -237,8 +237,8 @@ def test_what_cannot_be_read_is_given_and_not_looked_into(objects: Objects) -> N
 
 
 def test_profiles_and_their_hot_packs_come_where_they_are_asked_for(objects: Objects) -> None:
-    """A hot pack is given as a pack, with its files. One that no program lists may be gone, and is not
-    given."""
+    """The walk yields a hot pack as a pack that holds files. It skips a hot pack that no program lists,
+    because the pack may have been deleted."""
     content = file(b"content")
     members = (ref_of(b"content"), ref_of(b"other"))
     pack, gone = objects.put(b"contentother"), ref_of(b"content")

@@ -14,7 +14,7 @@ from lazyfs.core.registry.steps import Identity, Kind, Outcome, Privacy
 
 BEARER, BASIC, NEGOTIATE = Challenge("bearer"), Challenge("basic"), Challenge("negotiate")
 LONGEST = 200
-"""The most steps that one request can take: 6 failures and 8 renewals, for two identities."""
+"""The largest number of steps that one request can take: 6 failures and 8 renewals, for two identities."""
 
 
 @dataclass
@@ -22,8 +22,8 @@ class World:
     """A registry and its token server, for requests to one repository."""
 
     nobody: int = 200
-    """The status for an anonymous request: with an anonymous token if the registry wants tokens, otherwise
-    without any."""
+    """The status of the answer to a request without an account. The request has an anonymous token if the
+    registry wants tokens."""
     account: int = 200
     challenges: tuple[Challenge, ...] = (BEARER,)
     """The challenges in the registry's 401, and in the answer of its API's root."""
@@ -33,7 +33,7 @@ class World:
     Without a list, the status is 200."""
     retry_after: float | None = None
     blobs: int = 200
-    """The status for an anonymous request for a blob."""
+    """The status of the answer to a request for a blob without an account."""
     open_door: bool = False
     """True if the registry serves requests without an Authorization header."""
     unknown: bool = False

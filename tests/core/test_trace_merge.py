@@ -1,4 +1,5 @@
-"""Traces of many starts become one: what a third of them touch, in the order of first use."""
+"""Traces of many starts become one trace of the objects that at least a third of the starts touch, in the
+order of first use."""
 
 from fractions import Fraction
 

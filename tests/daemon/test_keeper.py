@@ -1,4 +1,5 @@
-"""The keeper answers requests while the daemon is stopped or dead. A keeper that is killed is replaced."""
+"""The keeper, the process that holds a mount's /dev/fuse beside the daemon, answers requests while the daemon
+is stopped or dead. A keeper that is killed is replaced."""
 
 import errno
 import os

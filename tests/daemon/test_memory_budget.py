@@ -1,4 +1,4 @@
-"""How a daemon's memory is divided, and the limits that control groups state."""
+"""The division of a daemon's memory, and the limits that control groups state."""
 
 from pathlib import Path
 

@@ -43,7 +43,7 @@ def images(published: Published) -> Published:
 
 @contextmanager
 def collecting(images: Published, directory: Path) -> Iterator[str]:
-    """Runs `lazyfs collect` with a key of its own; yields the URL of reports."""
+    """Runs `lazyfs collect` with a key of its own; yields the URL to which workers send reports."""
     key, tokens = directory / "profiles-key", directory / "tokens"
     lazyfs("repo", "delegate", images.store, "--to", key, "--keys", images.keys)
     tokens.write_text(f"site {TOKEN}\n")
@@ -128,7 +128,7 @@ def test_a_credential_goes_where_nobody_reads_it_on_the_way(target: Path, tmp_pa
 
 
 class Watched:
-    """Starts by a clock of the test's own."""
+    """Starts of images that a mount watches, on a clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -160,7 +160,8 @@ def test_a_report_names_files_of_the_image_and_the_executable_read_first() -> No
 
 
 def test_only_the_first_start_of_an_image_is_reported() -> None:
-    """The kernel has its pages afterwards, and the mount would see a part of the next start."""
+    """After the first start the kernel has cached the image's pages, so the mount would see only a part of
+    the reads of the next start."""
     watched = Watched()
     watched.read(b"image", b"bin/app", 0o755)
     assert len(watched.starts.due(60)) == 1
@@ -184,7 +185,8 @@ def test_starts_under_way_are_bounded() -> None:
 
 
 async def test_reports_are_sent_seldom_and_one_that_is_not_taken_costs_a_rest(target: Path) -> None:
-    """Counted by the test's own clock: a look a second, for three hours."""
+    """Four reports are due at once, and the second one is refused. On the test's clock the sender pauses
+    between two reports, and longer after the refusal."""
     watched, sent = Watched(), []
     faults = iter(["", "HTTP status 302"])
 
@@ -206,7 +208,7 @@ async def test_reports_are_sent_seldom_and_one_that_is_not_taken_costs_a_rest(ta
 
 
 def test_a_report_is_sent_with_its_token_and_no_further(target: Path) -> None:
-    """A redirect is not followed: the token would go to another host."""
+    """The sender follows no redirect, which would pass the token on to another host."""
     with hook_receiver() as collector, hook_receiver() as other:
         to = made(f"{collector.url}/reports", token_file=str(target))
         assert send_report(to, b"body") == ""

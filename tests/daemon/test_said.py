@@ -218,7 +218,7 @@ def test_a_mount_on_roots_directory_is_refused_with_its_reason(tmp_path: Path) -
 
 
 async def _nothing(_: str) -> None:
-    """Opens no repository: the mount shows no site."""
+    """Stands in for the opening of a repository: opens none, so that the mount shows an empty site."""
 
 
 def test_sighup_goes_on_in_a_new_log_and_leaves_the_mount(

@@ -26,8 +26,8 @@ HEAVY = {
 """Top-level modules that cost more time at the start than they save."""
 MODULES_OF_A_MOUNT = 350
 """Bound on the modules that the command (now 203) and the daemon (now 135) together import before the mount
-answers, with those of the interpreter and of an editable install. Imports take most of the processor time of
-a mount."""
+answers. It includes those of the interpreter and of an editable install. Imports take most of the processor
+time of a mount."""
 CLI_MODULES = {"--help": 155, "run": 260, "status": 200, "umount": 200}
 
 

@@ -33,7 +33,7 @@ KILLS = count(4, 50)
 
 @pytest.fixture
 def images(tmp_path: Path) -> Published:
-    """Publishes images whose files have the content that steady readers expect."""
+    """Publishes images whose files have the content that tests/support/steady_reader.py expects."""
     found = Published(tmp_path / "images")
     made = {
         f"image:{number}": image(
@@ -47,7 +47,8 @@ def images(tmp_path: Path) -> Published:
 
 @contextmanager
 def readers(mnt: Path, count: int) -> Iterator[list[dict[str, Any]]]:
-    """Runs steady readers for the block. After the block, the yielded list has their reports."""
+    """Runs processes of tests/support/steady_reader.py for the block. After the block, the yielded list has
+    their reports."""
     command = [sys.executable, "-m", "tests.support.steady_reader", str(mnt)]
     pipe = subprocess.PIPE
     running = [
@@ -80,7 +81,8 @@ def kill_the_daemon(mnt: Path) -> None:
 
 @pytest.mark.parametrize("cache", ["warm", "none"])
 def test_no_reader_notices_that_daemons_are_killed(cache: str, images: Published, tmp_path: Path) -> None:
-    """Each kill comes at a random moment. Without a cache every read is under way for longer."""
+    """Each kill comes at a random moment. Without a cache, reads take longer, so that more of them are under
+    way at a kill."""
     limit = ("--cache-limit", "0") if cache == "none" else ()
     with mounted(images.store, tmp_path / "mnt", "--cache", tmp_path / "cache", *limit) as mnt:
         with readers(mnt, READERS) as found:

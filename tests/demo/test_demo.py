@@ -79,7 +79,8 @@ def test_this_machines_python_runs_from_the_mount() -> None:
 
 
 def test_the_layers_of_the_comparison_come_from_the_origin(tmp_path: Path) -> None:
-    """What is unpacked has to come the way that lazy reads come, or the comparison says nothing."""
+    """The demo compares lazy reads with unpacking. So the unpacked layers must come through the same line
+    from the same origin."""
     made = Layout(str(tmp_path / "layout"))
     made.add_layer([], {"/big": os.urandom(3_000_000)})
     made.add_layer([], {"/small": b"of the second layer"})
@@ -128,7 +129,8 @@ def test_the_mount_takes_the_way_that_it_is_given(layout: str) -> None:
 
 
 def test_quickstart_puts_a_line_between_worker_and_server(layout: str) -> None:
-    """The relay that it starts ends with it: nobody else holds the pipe that is read to its end here."""
+    """tools/quickstart also ends the relay that it starts. Otherwise the relay would keep its stdout open,
+    and this test, which reads the output to its end, would hang."""
     done = quickstart("--line", "2,1000", layout)
     assert done.returncode == 0, done.stderr
     assert "a line of 2 ms and 1000 Mbit/s lies between worker and server" in done.stderr

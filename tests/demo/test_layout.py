@@ -34,7 +34,7 @@ def write(directory: Path, tree: Path) -> Layout:
 
 
 def compressed(layout: Layout) -> Iterator[BinaryIO]:
-    """Yields the layers as they come from a server."""
+    """Yields a stream of the compressed bytes of each layer, as a download from a server would be."""
     for path in layout.layer_files():
         with open(path, "rb") as layer:
             yield layer

@@ -21,7 +21,8 @@ SETTINGS = {field.name for field in msgspec.structs.fields(Settings)}
 
 
 def tables() -> dict[str, list[tuple[str, str]]]:
-    """Returns heading -> rows (the cell of CVMFS, that of lazyfs) of the table below it."""
+    """Returns heading -> the rows of the table below it, each as a pair: the cell about CVMFS, the cell about
+    lazyfs."""
     found: dict[str, list[tuple[str, str]]] = {}
     for chapter in PAGE.read_text().split("\n## ")[1:]:
         heading, _, text = chapter.partition("\n")
@@ -32,8 +33,8 @@ def tables() -> dict[str, list[tuple[str, str]]]:
 
 
 def names(heading: str) -> list[str]:
-    """Returns what stands in backticks on lazyfs's side. Raises AssertionError if a row has neither that nor
-    the word none."""
+    """Returns the texts in backticks in the cells about lazyfs. Raises AssertionError if such a cell has no
+    backticks and is not `none`."""
     found = []
     for theirs, ours in tables()[heading]:
         quoted = re.findall(r"`([^`]+)`", ours)

@@ -26,7 +26,8 @@ def links(text: str) -> list[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """Returns the names that GitHub gives the headings of a page; a heading that is there twice gets -1."""
+    """Returns the anchors that GitHub gives the headings of a page. If several headings have the same text,
+    the second one gets the suffix -1, the third one -2."""
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
     found: dict[str, int] = {}
     for heading in re.findall(r"^#+ +(.*?) *$", text, re.MULTILINE):
@@ -37,7 +38,8 @@ def anchors(page: Path) -> set[str]:
 
 
 def broken(page: Path, text: str) -> list[str]:
-    """Returns the links of `text`, which stands in `page`, that lead nowhere."""
+    """Returns the links in `text`, a part of the file `page`, that lead to no file or heading of this
+    checkout."""
     found = []
     for link in links(text):
         if ELSEWHERE.match(link):
@@ -56,14 +58,14 @@ def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
 
 
 def test_the_readme_leads_to_every_document() -> None:
-    """A page that nothing leads to is not read."""
+    """Users find a page in docs/ only if the README links to it."""
     readme = ROOT / "README.md"
     linked = {link.partition("#")[0] for link in links(readme.read_text())}
     assert {str(page.relative_to(ROOT)) for page in ROOT.glob("docs/*.md")} <= linked
 
 
 def test_the_readme_is_read_in_five_minutes() -> None:
-    """At 250 words a minute; comments and the addresses of links are not read."""
+    """At 250 words a minute. Comments and the targets of links are not counted."""
     text = re.sub(r"<!--.*?-->|\]\([^)]*\)", " ", (ROOT / "README.md").read_text())
     assert len(re.findall(r"[A-Za-z][\w'-]*", text)) <= 1250
 

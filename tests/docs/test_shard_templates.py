@@ -1,5 +1,5 @@
-"""The templates of tools/service that convert on many machines, with a command in place of lazyfs that writes
-down how it was called. tests/acceptance/test_shard_templates.py runs them for real."""
+"""The templates of tools/service that convert on many machines, with a stand-in for the command lazyfs, which
+logs its arguments. tests/acceptance/test_shard_templates.py runs them for real."""
 
 import subprocess
 from collections.abc import Callable
@@ -22,8 +22,9 @@ exit 1  # some images waited for other shards
 
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., tuple[int, list[str]]]:
-    """Returns a function that runs a command. It returns the exit code and the calls of lazyfs and sbatch;
-    `code` is the exit code of the lazyfs commands that `failing` names."""
+    """Returns a function that runs a command, in which lazyfs and sbatch are stand-ins that log their calls.
+    It returns the exit code and these calls. The subcommands of lazyfs that match the shell pattern `failing`
+    exit with `code`."""
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "lazyfs").write_text(

@@ -50,7 +50,8 @@ def test_a_bar_in_a_table_is_shown_without_its_backslash(site: Path) -> None:
 
 
 def test_the_site_asks_no_other_server(site: Path) -> None:
-    """Pages are read on nodes without a way out, and tell nobody that they are read."""
+    """The pages load nothing from other servers: nodes without internet can show them, and no third party
+    learns who reads them."""
     loaded = {
         link
         for page in site.glob("*.html")

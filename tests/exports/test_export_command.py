@@ -57,13 +57,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Works in an empty directory."""
+    """Changes the working directory to an empty one; returns that directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def publish_again(site: Site, source: str, place: str) -> None:
-    """Publishes an export, and compares the trees."""
+    """Publishes the export `source` at `place`. Asserts that its tree equals that of the exported image."""
     lazyfs("publish", source, site.store, "--as", place, "--keys", site.repository.keys_path)
     tree = open_tree(site.store)
     old, new = resolve(tree, PLACE), resolve(tree, place)

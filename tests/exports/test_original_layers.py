@@ -16,7 +16,8 @@ from tests.support.repositories import Repository
 
 
 def tree(directory: Path) -> Path:
-    """Makes files whose headers differ among the dialects: long names, links, attributes."""
+    """Makes files with long names, links and attributes, for which tar formats (GNU, pax) write different
+    headers. Returns the directory with the files."""
     root = directory / "root"
     (root / "folder" / ("l" * 150)).mkdir(parents=True)
     (root / "folder" / ("l" * 150) / "file").write_bytes(b"x" * 1000)
@@ -28,7 +29,7 @@ def tree(directory: Path) -> Path:
 
 
 def umoci_layout(directory: Path) -> Path:
-    """Has umoci make two layers."""
+    """Makes an image of two layers with umoci, under the tag `made`; returns its layout."""
     layout = directory / "layout"
     image = f"{layout}:made"
     for command in (
@@ -46,7 +47,7 @@ def umoci_layout(directory: Path) -> Path:
 
 
 def buildah_layout(directory: Path) -> Path:
-    """Has buildah make two layers."""
+    """Makes an image of two layers with buildah, under the tag `made`; returns its layout."""
     tree(directory)
     (directory / "Containerfile").write_text("FROM scratch\nCOPY root /opt\nCOPY root/folder /srv\n")
     storage = ["--storage-driver=vfs", f"--root={directory}/storage", f"--runroot={directory}/run"]
@@ -87,8 +88,9 @@ def test_layers_of_buildah(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["oci", "oci-archive", "docker-archive"])
 def test_a_layer_of_another_tool_gets_a_diff_id_of_its_own(tmp_path: Path, form: str) -> None:
-    """Python's tarfile ends an archive otherwise. The image then has another id, and everything fits
-    together: publishing compares all digests."""
+    """These layers are written by Python's tarfile, whose padding at the end lazyfs does not reproduce. So
+    the exported image has other diff_ids and another id. They must be consistent: the second publish compares
+    all digests."""
     repository = Repository(tmp_path)
     foreign = layer(entry("a", data=b"1"))
     image = Built([foreign, foreign, layer(entry("b"))], history=[{"created_by": str(n)} for n in range(3)])
@@ -105,7 +107,7 @@ def test_a_layer_of_another_tool_gets_a_diff_id_of_its_own(tmp_path: Path, form:
 
 
 def test_a_link_to_a_lower_layer_carries_the_mode_of_its_file(tmp_path: Path) -> None:
-    """Docker and podman refuse the layer otherwise."""
+    """Docker and podman refuse the layer if the header of a hardlink has another mode."""
     repository = Repository(tmp_path)
     lower = layer(entry("tool", data=b"old", mode=0o600), entry("tool", data=b"x", mode=0o4755, uid=7))
     upper = layer(entry("again", tarfile.LNKTYPE, linkname="tool"))

@@ -41,7 +41,8 @@ ODD_NAMES = (
     "-r",
 )
 SMALL_CATALOGS = Params(catalog_entries=16)
-"""So that hardlinks lead from catalog to catalog, and one catalog hangs at two paths."""
+"""With catalogs this small, some hardlinks lead from one catalog to another, and one catalog is mounted at
+two paths."""
 LOWER = [
     entry("./", tarfile.DIRTYPE, mode=0o1711, uid=5, gid=6, mtime=77, pax={"SCHILY.xattr.user.top": "r"}),
     entry("odd", tarfile.DIRTYPE, mode=0o2755, uid=70_000, gid=3_000_000_000),
@@ -81,7 +82,8 @@ UPPER = [
 
 @pytest.fixture(scope="module")
 def hard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repository]:
-    """A repository whose image has what is hard to keep."""
+    """Yields a repository whose image has everything that an export can easily lose: odd names, attributes,
+    times, hardlinks and devices."""
     directory = tmp_path_factory.mktemp("hard")
     repository = Repository(directory, SMALL_CATALOGS)
     layout = Built([layer(*LOWER), layer(*UPPER)]).write_layout(directory / "layout")
@@ -91,8 +93,8 @@ def hard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repository]:
 
 
 def seen(repository: Repository, place: str, *, seconds: bool) -> tuple[Seen, set[frozenset[bytes]]]:
-    """Returns what a program sees of a tree: path -> attributes and content, and the groups of hardlinks.
-    `seconds`: times as squashfs has them."""
+    """Returns (path -> attributes and content, the groups of hardlinks) of the tree at a place. With
+    `seconds`, times are clamped and cut to whole seconds, as in squashfs."""
     tree = open_tree(repository.path)
     listed = Listed(tree, resolve(tree, place).path)
     digests = listed.digests()
@@ -154,7 +156,8 @@ def test_drawn_images_come_back(tmp_path_factory: pytest.TempPathFactory, form: 
 
 @pytest.mark.parametrize("form", ["oci-archive", "docker-archive", "sif"])
 def test_a_name_that_hides_another_in_a_layer(tmp_path: Path, form: str) -> None:
-    """A published tree may have such a name, a layer may not: only the forms that are trees keep it."""
+    """The name begins with `.wh.`, which in a layer marks a deletion. A published tree may have such a file,
+    but only the formats `tar` and `sif`, which have no layers, can export it."""
     repository = Repository(tmp_path)
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree/.wh.x").write_bytes(b"ordinary")

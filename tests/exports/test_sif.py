@@ -1,5 +1,5 @@
-"""SIF files: Apptainer's are published, ours are run by Apptainer, equal images give equal bytes, and a
-damaged or hostile file is refused in one line."""
+"""SIF files: lazyfs publishes those of Apptainer, Apptainer runs those of lazyfs, equal images give equal
+bytes, and a damaged or hostile file is refused in one line."""
 
 import json
 import os
@@ -67,7 +67,7 @@ def busybox_tree(directory: Path) -> Path:
 
 
 def busybox_image(directory: Path) -> Path:
-    """Makes a layout with an image that runs busybox."""
+    """Makes an OCI layout with an image that runs busybox; returns the layout."""
     with open("/bin/busybox", "rb") as file:
         program = file.read()
     files = layer(
@@ -82,7 +82,7 @@ def busybox_image(directory: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SIF file of ours."""
+    """Exports an image as a SIF file; returns the file's path."""
     directory = tmp_path_factory.mktemp("exported")
     repository = Repository(directory)
     repository.publish(f"oci:{busybox_image(directory)}", place=PLACE, plain=False)
@@ -161,7 +161,8 @@ def test_another_image_has_another_id(exported: Path, tmp_path: Path) -> None:
 
 
 PARTITION_AT = TABLE_AT + DESCRIPTOR.size
-"""Place of the partition's descriptor in a file of ours without a definition: the second one."""
+"""Offset of the partition's descriptor in a SIF file that lazyfs has exported without a definition file. It
+is the second descriptor."""
 EXTRA_AT = PARTITION_AT + DESCRIPTOR.size - 384
 
 
@@ -178,7 +179,7 @@ def bare(data: bytearray) -> None:
 
 
 def in_two_parts(data: bytearray) -> None:
-    """Makes the config another primary partition, for another architecture."""
+    """Turns the descriptor of the config into one of a second primary partition, for another architecture."""
     put(TABLE_AT, "<i", 0x4004)(data)
     put(EXTRA_AT - DESCRIPTOR.size, "<ii3s", Filesystem.SQUASHFS, PartitionUse.PRIMARY, b"04\0")(data)  # type: ignore[arg-type]
 
@@ -236,7 +237,8 @@ def test_of_several_architectures_the_wanted_one_is_taken(exported: Path, tmp_pa
 
 
 def test_a_damaged_squashfs_ends_in_an_error_or_a_tree(exported: Path, tmp_path: Path) -> None:
-    """Whatever the bytes are: no traceback, no hang, nothing written beside the store."""
+    """Publishing files with random damage raises only one-line errors, does not hang, and writes nothing
+    beside the store."""
     whole = exported.read_bytes()
     start = whole.index(b"hsqs")
     repository = Repository(tmp_path)
@@ -290,14 +292,16 @@ def test_a_small_file_that_expands_without_end(exported: Path) -> None:
 
 @pytest.fixture
 def silent_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Puts a sqfs2tar and a tar2sqfs that do nothing before the real ones."""
+    """Makes stand-ins for sqfs2tar and tar2sqfs that only sleep, puts them before the real ones on PATH, and
+    shortens the timeout."""
     for name in ("sqfs2tar", "tar2sqfs"):
         put_program(tmp_path, name, "exec sleep 1000", monkeypatch)
     monkeypatch.setattr(squashfs, "SILENCE", 0.2)
 
 
 def put_program(directory: Path, name: str, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes a program that every user can start, and puts it before the others."""
+    """Writes a shell script that every user can start as the program `name`, and puts its directory first on
+    PATH."""
     (directory / name).write_text(f"#!/bin/sh\n{script}\n")
     (directory / name).chmod(0o755)
     open_to_all(directory)
@@ -328,7 +332,7 @@ def test_a_missing_program_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 def test_the_reader_of_a_strangers_filesystem_has_no_power(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """What sqfs2tar may do, told by a program in its place."""
+    """A script in place of sqfs2tar prints its user, limits, capabilities and environment."""
     script = "id -u; id -G; ulimit -f; ulimit -v; grep -E 'CapEff|CapBnd|NoNewPrivs' /proc/self/status; env"
     put_program(tmp_path, "sqfs2tar", script, monkeypatch)
     monkeypatch.setenv("SECRET", "secret")

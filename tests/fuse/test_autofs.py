@@ -18,7 +18,7 @@ pytestmark = pytest.mark.root
 PATIENCE = 2
 """Seconds after which a mount gives up on a dead origin."""
 GRACE = 20
-"""Further seconds until a busy machine must have reported the failure."""
+"""Seconds after PATIENCE within which a mount must have reported the failure, even on a busy machine."""
 NO_SERVER = "http://127.0.0.1:9/nothing"
 
 

@@ -30,8 +30,8 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture
 def mount(tmp_path: Path) -> Iterator[Mounted]:
-    """Mounts two images, of which only the second has been read. From now on, each object must be fetched
-    before it can be read."""
+    """Mounts two images and reads the second one. Afterwards it drops all objects, so that each must be
+    fetched again before it can be read."""
     objects = Objects()
     one = image(objects, {"f": b"one", "d": {"g": b"g"}})
     two = image(objects, {"f": b"two"})

@@ -1,5 +1,5 @@
-"""A single READ from its plan to its bytes. It is planned once. It looks each object up once, and never while
-it holds the lock."""
+"""A single READ request from its plan to its bytes. The read is planned once, looks up each object once, and
+looks up none while it holds the filesystem's lock."""
 
 from collections import Counter
 

@@ -110,8 +110,8 @@ def test_the_environments_cas_are_believed_from_where_they_were_named(
 
 
 def test_certificates_outlast_root(site: Site, kind: str, http: list[str], open_path: Path) -> None:
-    """With `--user` the daemon drops root's rights, so it must read files that only root may read before
-    that."""
+    """With `--user` the daemon gives up root's rights, so it must first read the certificate files, which
+    only root may read."""
     secret = open_path / "secret"
     secret.mkdir(mode=0o700)
     for file in (site.authority.ca, site.client.cert, site.client.key):

@@ -21,8 +21,8 @@ BIG = os.urandom(1 << 20)
 
 @pytest.fixture
 def mount(kind: str, tmp_path: Path) -> Iterator[Mounted]:
-    """Mounts two images, of which only the second has been read. From now on, each object must be fetched
-    before it can be read."""
+    """Mounts two images and reads the second one. Afterwards it drops all objects, so that each must be
+    fetched again before it can be read."""
     objects = Objects()
     many = {f"n{i}": b"content of n%d" % i for i in range(60)}
     one = image(objects, {"f": b"one", "big": file(objects, BIG, shift=17), "d": {"g": b"g"}, "many": many})

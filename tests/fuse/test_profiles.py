@@ -146,7 +146,7 @@ def test_wrong_hot_packs_cost_time_only(site: Site, damage: str) -> None:
 
 @pytest.mark.parametrize("lie", ["places", "files of another image", "sizes"])
 def test_a_profile_that_lies_gives_no_wrong_byte(site: Site, lie: str) -> None:
-    """The hot pack is what its name says; the list of its files is not."""
+    """The hot pack is intact, but the profile's list of the files in it is wrong."""
     made = site.make()
     (pack,) = made.listed()
     files = list(pack.files)
@@ -168,8 +168,8 @@ def test_a_profile_that_lies_gives_no_wrong_byte(site: Site, lie: str) -> None:
 
 
 def test_a_warm_start_reads_hot_packs_with_every_server_dead(site: Site) -> None:
-    """The files' own packs were never fetched. So the places of their copies must be known before the first
-    read."""
+    """In the first mount, the files were read from hot packs, and their own packs were never fetched. So the
+    new mount must know where the copies in the hot packs are before the first read."""
     site.make()
     with site.mounted() as mnt:
         os.lstat(mnt / "lib/a:1")
@@ -181,8 +181,8 @@ def test_a_warm_start_reads_hot_packs_with_every_server_dead(site: Site) -> None
 
 
 def test_lazyfs_run_says_which_program_it_starts(site: Site) -> None:
-    """Only the list of this program is fetched: it brings the image's large file, that of the other one the
-    small files."""
+    """The image's profile lists the large file for program `one`, and the small files for program `two`.
+    `lazyfs run` of `one` prefetches no object that is listed only for `two`."""
     with site.mounted("--trace", site.directory / "trace") as mnt:
         site.start(mnt)
     lines = [json.loads(line) for line in (site.directory / "trace").read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""A reader thread against arbitrary requests, over a socket pair in place of /dev/fuse."""
+"""A session's reader thread gets arbitrary requests, over a socket pair in place of /dev/fuse."""
 
 import errno
 import socket
@@ -42,7 +42,7 @@ class Kernel:
         self.line = line
         self.filesystem = filesystem
         self.image = top
-        """Number of the image's top directory."""
+        """Inode number of the image's top directory."""
 
     def send(self, opcode: int, number: int = 1, payload: bytes = b"", unique: int = 8) -> None:
         length = HEADER + len(payload)
@@ -262,8 +262,8 @@ def test_a_bug_in_one_answer_is_eio_and_ends_nothing(kernel: Kernel, monkeypatch
 
 
 def test_stale_packed_answers_are_not_given() -> None:
-    """A freed slot gets another inode number when it is used again. The packed answers for the old number
-    must be dropped."""
+    """The session keeps answers to look-ups as packed bytes. If a directory's slot is freed and the directory
+    is looked up again, it has another inode number, so the kept answer must not be used."""
     filesystem, _ = example()
     answers = Operations(filesystem, KeptAnswers())
     first = struct.unpack_from("=Q", answers.lookup(1, b"image"))[0]

@@ -117,8 +117,8 @@ def test_a_program_in_another_namespace_is_named_by_its_own_path(mnt: Path) -> N
 def test_a_frozen_daemons_mount_goes_and_its_containers_are_named(
     published: Published, tmp_path: Path
 ) -> None:
-    """No step of the unmount asks the frozen filesystem: for example, its device number comes from
-    mountinfo."""
+    """No step of the unmount asks the frozen filesystem. For example, the device number of the mount comes
+    from mountinfo."""
     mnt = tmp_path / "mnt"
     mnt.mkdir()
     lazyfs("mount", published.store, mnt, "--cache", tmp_path / "cache")

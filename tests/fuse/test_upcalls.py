@@ -1,4 +1,5 @@
-"""The kernel does not repeat requests. The test reads the daemon's counts of them."""
+"""The kernel does not repeat requests whose answers it can cache. The tests read the daemon's counts of the
+kernel's requests (upcalls)."""
 
 import os
 import subprocess
@@ -47,7 +48,7 @@ PROGRAMS = {
 
 
 IN_PAGES = {"READ", "READDIRPLUS", "READLINK"}
-"""Requests that the kernel repeats if it has dropped pages."""
+"""Kinds of request whose answers the kernel caches in pages. It repeats them if it has dropped the pages."""
 
 
 def came_back() -> int:

@@ -108,8 +108,8 @@ def test_any_metadata_but_roots(session: str, tmp_path: Path) -> None:
 
 
 def test_any_next_root(session: str, tmp_path: Path) -> None:
-    """An accepted root may lock out its own repository for good. So each mount is offered only a few
-    roots."""
+    """A hostile root (the metadata file with the keys) that is accepted may lock out its own repository for
+    good. So each mount is offered only a few roots."""
     drawn: list[int] = []
 
     @settings(FUZZ, max_examples=count(1, 40))

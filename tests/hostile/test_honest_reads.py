@@ -22,8 +22,8 @@ pytestmark = [pytest.mark.root, pytest.mark.long]
 
 ROUNDS = 9
 MOST = 2.0
-"""Upper bound on the median time of honest reads beside a hostile neighbour, divided by that beside an honest
-neighbour."""
+"""Upper bound on a ratio: the median time of honest reads beside a hostile neighbour, divided by their median
+time beside an honest one."""
 _ATTACK = """
 import sys
 from pathlib import Path

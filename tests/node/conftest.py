@@ -14,8 +14,8 @@ __all__ = ["published", "runtime"]
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    """Returns a function that writes a settings file with these lines of TOML and these fields, and reads it.
-    The settings have a small cache."""
+    """Returns a function that writes a settings file and returns the settings read from it. `lines` are lines
+    of TOML at its end, `fields` replace or add settings. The cache is small."""
 
     def of(*lines: str, **fields: str) -> WantedSettings:
         given = {

@@ -28,7 +28,7 @@ LIMIT = 120
 
 
 def contents(path: Path) -> dict[str, str]:
-    """Returns the files of an archive by their names in its folder."""
+    """Returns file name -> content of the files in the folder of a bug report's archive."""
     with tarfile.open(path) as archive:
         members = archive.getmembers()
         found = {}

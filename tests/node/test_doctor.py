@@ -156,7 +156,8 @@ def test_a_root_that_may_not_mount() -> None:
 
 
 def test_a_user_who_is_not_root_may_mount_too() -> None:
-    """The only finding: other users would not see the mount, because of Debian's default /etc/fuse.conf."""
+    """The doctor's only finding: other users would not see the mount, because of Debian's default
+    /etc/fuse.conf."""
 
     def as_nobody() -> list[str]:
         os.setgroups([])

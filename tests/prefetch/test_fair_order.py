@@ -1,4 +1,4 @@
-"""The order between images whose objects are fetched ahead."""
+"""The order in which the waiting objects of several images are prefetched."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -27,7 +27,7 @@ ROOM = 1 << 30
 
 
 class Scene:
-    """Guesses over a store whose answers wait for a gate."""
+    """Guessed prefetches from a store whose answers wait until the test opens a gate."""
 
     def __init__(self, directory: Path, room: int = ROOM) -> None:
         self.fetcher, self.cache = GateFetcher(directory), MemoryCache()
@@ -174,7 +174,7 @@ def test_unused_bytes_stay_within_the_budget(steps: list[tuple[str, int]], most:
 @given(st.lists(st.sampled_from(["began", "ended", "guess"]), max_size=40))
 def test_guesses_begin_only_between_the_waits(steps: list[str]) -> None:
     """Whatever the order of the readers' waits, a guessed object is requested only while no reader waits. In
-    the end, all of them have been requested."""
+    the end, all guessed objects have been requested."""
 
     class Recorded:
         keeps = True

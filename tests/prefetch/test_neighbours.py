@@ -1,4 +1,4 @@
-"""Which files are fetched along with a missed file."""
+"""The files that are fetched along with a missed file."""
 
 import pytest
 

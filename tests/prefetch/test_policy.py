@@ -1,4 +1,4 @@
-"""Which prefetches a sequence of reads triggers: all rules together, without files, clocks or an event
+"""The prefetches that a sequence of reads triggers: all rules together, without files, clocks or an event
 loop."""
 
 import stat

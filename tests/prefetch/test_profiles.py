@@ -1,5 +1,6 @@
 """The objects of a profile are fetched ahead into the cache, and small files are read from hot packs. A
-profile that is wrong, stale or hostile costs a bounded number of bytes, and gives no wrong one."""
+profile that is wrong, stale or hostile costs a bounded number of bytes, and never causes a wrong byte to be
+read."""
 
 import os
 import time
@@ -41,8 +42,8 @@ class Fetcher(GateFetcher):
 
 
 class World:
-    """A store with a profile of two programs. Both read the first of three hot packs of four files each, and
-    one of two objects."""
+    """A store with a profile of two programs. It has three hot packs of four files each, and two other
+    objects. Both programs read the first hot pack; each also reads a hot pack and an object of its own."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -116,7 +117,8 @@ def running() -> list[str]:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """Makes a world whose profiles do not wait to be told of a program."""
+    """Makes a World in which the lists of single programs are fetched at once. On a mount, they wait for a
+    moment, in which `lazyfs run` can name the program that it starts."""
     monkeypatch.setattr("lazyfs.prefetch.profiles.TOLD_SECONDS", 0)
     return World(tmp_path)
 
@@ -203,7 +205,8 @@ async def test_a_reader_of_a_file_in_a_later_hot_pack_asks_for_that_pack(
 
 
 async def test_a_reader_waits_for_a_profile_that_is_being_loaded(world: World) -> None:
-    """Otherwise a start would fetch the packs of its first files too, whose copies may even be here."""
+    """Without this wait, a start would also fetch the packs of the first files that it reads. Yet copies of
+    these files are in hot packs, which may be in the cache."""
     await world.run()
     del world.cache.proven[world.profile.digest]
     objects = Objects(world.fetcher, world.cache)
@@ -360,7 +363,8 @@ async def test_a_profile_that_would_push_out_what_is_in_use_is_left(world: World
 
 
 async def test_a_hot_pack_whose_files_are_here_in_others_is_not_fetched(world: World) -> None:
-    """The earlier tag's hot pack is here, and a file of it was replaced. No program lists it any more."""
+    """The cache has a hot pack of the earlier tag. The new profile replaces this hot pack by one with three
+    of its four files, and no program lists the earlier one."""
     earlier = world.packs[0]
     new = world.pack([*earlier.files[:3]])
     world.cache.proven[earlier.ref.digest] = b"".join(world.contents[file] for file in earlier.files)
@@ -401,7 +405,8 @@ async def test_a_bug_in_a_fetch_ends_no_mount(world: World) -> None:
 
 
 async def test_a_profile_whose_objects_fail_is_given_up(world: World) -> None:
-    """Otherwise, a profile of 16,384 missing objects would cause as many requests."""
+    """The prefetch of a profile ends after a few failures. Otherwise, a profile of 16,384 missing objects
+    would cause as many requests."""
     world.store(Program("", tuple(ObjectRef(sha256(b"%d" % number), 10) for number in range(300))))
     await world.run()
     assert FAILURES <= world.profiles.failed < FAILURES + AT_ONCE
@@ -431,7 +436,7 @@ CHUNK = 1 << 18
 
 
 class UnusedWorld(World):
-    """A profile of 40 objects of 256 KiB, of which readers may or may not use some."""
+    """A World whose profile lists 40 objects of 256 KiB. A test decides which of them are read."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
@@ -439,7 +444,7 @@ class UnusedWorld(World):
         self.store(Program("", tuple(self.refs)))
 
     def fetched(self) -> int:
-        """Returns the bytes of the objects that were asked for."""
+        """Returns the total size of the objects that were requested."""
         asked = set(self.fetcher.requests)
         return sum(ref.size for ref in self.refs if object_path(ref.digest) in asked)
 
@@ -447,7 +452,7 @@ class UnusedWorld(World):
 async def test_a_profile_is_given_up_after_two_megabytes_that_nobody_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The bound on what a hostile profile wastes."""
+    """This bounds the bytes that a hostile profile can waste."""
     monkeypatch.setattr("lazyfs.prefetch.profiles.UNUSED_SECONDS", 0.2)
     world = UnusedWorld(tmp_path)
     await world.run()

@@ -1,4 +1,4 @@
-"""Which chunks of a library or an executable are fetched along with a missed chunk."""
+"""The chunks of a library or an executable that are fetched along with a missed chunk."""
 
 from typing import Any
 

@@ -139,8 +139,8 @@ async def test_a_bug_is_logged_and_ends_that_object_alone(
 
 
 async def test_the_share_that_is_set_bounds_requests_and_bytes(fetcher: GateFetcher) -> None:
-    """Counted: with 25 percent, 8 of the mount's 32 requests, and 8 of its 32 MiB. A reader's own request
-    goes out at once."""
+    """With a share of 25 percent, the queue uses at most 8 of the mount's 32 requests, and 8 of its 32 MiB in
+    flight. A reader's own request is sent at once."""
     small = [ObjectRef(sha256(b"small %d" % number), 1000) for number in range(40)]
     large = [ObjectRef(sha256(b"large %d" % number), 3 << 20) for number in range(9)]
     reader = ObjectRef(sha256(b"reader"), 3 << 20)
@@ -172,7 +172,8 @@ async def test_repositories_of_one_mount_have_one_share(fetcher: GateFetcher) ->
 
 
 async def test_two_images_that_start_at_once_come_in_turns(tmp_path: Path, fetcher: GateFetcher) -> None:
-    """The second image asks while 40 objects of the first wait: every other request from then on is its."""
+    """The second image is added while 40 objects of the first wait. From then on, requests for the two images
+    alternate."""
     held = list(store_objects(tmp_path, 60, 1000))
     first, second = held[:40], held[40:]
     cache = MemoryCache()
@@ -190,7 +191,8 @@ async def test_two_images_that_start_at_once_come_in_turns(tmp_path: Path, fetch
 
 
 def test_an_image_that_asks_late_has_room_too() -> None:
-    """The first image has filled the budget: the second still gets its half, and no more."""
+    """Although the first image has filled the budget, the second one still gets half of the budget, and no
+    more."""
     refs = [ObjectRef(sha256(b"%d" % number), 1000) for number in range(20)]
     budget = PrefetchBudget(10_000)
     for number, ref in enumerate(refs[:12]):

@@ -1,4 +1,4 @@
-"""Files of the same name, read in one directory after another."""
+"""Prefetching for a program that reads files of the same name in one directory after another."""
 
 from lazyfs.core.digest import sha256
 from lazyfs.prefetch.same_names import PACKS, PROOF, SameNames

@@ -23,7 +23,7 @@ from tests.support.store_files import store_object
 
 
 class Scene:
-    """An image in a store whose answers wait for a gate."""
+    """An image in a store whose answers wait until the test opens a gate."""
 
     def __init__(self, directory: Path, limit: int = 1 << 30) -> None:
         self.made, self.cache, self.demand = Made(), MemoryCache(), Demand()
@@ -161,7 +161,8 @@ async def test_a_failure_has_a_reason(what: str, tmp_path: Path, caplog: pytest.
 
 
 async def test_a_rate_is_kept(tmp_path: Path) -> None:
-    """By the job's own clock: no object begins before the bytes ahead of it have had their time."""
+    """On the job's clock, a fetch begins no earlier than the total size of all earlier fetches divided by the
+    rate."""
     scene = Scene(tmp_path)
     scene.fetcher.gate.set()
     job = scene.job(rate=10_000)
@@ -186,7 +187,8 @@ async def test_a_rate_is_kept(tmp_path: Path) -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 1000), st.floats(0, 10)), max_size=40), st.integers(1, 500))
 def test_no_second_has_more_bytes_than_the_rate(fetches: list[tuple[int, float]], rate: int) -> None:
-    """Counted from any beginning to any later one: the bytes between are at most the rate times the time."""
+    """Between the beginnings of any two fetches, the bytes begun are at most the rate times the time between
+    them."""
     pace, now = Pace(rate), 0.0
     begun: list[tuple[float, int]] = []
     for size, later in fetches:

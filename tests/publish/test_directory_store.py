@@ -48,7 +48,8 @@ def test_an_object_is_readable_at_once_and_named_after_sync(store: DirectoryStor
 def test_an_object_can_be_read_while_its_batch_gets_its_names(
     store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """During a run of the service, some threads read layers that others have just stored."""
+    """While a batch of objects gets its final names, other threads can already read the objects. In a run of
+    the service, some threads read layers that others have just stored."""
     digests = [put(store, b"%d" % number) for number in range(3)]
     read: list[bytes] = []
     rename = os.rename

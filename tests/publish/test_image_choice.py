@@ -1,4 +1,4 @@
-"""Which image of a layout or archive is chosen, by name, number and platform. The choice is the same as
+"""The choice of one image of a layout or archive, by name, number and platform. The choice is the same as
 skopeo's."""
 
 import json

@@ -156,8 +156,8 @@ def test_four_fifths_of_what_a_new_tag_touches_come_ahead(analysis: Analysis) ->
 
 
 def missing(site: ProfiledSite, place: str, here: set[Digest]) -> list[ObjectRef]:
-    """Returns what a worker fetches that has the objects `here`. As `prefetch.profiles` does, it does without
-    a hot pack if most of the pack's bytes are in hot packs that it has."""
+    """Returns the objects of an image's profile that a worker must still fetch if it has the objects `here`.
+    Like `prefetch.profiles`, it skips a hot pack if most of its bytes are in hot packs of `here`."""
     found = site.listed(place)
     assert found is not None
     held = {file.digest for pack in found.packs if pack.ref.digest in here for file in pack.files}
@@ -270,8 +270,8 @@ def test_a_published_tree_inherits_from_what_hung_at_its_path(site: ProfiledSite
 
 @pytest.mark.parametrize("lost", ["profile", "catalog", "pack"])
 def test_a_damaged_older_image_costs_the_profile_only(site: ProfiledSite, lost: str) -> None:
-    """`lost` is the damaged part of the old image. The `pack` has a file that its profile names, and that the
-    new image has too."""
+    """`lost` is the part of the old image that is damaged. For `pack`, this is the pack of a file that the
+    old profile names and the new image still has."""
     site.make(SMALL["d/b"], SMALL["d/c"])
     found = {
         "profile": profile.hinted(site.entry()),

@@ -18,7 +18,8 @@ REFERENCE = "r.example/team/app:7"
 
 
 def archive_of(image: Built, directory: Path, *tags: str) -> Path:
-    """Has skopeo make an archive of the image; with several tags, GNU tar."""
+    """Makes an oci-archive of the image: with one tag by skopeo, with several tags by GNU tar from a
+    layout."""
     path = directory / "saved.tar"
     layout = image.write_layout(directory / "layout", *tags[:1])
     if len(tags) == 1:

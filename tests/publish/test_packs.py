@@ -1,5 +1,5 @@
-"""Packs in a store: packs shared between layers and images, the cost of a rebuilt layer, and what check finds
-in wrong packs."""
+"""Packs in a store: packs shared between layers and images, the cost of a rebuilt layer, and what `lazyfs
+check` finds in wrong packs."""
 
 import random
 from itertools import pairwise

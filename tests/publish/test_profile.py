@@ -59,8 +59,8 @@ def test_of_a_pack_in_an_older_trace_all_files_come(tmp_path: Path) -> None:
 
 
 def test_a_profile_takes_the_stored_bytes_of_its_small_files(tmp_path: Path) -> None:
-    """At most 1.05 times the stored bytes of its small files, the profile included. The files are like those
-    of images: of many sizes, and halfway compressible."""
+    """A profile and its hot packs take at most 1.05 times the bytes that the same small files take in
+    ordinary packs. The files are like those of images: of many sizes, and halfway compressible."""
     site = ProfiledSite(tmp_path, Params())
     random = Random(1)
     words = [random.randbytes(6).hex().encode() for _ in range(500)]

@@ -23,7 +23,8 @@ def site(tmp_path: Path) -> ProfiledSite:
 
 
 def contents(site: ProfiledSite, place: str = PLACE) -> list[bytes]:
-    """Returns the members of an image's profile, without catalogs."""
+    """Returns the digests of the small files and other objects in an image's profile, in its order, without
+    catalogs."""
     catalogs = {site.entry(place).content}
     return [digest for digest in site.members(place) if digest not in catalogs]
 

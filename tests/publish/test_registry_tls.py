@@ -155,7 +155,7 @@ def test_the_systems_store_is_trusted(registry: FakeRegistry, authority: Authori
 
 @pytest.fixture
 def folder(registry: FakeRegistry, tmp_path: Path) -> Path:
-    """Makes the registry's directory in a certs.d."""
+    """Makes the directory certs.d/HOST for the registry's host; returns it."""
     folder = tmp_path / "certs.d" / registry.host
     folder.mkdir(parents=True)
     return folder
@@ -248,7 +248,7 @@ def test_http_where_tls_was_meant_and_the_other_way_round(registry: FakeRegistry
 
 
 def test_a_tls_registry_that_is_asked_in_plain_http_by_go(pull: Pull) -> None:
-    """Go's TLS servers answer a request in plain HTTP with 400 and this sentence."""
+    """Go's TLS servers answer a plain HTTP request with 400 and the sentence in `reason`."""
     with fake_registry() as registry:
         registry.nobody = {"manifests": 400}
         registry.reason = b"Client sent an HTTP request to an HTTPS server.\n"

@@ -1,5 +1,5 @@
-"""Two publishers and a collection run concurrently. Their operations interleave at random, and the clock
-sometimes jumps past a lease. No commit is lost, and every image of each newest revision is complete."""
+"""Two publishers and a garbage collection run concurrently. Their operations interleave at random, and the
+clock sometimes jumps past a lease. No commit is lost, and every image of each newest revision is complete."""
 
 import os
 import random

@@ -84,8 +84,8 @@ class Histories(RuleBasedStateMachine):
         return dict(self.known[-1].images)
 
     def kept(self) -> list[Known]:
-        """Returns the revisions that must be complete now: those that are named, and those within the time
-        that revisions are kept."""
+        """Returns the revisions that must be complete now: named revisions, and those that are young enough
+        to be kept."""
         return [
             known
             for known in self.known

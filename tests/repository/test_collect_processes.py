@@ -1,4 +1,5 @@
-"""Publishers, removals and collections as real processes on one store directory, killed at random moments."""
+"""Publishers, removals and garbage collections as real processes on one store directory, killed at random
+moments."""
 
 import os
 import random

@@ -1,4 +1,5 @@
-"""The rules that keep a collection from interfering with publishers, other collections, and readers."""
+"""The rules that keep a garbage collection from interfering with publishers, other collections, and
+readers."""
 
 import contextlib
 from collections.abc import Callable
@@ -62,8 +63,7 @@ def make_garbage(repository: MemoryRepository) -> Digest:
 
 
 def at_operation(operation: str, then: Callable[[], object], after: int = 0) -> Callable[[str], None]:
-    """Returns a watcher that calls `then` once: before the operation of this name that follows the first
-    `after` ones."""
+    """Returns a watcher that calls `then` once: before operation number `after` + 1 of this name."""
     left = [after + 1]
 
     def before(name: str) -> None:

@@ -1,5 +1,5 @@
-"""Removal: a name is removed at once, the parts of an image together with the last name that needs them, and
-nothing else."""
+"""The removal of images. The name of an image is removed at once, and its parts (layers, metadata) with the
+last name that needs them. Nothing else is removed."""
 
 from pathlib import Path
 
@@ -48,7 +48,7 @@ class Site:
         )
 
     def parts(self, name: str, place: str) -> dict[str, bool]:
-        """Returns part of an image -> True if the tree has it."""
+        """Returns kind of part -> True if the tree has the image's part of this kind."""
         image = self.images[name]
         base, own = (layer_path(parse_hex(diff_id)) for diff_id in image.diff_ids)
         paths = {

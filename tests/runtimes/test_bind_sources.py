@@ -70,8 +70,8 @@ def _mounted(point: Path, *options: str) -> Iterator[Path]:
 
 
 def test_a_bind_keeps_the_flags_of_its_mounts(start: Start, open_path: Path) -> None:
-    """nosuid, nodev and noexec stay, and a filesystem that is mounted below without the first two gets them.
-    `:ro` holds for what is mounted below too."""
+    """A bind keeps the flags nosuid, nodev and noexec of its source. A filesystem that is mounted below the
+    source gets nosuid and nodev if it lacks them. `:ro` also applies to filesystems below the source."""
     script = "cat /proc/mounts; touch /open/below/made; for n in '' below/; do touch /closed/${n}new; done"
     with _mounted(open_path / "source", "nosuid", "nodev", "noexec") as source, _mounted(source / "below"):
         done = start.run("-B", f"{source}:/open", "-B", f"{source}:/closed:ro", "--", "sh", "-c", script)
@@ -93,7 +93,8 @@ OF_AUTOMOUNTER = [way for way in WAYS if way[0] != "docker"]
 
 @pytest.fixture(scope="module")
 def automounter(open_path_factory: Path) -> Iterator[BindMap]:
-    """Yields an automounter that shows a file in directories which every start has for itself."""
+    """Yields an automounter. For each way to start a program it has two directories of its own, `first` and
+    `later`, which contain a file once they are mounted."""
     shown = open_path_factory / "shown"
     shown.mkdir()
     (shown / "file").write_text("shown\n")
@@ -106,8 +107,8 @@ def automounter(open_path_factory: Path) -> Iterator[BindMap]:
 def test_sources_below_an_automounter(
     busybox: Path, automounter: BindMap, runtime: str, user: int | None
 ) -> None:
-    """A source that is not mounted yet is mounted for its bind. Below a bind of the automounter's directory,
-    the program's own look mounts what is there."""
+    """The start mounts the source of a bind if it is not mounted yet. If the automounter's whole directory is
+    bound, an access by the program mounts a directory below it."""
     first, later = (f"{name}-{runtime}-{user}" for name in ("first", "later"))
     before = automounter.mounted()
     binds = ["-B", f"{automounter.top}/{first}:/first", "-B", f"{automounter.top}:/cvmfs"]
@@ -121,7 +122,8 @@ def test_sources_below_an_automounter(
 
 
 def test_docker_shows_what_is_mounted_later(busybox: Path, open_path: Path) -> None:
-    """docker's daemon is not among the automounter's processes, so the test mounts by itself."""
+    """The test mounts `later` itself: docker's daemon runs outside the automounter's mount namespace, and so
+    would not see the automounter's mounts."""
     script = "echo ready; read go; cat /cvmfs/later/file"
     with _mounted(open_path / "cvmfs") as top:
         subprocess.run(["mount", "--make-shared", top], check=True)
@@ -156,7 +158,8 @@ def _of_nobody(directory: Path) -> Iterator[Path]:
 
 
 def test_the_callers_directory_that_root_cannot_read(busybox: Path, open_path: Path) -> None:
-    """Every runtime of a user can bind it and be started in it. Root itself is told why it is left out."""
+    """The user of the directory can bind it, and start programs while working in it, with every runtime. If
+    root binds it, a message says why the bind is left out."""
     with _of_nobody(open_path) as private:
         for runtime in (name for name in RUNTIMES if name not in ROOTS_ONLY):
             words = lazyfs_of(NOBODY)

@@ -1,4 +1,4 @@
-"""Which runtime is chosen: the first in order whose probe succeeds, that can carry out this launch, and that
+"""The choice of a runtime: the first in order whose probe succeeds, that can carry out this launch, and that
 has the wanted isolation."""
 
 import pytest

@@ -88,8 +88,9 @@ def test_a_user_without_name_or_home(image: Path, runtime: str) -> None:
 def test_nothing_of_the_callers_environment_is_needed_or_passed_on(
     image: Path, runtime: str, user: int | None
 ) -> None:
-    """HOME, USER, SHELL and a session's variables are absent, as in a batch system's jobs. The library of
-    LD_PRELOAD and the locale are the machine's, which an image lacks; texts pass whatever the locale."""
+    """A start works without HOME, USER, SHELL and session variables, as in a batch system's jobs. LD_PRELOAD
+    and the locale of the caller, which the image lacks, do not reach the program. Arguments that are not
+    ASCII pass unchanged in any locale."""
     preloaded = next(Path("/usr/lib").glob("*/libm.so.6"))
     kept = [f"{name}={os.environ[name]}" for name in ("LAZYFS_RUN_SETTINGS", "TMPDIR") if name in os.environ]
     odd = [

@@ -166,8 +166,8 @@ def test_the_image_is_shown_whole(image: Path, daemon: str, tmp_path: Path) -> N
 @pytest.mark.root
 @pytest.mark.timeout(300)
 def test_nothing_stays_with_the_daemon(image: Path, daemon: str) -> None:
-    """Each signal ends `lazyfs run` at random moments. Afterwards the daemon has no container and no image of
-    it."""
+    """`lazyfs run` is ended by signals at random moments. Afterwards the docker daemon has none of its
+    containers and images."""
     moments = random.Random(7)
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP) * count(1, 30):
         command = [*lazyfs_of(None), "run", str(image), "--runtime", "docker", "--", "sleep", "1000"]

@@ -170,7 +170,8 @@ def test_what_the_command_leaves_in_the_background_ends(caller: Caller) -> None:
 
 
 def test_any_process_of_it_killed_ends_all(caller: Caller) -> None:
-    """Whichever process is killed: ours, the watcher, the keeper, the door, the init."""
+    """Kills one of the five nested processes of `lazyfs exec` in each round, from the outermost to the
+    innermost; lazyfs/runtimes/beside_mounts.py names them. All others must end too."""
     for number in range(5):
         script = f"setsid sleep 1000 & echo ready; cat # {caller.cache}"
         with subprocess.Popen(
@@ -221,8 +222,8 @@ sys.exit(main())
 
 
 def test_a_signal_during_the_trial_of_a_pid_namespace_ends_the_start(caller: Caller) -> None:
-    """The signal is not lost in the trial's own processes, one of which, as process 1 of a pid namespace, is
-    not ended by it. Here the trial never ends by itself."""
+    """Before a start, child processes try whether a PID namespace can be made. Process 1 of that namespace
+    ignores SIGTERM, but the start must still end. The trial of this test never ends by itself."""
     mark = caller.cache / "mark"
     words = caller.command("sleep", "1000")
     place = words.index("-m")

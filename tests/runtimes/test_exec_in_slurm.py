@@ -40,7 +40,7 @@ def store(slurm: Slurm) -> Path:
 
 
 def _command(slurm: Slurm, store: Path, *command: str) -> str:
-    """Returns a job's line that runs a command in `lazyfs exec`."""
+    """Returns a line for a job script that runs a command in `lazyfs exec`."""
     start = [*lazyfs_of(NOBODY)[4:], "exec", "--mount", f"{store}={AT}", "--cache", str(slurm.work / "cache")]
     words = [*start, "--trust", str(store / "metadata/1.root.json"), "--", *command]
     return " ".join(f"'{word}'" for word in words)

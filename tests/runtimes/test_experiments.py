@@ -32,7 +32,8 @@ def make_image(root: Path, *programs: str) -> Path:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    """A site with images, a mounted software tree, a shared filesystem, a queue's settings and a job."""
+    """Makes a site with images, a mounted software tree, a shared filesystem, a queue's settings and a job;
+    returns its directory."""
     make_image(tmp_path / "base")
     make_image(tmp_path / "standalone", "usr/bin/transform")
     software = tmp_path / "cvmfs/atlas.cern.ch/transform"
@@ -108,8 +109,8 @@ def test_the_pilot_in_the_batch_systems_container_starts_another_one(site: Path,
 
 
 def test_fermis_light_image_with_what_is_mounted_in(site: Path, user: int | None) -> None:
-    """Binds targets that the image lacks, single configuration files, and sources that this site does not
-    have."""
+    """The start binds to targets that the image lacks, binds single configuration files, and names sources
+    that this site does not have."""
     (site / "afs/ground/software").mkdir(parents=True)
     (site / "afs/ground/software/setup").write_text("GLAST_EXT\n")
     (site / "wallet").mkdir()

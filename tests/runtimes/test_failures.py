@@ -17,7 +17,7 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture
 def image(open_path: Path) -> Path:
-    """Makes an image with a program of this machine, and one of another."""
+    """Makes an image with a program for this machine and a program for another architecture."""
     root = open_path / "image"
     (root / "bin").mkdir(parents=True)
     shutil.copy("/bin/busybox", root / "bin/busybox")
@@ -35,7 +35,8 @@ def docker() -> Iterator[str]:
 
 
 def test_each_failure_is_one_line_and_somebodys(image: Path, open_path: Path, docker: str) -> None:
-    """As a user, who may read neither the token nor docker's socket."""
+    """Each start runs as a user who can read neither the token nor docker's socket. The result file says
+    whether the image, the runtime or the request has failed."""
     (open_path / "token").write_text("secret\n")
     (open_path / "token").chmod(0o600)
     for name in ("results", "cache"):

@@ -1,4 +1,5 @@
-"""--nv and --rocm: handed on where the runtime knows them, else devices and libraries are bound."""
+"""The options --nv and --rocm: lazyfs passes them on to runtimes that have such options, and binds the GPU's
+devices and libraries for all others."""
 
 import os
 import shutil
@@ -19,7 +20,8 @@ from tests.support.runtimes import NOBODY, run, search_path
 
 @pytest.fixture
 def machine(open_path: Path) -> Path:
-    """Makes a stand-in of NVIDIA's program, which lists a device, a driver's library, a tool and a file."""
+    """Makes a small image, and a stand-in for nvidia-container-cli that lists a device, a library of the
+    driver, a tool and a file. Returns the directory that contains them."""
     libraries = open_path / "driver"
     libraries.mkdir()
     (libraries / "libcuda.so.535.54").write_text("the driver\n")

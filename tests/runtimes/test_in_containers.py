@@ -104,7 +104,8 @@ def node(open_path_factory: Path) -> Iterator[Node]:
 
 
 OPEN = ("--security-opt=seccomp=unconfined", "--security-opt=unmask=ALL")
-"""What a site allows so that its podman containers can hold others: the calls, and an uncovered /proc."""
+"""Options of podman with which a container can hold other containers: all system calls are allowed, and no
+part of /proc is covered."""
 AS_USER = (f"--user={NOBODY}:{NOBODY}",)
 
 
@@ -136,8 +137,8 @@ REFUSED = {
 
 @pytest.mark.parametrize("outer", list(REFUSED)[count(2, 0) :])
 def test_where_the_container_forbids_it_the_reason_is_said(node: Node, outer: str) -> None:
-    """podman's containers have a covered /proc, and root in them no capability for it; the apptainer of the
-    tests starts root without capabilities."""
+    """In podman's default containers, parts of /proc are covered, and root has too few capabilities to mount
+    another /proc. Root in the apptainer container of this test has no capabilities."""
     outers = {
         "podman": node.podman(),
         "podman-user": node.podman(*AS_USER),

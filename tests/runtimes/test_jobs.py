@@ -284,7 +284,7 @@ def test_docker_is_taken_if_it_may_be_and_udocker_otherwise(
     image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """docker is tried before udocker, as in Ganga. If neither works, the error gives the reasons of both. The
-    mode is set for udocker, not for the program."""
+    execution mode is set in udocker's environment, not in the program's."""
     container = Docker(image)
     container.mode = "F3"
     monkeypatch.setenv("LAZYFS_RUN_SETTINGS", str(tmp_path / "run.toml"))

@@ -22,7 +22,7 @@ from tests.support.open_paths import open_to_all
 from tests.support.runtimes import NOBODY
 
 NAMES = 3500
-"""bwrap accepts 9,000 arguments, and each name takes three of them."""
+"""The number of names in /srv. bwrap accepts 9,000 arguments, and each name takes three of them."""
 USERS = [(), pytest.param(("--user", f"{NOBODY}:{NOBODY}"), marks=pytest.mark.root)]
 
 
@@ -146,8 +146,9 @@ def test_explain_shows_the_directories_that_are_joined(image: Path, host: Path) 
 
 
 def test_a_machine_that_refuses_is_named_before_the_start(image: Path, host: Path) -> None:
-    """The user namespace around the start allows no mount namespace in it. bwrap cannot start there either,
-    so a stand-in takes its place and passes the trial of the runtime."""
+    """The start runs in a user namespace that allows no new mount namespace, so adding the bind target must
+    fail. The real bwrap would fail there even earlier, so a stand-in for bwrap passes the trial of the
+    runtime."""
     (host / "bin").mkdir()
     (host / "bin/bwrap").write_text("#!/bin/sh\necho bubblewrap 0.8.0\n")
     (host / "bin/bwrap").chmod(0o755)

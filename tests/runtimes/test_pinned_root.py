@@ -27,8 +27,8 @@ if how == "whole":
 else:
     print(prepared.runtime.read_end(prepared.runtime.start(prepared.plan)))
 """
-"""Exchanges the image for a link to / after `prepare`. With `unchecked`, starts the plan without the last
-look at the image."""
+"""Replaces the image by a link to / after `prepare`. With `whole`, starts the program as `lazyfs run` does;
+otherwise skips the last check of the image before the start."""
 
 
 @pytest.fixture

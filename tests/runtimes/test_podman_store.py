@@ -21,7 +21,7 @@ NAME = "docker.io/library/tool:1"
 
 
 def built(word: str) -> Built:
-    """Returns an image of two layers: the upper one takes a file out of the lower one."""
+    """Returns an image of two layers. The upper layer deletes a file of the lower one."""
     busybox = entry("bin/busybox", data=Path("/bin/busybox").read_bytes(), mode=0o755)
     links = [entry(f"bin/{name}", tarfile.SYMTYPE, linkname="busybox") for name in ("sh", "cat", "ls")]
     directories = [
@@ -138,7 +138,8 @@ def test_several_images_and_names_share_a_store(tree: Tree, podman: Podman) -> N
 
 
 def test_what_is_pulled_takes_no_layer_of_the_mount_for_its_own(tree: Tree, podman: Podman) -> None:
-    """The main store gets the image's own two layers, with their digests checked."""
+    """podman stores both layers of a pulled image in its main store and checks their digests, although the
+    mount has one of them."""
     lazyfs("podman-store", podman.store, NAME)
     layout = built("third").write_layout(podman.work / "pulled")
     pulled = podman("pull", "--quiet", f"oci:{layout}:v1")

@@ -1,5 +1,5 @@
-"""Which files of /proc are covered when root starts a program, also with kernels that this machine does not
-run."""
+"""The files of /proc that are covered when root starts a program, also with kernels that this machine does
+not run."""
 
 import stat
 

@@ -55,7 +55,8 @@ def mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with the analysis and its dataset, as `rucio download` leaves it."""
+    """Changes to a new working directory and returns it. It has the analysis and its dataset, as `rucio
+    download` leaves them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("X509_USER_PROXY", raising=False)
     (tmp_path / "run.sh").write_text(RUN)

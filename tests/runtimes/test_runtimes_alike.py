@@ -257,8 +257,8 @@ def test_the_callers_settings_of_a_runtime_are_not_those_of_the_start(start: Sta
 
 @pytest.mark.timeout(600)
 def test_a_start_ended_at_any_moment_leaves_nothing(start: Start) -> None:
-    """Each signal at random moments of the start and of the program: no process, directory, mount or control
-    group stays."""
+    """`lazyfs run` is ended by each signal, at random moments of the start and of the program. No process,
+    directory, mount or control group may remain."""
     before = _remains()
     moments = random.Random(start.runtime)
     marker = str(1000 + moments.random())  # in the command lines of the runtime and of the program
@@ -295,7 +295,8 @@ def test_a_start_ended_while_it_tries_a_runtime_leaves_nothing(
 
 
 END_SECONDS = count(60, 5)
-"""Seconds within which all is gone; the ordinary tier runs beside other tests."""
+"""Seconds within which everything must be gone after the end of a start. The limit is long in the ordinary
+tier, since other tests run beside it."""
 _OF_RUNTIMES = ("lazyfs-run-", "libpod", "conmon", "crun", "runc", "bundle-temp", "build-temp")
 """Beginnings of the names that a runtime, or lazyfs for it, would leave behind."""
 
@@ -326,7 +327,7 @@ def _processes_with(word: str) -> list[str]:
 
 
 def test_the_caller_is_hidden(start: Start) -> None:
-    """The MUST and SHOULD items of WLCG's policy, looked at from inside."""
+    """lazyfs's probe checks, inside the sandbox, the MUST and SHOULD items of WLCG's policy."""
     command = [*lazyfs_of(start.user), "run", "--check-isolation", "--runtime", start.runtime, "--json"]
     # no result of a probe can be remembered there, so the runtime is tried
     environment = {**os.environ, "PATH": search_path(), "LAZYFS_RUNTIME_DIR": "/proc/none"}
@@ -344,8 +345,8 @@ def test_the_caller_is_hidden(start: Start) -> None:
 
 @pytest.mark.parametrize("runtime", [name for name in RUNTIMES if name != "systemd-nspawn"])
 def test_root_starts_programs_of_a_user(image: Path, tmp_path: Path, runtime: str) -> None:
-    """The program has the user's rights on files, whatever number it sees, no other group, and signals reach
-    it. apptainer wants a user with a name."""
+    """The program can use the user's files and not root's, whatever user ID it sees. It has no supplementary
+    groups, and receives signals. The user is NOBODY, because apptainer requires a user with a name."""
     open_to_all(tmp_path)
     (tmp_path / "mine").mkdir(mode=0o700)
     (tmp_path / "roots").mkdir(mode=0o700)
@@ -366,7 +367,8 @@ def test_without_network_there_is_a_loopback_only(start: Start) -> None:
 
 
 def test_a_device_can_be_bound(start: Start) -> None:
-    """The device can be opened for writing too. The directory for its new name is made if it is missing."""
+    """The device can be opened for writing too. The directory of the bind's target is made if it is
+    missing."""
     done = start.run(
         "-B", "/dev/zero:/elsewhere/zero", "--", "sh", "-c", "echo x >/elsewhere/zero && echo opened"
     )
@@ -377,7 +379,8 @@ def test_a_device_can_be_bound(start: Start) -> None:
 
 
 class _running:  # noqa: N801 - a context, as in `with open`
-    """Runs a shell script that prints `ready`."""
+    """A context manager that runs a shell script with `lazyfs run`. Waits until the script has printed
+    `ready`, yields the process, and kills it at the end."""
 
     def __init__(self, start: Start, script: str) -> None:
         command = [*lazyfs_of(start.user), "run", *start.command("--", "sh", "-c", script)]

@@ -1,4 +1,5 @@
-"""The ends of a program's streams: who reads them, what passes, whose files they are, and terminals."""
+"""The standard streams of a program: who reads stdin, that every byte passes unchanged, the ownership of
+files given as streams, and terminals."""
 
 import hashlib
 import os
@@ -73,8 +74,8 @@ def test_binary_streams_pass_whole(start: Start, environment: dict[str, str]) ->
 
 
 def test_stdin_is_read_by_the_program_only(start: Start, environment: dict[str, str]) -> None:
-    """In a `while read` loop the program of each round reads the line that is its own, and the loop the next
-    one. docker reads ahead of the program, so there is one round only."""
+    """Each round of a shell's `while read` loop starts a program, which must read exactly one line of the
+    loop's stdin. With docker there is one round only, because docker reads ahead of the program."""
     ours = shlex.join(start.command("sh", "-c", 'read its; echo "$0 $its"'))
     done = subprocess.run(
         ["sh", "-c", f'printf "a\\n1\\nb\\n2\\nc\\n" | while read line; do {ours} $line; done'],
@@ -92,7 +93,8 @@ def test_stdin_is_read_by_the_program_only(start: Start, environment: dict[str, 
 def test_the_callers_files_stay_whose_they_are(
     start: Start, environment: dict[str, str], open_path: Path
 ) -> None:
-    """crun gives the files of its standard streams to the container's user and group, if it is let."""
+    """The owner and group of the streams' files stay unchanged. By itself, crun would change them to the
+    container's user and group."""
     owner = SOMEBODY if start.user is None else start.user
     paths = [open_path / name for name in ("in", "out", "err")]
     for path in paths:
@@ -116,8 +118,9 @@ def test_the_callers_files_stay_whose_they_are(
 def test_a_terminal_is_one_inside_and_ctrl_c_reaches_the_program_only(
     start: Start, environment: dict[str, str]
 ) -> None:
-    """A stream that is a terminal outside is one inside, and no other is. Ctrl-C ends the program, once, and
-    none of the processes between it and the caller; the terminal's settings stay."""
+    """The program sees a terminal on exactly those streams on which the caller has one. Ctrl-C sends one
+    SIGINT to the program, and ends no process between the program and the caller. The settings of the
+    terminal stay unchanged."""
     terminals = "for n in 0 1 2; do test -t $n && echo $n; done"
     script = f"{terminals}; trap 'echo got; exit 3' INT; echo ready; while :; do sleep 0.05; done"
     with Terminal() as terminal:

@@ -1,4 +1,5 @@
-"""Submit files of `lazyfs prun` in the hands of batch systems: HTCondor 23 reads one, Slurm runs one."""
+"""Submit files that `lazyfs prun` writes, given to real batch systems: HTCondor 23 reads one, and Slurm runs
+one."""
 
 import os
 import subprocess

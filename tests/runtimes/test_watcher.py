@@ -1,5 +1,5 @@
-"""The watcher finds all processes below a runtime, also those that a thread other than the runtime's first
-one has started."""
+"""The watcher process beside a runtime finds all processes below the runtime, also those that were not
+started by the runtime's first thread."""
 
 import os
 import subprocess

@@ -213,7 +213,8 @@ def test_counters(origin: Origin) -> None:
 
 
 def test_names_that_are_not_there_are_not_kept(origin: Origin) -> None:
-    """Otherwise, a client that asks for ever new names would fill the memory."""
+    """The origin remembers no missing names. Otherwise, a client that asks for ever new names would fill the
+    memory."""
     for number in range(50):
         ask(origin, f"/data/ab/{number}")
         ask(origin, f"/{number}/x")

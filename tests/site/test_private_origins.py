@@ -1,5 +1,5 @@
-"""A private repository behind the shipped configurations. However warm a cache on the way is, without a token
-or certificate it gives 401 or 407, and no byte of the content."""
+"""A private repository behind the shipped configurations. A request without a token or certificate gets 401
+or 407 and no byte of the content, whatever the caches on the way contain."""
 
 import re
 import subprocess
@@ -25,7 +25,8 @@ TOKEN = "5ad1f00d"
 
 
 def write_accounts(file: Path) -> Path:
-    """Writes a file of accounts as the configurations tell to make it. The only account is `node`."""
+    """Writes a password file with htpasswd, as the shipped configurations require; returns its path. The only
+    account is `node`."""
     made = ["htpasswd", "-n", "-b", "node", TOKEN]
     file.write_bytes(subprocess.run(made, check=True, capture_output=True).stdout)
     return file
@@ -117,7 +118,8 @@ def test_a_warm_cache_gives_nothing_of_a_private_origin_without_its_token(
 def test_a_mirror_keeps_no_answer_to_a_credential_whatever_the_origin_says_of_it(
     world: World, session: requests.Session, kind: str
 ) -> None:
-    """The public origin's configuration with an account added: it calls its answers public."""
+    """The origin has the configuration for public repositories, with an account added. So it requires the
+    account, but marks its answers as public."""
     account = f"server_name localhost; auth_basic lazyfs; auth_basic_user_file {world.accounts};"
     with ExitStack() as stack:
         changes = {"/srv/lazyfs/store": str(world.store), "server_name origin.example.org;": account}
@@ -134,7 +136,8 @@ def test_a_mirror_keeps_no_answer_to_a_credential_whatever_the_origin_says_of_it
 
 @pytest.mark.parametrize("kind", ["nginx", "varnish"])
 def test_a_mirror_keeps_no_answer_to_a_query(world: World, session: requests.Session, kind: str) -> None:
-    """A token may be in the query. The shipped mirror compares names without it."""
+    """The query of a URL may contain a token, but the cache key of the shipped mirror omits the query. So the
+    mirror must not cache the answer to a URL with a query."""
     with NginxOrigin(world.store) as origin, ExitStack() as stack:
         mirror = NginxReverse(origin.port) if kind == "nginx" else Varnish(origin.port)
         stack.enter_context(mirror)
@@ -166,7 +169,7 @@ def test_a_token_or_a_certificate_opens_the_origin_directly_and_through_squid(
 
 
 class AskingSquid(ShippedSquid):
-    """A squid with the shipped rules for accounts too."""
+    """A squid that asks clients for an account: it also has the shipped rules of accounts.conf."""
 
     def __init__(self) -> None:
         super().__init__(origin="localhost", tls_port=1)

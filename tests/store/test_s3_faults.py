@@ -291,7 +291,8 @@ def test_uploads_run_side_by_side(site: Site) -> None:
 
 
 def test_the_largest_object_goes_up_in_one_request(site: Site) -> None:
-    """The end of a multipart upload may answer 200 and mean an error: there are none."""
+    """Even the largest object is stored by one PUT. lazyfs makes no multipart uploads, whose completion may
+    answer 200 although it has failed."""
     store = site.store()
     frame = bytes(OBJECT)
     site.proxy.forget()

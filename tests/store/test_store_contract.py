@@ -52,7 +52,7 @@ def opener(request: pytest.FixtureRequest) -> Opener:
 
 @pytest.fixture
 def another(request: pytest.FixtureRequest, opener: Opener) -> Callable[[], Store]:
-    """Opens the test's store once more."""
+    """Returns a function that opens the test's store once more, as another publisher."""
     return opener(request)
 
 

@@ -29,7 +29,7 @@ FEED = "feeds/r.example/team/app@x:1.atom"
 
 @pytest.fixture(params=["directory", "bucket"])
 def again(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], WebFiles]:
-    """Opens the files once more, as the next run does."""
+    """Returns a function that opens the web files once more, as the next run of the service does."""
     if request.param == "directory":
         return lambda: open_web_files(str(tmp_path), "status")
     server: Radosgw = request.getfixturevalue("s3_server")

@@ -25,7 +25,7 @@ class BindMap(NamedTuple):
     """A running automounter."""
 
     top: Path
-    """The directory below which the sources are mounted when somebody looks."""
+    """The directory below which the automounter mounts a source on first access."""
     first: int
     """The process id of the first process in the namespaces."""
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class DaskCluster:
-    """The processes of a cluster. The loss of one worker fails all that it had."""
+    """The processes of a cluster. If a worker dies, the tasks that it had fail without a retry."""
 
     def __init__(self, directory: Path, workers: int, threads: int = 1) -> None:
         self.address = f"tcp://127.0.0.1:{free_port()}"

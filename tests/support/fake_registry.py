@@ -36,7 +36,7 @@ class FakeRegistry:
         self.errors = 0
         """The number of blob requests still to be answered with 503."""
         self.cut: list[int] = []
-        """Each next answer with a large blob breaks off after the next number of bytes in this list."""
+        """The numbers of bytes after which the next answers with large blobs break off, in order."""
         self.ranges = True
         self.tokens = False
         """True if every request needs a bearer token."""

@@ -15,7 +15,8 @@ TIMEOUT: Final = count(120, 1800) + 3 * SECONDS
 
 
 def examples(short: int, long: int) -> int:
-    """Returns the number of inputs in one round. It is `short` if rounds are repeated, since many follow."""
+    """Returns the number of Hypothesis's inputs in one round: `short` if rounds are repeated or in the
+    ordinary tier, else `long`."""
     return short if SECONDS else count(short, long)
 
 

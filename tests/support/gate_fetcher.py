@@ -40,6 +40,6 @@ class GateFetcher:
         pass
 
     async def asked(self, count: int = 1) -> None:
-        """Returns once the store has received `count` requests."""
+        """Returns once the fetcher has received `count` requests in all."""
         while len(self.requests) < count:
             await trio.sleep(0.001)

@@ -1,4 +1,5 @@
-"""The transport's loops behind its blocking interfaces, so that the same tests cover both."""
+"""Adapters that drive the transport's event loops behind its blocking interfaces, so that the same tests
+cover both."""
 
 import threading
 from collections.abc import Callable

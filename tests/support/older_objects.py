@@ -1,4 +1,4 @@
-"""Makes objects look old, because a collection spares objects of the last two seconds."""
+"""Makes objects look old, because a garbage collection spares objects of the last two seconds."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""Lets a second publisher commit after a first one has last looked at the store, and before its commit."""
+"""Lets a second publisher commit between a first publisher's last look at the store and its commit."""
 
 from collections.abc import Callable
 from typing import Any

@@ -32,10 +32,13 @@ SIZE = 2000
 
 
 class ReportingSite:
-    """Each small file is alone in a pack. Each program reads its executable, files that all read, its own."""
+    """A repository whose image has many programs, and a collector of reports about their starts. Each file
+    has a pack of its own. A program reads its executable, SHARED files that all programs read, and OWN files
+    that only this program reads."""
 
     def __init__(self, directory: Path, programs: int = PROGRAMS, least: int = 3, size: int = SIZE) -> None:
-        """`size`: bytes of each file."""
+        """`size` is the size of each file in bytes, and `least` the collector's smallest number of reports
+        for a profile."""
         self.size = size
         self.directory = directory
         self.repository = Repository(directory, Params(pack_least=1, pack_target=1))
@@ -52,7 +55,8 @@ class ReportingSite:
         return key_files.generate(str(self.key_directory), ["profiles"])
 
     def publish(self, place: str, programs: int) -> None:
-        """Publishes an image with so many programs; its content differs from that of others."""
+        """Publishes an image with `programs` programs. The contents of its files are random, and so differ
+        from those of every other image."""
         files = [f"shared/{at}" for at in range(SHARED)] + [f"unread/{at}" for at in range(SHARED)]
         files += [f"own/{number}/{at}" for number in range(programs) for at in range(OWN)]
         entries = [entry(name, data=self.contents.randbytes(self.size)) for name in files]
@@ -65,7 +69,7 @@ class ReportingSite:
         self.repository.publish(f"oci:{layout}", place=place)
 
     def start(self) -> ReportCollector:
-        """Starts a collector, with what an earlier one has saved."""
+        """Starts a collector, which loads the state that an earlier collector has saved."""
         store = self.repository.store
         keys = key_files.load(str(self.key_directory))
         publisher = ProfilePublisher(store, keys, self._clock, self.least)
@@ -76,7 +80,8 @@ class ReportingSite:
         return NOW
 
     def image(self, place: str = PLACE) -> ImageObjects:
-        """Returns what a collector knows of an image."""
+        """Returns the files, programs and objects of an image, as the collector finds them in the
+        repository."""
         if place not in self._images:
             images = RepositoryImages(self.repository.store)
             _, top = profiled_tree(images.tree, place)
@@ -101,7 +106,7 @@ class ReportingSite:
         return profile.decode(reader(self.repository.store)(mine[0].profile)) if mine else None
 
     def programs(self) -> dict[str, set[Digest]]:
-        """Returns the contents that are listed for each program."""
+        """Returns program -> the digests of the files and chunks that the published profile lists for it."""
         made = self.listed()
         programs = made.programs if made else ()
         return {one.path: {ref.digest for ref in made.contents(one)} for one in programs if made}

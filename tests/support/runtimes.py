@@ -40,7 +40,7 @@ WAYS: Final = (
         for number, runtime in enumerate(RUNTIMES)
     ]
 )
-"""The same in the long tier; in the ordinary tier each runtime once, as root or as a user by turns."""
+"""ALL_WAYS in the long tier. In the ordinary tier each runtime once, as root or as a user by turns."""
 NOT_HERE: Final = ("udocker", "shifter")
 """Runtimes that the test machine lacks. Only their command lines are tested."""
 PODMAN_CONF: Final = """\

@@ -196,8 +196,8 @@ class SimulatedRepository:
         return self.now.timestamp()
 
     def refresh(self, client: Revisions) -> Revision:
-        """Does one refresh of a client at this repository's time. The client still fetches from the
-        repository whose method `client` has made it, even if that is another one."""
+        """Makes a client refresh once, at this repository's time. The client fetches from the repository
+        whose method `client` has made it, which may be another repository."""
         return client.refresh(self.now, float("inf"))
 
 

@@ -1,5 +1,5 @@
-"""Two publishers and a collector that work on one repository at the same time, and assertions about the
-result."""
+"""Two publishers and a garbage collector that work on one repository at the same time, and assertions about
+the result."""
 
 import random
 import threading
@@ -46,7 +46,8 @@ class Sweeps:
         step: Callable[[str], None],
         leave: Callable[[str], None],
     ) -> None:
-        """An actor calls `step` where other actors may continue before it, and `leave` when it has ended."""
+        """An actor (publisher or collector) calls `step` with its name wherever other actors may run before
+        it continues, and `leave` when it has ended."""
         self.repository = repository
         self.images = images
         self.sweeps = sweeps

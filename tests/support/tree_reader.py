@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 LEAST = 400
-"""The least number of reads in a timed run, however slow the machine is."""
+"""The smallest number of reads in a timed run, however slow the machine is."""
 
 
 class Reader:

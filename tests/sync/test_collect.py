@@ -1,5 +1,5 @@
-"""Reports of workers become profiles: each program is served by what its own starts touch, and a lie changes
-a counter and nothing else."""
+"""Reports of workers become profiles. The profile of a program lists what starts of this program touch. A
+false report only changes a counter."""
 
 import os
 import random
@@ -33,8 +33,9 @@ LONG_TIME = 1e9
 
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[ReportingSite, list[StartReport]]:
-    """50 workers have reported, each the starts of five of 50 programs, each start with a file that few or
-    none of the program's other starts read; then the profiles were published."""
+    """Returns a site and the reports that its collector has counted. Each of 50 workers has reported starts
+    of five of the 50 programs. Each start also read a random file that hardly any other start read. The
+    profiles are published."""
     site = ReportingSite(tmp_path_factory.mktemp("site"), size=24_000)
     rng = random.Random(2)
     reports = []
@@ -49,8 +50,9 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[ReportingSite, l
 def test_each_of_50_programs_is_served_within_1_15_of_its_own_profile(
     reported: tuple[ReportingSite, list[StartReport]],
 ) -> None:
-    """Of each worker's start: the bytes of the collected profile and of what it lacks, against the bytes of
-    what the start touched with the catalogs above; and what it lacks."""
+    """For one start of each program, adds the bytes of the collected profile and of the touched objects that
+    the profile lacks. The sum is at most 1.15 times the bytes that the start touched, catalogs included. The
+    profile lacks at most one file."""
     site, reports = reported
     made = site.listed()
     assert made is not None
@@ -98,7 +100,7 @@ def test_a_new_collector_goes_on_where_the_last_one_was(
 
 
 def lies(site: ReportingSite, reports: list[StartReport]) -> dict[str, tuple[StartReport, str, Outcome]]:
-    """Returns reports that lie, each with who sends it and what becomes of it."""
+    """Returns name of a lie -> (the false report, the reporter who sends it, the expected outcome)."""
     true = reports[0]
     many = tuple(TouchedFile(b"none/%d" % at, (true.image,)) for at in range(20_000))
     other = site.report(0, place="r.example/other:1")
@@ -143,8 +145,9 @@ def test_lies_change_a_counter_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_what_liars_with_a_voice_waste_is_bounded(tmp_path: Path) -> None:
-    """Whoever may report may say that a start touched the whole image. While fewer than a third do, the
-    profile stays as it is; while fewer than half do, it has at most twice the bytes of a start."""
+    """A reporter who is allowed to report may claim that a start touched the whole image. While fewer than a
+    third of the reports of a program do so, its profile does not change. While fewer than half do, the
+    profile has at most twice the bytes of a start."""
     site = ReportingSite(tmp_path, programs=8)
     unread = [f"unread/{at}" for at in range(SHARED)]
     all_of_it = unread + [f"own/{number}/{at}" for number in range(1, 8) for at in range(OWN)]
@@ -167,7 +170,8 @@ def test_what_liars_with_a_voice_waste_is_bounded(tmp_path: Path) -> None:
 
 
 def test_programs_that_too_few_reported_have_no_profile(tmp_path: Path) -> None:
-    """So a reporter who makes programs up makes no profile, and takes the place of no program of others."""
+    """A single reporter reports so many programs that the collector reaches its limit. None of them gets a
+    profile, and the programs that enough workers reported keep theirs."""
     site = ReportingSite(tmp_path, programs=MOST_PROGRAMS + 3)
     for worker in range(3):
         for program in range(2):
@@ -254,7 +258,8 @@ def test_a_key_that_may_not_sign_publishes_nothing(tmp_path: Path) -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), max_size=40))
 def test_the_state_is_the_merge_of_what_was_counted(sent: list[tuple[int, int]]) -> None:
-    """Against the pure merge: each reporter counts once for a program, whatever comes in whatever order."""
+    """The saved and restored state equals the pure function `merged` over the counted starts. Each reporter
+    counts once for a program, in whatever order the reports come."""
     image = _Image()
     reports = Reports("r.example")
     first: dict[tuple[int, int], None] = {}

@@ -85,8 +85,8 @@ DATES: dict[str, Any] = {
     "4": "2025-12-01T00:00:00+00:00",
     "latest": "not a date",
 }
-"""Creation dates by tag, as real images state them: of reproducible builds, none, Go's zero time, of a wrong
-clock, the same second twice, and nonsense."""
+"""Tag -> creation date in the image, as real images state it: the epoch of reproducible builds, no date, Go's
+zero time, the date of a wrong clock, the same second twice, and nonsense."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""The places where images hang: layouts, several platforms, aliases of folders, bind points, collisions."""
+"""The paths at which images are published: layouts of the tree, several platforms, aliases of folders, bind
+points, collisions."""
 
 import json
 import tarfile

@@ -1,5 +1,5 @@
-"""An image that kills the worker that reads it fails, and no image beside it: not those that the worker had
-at the same time, and not while another image kills workers too."""
+"""Some images kill the Dask worker that reads them. Only these images fail, not those that the same worker
+had at that time, even if several images kill workers."""
 
 import os
 import signal
@@ -24,8 +24,9 @@ KILLERS = (1, 4)
 
 
 def read_or_die(met: Path, number: int, work: Callable[..., Any], *arguments: Any) -> Any:
-    """Runs in a worker. At an image's first try, waits until the worker has all images, and has one of them
-    kill it. At its second, reads the image, or kills the worker."""
+    """Runs in a Dask worker for one image. At the first try it waits until the worker has all images; then
+    one of them kills the worker. At the second try an image in KILLERS kills its worker, and any other image
+    is read."""
     if not (met / str(number)).exists():
         (met / str(number)).touch()
         until(lambda: len(list(met.iterdir())) == IMAGES and number == KILLERS[0], 60)
@@ -36,8 +37,8 @@ def read_or_die(met: Path, number: int, work: Callable[..., Any], *arguments: An
 
 
 class Deadly(Executor):
-    """Passes images to an executor. One worker has all images at their first try, and is killed by one. At
-    its second try, each killer kills its worker, and each other image is read."""
+    """An executor that passes each image to another executor with `read_or_die`, and starts a new worker
+    after each death."""
 
     def __init__(self, executor: Executor, cluster: DaskCluster, met: Path) -> None:
         self._executor = executor

@@ -1,4 +1,5 @@
-"""The collector's server lets in whom the operator named, and bounds what they may send."""
+"""The collector's server accepts reports only from reporters that the operator named, and limits what they
+may send."""
 
 import http.client
 import socket
@@ -25,7 +26,8 @@ REPORT = encode(StartReport(1, "r.example", bytes(32), b"bin/p", (TouchedFile(b"
 
 
 class Running:
-    """A server, and what it was given."""
+    """A running server, the reporters whose reports it has taken, and the reasons for which it has refused
+    requests."""
 
     def __init__(self, server: ReportServer, taken: list[str], refused: list[str]) -> None:
         self.server, self.taken, self.refused = server, taken, refused
@@ -38,7 +40,7 @@ class Running:
         tls: ssl.SSLContext | None = None,
         **fields: str,
     ) -> int:
-        """Returns the status of the answer."""
+        """Sends a report; returns the HTTP status of the answer."""
         host, port = self.server.server_address[:2]
         kind: Any = http.client.HTTPConnection
         options: dict[str, Any] = {}
@@ -94,7 +96,8 @@ def test_who_bears_a_token_is_heard_and_nobody_else() -> None:
 
 
 def test_bodies_and_their_number_are_bounded() -> None:
-    """A million paths are refused by their length, before they are read."""
+    """A body that is too long is refused by its Content-Length, before it is read. A reporter that sends too
+    many reports gets 429."""
     with running(most=2) as it:
         assert it.post(b"", Content_Length=str(MOST_BODY + 1)) == 413
         assert it.post(b"", Content_Length="-1") == 411

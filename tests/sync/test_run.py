@@ -29,8 +29,8 @@ def registry() -> Iterator[FakeRegistry]:
 
 
 class Programmer:
-    """A program of its own that calls `sync`, with a repository and a list of three images, of which `bad`
-    does not exist."""
+    """A Python program that calls `sync`, with a repository and a list of three images. The image `bad` does
+    not exist."""
 
     def __init__(self, directory: Path, registry: FakeRegistry) -> None:
         self.directory = directory

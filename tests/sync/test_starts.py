@@ -145,8 +145,8 @@ def test_a_start_has_no_keys_no_credentials_and_no_network(
 def test_no_process_of_a_recording_has_the_services_environment(
     site: ServiceSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither the mount's process nor the one that starts the command has it, so a program that breaks out of
-    the sandbox finds no secret in either."""
+    """Neither the mount's process nor the process that starts the command has the service's environment. So a
+    program that breaks out of the sandbox finds no secret in them."""
     monkeypatch.setenv("REGISTRY_PASSWORD", "hunter-number-two")
     site.wish("r.example/team/app:1")
     site.run()
@@ -209,7 +209,8 @@ def test_a_command_that_takes_too_much_is_ended_and_the_image_stays(
 
 
 def test_each_process_of_a_start_has_limits(site: ServiceSite) -> None:
-    """ulimit's units: KiB for data, blocks of 512 bytes for files; core dumps are off."""
+    """The limits are compared in ulimit's units: KiB for data, blocks of 512 bytes for files. Core dumps are
+    off."""
     wish(site, """sh -c 'test "$(ulimit -d) $(ulimit -f) $(ulimit -c)" = "262144 524288 0"'""")
     assert run(site, memory=256 << 20).notices == []
     assert members(site) is not None

@@ -133,7 +133,7 @@ def test_an_origin_that_others_have_signed_is_not_believed(tmp_path: Path, regis
 
 
 def test_of_an_image_that_is_older_than_what_is_kept(site: ServiceSite) -> None:
-    """A collection has deleted the older revisions, but the history still has their numbers."""
+    """A garbage collection has deleted the older revisions, but the history still has their numbers."""
     store = site.repository.store
     older = [past.root for past in read_history(store, read_revision(store)).newest_first(reader(store))][1:]
     store.delete([ref.digest for ref in older])

@@ -1,4 +1,4 @@
-"""Binds and restricted mounts, by mount_setattr(2) and as on kernels without it."""
+"""Binds and restricted mounts, with mount_setattr(2) and with the fallback for kernels that lack it."""
 
 import json
 import subprocess

@@ -90,7 +90,7 @@ def test_a_fifo_is_refused_at_once(tmp_path: Path, opened: Callable[[str], int])
 
 
 def test_a_second_name_of_a_file_of_roots_is_not_appended_to(tmp_path: Path) -> None:
-    """Without the kernel's protected_hardlinks, any user can make a hardlink to such a file in /tmp."""
+    """Without the kernel's protected_hardlinks, any user can make a hardlink to a file of root's in /tmp."""
     (tmp_path / "victim").touch()
     (tmp_path / "all").mkdir()
     (tmp_path / "all").chmod(0o1777)

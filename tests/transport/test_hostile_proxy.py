@@ -208,8 +208,9 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def test_a_rival_for_which_there_is_no_thread_is_not_waited_for(no_threads: pytest.MonkeyPatch) -> None:
-    """Regression: the race waited without a deadline for a rival whose thread could not be started. A look
-    for a new revision never ended, and each such rival kept one of the slots."""
+    """Regression: the race waited without a deadline for a rival attempt whose thread could not be started. A
+    search for a new revision never ended, and each such rival kept one of the RIVALS slots for concurrent
+    rivals."""
     for _ in range(RIVALS + 1):
         race = Race(0.0, lambda: lambda _: b"too late")
         race.poll()

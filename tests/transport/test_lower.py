@@ -1,4 +1,5 @@
-"""A read-only directory below the cache: its right bytes are used, and it never makes a read fail."""
+"""A read-only directory of a store's objects that is asked before the origin: only right bytes of it are
+used, and it never makes a read fail."""
 
 import random
 import time

@@ -21,9 +21,9 @@ class Killed(BaseException):
 
 
 class Killer:
-    """Simulates the death of the process at a system call: counts the calls of `os` that open or change
-    files, and raises Killed before or after (`after`) call number `fatal`, and at every later one. 0 only
-    counts."""
+    """Simulates the death of the process at a system call. Counts the calls of `os` that open or change
+    files. At call number `fatal`, raises Killed before it or, with `after`, after it, and at every later
+    call. If `fatal` is 0, only counts the calls."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, fatal: int, after: bool) -> None:
         self.steps = 0

@@ -69,7 +69,8 @@ class Delegated:
         self.repository.files[PROFILES_FILE] = self.repository.sign(targets, [signer or self.key])
 
     def refresh(self, now: datetime | None = None) -> ObjectRef | None:
-        """Has the client look; returns what it knows of the image then."""
+        """Makes the client look for a new list of profiles. Returns the profile that it then has for IMAGE;
+        None if it has none."""
         self.collected.refresh(now or self.repository.now, time.monotonic() + 30)
         return self.collected.of(IMAGE)
 
@@ -113,7 +114,8 @@ def test_profiles_of_any_other_key_are_passed_over(delegated: Delegated, role: s
 
 @pytest.mark.parametrize("signed", [("targets",), ("targets", "snapshot"), ("timestamp",), ("root",)])
 def test_the_key_cannot_sign_a_revision(delegated: Delegated, signed: tuple[str, ...]) -> None:
-    """The thief of the delegated key has every file of a revision, with another catalog, signed by it."""
+    """A thief of the delegated key signs the files of a new revision with it, for one or two roles at a
+    time."""
     repository, client = delegated.repository, delegated.revisions
     before = repository.refresh(client)
     for role in signed:
@@ -128,7 +130,8 @@ def test_the_key_cannot_sign_a_revision(delegated: Delegated, signed: tuple[str,
 
 
 def test_a_target_of_a_revision_in_the_list_of_profiles_is_no_revision(delegated: Delegated) -> None:
-    """The signed file of profiles may say what it likes: no client looks for a catalog there."""
+    """The file that the delegated key signs may also name a root catalog, but no client looks for one in this
+    file."""
     repository, client = delegated.repository, delegated.revisions
     before = repository.refresh(client)
     evil = Revision(repository.name, before.number + 1, before.time, ref_of(b"evil"), repository.params)

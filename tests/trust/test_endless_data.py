@@ -104,7 +104,7 @@ def test_an_endless_chain_of_roots_ends_each_look_and_is_written_once(
 def test_an_endless_chain_of_large_roots_stops_growing(
     repository: SimulatedRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each root has half a megabyte. Regression: a single look for new roots wrote the whole chain again
+    """Each root has half a megabyte. Regression: a single search for new roots wrote the whole chain again
     after each of 256 roots, 16 GB in all."""
     endless, written = Endless(repository, 500_000), Written(monkeypatch)
     client = repository.client(tmp_path)

@@ -192,7 +192,7 @@ def test_a_state_directory_that_fails_stops_nothing(
 def test_a_process_that_was_stopped_while_it_saved_holds_nobody_up(
     repository: SimulatedRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Regression: flock(2) had no timeout, so mounts and looks for new revisions never ended."""
+    """Regression: flock(2) had no timeout, so mounts, and searches for new revisions, never ended."""
     monkeypatch.setattr(TrustFile.__init__, "__kwdefaults__", {"lock_wait": 0.0})
     client = repository.client(tmp_path)
     repository.refresh(client)

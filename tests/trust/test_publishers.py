@@ -57,7 +57,8 @@ def store(tmp_path: Path) -> DirectoryStore:
 
 
 def publisher(store: DirectoryStore, expected: int, label: str, rounds: int = 1) -> subprocess.Popen[str]:
-    """Starts a process that commits once it has read a line from stdin."""
+    """Starts a process that waits for a line on stdin, and then commits `rounds` revisions after revision
+    `expected`. Their contents begin with `label`."""
     keys = os.path.join(os.path.dirname(store.path), "keys")
     process = subprocess.Popen(
         [sys.executable, "-c", COMMIT, store.path, keys, str(expected), label, str(rounds)],

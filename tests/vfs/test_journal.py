@@ -97,8 +97,9 @@ def test_what_was_forgotten_is_not_restored(tmp_path: Path) -> None:
 
 
 def test_a_shared_file_that_waits_is_no_other_file_afterwards(tmp_path: Path) -> None:
-    """The slot of a shared file was freed before the file itself. The next process may then give the file's
-    inode number to another file, so the journal must not restore it."""
+    """The kernel holds a shared file (one inode for equal files of several images) longer than the slot that
+    its inode number comes from. The next process may give the number to another file, so the journal must not
+    restore the shared file."""
     life = Life(tmp_path)
     numbers_before = numbers(life.tree)
     shared = numbers_before[b"one/img/large"]
@@ -226,8 +227,8 @@ def test_lookups_do_not_count_once_the_process_has_gone_on(tmp_path: Path) -> No
 
 
 def test_a_switch_is_written_down_when_the_kernel_has_dropped_the_old_names(tmp_path: Path) -> None:
-    """A successor that starts before this still finds the old revision, and makes the kernel drop the old
-    names again."""
+    """The journal records a new revision only after the kernel has dropped the old names. A successor that
+    starts earlier still finds the old revision, and makes the kernel drop the old names again."""
     life = Life(tmp_path)
     numbers(life.tree)
     new = live(life.objects, {"one": {"img": image(life.objects, {"f": b"new"})}})

@@ -1,5 +1,5 @@
-"""Short inode numbers: each is below 2**32, belongs to one file, and is kept until the slot of the file is
-freed."""
+"""Short inode numbers for --inode32: each is below 2**32, belongs to one file, and is kept until the slot of
+the file's catalog is freed."""
 
 import pytest
 from hypothesis import given

@@ -235,8 +235,8 @@ def test_slots_and_shared_files_of_one_repository_push_out_none_of_another(
 
 
 def test_a_new_revision_of_one_repository_leaves_the_numbers_of_another() -> None:
-    """Regression: the kernel had forgotten names for want of memory, and asked again after a neighbour's
-    revision: their files had other inode numbers."""
+    """The kernel has forgotten names of the repository `quiet`, and looks them up again after a new revision
+    of `busy`. Regression: the files of `quiet` then had other inode numbers."""
     objects = Objects()
     tree = Tree(SlotTable())
     tree.show_site(("quiet", "busy"))

@@ -10,7 +10,7 @@ from mkdocs.structure.files import File, Files
 CHECKOUT = Path(__file__).parents[2]
 RESULTS = CHECKOUT / "benchmarks/results"
 FROM_README = {"docs/": "", "benchmarks/results/": "results/"}
-"""Beginning of a link in the checkout -> in the site."""
+"""Prefix of a link in the README, as in the checkout -> the prefix of that link in the site."""
 FROM_PAGES = {
     "../benchmarks/results/": "results/",
     "../README.md": "index.md",
@@ -19,7 +19,7 @@ FROM_PAGES = {
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Adds the files that lie outside docs/."""
+    """Adds the files that lie outside docs/ to the site."""
     outside = {name: CHECKOUT / name for name in ("CHANGELOG.md", "LICENSE")}
     outside["index.md"] = CHECKOUT / "README.md"
     outside |= {f"results/{path.name}": path for path in RESULTS.iterdir() if path.suffix in (".md", ".svg")}
@@ -29,7 +29,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Returns a page's text with each link out of docs/ turned to where the site has the file."""
+    """Returns a page's text, in which the links to files outside docs/ lead to their places in the site."""
     turned = FROM_README if page.file.src_uri == "index.md" else FROM_PAGES
     for begin, there in turned.items():
         markdown = markdown.replace(f"]({begin}", f"]({there}")
@@ -37,5 +37,5 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Returns a page's HTML with bars in place of the escaped ones that tables hold."""
+    """Returns a page's HTML, with each escaped bar (`\\|`) in a table cell replaced by a plain bar."""
     return re.sub(r"<t([dh])\b.*?</t\1>", lambda cell: cell[0].replace("\\|", "|"), html, flags=re.DOTALL)

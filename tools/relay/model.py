@@ -16,8 +16,8 @@ INITIAL_WINDOW = 10 * SEGMENT
 LARGEST_WINDOW = 6 << 20
 """Linux's default tcp_rmem limit: the largest window that a receiver advertises."""
 IDLE_RESTART = 0.2
-"""Seconds without traffic, in addition to a round trip, after which Linux restarts with a new window. This is
-its smallest retransmission timeout."""
+"""A sender that was idle for a round trip and this many seconds begins with INITIAL_WINDOW again, as in
+Linux. The value is Linux's smallest retransmission timeout."""
 
 
 @dataclass

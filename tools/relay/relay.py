@@ -13,13 +13,14 @@ from tools.relay.model import Flow, Path
 from tools.relay.requests import RequestCounter
 
 READ_BYTES = 64 << 10
-"""The most bytes moved at once: 5 ms of a 100 Mbit/s line, so that connections share the line fairly."""
+"""The largest number of bytes moved at once: 5 ms of a 100 Mbit/s line, so that connections share the line
+fairly."""
 QUEUE = 512
-"""The most deliveries that wait for a receiver that does not read. Beyond this the sender must wait, as with
-a full window."""
+"""The largest number of deliveries that wait for a receiver that does not read. When it is reached, the
+sender must wait, as with a full window."""
 EARLY = 0.0005
-"""How early a delivery may be, in seconds. epoll sleeps for whole milliseconds, and late deliveries would add
-up."""
+"""Seconds by which a delivery may be early. epoll sleeps for whole milliseconds, and late deliveries would
+add up."""
 
 
 def _ignore(data: bytes) -> None:
