@@ -9,5 +9,5 @@ def minute(seconds: float) -> str:
 
 
 def rfc3339(seconds: float) -> str:
-    """Returns a time that scripts read too, to the second: `2026-01-31T23:59:59Z`. `seconds`: since 1970."""
+    """Returns a time for scripts, to the second: `2026-01-31T23:59:59Z`. `seconds`: since 1970."""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -1,4 +1,4 @@
-"""Fetches objects that nobody has asked for, on a guess, one after the other, while no call waits for an
+"""Fetches objects that nobody has asked for, on a guess, AT_ONCE at a time, while no call waits for an
 object.
 
 Objects that are nearly certain to be wanted are fetched along with a miss, by `queue`; the weaker guesses are

@@ -23,7 +23,8 @@ _SWITCHES = (
     "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
     "/proc/self/attr/current",
 )
-"""Files that show what an administrator allows: user namespaces, and this process's security label."""
+"""Files that an administrator's decisions change: the three that limit user namespaces, and the one with this
+process's security label. A result is remembered together with their content."""
 _LIMIT = 1 << 16
 _PREFIX = "runtime-"
 MOST = 64

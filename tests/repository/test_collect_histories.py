@@ -250,6 +250,7 @@ def read_all(repository: MemoryRepository) -> list[tuple[int, ObjectRef]]:
     return found
 
 
+@pytest.mark.timeout(count(120, 3600))
 def test_histories(layouts: list[Path]) -> None:
     Histories.layouts = layouts
     Histories.TestCase.settings = settings(

@@ -1,9 +1,9 @@
 """The membership of this process in the group of processes that have the cache open: its presence, its lock
-on an owner number, and the state that all have agreed on.
+on an owner number, and the limit and policy that all of them have agreed on.
 
 An index has a generation. The process that finds the index damaged sets it aside and begins the next
-generation, under the index lock; the others see the new number in the lock's file at their next transaction,
-and follow.
+generation, while it holds the index lock. The other processes read the number of the generation from the
+index lock's file at their next transaction, and open that index.
 """
 
 import errno

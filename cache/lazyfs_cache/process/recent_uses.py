@@ -47,8 +47,8 @@ class RecentUses:
         return bool(self._taken)
 
     def take(self, most: int) -> list[bytes]:
-        """Take the earliest `most` used values, and return them in the order of last use. The caller holds
-        the index lock."""
+        """Take at most `most` values, and return them in the order of their last use, the least recently
+        used first. The caller holds the index lock."""
         used, self._used = self._used, {}
         # A reader that still has the old dict may add to it: list() is one step for the interpreter. If it
         # adds too late, this use is lost, but not the next one: so `last` is forgotten after the exchange.

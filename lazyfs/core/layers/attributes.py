@@ -14,7 +14,8 @@ _HOST = (
     b"system.ntfs_acl",
     b"system.ntfs_attrib",
 )
-"""Labels of a security module, signatures made with a machine's key, access lists of a network's server."""
+"""Labels of a security module, signatures made with a machine's key, and access lists that a file server
+keeps for its network filesystem."""
 _HOST_PREFIXES = (
     b"security.SMACK64",
     b"trusted.overlay.",
