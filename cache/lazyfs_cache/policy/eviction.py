@@ -81,7 +81,10 @@ def sieve(queue: EvictionQueue, passes: int = PASSES) -> Iterator[Queued]:
                 return
             else:
                 taken.add(value.tick)
-                queue.hand = queue.tick_after(value.tick)
+                after = queue.tick_after(value.tick)
+                while after in taken:  # it goes too, and a value that comes later must not take its turn
+                    after = queue.tick_after(after)
+                queue.hand = after
                 yield value
 
 
