@@ -55,6 +55,22 @@ def parse(data: bytes, origin: str) -> dict[str, Any]:
         raise UsageError(f"{origin}: {error}") from None
 
 
+def _check_written(made: Settings) -> None:
+    """Checks revisions and sizes, which are texts with a notation of their own. Raises UsageError, which
+    names the field."""
+    for revision in (made.revision, *(source.revision for source in made.repositories.values())):
+        if revision is not None:
+            from lazyfs.core.history.choice import parse_choice  # most mounts show the newest revision
+
+            parse_choice(revision)
+    parse_size(made.cache_limit, "cache_limit")
+    parse_size(made.cache_keep_free, "cache_keep_free")
+    if parse_size(made.memory_limit, "memory_limit") < LEAST_MEMORY:
+        raise UsageError(
+            f"memory_limit is {made.memory_limit}, but a daemon needs at least {shown_size(LEAST_MEMORY)}"
+        )
+
+
 def check(fields: dict[str, Any], origin: str) -> Settings:
     """Returns checked settings. Raises UsageError, which names `origin` and the field."""
     for option in MOUNT_OPTIONS:
@@ -79,18 +95,10 @@ def check(fields: dict[str, Any], origin: str) -> Settings:
     for name in made.repositories:
         if not name or "/" in name or name in (".", ".."):
             raise UsageError(f"{origin}: repository {name!r} cannot be the name of a folder")
-    for revision in (made.revision, *(source.revision for source in made.repositories.values())):
-        if revision is not None:
-            from lazyfs.core.history.choice import parse_choice  # most mounts show the newest revision
-
-            parse_choice(revision)
-    parse_size(made.cache_limit, "cache_limit")
-    parse_size(made.cache_keep_free, "cache_keep_free")
-    if parse_size(made.memory_limit, "memory_limit") < LEAST_MEMORY:
-        raise UsageError(
-            f"{origin}: memory_limit is {made.memory_limit}, but a daemon needs at least "
-            f"{shown_size(LEAST_MEMORY)}"
-        )
+    try:
+        _check_written(made)
+    except UsageError as error:
+        raise UsageError(f"{origin}: {error}") from None
     return made
 
 

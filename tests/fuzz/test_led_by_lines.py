@@ -2,7 +2,6 @@
 Hypothesis searches for inputs that run more lines."""
 
 import json
-import re
 import stat
 from collections.abc import Callable
 from typing import Any
@@ -83,7 +82,7 @@ def test_any_file_of_settings(text: bytes) -> None:
         else:
             said = ""
     if said:
-        assert re.search(r"--config x: |is no size|than any disk", said)
+        assert said.startswith("--config x: ")
         return
     assert 0.01 <= absolute.refresh <= CENTURY
     assert "\0" not in json.dumps(msgspec.to_builtins(absolute), ensure_ascii=False)
