@@ -5,7 +5,6 @@ import json
 import stat
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 import pyfuse3
@@ -131,7 +130,8 @@ def test_any_notation(text: str) -> None:
                 assert member.isprintable()
             assert "secret" not in said
             for member in members:
-                assert "@" not in urlsplit(redact(member)).netloc
+                # Of `http://p?user:secret@[` more is hidden than the account, and no URL is left.
+                assert "@" not in redact(member).partition("://")[2].partition("/")[0]
 
 
 def _proxies(text: str) -> list[str]:
