@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import click
 
+from lazyfs.cli.listen_option import listen_option
 from lazyfs.cli.say import say
 from lazyfs.core.durations import parse_duration
 from lazyfs.core.errors import LazyfsError, UsageError
@@ -27,13 +28,7 @@ from lazyfs.system.listening_server import parse_address
 
 @click.command()
 @click.argument("store")
-@click.option(
-    "--listen",
-    default="127.0.0.1:8098",
-    show_default=True,
-    metavar="HOST:PORT",
-    help="Address; port 0 takes any free one.",
-)
+@listen_option(8098)
 @click.option(
     "--tokens", metavar="FILE", help="Who may report: lines NAME TOKEN, readable by this user only."
 )

@@ -6,6 +6,7 @@ import time
 
 import click
 
+from lazyfs.cli.listen_option import listen_option
 from lazyfs.cli.say import say
 from lazyfs.cli.store_options import keys_option
 from lazyfs.cli.sync import say_progress, show_report
@@ -33,13 +34,7 @@ publishes the images."""
 @click.option(
     "--config", "configuration", metavar="FILE", required=True, help="The service's configuration (TOML)."
 )
-@click.option(
-    "--listen",
-    default="127.0.0.1:8099",
-    show_default=True,
-    metavar="HOST:PORT",
-    help="Address; port 0 takes any free one.",
-)
+@listen_option(8099)
 @keys_option
 @click.option(
     "--status-dir", metavar="DIR", help="What runs remember [default: below ~/.local/state/lazyfs]."

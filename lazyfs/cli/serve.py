@@ -7,6 +7,7 @@ from typing import TextIO
 
 import click
 
+from lazyfs.cli.listen_option import listen_option
 from lazyfs.cli.say import say
 from lazyfs.core.printable import escaped
 from lazyfs.store.origin_server import Origin
@@ -16,13 +17,7 @@ from lazyfs.system.listening_server import parse_address
 
 @click.command()
 @click.argument("store")
-@click.option(
-    "--listen",
-    default="127.0.0.1:8000",
-    show_default=True,
-    metavar="HOST:PORT",
-    help="Address; port 0 takes any free one.",
-)
+@listen_option(8000)
 @click.option(
     "--access-log",
     type=click.File("a", lazy=False),
