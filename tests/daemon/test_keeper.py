@@ -18,16 +18,11 @@ from lazyfs.system import mountpoint as points
 from tests.support.cli import lazyfs, mounted, status, successions
 from tests.support.counts import count
 from tests.support.descriptor_store import StoreStandIn
-from tests.support.processes import frozen, gone
+from tests.support.processes import frozen, gone, parent
 from tests.support.repository import Published
 from tests.support.until import until
 
 pytestmark = pytest.mark.root
-
-
-def parent(pid: int) -> int:
-    """Returns the parent of a process."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def is_keeper(pid: int) -> bool:
