@@ -31,9 +31,7 @@ user = "lazyfs"
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BootedMachine]:
     directory = tmp_path_factory.mktemp("machine")
     published = published_images(directory / "images", IMAGES)
-    subprocess.run([ROOT / "tools/package", "--output", directory / "built", "deb"], check=True)
-    (package,) = (directory / "built").glob("*.deb")
-    with installed_root(directory, package) as root:
+    with installed_root(directory, package(directory / "built")) as root:
         (root / "etc/lazyfs/site.toml").write_text(SETTINGS)
         (root / f".{MOUNT}").mkdir()
         binds = [f"--bind-ro={published.store}:/srv/store"]
@@ -42,10 +40,20 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BootedMachine]
             yield found
 
 
+def package(directory: Path) -> Path:
+    """Returns the package to try: one of this checkout, or the file in LAZYFS_PACKAGE."""
+    if "LAZYFS_PACKAGE" in os.environ:
+        return Path(os.environ["LAZYFS_PACKAGE"])
+    subprocess.run([ROOT / "tools/package", "--output", directory, "deb"], check=True)
+    (built,) = directory.glob("*.deb")
+    return built
+
+
 @pytest.fixture
 def started(machine: BootedMachine) -> Iterator[BootedMachine]:
     machine.run("systemctl", "start", UNIT)
     yield machine
+    print(machine.run("journalctl", "--no-pager", "-u", UNIT, "-n", "200").stdout)
     machine.run("systemctl", "stop", UNIT)
     assert machine.run("findmnt", MOUNT, check=False).returncode == 1
     assert machine.shown(UNIT, "ActiveState") == "inactive"
@@ -65,7 +73,7 @@ def successions(machine: BootedMachine) -> int:
 def kill_the_daemon(machine: BootedMachine) -> None:
     """Kills the daemon, and returns once the unit has another one."""
     before = machine.shown(UNIT, "MainPID")
-    machine.run("kill", "-9", before)
+    machine.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", UNIT)
     until(lambda: machine.shown(UNIT, "MainPID") not in (before, "0"))
     until(lambda: machine.shown(UNIT, "ActiveState") == "active")
 
@@ -122,9 +130,7 @@ def test_a_daemon_that_dies_again_and_again_ends_in_errors(started: BootedMachin
     dead, and hangs nobody. The unit's next start replaces it."""
 
     def has_failed() -> bool:
-        pid = started.shown(UNIT, "MainPID")
-        if pid != "0":
-            started.run("kill", "-9", pid, check=False)
+        started.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", UNIT, check=False)
         return started.shown(UNIT, "ActiveState") == "failed"
 
     until(has_failed, 60)

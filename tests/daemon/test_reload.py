@@ -1,12 +1,19 @@
-"""`lazyfs reload`: what a daemon that replaces its program needs, and may no longer make."""
+"""`lazyfs reload`: a daemon replaces its program, also if it is no longer root, and leaves nothing behind."""
 
 import os
+import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from lazyfs.core.errors import UsageError
+from lazyfs.daemon import control_client
+from lazyfs.daemon.survival.handed_state import PYTHON
+from lazyfs.system import mountpoint as points
 from tests.support.cli import lazyfs, mounted, status
+from tests.support.counts import count
 from tests.support.entered_by_all import open_program_to_all
 from tests.support.images import image, live
 from tests.support.private_mount_table import private_mount_table
@@ -14,6 +21,9 @@ from tests.support.processes import parent
 from tests.support.repository import Published
 from tests.support.runtime_directory import runtime_directory
 from tests.support.until import until
+
+THREADS = 16
+"""More than a daemon of one repository has, whatever it is doing."""
 
 pytestmark = pytest.mark.root
 
@@ -67,3 +77,66 @@ def test_a_mount_gets_its_first_log(published: Published, tmp_path: Path) -> Non
     with mounted(published.store, tmp_path / "mnt", "--cache", tmp_path / "c") as mnt:
         lazyfs("reload", mnt, "--log", tmp_path / "log")
         until(lambda: "took over" in (tmp_path / "log").read_text())
+
+
+@pytest.mark.timeout(count(120, 3600))
+def test_reloads_leave_nothing_behind(published: Published, tmp_path: Path) -> None:
+    """Reloads leak no descriptors, threads and memory, in the daemon and in the keeper, and no inode numbers
+    once the kernel has forgotten them."""
+    with mounted(published.store, tmp_path / "mnt", "--cache", tmp_path / "c") as mnt:
+        mount = control_client.mounted_at(str(mnt))
+        (mnt / "lib/a:1/big").read_bytes()
+        daemon = status(mnt)["pid"]
+        keeper = parent(daemon)
+        usual: tuple[int, ...] = ()
+        memory = []
+        for number in range(1, count(3, 1000) + 1):
+            control_client.reload(mount, PYTHON, control_client.settings(mount))
+            until(lambda: served_by(mount, number))  # noqa: B023 - called at once
+            until(lambda: len(os.listdir(f"/proc/{daemon}/task")) >= 3)
+            os.stat(mnt / "lib/a:1/big")
+            usual = usual or settled(daemon, keeper)
+            until(lambda: counts(daemon, keeper) == usual)  # noqa: B023
+            assert len(os.listdir(f"/proc/{daemon}/task")) <= THREADS
+            memory.append((own_memory(daemon), own_memory(keeper)))
+            assert control_client.status(mount).memory.slots <= 8  # root, lib, image, shared files, idle ones
+        for kind in zip(*memory, strict=True):
+            part = len(kind) // 10 + 1
+            first, last = (sorted(few)[part // 2] for few in (kind[:part], kind[-part:]))
+            print(f"{len(kind)} reloads: {first} KiB of memory at first, {last} at last; {usual}")
+            assert last - first < count(8192, 1024)
+
+
+def served_by(mount: points.Mount, succession: int) -> bool:
+    """Returns True if the mount is served by its n-th successor."""
+    try:
+        return control_client.status(mount).successions == succession
+    except UsageError:  # it is starting
+        return False
+
+
+def counts(daemon: int, keeper: int) -> tuple[int, ...]:
+    """Returns the numbers of descriptors of the daemon, and of descriptors and threads of the keeper. The
+    daemon's threads come and go with its work."""
+    places = (f"{daemon}/fd", f"{keeper}/fd", f"{keeper}/task")
+    return tuple(len(os.listdir(f"/proc/{place}")) for place in places)
+
+
+def settled(daemon: int, keeper: int) -> tuple[int, ...]:
+    """Returns the counts once they stay as they are for a second."""
+    seen: list[tuple[int, ...]] = []
+
+    def stays() -> bool:
+        time.sleep(0.1)
+        seen.append(counts(daemon, keeper))
+        return len(seen) >= 10 and len(set(seen[-10:])) == 1
+
+    until(stays)
+    return seen[-1]
+
+
+def own_memory(pid: int) -> int:
+    """Returns the KiB of a process that no file backs."""
+    found = re.search(r"^RssAnon:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert found
+    return int(found[1])

@@ -28,8 +28,8 @@ KILLS = count(4, 50)
 LONGEST_PAUSE = count(20.0, 2.0)
 """Seconds. The acceptance's 2 s are asserted in the long tier, which has its machine to itself."""
 STOPPED, PATIENCE = 60.0, 10.0
-SLACK = 2.0
-"""Seconds that a call may take beyond its deadline, since the machine may be busy with other tests."""
+SLACK = 5.0
+"""Seconds that a hundred readers may take beyond their deadline for the calls of a round."""
 
 
 @pytest.fixture

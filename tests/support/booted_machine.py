@@ -88,9 +88,8 @@ def booted(root: Path, binds: Sequence[str]) -> Iterator[BootedMachine]:
         pipe = subprocess.DEVNULL
         with subprocess.Popen(command, stdin=pipe, stdout=pipe) as nspawn:
             try:
-                children = Path(f"/proc/{nspawn.pid}/task/{nspawn.pid}/children")
-                until(lambda: bool(children.read_text().split()))
-                machine = BootedMachine(int(children.read_text().split()[0]))
+                until(lambda: _leader(nspawn.pid) > 0, 60)
+                machine = BootedMachine(_leader(nspawn.pid))
                 until(lambda: _is_up(machine), 60)
                 yield machine
             finally:
@@ -98,6 +97,16 @@ def booted(root: Path, binds: Sequence[str]) -> Iterator[BootedMachine]:
                 with suppress(subprocess.TimeoutExpired):
                     nspawn.wait(30)
                 nspawn.kill()
+
+
+def _leader(nspawn: int) -> int:
+    """Returns the machine's process 1, which systemd-nspawn starts after helpers of its own; 0 if it is not
+    there yet."""
+    for child in Path(f"/proc/{nspawn}/task/{nspawn}/children").read_text().split():
+        with suppress(OSError):
+            if Path(f"/proc/{child}/comm").read_text() == "systemd\n":
+                return int(child)
+    return 0
 
 
 def _is_up(machine: BootedMachine) -> bool:

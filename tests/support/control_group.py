@@ -50,7 +50,7 @@ def control_group() -> Iterator[ControlGroup]:
         if not (directory / name).exists():
             pytest.skip("no memory controller for control groups here")
         yield ControlGroup(directory, version)
-        until(lambda: not (directory / "cgroup.procs").read_text())
+        until(lambda: not (directory / "cgroup.procs").read_text(), 60)
     finally:
         directory.rmdir()
 

@@ -59,6 +59,8 @@ class Keeper:
         self._stopped = False
         self._serving = True
         """False from a daemon's death until a successor serves."""
+        self._unserved_since: float | None = None
+        """The time since which no daemon answers; None while one does."""
         self._children, wake = socket.socketpair()
         self._children.setblocking(False)
         wake.setblocking(False)
@@ -127,12 +129,27 @@ class Keeper:
             device,
             RequestTable(table, keeper=True),
             self._state.settings.patience,
-            refuses_all=lambda: self._deaths > HOPELESS,
+            refuses_all=self._refuses_all,
         )
         self._serving = True
+        self._unserved_since = None
         self._began = time.monotonic()
         self._restart_at = None
         self._tell_of_requests()
+
+    def _refuses_all(self) -> bool:
+        """Returns True if every request is to get EIO at once: daemons die again and again, or none has
+        answered for the mount's patience. A call may need several requests, and would wait for each."""
+        if self._deaths > HOPELESS:
+            return True
+        if self._state is None or self._unserved_since is None:
+            return False
+        if time.monotonic() - self._unserved_since <= self._state.settings.patience:
+            return False
+        with suppress(ChildProcessError):  # a request may come before the news that the daemon goes on
+            news = os.WCONTINUED | os.WNOHANG | os.WNOWAIT
+            return os.waitid(os.P_PID, self._daemon, news) is None
+        return True
 
     def _tell_of_requests(self) -> None:
         with suppress(OSError):
@@ -147,8 +164,11 @@ class Keeper:
             while (found := os.waitid(os.P_PID, self._daemon, options)) is not None:
                 self._stopped = found.si_code == os.CLD_STOPPED
                 if not self._stopped:
+                    self._unserved_since = None
                     self._tell_of_requests()
-                elif self._requests is not None:
+                    continue
+                self._unserved_since = self._unserved_since or time.monotonic()
+                if self._requests is not None:
                     self._requests.adopt_buffers()
 
     def _take_death(self) -> bool:
@@ -165,6 +185,7 @@ class Keeper:
             return False  # never mounted, or unmounted meanwhile
         lived = time.monotonic() - self._began if self._serving else 0.0
         self._serving = self._stopped = False
+        self._unserved_since = self._unserved_since or time.monotonic()
         self._deaths = 1 if lived >= SOON else self._deaths + 1
         pause = PAUSES[min(self._deaths, len(PAUSES)) - 1]
         self._restart_at = time.monotonic() + pause
