@@ -62,7 +62,7 @@ def run(
             log.info("%s: took away a mount whose daemon had died", settings.mountpoint)
         if prepared.holds_files:
             notes.append(f"{settings.mountpoint} is not empty: its files are hidden until the unmount")
-        handover = Handover(settings, origins, log_file, keeper)
+        handover = Handover(settings, origins, log_file, keeper, settings.cache or default_cache())
         _serve(settings, origins, handover, runtime, lambda more: ready([*notes, *more]), daemon_log, lock)
     finally:
         lock.release()
@@ -78,7 +78,8 @@ def resume(
     `run`; without it the notes go to the log. Raises LazyfsError."""
     _begin(daemon_log)
     state = taken.state
-    handover = Handover(state.settings, state.origins, state.log, keeper, taken)
+    directory = state.settings.cache or state.cache or default_cache()
+    handover = Handover(state.settings, state.origins, state.log, keeper, directory, taken)
     if not is_connected(taken.held.device):
         handover.end()
         return
@@ -121,7 +122,7 @@ def _serve(
 
     privileges = Privileges(settings.user)
     certificates = Certificates(settings)
-    directory = settings.cache or default_cache()
+    directory = handover.cache
     privileges.make_own(directory)
     privileges.become_user()
     cache = open_in(directory, settings)

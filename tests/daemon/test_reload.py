@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,12 +39,14 @@ def program_for_all(open_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 
 def test_a_daemon_that_gave_up_root_replaces_its_program(program_for_all: Path) -> None:
-    """Its successor is not root's either: it goes on with the control socket, which root made, and with a log
-    that it cannot open."""
+    """Its successor is not root's either: it goes on with the control socket, which root made, with root's
+    default for the cache, and with a log that it cannot open."""
     published = Published(program_for_all / "published")
     published.commit(live(published.objects, {"lib": {"a:1": image(published.objects, {"f": b"1"})}}))
     log = program_for_all / "log"
-    options = ("--cache", program_for_all / "cache", "--user", "nobody", "--log", log)
+    options = ("--user", "nobody", "--log", log)
+    # for the default of --cache
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", "/var/cache"], check=True)
     with mounted(published.store, program_for_all / "mnt", *options) as mnt:
         log.chmod(0o600)
         before = status(mnt)["pid"]

@@ -38,6 +38,9 @@ class HandedState(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to INIT that the kernel got when the mount was made."""
     answered: tuple[int, ...]
     """The opcodes that the daemon answers. The kernel never asks again for one that was refused."""
+    cache: str = ""
+    """The cache's directory; empty if the state is an older version's. The default depends on the user, and a
+    successor may be another user's."""
     successions: int = 0
     """The number of times that another process, or another program, has taken the mount over."""
 

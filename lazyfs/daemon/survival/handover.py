@@ -36,10 +36,13 @@ class Handover:
         origins: Mapping[str, Origin],
         log_file: str | None,
         keeper: Holder,
+        cache: str,
         taken: TakenMount | None = None,
     ) -> None:
-        """`taken`: the mount that this process has taken over; None for one that it makes itself."""
+        """`cache`: the cache's directory. `taken`: the mount that this process has taken over; None for one
+        that it makes itself."""
         self.keeper = keeper
+        self.cache = cache
         self._settings = settings
         self._origins = origins
         self._log = log_file
@@ -94,6 +97,7 @@ class Handover:
             journal=journal_path,
             init=held.init,
             answered=held.answered,
+            cache=self.cache,
             successions=self.successions,
             program=self._taken.state.program if self._taken else PYTHON,
         )
