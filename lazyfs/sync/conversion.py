@@ -16,8 +16,9 @@ from lazyfs.core.oci.reference import Reference
 from lazyfs.images.snapshot_form import SnapshotForm, form_of, inode_of
 from lazyfs.repository.commit import read_revision
 from lazyfs.repository.leases import LeasedObjects, PublisherLease
-from lazyfs.store import open_store
+from lazyfs.store import open_store, reader
 from lazyfs.store.protocol import StoreConflict, StoreError
+from lazyfs.store.recent_objects import RecentObjects
 from lazyfs.sync.pending_layers import PendingLayers
 from lazyfs.sync.preparation import ImagePreparer, Job, PreparedImage
 from lazyfs.sync.registries import Registries
@@ -132,6 +133,7 @@ def open_tools(surroundings: Surroundings) -> _Tools:
         base = read_revision(store)
         preparer = ImagePreparer(
             store,
+            RecentObjects(reader(store)),
             objects,
             base.params,
             registries,
