@@ -6,7 +6,7 @@ from typing import NamedTuple, NewType
 from lazyfs.core.errors import DigestMismatch, FormatError
 
 Digest = NewType("Digest", bytes)
-"""32 raw bytes."""
+"""A SHA-256 as 32 raw bytes."""
 
 SIZE = 32
 EMPTY = Digest(hashlib.sha256(b"").digest())

@@ -174,8 +174,8 @@ class _StarterGuard:
         fcntl.fcntl(self._starter, fcntl.F_SETFL, 0)
 
     def let_go(self) -> None:
-        """Lets the command end first, for COURTESY at most: the daemon's further imports would take the
-        processor from it."""
+        """Waits until the command that started the daemon has ended, COURTESY seconds at most: the imports
+        that follow would take the processor from it."""
         select.select([self._starter], [], [], COURTESY)
         os.close(self._starter)
 

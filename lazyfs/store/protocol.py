@@ -46,8 +46,8 @@ class StoredObject(NamedTuple):
     size: int
     """Stored bytes."""
     modified: float
-    """The time at which the object's bytes were written, on the store's clock; not later than it got its
-    name."""
+    """The time at which the object's bytes were written, on the store's clock. The object got its name then
+    or later."""
 
 
 class ReadableStore(Protocol):

@@ -1,7 +1,7 @@
-"""The messages by which a run has images read in another process than its own: requests, and answers.
+"""The messages between a run and the other processes that read images for it: requests, and answers.
 
-The other process has the store, the registries' settings and the run's lease, but no key: it writes objects
-and commits nothing.
+Such a process has the store, the registries' settings and the run's lease, but no key: it writes objects and
+commits nothing.
 """
 
 import threading

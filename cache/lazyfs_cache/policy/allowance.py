@@ -34,7 +34,8 @@ class SpaceAllowance:
         self._free = 0
         self._promised = 0
         self.slots = Slots(slots)
-        """A slot is taken for the file of a value that is being evicted, and freed when the file is gone."""
+        """Gives each spare file its number: taken when the file of an evicted value is kept, freed when the
+        file is gone."""
         self._spares: list[tuple[int, int]] = []  # (bytes occupied, slot)
         self._spare_bytes = 0
 

@@ -10,7 +10,7 @@ second, and the others find its value; if both are slow, all the others download
 LANES = 2
 
 LANE_PATIENCE = 1.0
-"""Seconds to wait for one lane."""
+"""Seconds that a waiter waits for one lane before it asks for the next."""
 
 BRIEFLY = 0.1
 """Seconds of a brief wait: as long as ten of the longest transactions."""

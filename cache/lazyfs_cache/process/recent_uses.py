@@ -23,7 +23,8 @@ class RecentUses:
         self._used: dict[bytes, None] = {}  # in the order of last use
         self._taken: deque[bytes] = deque()  # those to be written by the thread that holds the index lock
         self.last = b""
-        """The value used last: using it again changes nothing."""
+        """The value used last: `Cache` need not `add` it once more, because its place in the order is the
+        last already."""
 
     def add(self, key: bytes) -> None:
         """Note that the value was used."""

@@ -25,8 +25,8 @@ encoded entries (8 ms for 131,072)."""
 ENTRY_MEMORY = 260
 """Bytes that a decoded entry takes without its values, by measurement."""
 _VALUES = 360
-"""The largest number of bytes of memory that the values of an entry take beyond their encoded bytes. If the
-encoded bytes are few, the values take four times as many at most."""
+"""Memory of the values of an entry, in bytes, is estimated as their encoded bytes and this many more, or as
+four times their encoded bytes if that is less."""
 _ROW_MEMORY = 300
 """Bytes that a decoded row of the header's tables takes without its values, by measurement."""
 
