@@ -70,7 +70,7 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def unsupported(version: object, features: object) -> UnsupportedFormat:
-    """The error for a repository of a newer version."""
+    """Returns the error for a repository of a newer version."""
     return UnsupportedFormat(
         f"repository needs format version {version}, features {features}; this lazyfs reads versions "
         f"{READABLE[0]} to {READABLE[-1]}: upgrade lazyfs on this machine"

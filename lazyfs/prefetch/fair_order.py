@@ -8,8 +8,8 @@ T = TypeVar("T", bound=Hashable)
 
 
 class FairOrder(Generic[T]):
-    """Waiting items in groups. The next item is one of the group that has had the fewest bytes since it began
-    to wait; within a group the order is that of arrival.
+    """Waiting items in groups. The next item comes from the group that has had the fewest bytes; within a
+    group the order is that of arrival.
 
     A group that begins to wait starts level with the one that is served now: an image that was idle for an
     hour has no claim on the line for the hour.

@@ -26,8 +26,9 @@ class CommittedRevision:
 def read_committed(store: ReadableStore, known: CommittedRevision | None = None) -> CommittedRevision:
     """Returns the committed revision, verified against the store's own roots; expiry does not count.
 
-    `known`: what an earlier call returned. It is returned again, after two requests in place of five, if the
-    timestamp is the same to the byte and there is no newer root: nothing else of a revision ever changes.
+    `known`: the result of an earlier call. It is returned again if the timestamp is still the same, byte for
+    byte, and there is no newer root; this takes two requests instead of five. A revision's other signed files
+    never change.
 
     Raises UsageError for a store that was never initialised, TrustError for one that is damaged.
     """

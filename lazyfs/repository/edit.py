@@ -23,8 +23,8 @@ REBASES = 5
 starts from the newer revision."""
 
 MOST_KEPT = 32 << 20
-"""Bytes of objects that an edit keeps once it has read them: the catalogs of folders that lead to images have
-a few hundred kilobytes together, in a tree of 10,000 images a few megabytes."""
+"""The largest number of bytes of objects that an edit keeps once it has read them. The catalogs that lead to
+images have a few hundred kilobytes together, or a few megabytes in a tree of 10,000 images."""
 
 
 class EditResult(NamedTuple):

@@ -66,8 +66,8 @@ class PublisherLease:
         """Takes a lease, or with `token` goes on with one that another process has taken.
 
         `now`: this machine's clock. `revision`: the number of the committed revision, if the caller has just
-        read it. Raises UsageError if it is minutes away from the store's, LeaseLost if
-        the lease of the token is over, StoreConflict, StoreError.
+        read it. Raises UsageError if this machine's clock is minutes away from the store's, LeaseLost if the
+        lease of the token is over, StoreConflict, StoreError.
         """
         self._store = store
         self._length = length

@@ -102,7 +102,7 @@ class Store(ObjectSink, ReadableStore, Protocol):
         ...
 
     def now(self) -> float:
-        """The store's clock: seconds since 1970. Needs no free space."""
+        """Returns the time on the store's clock, in seconds since 1970. Needs no free space."""
         ...
 
     def spare(self) -> AbstractContextManager[None]:

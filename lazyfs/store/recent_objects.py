@@ -1,5 +1,5 @@
-"""Objects that were read a moment ago, kept so that they are not read again: the catalogs on the way to every
-image that is published, the pack that holds hundreds of the files that are exported."""
+"""Keeps the objects that were read last, so that they are not read again: in a publish the catalogs that lead
+to images, in an export the packs of hundreds of files."""
 
 import threading
 from collections import OrderedDict
@@ -8,16 +8,17 @@ from collections.abc import Callable
 from lazyfs.core.digest import ObjectRef
 
 MOST = 64 << 20
-"""Default bound of the bytes that are kept: packs have about 1 MiB, and a tree in the order of names goes
-back and forth among the packs of its layers."""
+"""The default for the largest number of bytes that are kept: packs have about 1 MiB, and a tree in the order
+of names goes back and forth among the packs of its layers."""
 
 
 class RecentObjects:
-    """Reads objects and keeps the most recently used ones, which never change. Safe to use from several
+    """Reads objects, and keeps the most recently used ones: an object never changes. Safe to use from several
     threads."""
 
     def __init__(self, read: Callable[[ObjectRef], bytes], most: int = MOST) -> None:
-        """`read` returns an object's verified plaintext (`store.reader`). `most`: bytes that are kept."""
+        """`read` returns an object's verified plaintext (`store.reader`). `most`: the largest number of bytes
+        that are kept."""
         self._read = read
         self._left = most
         self._kept: OrderedDict[ObjectRef, bytes] = OrderedDict()

@@ -55,7 +55,7 @@ class Committer:
 
     @property
     def read(self) -> Callable[[ObjectRef], bytes]:
-        """Reads objects of the store, as Edit.read."""
+        """The function that reads objects of the store; it keeps those that it has read (`Edit.read`)."""
         return self._edit.read
 
     @property

@@ -87,8 +87,8 @@ class ImagePreparer:
 
     store: Store
     read: Callable[[ObjectRef], bytes]
-    """Reads the store's objects as `store.reader` does; keeps some, so that not each image reads the same
-    catalogs."""
+    """Returns an object's verified plaintext, as `store.reader` does, but reads the same catalogs once for
+    all images."""
     objects: ObjectSink
     """The sink for the contents of images. Objects that it finds in the store are protected from garbage
     collection."""

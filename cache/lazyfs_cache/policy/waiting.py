@@ -49,7 +49,7 @@ class Patience:
         self._in_vain = 0
 
     def missed(self, waited: float) -> None:
-        """Note that the lock was not got in `waited` seconds. A very short wait does not count: the holder
+        """Notes that the lock was not got in `waited` seconds. A very short wait does not count: the holder
         may be busy."""
         if waited > BRIEFLY:
             self._in_vain += 1
