@@ -28,7 +28,7 @@ from lazyfs.system import clean_start, namespaces
 from lazyfs.system.detachment import leave_session_keyring
 
 Ready = Callable[[Sequence[str]], None]
-"""Called once, when the mount works, with notes for the operator, a line each."""
+"""A function that is called once, when the mount works, with notes for the operator, a line each."""
 
 
 COURTESY = 0.02

@@ -80,7 +80,8 @@ class NotifySettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown
     plain_http: bool = False
 
     def check(self) -> None:
-        """Raises UsageError, which names the field, if a value is invalid. The message holds no URL, because a URL may be a secret."""
+        """Raises UsageError, which names the field, if a value is invalid. The message holds no URL, because
+        a URL may be a secret."""
         try:
             parts = urlsplit(self.url)
             _ = parts.port

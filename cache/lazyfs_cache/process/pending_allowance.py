@@ -37,10 +37,12 @@ class PendingAllowance:
         self._kept: list[tuple[int, int]] = []  # (bytes occupied, slot)
 
     def fill(self, transaction: Transaction, least: int) -> bool:
-        """Holds `least` more bytes, and those that the allowance needs to regain its usual size; evicts
-        values to make room for them. Holds only `least` if there is no room for all.
+        """Has the index hold `least` more bytes for this process, and those that its allowance needs to
+        regain its usual size; evicts values to make room for them. Holds only `least` if there is no room for
+        all.
 
-        Returns True if another draw may succeed: enough bytes are held, or values were evicted.
+        Returns True if a reservation that found too little space may succeed now: enough bytes are held, or
+        values were evicted.
         """
         sums = transaction.sums
         wanted = least + self._allowance.missing(allowance_size(sums.limit))
