@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 FIRST: Final = 4
 """Number of objects under way at first: they share the line, and a start waits for the first ones."""
 AT_ONCE: Final = 24
-"""The largest number of objects of one profile under way. Each object that arrives raises the number by one
-until then. Readers have the rest of `objects.THREADS`."""
+"""The largest number of objects of one profile under way. From FIRST on, each object that arrives raises the
+number by one. Readers have the rest of `objects.THREADS`."""
 UNUSED_SECONDS: Final = 60.0
 """The number of seconds without a use of any object of a list after which the list is given up."""
 TOLD_SECONDS: Final = 0.5

@@ -88,6 +88,7 @@ class Publishing:
         service, committer = self._service, self._committer
         local = ImagePreparer(
             service.store,
+            committer.read,
             committer.objects,
             committer.base.params,
             service.registries,

@@ -58,9 +58,10 @@ def run_pushes(service: Service, lists: Sequence[GivenList], state: State, pushe
 
 
 def _meant(lists: Iterable[GivenList], pushed: PushedImages) -> tuple[list[Resolved], list[GivenList]]:
-    """Divides the wishes for repositories into which images were pushed. Returns the wishes whose tags are
-    known from the pushes alone, resolved; and the lists, reduced to the other wishes. For those, registries
-    have to list tags: a push named no tag, or the wish's choice depends on tags that were not pushed."""
+    """Divides the wishes for the repositories into which images were pushed. Returns (resolved, lists).
+    `resolved`: the wishes whose tags are known from the pushes alone. `lists`: the given lists with the other
+    wishes only, for which registries have to list tags: a push named no tag, or the wish's choice depends on
+    tags that were not pushed."""
     direct: list[Resolved] = []
     asked: list[GivenList] = []
     for given in lists:

@@ -9,7 +9,7 @@ from lazyfs.repository.stored_tree import StoredTree
 
 
 class Resolved(NamedTuple):
-    """Touched contents of an image."""
+    """The contents of an image that starts have touched, and the objects that lead to them."""
 
     leading: list[ObjectRef]
     """The catalogs and chunk lists that lead to the contents, from the top down."""
