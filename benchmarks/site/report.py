@@ -97,7 +97,7 @@ def validated(found: Validation) -> str:
         for name in apart
     )
     return (
-        f"{found.mounts} mounts, {found.starts} starts.\n\n"
+        f"Command: `python -m benchmarks.site validate`; {found.mounts} mounts, {found.starts} starts.\n\n"
         f"| | counted | simulated | |\n|---|---:|---:|---:|\n{rows}"
     )
 

@@ -5,10 +5,13 @@ import random
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from benchmarks.site.images import NEW, SHARED
+from lazyfs.core.params import Params
+from lazyfs.repository import lifecycle
 
 IMAGES: Final = 6
 FILES: Final = 240
@@ -16,6 +19,10 @@ READ: Final = 60
 """Files that a start reads."""
 NAME: Final = "site.example.org"
 REGISTRY: Final = "registry.example.org"
+PARAMS: Final = Params(
+    pack_files=96 << 10, pack_least=24 << 10, pack_target=96 << 10, pack_most=192 << 10
+).check()
+"""Limits of packs, a tenth of the default ones: so a tree of 5 MB is some 50 objects."""
 _ENVIRONMENT: Final = dict(os.environ)
 
 
@@ -45,7 +52,7 @@ def read_files(image: int) -> list[str]:
 def publish(store: Path, keys: Path, work: Path, *, new: bool) -> None:
     """Publishes all images into a store, which is made for the first tags."""
     if not new:
-        lazyfs("repo", "init", str(store), "--name", NAME, "--keys", str(keys))
+        lifecycle.init(str(store), NAME, datetime.now(UTC), keys=str(keys), params=PARAMS)
     for image in range(IMAGES):
         tree = work / f"tree-{image}"
         write(tree, image, new=new)

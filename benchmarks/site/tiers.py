@@ -4,6 +4,7 @@ An answer's time is known when the request comes, since nothing that comes later
 """
 
 from collections import OrderedDict
+from collections.abc import Hashable
 from typing import NamedTuple
 
 from benchmarks.site.images import Object
@@ -91,7 +92,8 @@ class Proxy(Server):
         """Path -> the time from which the object is here, and its size."""
         self._used = 0
         self._losses = 0
-        self._whole: set[int] = set()
+        self._whole: set[Hashable] = set()
+        """Parts of units all of whose objects are here."""
         self.hits = 0
 
     def down(self, now: float) -> bool:
@@ -108,15 +110,15 @@ class Proxy(Server):
         """Returns the time of a kill between these times; None if there is none."""
         return next((at for at, _ in self.lost if begin < at <= end), None)
 
-    def holds(self, now: float, unit: int, objects: list[Object]) -> bool:
-        """Returns True if all objects of a unit for which this proxy is asked are here."""
+    def holds(self, now: float, part: Hashable, objects: list[Object]) -> bool:
+        """Returns True if all objects of a part of a unit are here. `part` stands for these objects."""
         if self.down(now):
             return False
-        if unit in self._whole:
+        if part in self._whole:
             return True
         held = self._held
         if all((known := held.get(one.path)) is not None and known[0] <= now for one in objects):
-            self._whole.add(unit)
+            self._whole.add(part)
             return True
         return False
 

@@ -1,13 +1,14 @@
 """A worker on the simulated clock: its chain is the client's own, with one plan for each request, and so are
 the bounds of its cache and of what a profile may fetch ahead.
 
-A unit whose objects all are at healthy proxies without a queue is fetched in one event: every plan would go
-to the proxy that rendezvous hashing gives, and come back with bytes. `Chain` gets the same counts as from
+A unit whose objects all are at running proxies without a queue is fetched in one event: every plan would go
+to the first usable proxy that rendezvous hashing gives, and come back with bytes. `Chain` gets the counts of
 single requests. All other units are fetched request by request.
 """
 
 import itertools
 import random
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from benchmarks.site.ahead import Ahead
@@ -18,7 +19,7 @@ from benchmarks.site.tiers import Origin, Proxy, Settings
 from lazyfs.core.chain.blame import Route
 from lazyfs.core.chain.chain import Chain
 from lazyfs.core.chain.faults import AttemptFailed, Fault
-from lazyfs.core.chain.member import MemberState
+from lazyfs.core.chain.member import Member, MemberState
 from lazyfs.core.chain.plan import GiveUp, Pause, Plan
 from lazyfs.core.chain.policy import Policy
 from lazyfs.prefetch.profile_schedule import ProfileSchedule, fits
@@ -44,6 +45,17 @@ class Attempt(NamedTuple):
     fault: Fault | None
 
 
+class Part(NamedTuple):
+    """The objects of a unit for which one proxy is asked first."""
+
+    unit: int
+    up: frozenset[str]
+    """The proxies that are usable."""
+    proxy: Proxy
+    objects: list[Object]
+    size: int
+
+
 class Site:
     """What the workers of a site share."""
 
@@ -56,26 +68,27 @@ class Site:
         self.origin = origin
         self.hedged = hedged
         self.proxies = {proxy.url: proxy for proxy in proxies}
-        self._first: dict[int, list[tuple[Proxy, list[Object], int]]] = {}
+        self._parts: dict[tuple[int, frozenset[str]], list[Part]] = {}
 
     def chain(self, seed: int) -> Chain:
         """Returns a worker's chain; without proxies its requests go straight to the origin."""
         group = tuple(self.proxies) or ("DIRECT",)
         return Chain([group], ["http://origin.example.org"], Policy(), random.Random(seed).random)
 
-    def parts(self, chain: Chain, unit: Unit) -> list[tuple[Proxy, list[Object], int]]:
-        """Returns the objects of a unit by the proxy that is asked first, with their bytes. All workers
-        have the same proxies, so they agree on it."""
-        found = self._first.get(unit.number)
+    def parts(self, order: Callable[[str], list[Member]], unit: Unit, up: frozenset[str]) -> list[Part]:
+        """Returns the objects of a unit by the proxy that is asked first if those in `up` are usable. All
+        workers have the same proxies, so they agree on it."""
+        found = self._parts.get((unit.number, up))
         if found is None:
             by_url: dict[str, list[Object]] = {}
             for one in unit.objects:
-                by_url.setdefault(chain.proxy_order(one.path)[0].url, []).append(one)
+                first = next(proxy.url for proxy in order(one.path) if proxy.url in up)
+                by_url.setdefault(first, []).append(one)
             found = [
-                (self.proxies[url], objects, sum(one.stored for one in objects))
+                Part(unit.number, up, self.proxies[url], objects, sum(one.stored for one in objects))
                 for url, objects in by_url.items()
             ]
-            self._first[unit.number] = found
+            self._parts[unit.number, up] = found
         return found
 
 
@@ -142,27 +155,34 @@ class Worker:
             return
         signal = self._coming[unit.number] = Signal()
         self.fetched += len(unit.objects)
-        if self._undisturbed(unit):
-            yield self._bulk(unit)
+        parts = self._undisturbed(unit)
+        if parts:
+            yield self._bulk(unit, parts)
         else:
             yield from self._singly(unit)
         self.cache.put(unit.number, unit.charge, len(unit.objects), self._clock.now)
         del self._coming[unit.number]
         self._clock.fire(signal)
 
-    def _undisturbed(self, unit: Unit) -> bool:
-        """Returns True if every request of the unit would be answered by the proxy that it goes to first, out
-        of its cache, and too soon for a hedge."""
+    def _undisturbed(self, unit: Unit) -> list[Part]:
+        """Returns the parts of a unit whose requests would all be answered by the proxy that is asked first,
+        out of its cache, and too soon for a hedge; an empty list if one would not, or would try again a proxy
+        that was put aside."""
         site, now = self._site, self._clock.now
-        if not site.proxies or any(member.state is not MemberState.UP for member in self._members.values()):
-            return False
+        members = self._members.values()
+        up = frozenset(member.url for member in members if member.state is MemberState.UP)
+        if not up or not site.proxies or any(m.url not in up and not m.dead(now) for m in members):
+            return []
+        parts = site.parts(self.chain.proxy_order, unit, up)
         after = self.chain.hedges.after - site.settings.lan
-        return all(
-            proxy.holds(now, unit.number, objects) and proxy.seconds(now, len(objects), size) < after
-            for proxy, objects, size in site.parts(self.chain, unit)
-        )
+        for part in parts:
+            if not part.proxy.holds(now, (part.unit, part.up), part.objects):
+                return []
+            if part.proxy.seconds(now, len(part.objects), part.size) >= after:
+                return []
+        return parts
 
-    def _bulk(self, unit: Unit) -> float:
+    def _bulk(self, unit: Unit, parts: list[Part]) -> float:
         """Makes the requests of an undisturbed unit. Returns the time at which the last one has ended."""
         site, now, chain = self._site, self._clock.now, self.chain
         count = len(unit.objects)
@@ -171,7 +191,7 @@ class Worker:
         for _ in range(min(count, _BUDGET)):
             chain.hedges.request()
         end = now + unit.waves * site.settings.lan + unit.stored / site.settings.node_line
-        for proxy, objects, size in site.parts(chain, unit):
+        for _, _, proxy, objects, size in parts:
             first, last = proxy.bulk(now, objects, size)
             end = max(end, last + site.settings.lan)
             for member in (self._members[proxy.url], chain.origins[0]):
