@@ -22,7 +22,7 @@ from benchmarks.ports import free_ports
 from benchmarks.site import servers, starts
 from benchmarks.site.starts import Pulled, Recorded, Recording, Service
 from benchmarks.startup import origin, services
-from benchmarks.startup.images import BenchmarkImage, analysis_image, shell_image
+from benchmarks.startup.images import BenchmarkImage, analysis_image, kept_directory, shell_image
 from benchmarks.startup.services import Line
 from benchmarks.startup.sides import Lazyfs, Place
 from benchmarks.startup.start import run_start
@@ -48,12 +48,12 @@ def record() -> Recording:
         Path(work).chmod(0o755)
         root = Path(work) / "files"
         root.mkdir()
+        pulled = [_pulled(image, Path(work)) for image in images]
+        squid, nginx = _service(Path(work))
         for variant, store, workloads in _stores(images, root, Path(work)):
             for workload in workloads:
                 found.append(_start(variant, workload, store, Path(work)))
                 print(variant, workload.name, len(found[-1].fetches), file=sys.stderr, flush=True)
-        squid, nginx = _service(Path(work))
-    pulled = [_pulled(image) for image in images]
     return Recording(gather(_CHECKOUT).commit, found, pulled, squid, nginx)
 
 
@@ -110,9 +110,12 @@ def plain_size(store: Path, name: str) -> int:
         return zstandard.frame_content_size(file.read(32))
 
 
-def _pulled(image: BenchmarkImage) -> Pulled:
-    sif = Path(image.layout).parent / "image.sif"
-    return Pulled(image.name, image.compressed_bytes, image.layers, sif.stat().st_size, image.unpacked_bytes)
+def _pulled(image: BenchmarkImage, work: Path) -> Pulled:
+    apptainer = kept_directory() / "apptainer"
+    subprocess.run([_CHECKOUT / "tools/get-apptainer", apptainer], check=True, stdout=subprocess.DEVNULL)
+    origin.build_sif(image, work, str(apptainer / "usr/bin/apptainer"))
+    size = (work / f"sif/{image.name}.sif").stat().st_size
+    return Pulled(image.name, image.compressed_bytes, image.layers, size, image.unpacked_bytes)
 
 
 def _service(work: Path) -> tuple[Service, Service]:

@@ -34,8 +34,8 @@ class Line(msgspec.Struct, frozen=True):
 def daemon(
     command: Sequence[str], log: Path, port: int, address: str = "127.0.0.1"
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Runs a server that stays in the foreground, for the block. Yields its process once `port` of `address` accepts
-    connections. Raises RuntimeError if the server ends before that, or takes too long."""
+    """Runs a server that stays in the foreground, for the block. Yields its process once `port` of `address`
+    accepts connections. Raises RuntimeError if the server ends before that, or takes too long."""
     with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
         try:
             _wait_for(port, process, log, address)
