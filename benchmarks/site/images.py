@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from benchmarks.site.node_cache import charge_of
 from benchmarks.site.starts import Fetch, Recorded
 
-UNIT: Final = 32
+UNIT: Final = 64
 """The largest number of objects in a unit."""
 IMAGES: Final = 50
 FAMILY: Final = 5

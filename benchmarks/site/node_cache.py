@@ -15,6 +15,8 @@ _INDEX: Final = 360
 """Bytes of the index for one object, of which a key has one row."""
 _MANY: Final = 1 << 50
 _BLOCK: Final = 4096
+_LOOK: Final = 256
+"""Values that are looked at for one eviction, which takes fewer."""
 _TICKS: Final = 1_000_000
 """Ticks in a second."""
 
@@ -44,29 +46,30 @@ class NodeCache:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._limits = Limits(self, keep_free=0, arriving=0)
-        self._queue: OrderedDict[int, Queued] = OrderedDict()
+        self._ticks: OrderedDict[int, int] = OrderedDict()
+        """Value -> the tick of its last use, in the order of ticks."""
+        self._charges: dict[int, tuple[int, int]] = {}
+        """Value -> bytes, objects."""
         self._charged = self._objects = 0
-        self._counts: dict[int, int] = {}
         self._tick = 0
         self.evicted = 0
         """Number of objects evicted."""
 
     def has(self, value: int) -> bool:
         """Returns True if the value is here, and does not count a use."""
-        return value in self._queue
+        return value in self._ticks
 
     def use(self, value: int, now: float) -> bool:
         """Returns True if the value is here, and counts the use."""
-        found = self._queue.get(value)
-        if found is None:
+        if value not in self._ticks:
             return False
-        self._queue[value] = found._replace(tick=self._next_tick(now))
-        self._queue.move_to_end(value)
+        self._ticks[value] = self._next_tick(now)
+        self._ticks.move_to_end(value)
         return True
 
     def put(self, value: int, charge: int, objects: int, now: float) -> bool:
         """Admits a value of `objects` objects. Returns False if there can be no room for it."""
-        if value in self._queue:
+        if value in self._ticks:
             return True
         if not self._limits.possible(self._held(), charge):
             return False
@@ -75,8 +78,8 @@ class NodeCache:
             for gone in self._chosen(shortfall.bytes, now):
                 self._remove(gone)
             shortfall = self._limits.shortfall(self._held(), charge)
-        self._queue[value] = Queued(self._next_tick(now), charge, value.to_bytes(8, "big"))
-        self._counts[value] = objects
+        self._ticks[value] = self._next_tick(now)
+        self._charges[value] = charge, objects
         self._charged += charge
         self._objects += objects
         return True
@@ -88,9 +91,9 @@ class NodeCache:
 
     def _remove(self, gone: Queued) -> None:
         value = int.from_bytes(gone.key, "big")
-        del self._queue[value]
-        self._charged -= gone.charge
-        count = self._counts.pop(value)
+        del self._ticks[value]
+        charge, count = self._charges.pop(value)
+        self._charged -= charge
         self._objects -= count
         self.evicted += count
 
@@ -113,7 +116,8 @@ class NodeCache:
     def queued_from(self, tick: int) -> Iterator[Queued]:
         """Yields the values in the order of their ticks, all of them later than `tick`."""
         assert tick == 0
-        return iter(list(itertools.islice(self._queue.values(), 256)))
+        first = list(itertools.islice(self._ticks.items(), _LOOK))
+        return (Queued(at, self._charges[value][0], value.to_bytes(8, "big")) for value, at in first)
 
     def tick_after(self, tick: int) -> int:
         raise NotImplementedError(tick)

@@ -146,7 +146,7 @@ def test_units_change_no_count_of_a_day_on_which_a_proxy_is_lost() -> None:
     for kind in (Worker, SingleRequests):
         bench = Bench(lost=((95.0, 600.0),))
         workers = [kind(bench.site, number) for number in range(8)]
-        started = programs(100, 150, 200)
+        started = programs(100, 150, 200, most=16)
         for number in range(32):
             task = workers[number % 8].start(started[number % 3], bench.times)
             bench.clock.start(task, number * 31.0)
