@@ -302,14 +302,24 @@ _OF_RUNTIMES = ("lazyfs-run-", "libpod", "conmon", "crun", "runc", "bundle-temp"
 
 
 def _remains() -> set[str]:
-    """Returns the directories, mounts and control groups of runtimes that are there now."""
+    """Returns the directories, mounts and control groups of runtimes that are there now. A group that
+    systemd-nspawn makes counts only without processes: others may run systemd-nspawn beside the tests."""
     found = {f"/tmp/{name}" for name in os.listdir("/tmp") if name.startswith(_OF_RUNTIMES)}
     found |= {line for line in Path("/proc/self/mounts").read_text().splitlines() if "/lazyfs-run-" in line}
     for path, _, _ in os.walk("/sys/fs/cgroup"):
         name = os.path.basename(path)
-        if name in ("lazyfs", "payload", "supervisor") or name.startswith(_OF_RUNTIMES):
+        of_nspawn = name in ("payload", "supervisor") and _is_empty(path)
+        if name == "lazyfs" or name.startswith(_OF_RUNTIMES) or of_nspawn:
             found.add(path)
     return found
+
+
+def _is_empty(group: str) -> bool:
+    """Returns True if a control group is there, and neither it nor a group below it has a process."""
+    try:
+        return not any(Path(path, "cgroup.procs").read_text() for path, _, _ in os.walk(group))
+    except OSError:  # it is gone meanwhile
+        return False
 
 
 def _are_gone(left: set[str]) -> bool:
