@@ -1,5 +1,5 @@
-"""A runtime makes its files in the directory of the start, not in the machine's /tmp or beside the image. If the
-runtime is killed, nobody would remove them there."""
+"""A runtime makes its files in the directory of the start, not in the machine's /tmp and not beside the
+image: nobody would remove them there if the runtime is killed."""
 
 import ctypes
 import os
