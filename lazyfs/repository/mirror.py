@@ -11,7 +11,7 @@ their digests. The copy has the repository's signatures; nobody publishes into i
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -22,7 +22,6 @@ from lazyfs.core.params import Revision
 from lazyfs.core.reach import ObjectKind, Reached, catalog_at, history_at, leads_to
 from lazyfs.core.trust.roles import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, file_name
 from lazyfs.repository.committed import CommittedRevision, read_committed
-from lazyfs.repository.mirror_profiles import copy_profiles
 from lazyfs.repository.mirror_removal import MirrorReport, delete_unkept
 from lazyfs.store import ReadableStore, Store, reader
 
@@ -89,7 +88,6 @@ class Mirror:
                     delete_unkept(self._target, last.revision, self.report)
                 raise
             self.report.changed = True
-        self._profiles(newest)
         delete_unkept(self._target, revision, self.report)
         return self.report
 
@@ -179,18 +177,6 @@ class Mirror:
             ahead = self.report.bytes / self._limit - (self._monotonic() - self._began)
             if ahead > 0:
                 self._pause(ahead)
-
-    def _profiles(self, newest: CommittedRevision) -> None:
-        """Copies the list of collected profiles. A failure is noted in the report: profiles are hints."""
-        with ThreadPoolExecutor(self._workers, "mirror") as pool:
-
-            def copy(refs: Collection[ObjectRef]) -> None:
-                settle([pool.submit(self._leaf, Reached(ref, ObjectKind.PACK)) for ref in refs])
-
-            try:
-                copy_profiles(self._source, self._target, newest.proven.targets, copy)
-            except LazyfsError as error:
-                self.report.problems.append(f"the collected profiles were not copied: {error}")
 
     def _signed(self, newest: CommittedRevision, last: CommittedRevision | None) -> None:
         """Writes the signed files, the timestamp last."""

@@ -7,7 +7,6 @@ from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import LazyfsError, NotFound
 from lazyfs.core.params import Revision
 from lazyfs.core.reach import catalog_at, history_at, walk
-from lazyfs.repository.delegation import objects_of_list
 from lazyfs.repository.kept_revisions import kept_revisions
 from lazyfs.repository.stored_history import read_history
 from lazyfs.store import Store, StoreError, reader
@@ -30,7 +29,7 @@ class MirrorReport:
     """Stored bytes of the objects copied."""
     deleted: int = 0
     problems: list[str] = field(default_factory=list)
-    """Errors of deleting and marking, and of copying collected profiles. The copy is whole nevertheless."""
+    """Errors of deleting and marking; the copy is whole nevertheless."""
 
 
 def delete_unkept(target: Store, revision: Revision, report: MirrorReport) -> None:
@@ -67,15 +66,13 @@ def delete_unkept(target: Store, revision: Revision, report: MirrorReport) -> No
 def _marked(
     target: Store, report: MirrorReport, roots: list[ObjectRef], heads: list[ObjectRef | None]
 ) -> set[Digest] | None:
-    """Returns the digests of the objects that these revisions lead to, as far as the copy has the revisions,
-    and of those that the list of collected profiles leads to. Returns None, with a note in the report, if an
-    object cannot be read."""
+    """Returns the digests of the objects that these revisions lead to, as far as the copy has the revisions.
+    Returns None, with a note in the report, if an object cannot be read."""
     read = reader(target)
     starts = [catalog_at(root) for root in roots if target.has(root.digest)]
     starts += [history_at(head) for head in heads if head and target.has(head.digest)]
     try:
-        reached = {found.ref.digest for found in walk(starts, read, profiles=True)}
-        return reached | set(objects_of_list(target))
+        return {found.ref.digest for found in walk(starts, read, profiles=True)}
     except LazyfsError as error:
         report.problems.append(f"nothing was deleted: {error}")
         return None
