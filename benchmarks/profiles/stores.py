@@ -15,10 +15,10 @@ from lazyfs.core.profile import Profile, total
 from lazyfs.core.reach import catalog_at, walk
 from lazyfs.images.profiles.contents import ImageContents, TouchedContent
 from lazyfs.images.profiles.image_files import ImageFiles
+from lazyfs.images.profiles.publish import profiled_tree
 from lazyfs.images.profiles.published import profile_at
 from lazyfs.images.profiles.traces import read_traces
 from lazyfs.repository.commit import read_revision
-from lazyfs.repository.diff import resolve
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import open_store, reader
 
@@ -77,10 +77,9 @@ class BenchmarkStore(NamedTuple):
         """Returns an image of the newest revision."""
         store = open_store(str(self.path))
         tree = StoredTree(reader(store), read_revision(store).root)
-        found = resolve(tree, place_of(image, tag))
+        found, top = profiled_tree(tree, place_of(image, tag))
         profile = profile_at(found)
-        assert found.entry.nested is not None
-        return PublishedImage(self.path, tree, found.entry.nested, profile.profile if profile else None)
+        return PublishedImage(self.path, tree, top, profile.profile if profile else None)
 
 
 class PublishedImage(NamedTuple):

@@ -14,7 +14,7 @@ from lazyfs.repository import delegation, keys
 from lazyfs.repository.mirror import Mirror
 from lazyfs.repository.mirror_removal import LEFT, MirrorReport
 from lazyfs.repository.preload import Preload
-from lazyfs.store import reader
+from lazyfs.store import Store, reader
 from lazyfs.store.directory import DirectoryStore
 from lazyfs.sync.collecting.image_objects import LOOK
 from tests.support.cli import lazyfs
@@ -60,7 +60,7 @@ def mirror(site: ReportingSite, copy: DirectoryStore) -> MirrorReport:
     return Mirror(site.repository.store, copy).run()
 
 
-def collected(store: DirectoryStore) -> set[Digest]:
+def collected(store: Store) -> set[Digest]:
     """Returns the digests of the list, and of the profiles and hot packs below it. Raises NotFound if one of
     them is missing."""
     found = delegation.signed_list(store)
