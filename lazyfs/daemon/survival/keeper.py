@@ -266,8 +266,8 @@ def _prefer_the_daemon() -> str | None:
 
 
 def _name_itself() -> None:
-    """Shows this process as `lazyfs-keeper`: it was forked with the command line of the daemon, and who looks
-    for the daemon by its name would find two processes."""
+    """Shows this process as `lazyfs-keeper` in `ps`. It was forked with the daemon's command line, so a
+    search for the daemon by its name would otherwise find both processes."""
     with suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as file:
         file.write(NAME)
     with suppress(OSError):

@@ -1,4 +1,5 @@
-"""The work of a serving daemon for its succession: it listens to its keeper, and gives its mount away."""
+"""The work of a serving daemon for its succession: it listens to its keeper, and hands its mount over to a
+successor."""
 
 import logging
 import subprocess
