@@ -75,7 +75,11 @@ class Caller(NamedTuple):
     def remains(self) -> list[str]:
         """Returns what is left on the machine: processes, mounts, sockets and locks."""
         left = [path.name for path in self.runtime.iterdir() if not path.name.startswith("runtime-")]
-        mounts = [line for line in Path("/proc/mounts").read_text().splitlines() if str(self.store) in line]
+        mounts = [
+            line
+            for line in Path("/proc/mounts").read_text(errors="surrogateescape").splitlines()
+            if str(self.store) in line
+        ]
         return [*map(str, self.processes()), *mounts, *left]
 
 

@@ -199,7 +199,7 @@ def test_a_killed_start_leaves_no_process_and_no_directory(start: Start) -> None
         assert process.stdout is not None
         assert process.stdout.read() == ""  # a survivor would hold the pipe open
     until(lambda: _directories() <= before)
-    assert "lazyfs-run-" not in Path("/proc/mounts").read_text()
+    assert "lazyfs-run-" not in Path("/proc/mounts").read_text(errors="surrogateescape")
 
 
 def test_texts_reach_the_program_as_they_are(start: Start) -> None:
@@ -323,7 +323,11 @@ def _remains(image: Path, groups: list[Path]) -> set[str]:
     and the control groups below `groups`."""
     found = {str(path) for path in image.parent.iterdir()}
     found |= {f"/tmp/{name}" for name in os.listdir("/tmp") if name.startswith(_OF_RUNTIMES)}
-    found |= {line for line in Path("/proc/self/mounts").read_text().splitlines() if "/lazyfs-run-" in line}
+    found |= {
+        line
+        for line in Path("/proc/self/mounts").read_text(errors="surrogateescape").splitlines()
+        if "/lazyfs-run-" in line
+    }
     return found | {str(path) for group in groups for path in group.iterdir() if path.is_dir()}
 
 
