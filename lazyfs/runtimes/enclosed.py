@@ -2,18 +2,19 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from lazyfs.core.errors import UsageError
 from lazyfs.runtimes import path_in_image
 from lazyfs.runtimes.bind_places import arrange, shows_devices
 from lazyfs.runtimes.enclosed_init import EnclosedEnd, read_end
+from lazyfs.runtimes.enclosed_programs import programs_below
 from lazyfs.runtimes.enclosing import enter
 from lazyfs.runtimes.enclosure import AddedPath, BoundSource, Enclosure
 from lazyfs.runtimes.launch import Bind, Launch
 from lazyfs.runtimes.protocol import RUNTIME_FAILED, ProgramEnd, RuntimeExit, RuntimePlan, Unfit
 from lazyfs.runtimes.supervise import supervise
-from lazyfs.runtimes.watcher import children, mount_namespace
 from lazyfs.system import namespaces
 from lazyfs.system.detachment import can_scope_sockets, leave_abstract_sockets, leave_session_keyring
 from lazyfs.system.executables import find_executable
@@ -179,7 +180,7 @@ def start(plan: RuntimePlan, executable: str) -> RuntimeExit:
             leave_abstract_sockets()
         namespaces.filter_calls(isolation_filter(interfaces()))
 
-    return supervise(plan, executable, detach, _programs_below(enclosure))
+    return supervise(plan, executable, detach, partial(programs_below, enclosure))
 
 
 def plan_of(
@@ -226,39 +227,6 @@ def _reachable(launch: Launch) -> tuple[str, ...]:
     if not interfaces():
         found.append("keys of the same user whose numbers it guesses (no seccomp filter for this machine)")
     return tuple(found)
-
-
-def _programs_below(enclosure: Enclosure) -> Callable[[int], list[int]]:
-    """Returns a function that takes the id of the start's process and returns the ids of the processes to
-    which signals are forwarded: the programs.
-
-    A process below the init counts as a program if it is in a mount namespace that the runtime has made, and
-    has no name of the runtime's own processes. Helpers of the runtime, such as a squashfuse that is asked for
-    its version, are in the enclosure's mount namespace.
-    """
-
-    def search(pids: Iterable[int], outside: str) -> list[int]:
-        found = []
-        for pid in pids:
-            is_own = _read(f"/proc/{pid}/comm") in enclosure.own_names or mount_namespace(pid) == outside
-            found += search(children(pid), outside) if is_own else [pid]
-        return found
-
-    def below(outer: int) -> list[int]:
-        found = [
-            program for init in children(outer) for program in search(children(init), mount_namespace(init))
-        ]
-        return [child for shell in found for child in children(shell)] if enclosure.in_shell else found
-
-    return below
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path) as file:
-            return file.read().rstrip("\n")
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
 
 
 def program_end(ended: RuntimeExit, name: str, was_started: Callable[[EnclosedEnd], bool]) -> ProgramEnd:

@@ -28,11 +28,14 @@ def open_standard_streams() -> None:
 
 def default_signals() -> None:
     """Unblocks all signals and gives each its default action: `nohup` and `trap ''` pass ignored signals on
-    to their children. SIGPIPE and SIGXFSZ stay ignored, as Python sets them, so that a write fails and does
-    not end the process."""
-    for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ}:
+    to their children. SIGPIPE and SIGXFSZ are ignored, so that a write fails and does not end the process.
+    Python ignores them at its start, but a child of subprocess that goes on in Python does not any more."""
+    ignored = {signal.SIGPIPE, signal.SIGXFSZ}
+    for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP} - ignored:
         if signal.getsignal(number) not in (signal.SIG_DFL, None):
             signal.signal(number, signal.SIG_DFL)
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 

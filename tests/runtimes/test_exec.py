@@ -14,6 +14,7 @@ import pytest
 
 from lazyfs.core.errors import UsageError
 from lazyfs.runtimes.mount_points import MissingPoint, missing_points
+from lazyfs.runtimes.watcher import children
 from tests.support.cli import lazyfs, new_repository, serving
 from tests.support.counts import count
 from tests.support.open_paths import open_to_all
@@ -74,7 +75,11 @@ class Caller(NamedTuple):
     def remains(self) -> list[str]:
         """Returns what is left on the machine: processes, mounts, sockets and locks."""
         left = [path.name for path in self.runtime.iterdir() if not path.name.startswith("runtime-")]
-        mounts = [line for line in Path("/proc/mounts").read_text().splitlines() if str(self.store) in line]
+        mounts = [
+            line
+            for line in Path("/proc/mounts").read_text(errors="surrogateescape").splitlines()
+            if str(self.store) in line
+        ]
         return [*map(str, self.processes()), *mounts, *left]
 
 
@@ -193,6 +198,30 @@ def test_any_process_of_it_killed_ends_all(caller: Caller) -> None:
             os.kill(chain[number], signal.SIGKILL)
             assert process.stdout.read() == ""
         until(lambda: caller.remains() == [], 5)
+
+
+def test_a_broken_pipe_ends_no_mount(caller: Caller) -> None:
+    """A daemon writes to sockets of servers and of other processes, which may be closed at any time. The
+    command's own SIGPIPE ends it, as everywhere."""
+    script = "echo ready; read line; cat /cvmfs/exec.example/image/file; kill -PIPE $$"
+    with subprocess.Popen(
+        caller.command("sh", "-c", script),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=caller.environment,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        (watcher,) = children(process.pid)
+        (keeper,) = children(watcher)
+        daemon, _ = children(keeper)
+        os.kill(daemon, signal.SIGPIPE)
+        process.stdin.write("\n")
+        process.stdin.close()
+        assert process.stdout.read() == "from the mount\n"
+    assert process.returncode == 128 + signal.SIGPIPE
 
 
 @pytest.mark.timeout(900)

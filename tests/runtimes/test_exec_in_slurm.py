@@ -58,7 +58,9 @@ def _ended(slurm: Slurm, job: str, seconds: float = 30) -> str:
 
 def _remains(slurm: Slurm) -> list[str]:
     """Returns what is left of the jobs on the node: mounts, processes and control sockets."""
-    found = [line for line in Path("/proc/mounts").read_text().splitlines() if AT in line]
+    found = [
+        line for line in Path("/proc/mounts").read_text(errors="surrogateescape").splitlines() if AT in line
+    ]
     for name in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
             line = Path(f"/proc/{name}/cmdline").read_bytes()

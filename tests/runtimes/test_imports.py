@@ -46,6 +46,7 @@ OF_A_RUNTIME = {
         "lazyfs.runtimes.oci",
         "lazyfs.runtimes.enclosed",
         "lazyfs.runtimes.enclosed_init",
+        "lazyfs.runtimes.enclosed_programs",
         "lazyfs.runtimes.enclosing",
         "lazyfs.runtimes.trial",
     },

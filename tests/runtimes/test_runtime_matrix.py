@@ -181,4 +181,4 @@ def test_nothing_is_left_of_any_start(root: str) -> None:
     del root
     assert [name for name in os.listdir("/tmp") if name.startswith(("lazyfs-run-", "lazyfs-trial-"))] == []
     assert [path for path, _, _ in os.walk("/sys/fs/cgroup") if os.path.basename(path) == "lazyfs"] == []
-    assert "lazyfs-run-" not in Path("/proc/mounts").read_text()
+    assert "lazyfs-run-" not in Path("/proc/mounts").read_text(errors="surrogateescape")

@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 import pytest
 
+from lazyfs.system.control_groups import enter_group
+from tests.support.control_group import groups_of_starts
 from tests.support.counts import count
 from tests.support.docker import docker_daemon
 from tests.support.open_paths import open_to_all
@@ -69,6 +71,12 @@ def docker() -> Iterator[str]:
 def start(request: pytest.FixtureRequest, image: Path) -> Start:
     runtime, user = request.param
     return Start(runtime, USERS[user], image)
+
+
+@pytest.fixture
+def groups() -> Iterator[list[Path]]:
+    with groups_of_starts() as found:
+        yield found
 
 
 class Row(NamedTuple):
@@ -191,7 +199,7 @@ def test_a_killed_start_leaves_no_process_and_no_directory(start: Start) -> None
         assert process.stdout is not None
         assert process.stdout.read() == ""  # a survivor would hold the pipe open
     until(lambda: _directories() <= before)
-    assert "lazyfs-run-" not in Path("/proc/mounts").read_text()
+    assert "lazyfs-run-" not in Path("/proc/mounts").read_text(errors="surrogateescape")
 
 
 def test_texts_reach_the_program_as_they_are(start: Start) -> None:
@@ -256,17 +264,26 @@ def test_the_callers_settings_of_a_runtime_are_not_those_of_the_start(start: Sta
 
 
 @pytest.mark.timeout(600)
-def test_a_start_ended_at_any_moment_leaves_nothing(start: Start) -> None:
+def test_a_start_ended_at_any_moment_leaves_nothing(start: Start, groups: list[Path]) -> None:
     """`lazyfs run` is ended by each signal, at random moments of the start and of the program. No process,
     directory, mount or control group may remain."""
-    before = _remains(start.image)
+    before = _remains(start.image, groups)
+
+    def enter() -> None:
+        for group in groups:
+            enter_group(str(group))
+
     moments = random.Random(start.runtime)
     marker = str(1000 + moments.random())  # in the command lines of the runtime and of the program
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP) * ROUNDS:
         command = [*lazyfs_of(start.user), "run", *start.command("--", "sleep", marker)]
         environment = {**os.environ, "PATH": search_path()}
         with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            preexec_fn=enter,  # noqa: PLW1509 - no threads here
         ) as process:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(moments.uniform(0.05, 1.5))
@@ -277,8 +294,8 @@ def test_a_start_ended_at_any_moment_leaves_nothing(start: Start) -> None:
                 process.kill()
         assert process.returncode != 0
         until(lambda: not _processes_with(marker), END_SECONDS)
-        left = _remains(start.image) - before  # of this start, or of tests beside this one
-        until(partial(_are_gone, left, start.image), END_SECONDS)
+        left = _remains(start.image, groups) - before  # of this start, or of tests beside this one
+        until(partial(_are_gone, left, start.image, groups), END_SECONDS)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -301,31 +318,21 @@ _OF_RUNTIMES = ("lazyfs-run-", "libpod", "conmon", "crun", "runc", "bundle-temp"
 """Beginnings of the names that a runtime, or lazyfs for it, would leave behind."""
 
 
-def _remains(image: Path) -> set[str]:
-    """Returns the files, directories, mounts and control groups of runtimes that are there now, and the files
-    beside the image. A group that systemd-nspawn makes counts only without processes: others may run
-    systemd-nspawn beside the tests."""
+def _remains(image: Path, groups: list[Path]) -> set[str]:
+    """Returns the files, directories and mounts of runtimes that are there now, the files beside the image,
+    and the control groups below `groups`."""
     found = {str(path) for path in image.parent.iterdir()}
     found |= {f"/tmp/{name}" for name in os.listdir("/tmp") if name.startswith(_OF_RUNTIMES)}
-    found |= {line for line in Path("/proc/self/mounts").read_text().splitlines() if "/lazyfs-run-" in line}
-    for path, _, _ in os.walk("/sys/fs/cgroup"):
-        name = os.path.basename(path)
-        of_nspawn = name in ("payload", "supervisor") and _is_empty(path)
-        if name == "lazyfs" or name.startswith(_OF_RUNTIMES) or of_nspawn:
-            found.add(path)
-    return found
+    found |= {
+        line
+        for line in Path("/proc/self/mounts").read_text(errors="surrogateescape").splitlines()
+        if "/lazyfs-run-" in line
+    }
+    return found | {str(path) for group in groups for path in group.iterdir() if path.is_dir()}
 
 
-def _is_empty(group: str) -> bool:
-    """Returns True if a control group is there, and neither it nor a group below it has a process."""
-    try:
-        return not any(Path(path, "cgroup.procs").read_text() for path, _, _ in os.walk(group))
-    except OSError:  # it is gone meanwhile
-        return False
-
-
-def _are_gone(left: set[str], image: Path) -> bool:
-    return not left & _remains(image)
+def _are_gone(left: set[str], image: Path, groups: list[Path]) -> bool:
+    return not left & _remains(image, groups)
 
 
 def _processes_with(word: str) -> list[str]:

@@ -2,10 +2,17 @@
 started by the runtime's first thread."""
 
 import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
+import pytest
+
+from lazyfs.runtimes.enclosed_programs import programs_below
+from lazyfs.runtimes.enclosure import Enclosure
 from lazyfs.runtimes.watcher import children
+from tests.support.until import until
 
 THREADED = """
 import subprocess, threading
@@ -25,3 +32,27 @@ def test_a_child_of_another_thread_is_a_child() -> None:
         assert child not in children(os.getpid())
         os.kill(child, 9)
     assert children(process.pid) == []
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("command", "is_program"),
+    [("unshare --mount sleep 1000", False), ("unshare --mount chroot /usr /bin/sleep 1000", True)],
+)
+def test_a_helper_of_the_runtime_is_no_program(command: str, is_program: bool) -> None:
+    """apptainer starts programs of the machine in the mount namespace of the image's program, before it
+    changes to the image's root. A signal to such a helper would be lost."""
+    enclosure = Enclosure("/none", "/none")
+    outer = subprocess.Popen(["sh", "-c", f"sh -c '{command}; :'; :"], start_new_session=True)
+    try:
+        until(lambda: _last_below(outer.pid) == "sleep")
+        assert bool(programs_below(enclosure, outer.pid)) == is_program
+    finally:
+        os.killpg(outer.pid, signal.SIGKILL)
+        outer.wait(30)
+
+
+def _last_below(pid: int) -> str:
+    """Returns the name of the youngest descendant."""
+    below = children(pid)
+    return _last_below(below[-1]) if below else Path(f"/proc/{pid}/comm").read_text().rstrip("\n")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lazyfs.system.control_groups import remove_group
 from tests.support.until import until
 
 
@@ -64,3 +65,26 @@ def _own_group() -> tuple[int, Path]:
         if not controllers:
             found = (2, Path("/sys/fs/cgroup") / path.lstrip("/"))
     return found
+
+
+@contextmanager
+def groups_of_starts() -> Iterator[list[Path]]:
+    """Makes a control group in each hierarchy that a runtime may make groups in, for processes that the block
+    starts; yields the groups. Others' runtimes make theirs elsewhere."""
+    groups = []
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "cpuset":  # takes no process before it has processors
+            continue
+        names = [controllers.removeprefix("name=")] if controllers else ["unified", "."]
+        for name in names:
+            own = Path("/sys/fs/cgroup", name, path.lstrip("/"))
+            if (own / "cgroup.procs").exists():
+                groups.append(own / f"lazyfs-starts-{os.getpid()}")
+                groups[-1].mkdir()
+                break
+    try:
+        yield groups
+    finally:
+        for group in groups:
+            remove_group(str(group))

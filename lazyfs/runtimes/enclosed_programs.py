@@ -1,0 +1,59 @@
+"""Finds the programs of an enclosure: the processes that get the caller's signals."""
+
+from collections.abc import Callable, Iterable
+
+from lazyfs.runtimes.enclosure import Enclosure
+from lazyfs.runtimes.watcher import children, mount_namespace
+
+_Place = Callable[[int], object]
+"""A function from a process id to a thing that is the same for processes in one place."""
+
+
+def programs_below(enclosure: Enclosure, outer: int) -> list[int]:
+    """Returns the ids of the programs; none before one is started. `outer`: the id of the start's process.
+
+    A process below the init counts as a program if its root is not the machine's, and it has no name of the
+    runtime's own processes. A helper of the runtime (a squashfuse that apptainer asks for its version) may be
+    in the namespaces of the program, but it is the machine's, so it has the machine's root. If that is the
+    image too, the mount namespace tells.
+    """
+    place = mount_namespace if enclosure.root == "/" else root_mount
+    found = [
+        program
+        for init in children(outer)
+        for program in _search(enclosure.own_names, children(init), place, place(init))
+    ]
+    return [child for shell in found for child in children(shell)] if enclosure.in_shell else found
+
+
+def _search(own_names: frozenset[str], pids: Iterable[int], place: _Place, outside: object) -> list[int]:
+    found = []
+    for pid in pids:
+        is_own = _name(pid) in own_names or place(pid) == outside
+        found += _search(own_names, children(pid), place, outside) if is_own else [pid]
+    return found
+
+
+def root_mount(pid: int) -> tuple[str, ...]:
+    """Returns the filesystem that a process has as its root: device, path in the filesystem, type and source.
+    Asks the kernel's table, because the filesystem itself may not answer. Returns the process id if the table
+    cannot be read."""
+    try:
+        # a path may have a carriage return in it, or bytes that are not UTF-8
+        with open(f"/proc/{pid}/mountinfo", newline="\n", errors="surrogateescape") as file:
+            for line in file:
+                before, _, after = line.rstrip("\n").partition(" - ")
+                _, _, device, top, point = before.split(" ")[:5]
+                if point == "/":
+                    return device, top, *after.split(" ")[:2]
+    except OSError:
+        return (str(pid),)
+    return ()
+
+
+def _name(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/comm") as file:
+            return file.read().rstrip("\n")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
