@@ -29,6 +29,8 @@ class UnusedWindow:
         self._lock = threading.Lock()
         self.unused_bytes = 0
         self.used_bytes = 0
+        self.exhausted = False
+        """True while nothing is fetched until something is used."""
         self.on_use: Callable[[], None] = lambda: None
         """Called after each use, in the thread of the reader."""
 

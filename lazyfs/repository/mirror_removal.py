@@ -30,7 +30,8 @@ class MirrorReport:
     """Stored bytes of the objects copied."""
     deleted: int = 0
     problems: list[str] = field(default_factory=list)
-    """Errors of deleting and marking, and of copying collected profiles. The copy is whole nevertheless."""
+    """Errors of deleting and marking, and collected profiles that were not copied; the copy is whole
+    nevertheless."""
 
 
 def delete_unkept(target: Store, revision: Revision, report: MirrorReport) -> None:
@@ -67,15 +68,14 @@ def delete_unkept(target: Store, revision: Revision, report: MirrorReport) -> No
 def _marked(
     target: Store, report: MirrorReport, roots: list[ObjectRef], heads: list[ObjectRef | None]
 ) -> set[Digest] | None:
-    """Returns the digests of the objects that these revisions lead to, as far as the copy has the revisions,
-    and of those that the list of collected profiles leads to. Returns None, with a note in the report, if an
-    object cannot be read."""
+    """Returns the digests of the objects that these revisions lead to, as far as the copy has the revisions.
+    Returns None, with a note in the report, if an object cannot be read."""
     read = reader(target)
     starts = [catalog_at(root) for root in roots if target.has(root.digest)]
     starts += [history_at(head) for head in heads if head and target.has(head.digest)]
     try:
         reached = {found.ref.digest for found in walk(starts, read, profiles=True)}
-        return reached | set(objects_of_list(target))
+        return reached.union(objects_of_list(target))
     except LazyfsError as error:
         report.problems.append(f"nothing was deleted: {error}")
         return None

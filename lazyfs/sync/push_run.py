@@ -18,7 +18,7 @@ from lazyfs.sync.targets import Resolved, Target, Targets, targets
 
 
 def run_pushes(service: Service, lists: Sequence[GivenList], state: State, pushes: Sequence[Push]) -> Report:
-    """Publishes the pushed images that are wished, if their tags have moved. Raises as Service.run.
+    """Publishes the pushed images that are wished, if their tags have moved. Raises as `run_lists`.
 
     The bodies of webhooks prove nothing. As in every run, a registry is asked which digest each tag names, so
     a push that is reported twice, late or falsely changes nothing. For pushes that no list wishes, nothing is

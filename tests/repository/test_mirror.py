@@ -11,21 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from securesystemslib.signer import CryptoSigner
 
-from lazyfs.core import codec, profile
-from lazyfs.core.collected_profiles import CollectedProfile
-from lazyfs.core.digest import Digest, ObjectRef, ref_of, sha256
+from lazyfs.core import codec
+from lazyfs.core.digest import Digest
 from lazyfs.core.errors import BadData, NotFound, TrustError, UsageError
-from lazyfs.core.profile import HotPack
 from lazyfs.core.reach import catalog_at, walk
-from lazyfs.core.trust.delegation import load_profiles
-from lazyfs.core.trust.roles import PROFILES_FILE
 from lazyfs.images.publisher import publish
 from lazyfs.repository.commit import read_committed, read_revision
-from lazyfs.repository.delegation import delegate, objects_of_list, publish_list, withdraw
 from lazyfs.repository.edit import Edit
-from lazyfs.repository.keys import Keys
 from lazyfs.repository.mirror import Mirror
 from lazyfs.repository.mirror_removal import MirrorReport
 from lazyfs.repository.preload import Preload
@@ -357,88 +350,3 @@ def test_a_preloaded_directory_serves_mounts_without_a_network(tmp_path: Path) -
     for words, said in refusals:
         done = lazyfs("preload", "--from", every, *words, check=False)
         assert (done.returncode, said in done.stderr) == (2, True)
-
-
-class Profiled:
-    """A repository with a key that signs collected profiles."""
-
-    def __init__(self, repository: MemoryRepository) -> None:
-        self.repository = repository
-        self._signer = CryptoSigner.generate_ed25519()
-        delegate(repository.store(), repository.keys, lambda: [self._signer], repository.now())
-
-    def put(self, plain: bytes) -> ObjectRef:
-        store, ref = self.repository.store(), ref_of(plain)
-        store.put(ref.digest, codec.encode(plain))
-        store.sync()
-        return ref
-
-    def collect(self, *contents: bytes) -> set[Digest]:
-        """Publishes a list with a profile of each of these contents; returns the digests of its objects."""
-        listed = []
-        for content in contents:
-            pack = HotPack(self.put(content), (ref_of(content),))
-            made = profile.Profile(profile.Origin.RECORDED, (pack,), (profile.Program("", (pack.ref,)),))
-            listed.append(CollectedProfile(sha256(b"image of " + content), self.put(profile.encode(made))))
-        store = self.repository.store()
-        publish_list(store, Keys([self._signer]), listed, self.put, self.repository.now())
-        return set(objects_of_list(store))
-
-
-def test_collected_profiles_come_along_and_stay(repository: MemoryRepository, tmp_path: Path) -> None:
-    profiled, copy = Profiled(repository), Copy(repository)
-    first = profiled.collect(b"one")
-    copy.mirror()
-    assert len(first) == 3
-    assert set(objects_of_list(copy.store())) == first <= copy.bucket.objects.keys()
-    newer = profiled.collect(b"one", b"two")
-    assert copy.mirror().changed is False  # a new list needs no new revision
-    assert set(objects_of_list(copy.store())) == newer <= copy.bucket.objects.keys()
-    asked: Counter[str] = Counter()
-    assert copy.mirror(asked=lambda operation: asked.update([operation])).objects == 0
-    assert asked["get"] == 0
-    repository.edit(repository.store(), remove_big)
-    copy.mirror()
-    repository.pass_time(3 * DAY)
-    publish_many(repository, tmp_path, range(20, 21))
-    assert copy.mirror().deleted > 0
-    assert newer <= copy.bucket.objects.keys()
-
-
-def test_an_older_list_of_profiles_or_one_of_a_withdrawn_key_is_not_taken(
-    repository: MemoryRepository,
-) -> None:
-    profiled, copy = Profiled(repository), Copy(repository)
-    profiled.collect(b"old")
-    old = repository.bucket.metadata[PROFILES_FILE]
-    newer = profiled.collect(b"new")
-    copy.mirror()
-    repository.bucket.metadata[PROFILES_FILE] = old
-    assert copy.mirror().problems == []
-    assert set(objects_of_list(copy.store())) == newer
-    withdraw(repository.store(), repository.keys, repository.now())
-    fresh = Copy(repository)
-    assert fresh.mirror().problems == []
-    assert PROFILES_FILE not in fresh.bucket.metadata
-
-
-def test_profiles_that_cannot_be_had_stop_nothing_else(repository: MemoryRepository, tmp_path: Path) -> None:
-    profiled, copy = Profiled(repository), Copy(repository)
-    whole = profiled.collect(b"whole")
-    both = profiled.collect(b"whole", b"lost")
-    lost = sha256(b"lost")
-    del repository.bucket.objects[lost]
-    assert copy.mirror().problems == []
-    assert whole - copy.bucket.objects.keys() <= whole - both  # only the earlier list itself
-    assert lost not in copy.bucket.objects
-    published = profiled.collect(b"third")
-    listed = load_profiles(
-        repository.bucket.metadata[PROFILES_FILE], read_committed(repository.store()).proven.targets
-    )[1]
-    assert listed.digest in published
-    del repository.bucket.objects[listed.digest]
-    publish_many(repository, tmp_path, range(30, 31))
-    report = copy.mirror()
-    assert report.changed
-    assert [line.partition(":")[0] for line in report.problems] == ["the collected profiles were not copied"]
-    copy.assert_equal()
