@@ -163,8 +163,9 @@ class StartRecorder:
 
 
 def source_to_mount(location: str, store: ReadableStore, url: str) -> tuple[str, str]:
-    """Returns the `store` and the `trust` of a StartRecorder for the store at a location: the URL at which it
-    is served, with the store's own fingerprint; without a URL, the location itself."""
+    """Returns the source that a StartRecorder mounts for the store at a location, and the fingerprint to
+    trust. The source is `url`, at which the store is served, with the store's own fingerprint; without a URL,
+    it is the location itself."""
     root = store.read_metadata(file_name(ROOT, 1)) if url else None
     return (url, sha256(root).hex()) if root else (location, "")
 
