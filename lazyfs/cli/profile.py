@@ -91,6 +91,7 @@ def make(
 @click.option(
     "--memory", default="16G", show_default=True, metavar="SIZE", help="End it if it takes more than this."
 )
+@click.option("--url", default="", help="Mount the store from where it is served; needed for a bucket.")
 @keys_option
 @json_option
 def record(
@@ -101,6 +102,7 @@ def record(
     network: str,
     seconds: float,
     memory: str,
+    url: str,
     keys: str | None,
     as_json: bool,
 ) -> None:
@@ -113,7 +115,7 @@ def record(
     Example:
       lazyfs profile record registry.example/physics/analysis:1.2 /srv/unpacked -- python3 job.py
     """
-    from lazyfs.sync.start_recorder import StartRecorder
+    from lazyfs.sync.start_recorder import StartRecorder, source_to_mount
 
     repository = open_repository(store, keys)
     place = find_place(_tree(repository.store), image)
@@ -121,7 +123,9 @@ def record(
     where = os.path.abspath(store) if os.path.isdir(store) else store  # the mount runs in another directory
     options, output = [f"--network={network}", *bound], sys.stderr.fileno()
     limit = parse_size(memory, "--memory")
-    with closing(StartRecorder(where, seconds, limit, options=options, output=output)) as recorder:
+    where, trust = source_to_mount(where, repository.store, url)
+    recorder = StartRecorder(where, seconds, limit, trust=trust, options=options, output=output)
+    with closing(recorder):
         touched = profiles.read_traces(recorder.record(place, [program]))
     name = program[0] if program else ""
     _publish(repository, image, {name: touched}, Origin.RECORDED, as_json=as_json)

@@ -22,8 +22,8 @@ class ObjectsAtHand:
         """Objects that a profile had fetched and nobody has used yet, each with the window that bounds what
         the profile may fetch ahead."""
         self.listed: dict[Digest, UnusedWindow] = {}
-        """Objects that profiles under way list, those that are here included and hot packs left out, each
-        with the window of its profile."""
+        """The objects that profiles under way list, except hot packs, each with the window of its profile.
+        Objects that are in the cache already are among them."""
 
     def at_hand(self, ref: ObjectRef) -> bytes | None:
         """Returns the plaintext; None if the local cache does not have it. Never waits for the network."""
@@ -61,8 +61,9 @@ class ObjectsAtHand:
                 window.use(digest)
 
     def is_foreseen(self, read: Digest) -> bool:
-        """Returns True if a profile under way lists an object, and so what else is read with it. Returns
-        False if that profile fetches nothing until what came of it is used."""
+        """Returns True if a profile under way lists an object: then it also lists what is read with the
+        object. Returns False while that profile fetches nothing more until a reader uses something that it
+        has fetched."""
         window = self.listed.get(read)
         return window is not None and not window.exhausted
 

@@ -30,7 +30,7 @@ class UnusedWindow:
         self.unused_bytes = 0
         self.used_bytes = 0
         self.exhausted = False
-        """True while nothing is fetched until something is used."""
+        """True while nothing more is fetched until a reader uses something that was fetched."""
         self.on_use: Callable[[], None] = lambda: None
         """Called after each use, in the thread of the reader."""
 

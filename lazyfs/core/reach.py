@@ -38,7 +38,6 @@ class ObjectKind(enum.StrEnum):
     slice. It yields the hot packs of a profile in the same way."""
     PROFILE = "profile"
     PROFILES = "list of profiles"
-    """The list of collected profiles."""
     HISTORY = "history"
     BLOCK = "block of a history"
     CHANGES = "changes of a revision"
@@ -106,11 +105,8 @@ class Seen:
         self._leading: set[tuple[ObjectRef, ObjectKind, int, int]] = set()
 
     def first(self, found: Reached) -> bool:
-        """Returns True if the object was not yielded before, and notes that it is now.
-
-        An object counts once for each use: a file may hold the bytes of a catalog, and the objects below that
-        catalog must not be lost.
-        """
+        """Returns True if the object was not yielded before, and notes that it is now. It counts once per
+        use: a file may hold the bytes of a catalog, and the objects below that catalog must not be lost."""
         if found.leads_on:
             role = (found.ref, found.kind, found.file_size, found.chunk_shift)
             if role in self._leading:
@@ -137,12 +133,12 @@ def history_at(ref: ObjectRef) -> Reached:
 
 
 def profile_at(ref: ObjectRef) -> Reached:
-    """A start for a walk: a profile. It leads to its hot packs."""
+    """Returns a start for a walk: a profile. It leads to its hot packs."""
     return Reached(ref, ObjectKind.PROFILE)
 
 
 def profiles_at(ref: ObjectRef) -> Reached:
-    """A start for a walk: the list of collected profiles."""
+    """Returns a start for a walk: the list of collected profiles."""
     return Reached(ref, ObjectKind.PROFILES, None, _Path(None, b"collected profiles"))
 
 
@@ -238,10 +234,7 @@ def _content(found: Reached, entry: Entry, packs: PackTable, path: _Path) -> Ite
 
 def objects_at(root: ObjectRef, path: bytes, read: Read) -> Iterator[Reached]:
     """Yields every object of the file or directory at `path` of a revision, the catalogs that lead there
-    included. No links are followed.
-
-    Raises UsageError if the path does not exist.
-    """
+    included. No links are followed. Raises UsageError if the path does not exist."""
     seen = Seen()
     here = catalog_at(root)
     catalog, number = _open(here, seen, read)

@@ -73,7 +73,7 @@ def _copy_profile(ref: ObjectRef, copying: Copying) -> list[str]:
 
 
 def _version(data: bytes, publisher: Targets) -> int:
-    """Returns the version of a signed list; 0 for one of a key that may sign no longer."""
+    """Returns the version of a signed list; 0 if its key may no longer sign lists."""
     try:
         return load_profiles(data, publisher)[0].version
     except TrustError:

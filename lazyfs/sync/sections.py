@@ -157,6 +157,8 @@ class ProfileSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknow
     seconds: float = 120.0
     memory: str = "4G"
     images_per_run: int = 20
+    url: str = ""
+    """The URL at which the store is served, to mount it from there; needed for a bucket."""
     inherit: bool = True
     """True to give a new image the profile of the last image in the same repository; for this no command is
     started."""

@@ -22,7 +22,7 @@ from lazyfs.sync.registries import Registries
 from lazyfs.sync.report import Report
 from lazyfs.sync.service import Service, Workers
 from lazyfs.sync.settings import Settings
-from lazyfs.sync.start_recorder import StartRecorder
+from lazyfs.sync.start_recorder import StartRecorder, source_to_mount
 from lazyfs.sync.starts import StartSettings
 from lazyfs.sync.state import State, held, read_state, write_state
 from lazyfs.sync.status_directory import default_status_directory
@@ -176,7 +176,8 @@ class ServiceRuns:
         if not chosen.allowed:
             yield None
             return
-        with closing(StartRecorder(self._location, chosen.seconds, chosen.memory_bytes)) as recorder:
+        source, trust = source_to_mount(self._location, self._repository.store, chosen.url)
+        with closing(StartRecorder(source, chosen.seconds, chosen.memory_bytes, trust=trust)) as recorder:
             yield recorder
 
     @contextmanager

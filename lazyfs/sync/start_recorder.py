@@ -17,9 +17,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from lazyfs.core.byte_size import shown_size
+from lazyfs.core.digest import sha256
 from lazyfs.core.digits import natural
 from lazyfs.core.errors import LazyfsError
 from lazyfs.core.printable import printable
+from lazyfs.core.trust.roles import ROOT, file_name
+from lazyfs.store import ReadableStore
 from lazyfs.sync.starts import NoRecorder
 from lazyfs.system.process_tree import descendants
 
@@ -52,13 +55,17 @@ class StartRecorder:
         seconds: float,
         memory: int,
         *,
+        trust: str = "",
         options: Sequence[str] = ALONE,
         output: int = subprocess.DEVNULL,
     ) -> None:
-        """`seconds`: a command is ended after this time, and what it has read by then counts as its start.
+        """`store`: the directory or URL that is mounted. `trust`: the fingerprint of the repository at a URL.
+
+        `seconds`: a command is ended after this time, and what it has read by then counts as its start.
         `memory`: the most bytes of its processes and its /tmp together. `options`: of `lazyfs run`. `output`:
         the descriptor for stdout and stderr of the commands."""
         self._store = store
+        self._trust = trust
         self._options = options
         self._output = output
         self._seconds = seconds
@@ -74,6 +81,11 @@ class StartRecorder:
     def record(self, place: str, commands: Sequence[Sequence[str]]) -> list[str]:
         if not os.path.exists("/dev/fuse"):
             raise NoRecorder("this machine has no /dev/fuse")
+        if "://" in self._store and not self._trust:
+            raise NoRecorder(
+                f"{self._store} cannot be mounted: name the URL at which it is served, with `url` in "
+                "[profiles] or `lazyfs profile record --url`"
+            )
         self._clear()
         work = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-")
         self._work.append(work)
@@ -102,6 +114,7 @@ class StartRecorder:
         for name in (mountpoint, _home(work)):
             os.mkdir(name, 0o700)
         options = ["--trace", trace, "--cache", os.path.join(work, "cache"), "--cache-limit", CACHE]
+        options += ["--trust", self._trust] if self._trust else []
         self._must(work, "mount", self._store, mountpoint, *options)
         try:
             yield mountpoint
@@ -147,6 +160,14 @@ class StartRecorder:
             if _memory_of(process.pid) > self._memory:
                 raise RecordingFailed(f"it takes over {shown_size(self._memory)} of memory")
         return False
+
+
+def source_to_mount(location: str, store: ReadableStore, url: str) -> tuple[str, str]:
+    """Returns the source that a StartRecorder mounts for the store at a location, and the fingerprint to
+    trust. The source is `url`, at which the store is served, with the store's own fingerprint; without a URL,
+    it is the location itself."""
+    root = store.read_metadata(file_name(ROOT, 1)) if url else None
+    return (url, sha256(root).hex()) if root else (location, "")
 
 
 def _mountpoint(work: str) -> str:

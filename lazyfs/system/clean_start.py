@@ -41,8 +41,8 @@ def default_signals() -> None:
 
 def end_when_interrupted() -> None:
     """Has SIGINT end this process at once, as SIGTERM does, unless the signal is ignored. Python would raise
-    KeyboardInterrupt in whatever runs; nothing can be raised out of some of that, such as the callbacks of
-    the locks of imports. There the signal was lost: one of 400 that were sent during a start."""
+    KeyboardInterrupt in the code that runs at that moment. Some code, such as the callbacks of the locks of
+    imports, lets no exception out, and the signal is lost: one of 400 that were sent during a start."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 

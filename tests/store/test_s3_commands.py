@@ -106,6 +106,23 @@ def test_a_bucket_that_everybody_may_read_serves_a_mount(operator: Operator, tmp
         assert (mountpoint / "r.example/a:1/own").read_bytes() == b"a" * 5000
 
 
+@pytest.mark.root
+def test_a_start_is_recorded_from_the_url_of_a_bucket(operator: Operator, tmp_path: Path) -> None:
+    let_everybody_read(operator.server, operator.bucket)
+    busybox = entry("bin/cat", data=Path("/bin/busybox").read_bytes(), mode=0o755)
+    layout = Built([layer(busybox, entry("read", data=b"read" * 5000))]).write_layout(tmp_path / "layout")
+    place, keys = "r.example/started:1", ("--keys", str(operator.keys))
+    operator.run("publish", f"oci:{layout}", operator.place, "--as", place, *keys)
+    command = ("profile", "record", place, operator.place, *keys)
+    refused = operator.run(*command, "--", "cat", "/read", check=False)
+    assert refused.returncode == 1
+    assert "cannot be mounted: name the URL" in refused.stderr
+    url = f"{operator.server.url}/{operator.place.removeprefix('s3://')}"
+    operator.run(*command, "--url", url, "--", "cat", "/read")
+    shown = json.loads(operator.run("profile", "show", place, operator.place, "--json").stdout)
+    assert shown["origin"] == "recorded"
+
+
 def test_a_public_bucket_is_read_without_credentials(operator: Operator) -> None:
     let_everybody_read(operator.server, operator.bucket)
     names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
