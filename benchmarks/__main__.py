@@ -21,10 +21,10 @@ from benchmarks.pages import refresh
 _CHECKOUT: Final = Path(__file__).parents[1]
 _RESULTS: Final = _CHECKOUT / "benchmarks/results"
 ORDER: Final = (
-    *("startup", "demo", "run", "filesystem", "cache", "publish", "sync", "http", "miss", "scale"),
-    *("processes", "proxy", "chunks", "packs", "sharing", "anywhere"),
+    *("startup", "demo", "run", "filesystem", "cache", "publish", "sync", "http", "miss", "scale", "site"),
+    *("processes", "profiles", "proxy", "chunks", "packs", "sharing", "anywhere"),
 )
-FULL_ONLY: Final = ("processes", "proxy", "chunks", "packs", "sharing", "anywhere")
+FULL_ONLY: Final = ("processes", "profiles", "proxy", "chunks", "packs", "sharing", "anywhere")
 """Benchmarks that --quick skips: those written for a single design decision, those that need servers which no
 other benchmark needs, and those that take minutes even in their quick form."""
 
