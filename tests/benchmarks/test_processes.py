@@ -59,7 +59,8 @@ def test_bounds_are_ratios_of_the_processor_time_of_programs_and_server() -> Non
 
 def test_tables_name_what_is_missed_and_how_long_a_request_holds_the_lock() -> None:
     text = "\n".join(tables(result(direct_warm=14, direct_cold=12)))
-    assert "| one program: warm pages, of the unpacked tree | 1.40 (missed) | 1.3 | 1.00 |" in text
+    assert "| one program: warm pages, of the unpacked tree | 1.40 (missed) | 1.3 | 1.00 |  |" in text
+    assert f"| one program: cold pages, of {SQUASHFUSE} | 0.75 (missed) | 0.5 | 0.62 | 0.33 |" in text
     assert (
         f"| {DIRECT} | 14.00 (14.00 to 14.00) | 1.40 | 12.00 (12.00 to 12.00) | 2.00 | 2.00 | 0.75 |" in text
     )
