@@ -22,11 +22,11 @@ _CHECKOUT: Final = Path(__file__).parents[1]
 _RESULTS: Final = _CHECKOUT / "benchmarks/results"
 ORDER: Final = (
     *("startup", "demo", "run", "filesystem", "cache", "publish", "sync", "http", "miss", "scale", "site"),
-    *("profiles", "proxy", "chunks", "packs", "sharing", "anywhere"),
+    *("processes", "profiles", "proxy", "chunks", "packs", "sharing", "anywhere"),
 )
-FULL_ONLY: Final = ("profiles", "proxy", "chunks", "packs", "sharing", "anywhere")
-"""Benchmarks that were written for a single design decision, that need servers which no other benchmark
-needs, or whose images take minutes to make. --quick skips them."""
+FULL_ONLY: Final = ("processes", "profiles", "proxy", "chunks", "packs", "sharing", "anywhere")
+"""Benchmarks that --quick skips: those written for a single design decision, those that need servers which no
+other benchmark needs, and those that take minutes even in their quick form."""
 
 
 def present() -> list[str]:

@@ -47,7 +47,7 @@ class Operations:
         if opcode == p.READ:
             offset, size = requests.range_of(payload)
             return FileRead(self._fs, number, offset, size)
-        wrong = errno.EROFS if opcode in p.MODIFYING else errno.ENOSYS
+        wrong = REFUSED.get(opcode, errno.ENOSYS)
         raise OSError(wrong, os.strerror(wrong))
 
     def lookup(self, parent: int, name: bytes, fetched: Fetched = NOTHING) -> bytes:
@@ -231,6 +231,16 @@ _LOCKED: dict[int, Operation] = {
     p.READDIR: Operations._readdir,
     p.READDIRPLUS: Operations._readdirplus,
 }
-"""The requests that are answered under the lock. All others but READ are refused. OPEN and OPENDIR get
-ENOSYS, which tells the kernel to keep pages and listings and to do all later opens itself. After ENOSYS to
-ACCESS, FLUSH, LSEEK, STATX and IOCTL the kernel does these itself too."""
+"""The requests that are answered under the lock."""
+
+NOTES = frozenset((p.FORGET, p.BATCH_FORGET, p.INTERRUPT, p.DESTROY))
+"""The requests that ask for no data."""
+
+REFUSED: dict[int, int] = {
+    opcode: errno.EROFS if opcode in p.MODIFYING else errno.ENOSYS
+    for opcode in p.OPCODE_NAMES
+    if opcode not in {*_LOCKED, *NOTES, p.READ}
+}
+"""The requests that are always refused, and the errno. OPEN and OPENDIR get ENOSYS, which tells the kernel to
+keep pages and listings and to do all later opens itself. After ENOSYS to ACCESS, FLUSH, LSEEK and STATX the
+kernel does these itself too. It makes ENOTTY of ENOSYS to IOCTL, and asks again each time."""

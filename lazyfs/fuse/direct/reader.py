@@ -8,7 +8,7 @@ from sys import byteorder
 
 from lazyfs.core.errors import LazyfsError
 from lazyfs.fuse.direct.channel import OVER, Channel
-from lazyfs.fuse.direct.operations import Operations
+from lazyfs.fuse.direct.operations import NOTES, REFUSED, Operations
 from lazyfs.fuse.direct.pending_requests import PendingRequests
 from lazyfs.fuse.direct.request_table import RequestTable
 from lazyfs.fuse.filesystem import Filesystem
@@ -18,11 +18,12 @@ from lazyfs.vfs.missing_objects import NOTHING, Need, NeedRepository
 _HEADER = protocol.IN_HEADER.size
 _ENTRY_HEAD = pack("=Ii", protocol.OUT_HEADER.size + protocol.ENTRY_OUT.size, 0)
 """The OUT_HEADER of an answer to LOOKUP, up to its unique number."""
+_REFUSALS = {opcode: pack("=Ii", protocol.OUT_HEADER.size, -wrong) for opcode, wrong in REFUSED.items()}
+"""The OUT_HEADER of each refusal, up to its unique number."""
 _TAKEN = bytes(4)
 """Written over the length of a FORGET in this thread's buffer once its lookups are taken back: so no
 successor that finds the request there takes them back again."""
 _TRY_AGAIN = (errno.EINTR, errno.EAGAIN, errno.ENOENT)  # ENOENT: the request was given up before it was read
-_NOTES = frozenset((protocol.FORGET, protocol.BATCH_FORGET, protocol.INTERRUPT, protocol.DESTROY))
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class RequestReader:
     def run(self) -> None:
         """Serves until the connection is gone. All attributes and globals are looked up once, before the
         loop: in the loop, each look-up would cost 2 us."""
-        upcalls, names = self._counters.upcalls, protocol.OPCODE_NAMES
+        upcalls, names, refusals = self._counters.upcalls, protocol.OPCODE_NAMES, _REFUSALS
         unpack, lookup_opcode, entry_head = protocol.IN_HEADER_HEAD.unpack_from, protocol.LOOKUP, _ENTRY_HEAD
         lock, kept_under, slot_of = self._fs.lock, self._operations.kept_names.get, self._fs.tree.slots.get
         device = io.FileIO(self._channel.fd, "r+", closefd=False)
@@ -94,6 +95,14 @@ class RequestReader:
                     continue
             name = names.get(opcode, "UNKNOWN")
             upcalls[name] = upcalls.get(name, 0) + 1
+            if opcode in refusals:
+                # Also without any call: Python asks of every file that it imports if it is a terminal, and
+                # the kernel passes each such IOCTL on.
+                try:
+                    write(refusals[opcode] + unique)
+                except OSError as error:
+                    self._channel.unwritten(error)
+                continue
             # A length other than the one read leaves nothing to parse: a request that needs a payload fails.
             payload = bytes(view[_HEADER:length]) if told == length else b""
             self._serve(opcode, int.from_bytes(unique, byteorder), int.from_bytes(parent, byteorder), payload)
@@ -107,7 +116,7 @@ class RequestReader:
     def _serve(self, opcode: int, unique: int, number: int, payload: bytes) -> None:
         """Serves one request, whatever its content. Raises nothing: the request gets an errno instead."""
         try:
-            if opcode in _NOTES:
+            if opcode in NOTES:
                 self._take_note(opcode, unique, number, payload)
             else:
                 self._answer(opcode, unique, number, payload)
