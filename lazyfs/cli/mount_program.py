@@ -11,6 +11,7 @@ from lazyfs.daemon.wanted_settings import from_environment, wanted_settings
 if TYPE_CHECKING:
     from lazyfs.daemon.setting_origins import Origin
     from lazyfs.daemon.settings import Settings
+    from lazyfs.daemon.survival.keeper_line import KeeperLine
 
 
 def _option(setting: MountOption) -> Option:
@@ -56,13 +57,14 @@ def given_options(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _start(settings: "Settings", origins: "dict[str, Origin]") -> None:
-    from lazyfs.daemon import detach, process
+    from lazyfs.daemon import detach
 
-    notes = detach.run(
-        lambda ready, line: process.run(settings, origins, ready, settings.log, line),
-        settings.log,
-        keeper=not settings.no_keeper,
-    )
+    def work(ready: detach.Ready, line: "KeeperLine") -> None:
+        from lazyfs.daemon import process  # after the fork: a small process forks cheaply
+
+        process.run(settings, origins, ready, settings.log, line)
+
+    notes = detach.run(work, settings.log, keeper=not settings.no_keeper)
     _say_notes(notes)
 
 

@@ -21,6 +21,7 @@ from lazyfs.daemon.cache_watch import CacheWatch
 from lazyfs.daemon.known_revision import KnownRepository, show_known
 from lazyfs.daemon.log import DaemonLog
 from lazyfs.daemon.metrics_address import check_free
+from lazyfs.daemon.mount_cache import MountCache
 from lazyfs.daemon.mount_lock import MountLock
 from lazyfs.daemon.privileges import Privileges
 from lazyfs.daemon.session_choice import make_session
@@ -36,7 +37,6 @@ from lazyfs.vfs.shared_files import SharedFiles
 from lazyfs.vfs.shown_numbers import ShortNumbers, as_it_is
 from lazyfs.vfs.slots import SlotRecord, SlotTable
 from lazyfs.vfs.tree import Tree
-from lazyfs_cache import Cache, NullCache
 
 if TYPE_CHECKING:
     from lazyfs.fuse.trace import Trace
@@ -57,7 +57,7 @@ class AnsweringMount:
     def __init__(
         self,
         settings: Settings,
-        cache: Cache | NullCache,
+        cache: MountCache,
         state_dir: str,
         runtime_dir: str,
         privileges: Privileges,
@@ -76,7 +76,7 @@ class AnsweringMount:
         self.log = daemon_log
         self._lock = lock
         self._runtime_dir = runtime_dir
-        self.watch = CacheWatch(cache)
+        self.watch = CacheWatch()
         self.journal, held = _open_journal(state_dir, settings.mountpoint, handover)
         self.trace = _open_trace(settings.trace) if settings.trace else None
         self.open_repository = _nothing_to_open
@@ -118,7 +118,7 @@ class AnsweringMount:
             self.filesystem.tree.show_site(tuple(self.settings.repositories))
             self.answers_alone = True
             return None
-        known = show_known(self.settings, self.state_dir, self.cache, self.filesystem)
+        known = show_known(self.settings, self.state_dir, self.cache.readable, self.filesystem)
         self.answers_alone = known is not None
         return known
 
@@ -137,7 +137,15 @@ class AnsweringMount:
                 path, everybody=os.geteuid() == 0
             )
         self.handover.serve(self.session, there, self.journal.path)
-        self.watch.look()
+        if self.cache.is_open:
+            self.watch.look(self.cache.opened)
+
+    def open_cache(self) -> None:
+        """Opens the cache, unless that is done, and measures it. Raises UsageError unless the mount answers
+        already."""
+        if not self.cache.is_open:
+            self.cache.open(mount_answers=self.answers)
+            self.watch.look(self.cache.opened)
 
     def answer(self, ready: Callable[[], None]) -> None:
         """From now on, answers requests whose objects are at hand. Calls `ready`. Does nothing if the session
@@ -198,8 +206,7 @@ class AnsweringMount:
         """Returns this process's mount. Raises UsageError if it is gone, or if another one is at the same
         mount point."""
         path = self.settings.mountpoint
-        there = [mount for mount in mountpoint.mounts() if mount.mountpoint == path]
-        ours = [mount for mount in there if mount.fstype != "autofs"]
+        ours = [mount for mount in mountpoint.mounts_on(path) if mount.fstype != "autofs"]
         if not ours:
             raise UsageError(f"mount point {path}: taken away while it was being mounted")
         if len(ours) > 1:  # the lock holds off this user's mounts only, not another user's

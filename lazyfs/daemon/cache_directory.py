@@ -1,4 +1,4 @@
-"""The default path of a mount's cache directory."""
+"""The path of a mount's cache directory, and of the objects in it."""
 
 import os
 
@@ -17,3 +17,8 @@ def default_cache() -> str:
     if not os.path.isabs(above):
         raise UsageError(f"no cache directory: user {os.geteuid()} has no home; name one with --cache")
     return os.path.join(above, "lazyfs")
+
+
+def objects_directory(directory: str) -> str:
+    """Returns the directory of the cached objects in a mount's cache directory."""
+    return os.path.join(directory, "objects")

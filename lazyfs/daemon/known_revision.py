@@ -6,9 +6,9 @@ refreshes need, is imported and connected once the mount answers.
 
 import os
 from contextlib import suppress
-from importlib.util import find_spec
 from typing import NamedTuple
 
+from lazyfs.client.local_cache import LocalCache
 from lazyfs.client.objects_at_hand import ObjectsAtHand
 from lazyfs.client.trust.saved_trust import trusted_revision
 from lazyfs.core.digest import Digest, ObjectRef
@@ -23,7 +23,6 @@ from lazyfs.transport.addresses import addresses_of
 from lazyfs.vfs.content import ReadPlan
 from lazyfs.vfs.missing_objects import NOTHING, Fetched, Need
 from lazyfs.vfs.siblings import Siblings
-from lazyfs_cache import Cache, NullCache
 
 MOST_READS = 4096
 """The largest number of reads that are kept until there is a prefetcher, some 0.1 s after the mount
@@ -85,7 +84,7 @@ class KnownRepository(NamedTuple):
 
 
 def show_known(
-    settings: Settings, state_dir: str, cache: Cache | NullCache, filesystem: Filesystem
+    settings: Settings, state_dir: str, cache: LocalCache, filesystem: Filesystem
 ) -> KnownRepository | None:
     """Shows the last trusted revision of a mount's only repository, if its root catalog is at hand.
 
@@ -99,7 +98,7 @@ def show_known(
         addresses_of(settings.lower, None, name)
     if source.revision is not None:
         return None  # its history has to be read
-    if settings.http == "pycurl" and find_spec("pycurl") is None:
+    if settings.http == "pycurl" and not _is_installed("pycurl"):
         return None  # connecting reports the fault
     revision = trusted_revision(
         os.path.join(state_dir, state_key(source.url, name)), source.url, source.trust, settings.max_stale
@@ -117,6 +116,12 @@ def show_known(
         OpenRepository(revision.name, objects, revision.root, revision.number, known.entered, is_newest=False)
     )
     return known
+
+
+def _is_installed(module: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(module) is not None
 
 
 def repository_name(settings: Settings) -> str:

@@ -21,6 +21,7 @@ SOON = (
     "subprocess",
     "tempfile",
     "tuf.api.serialization.json",
+    "urllib.parse",
 )
 """The modules of every mount. They are imported right after the mount answers."""
 

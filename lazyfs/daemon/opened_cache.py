@@ -1,9 +1,8 @@
 """The cache of a mount, opened with the mount's settings."""
 
-import os
-
 from lazyfs.core.byte_size import parse_size, shown_size
 from lazyfs.core.errors import UsageError
+from lazyfs.daemon.cache_directory import objects_directory
 from lazyfs.daemon.settings import Settings
 from lazyfs_cache import Cache, CacheError, NullCache, open_cache
 
@@ -15,7 +14,7 @@ def open_in(directory: str, settings: Settings) -> Cache | NullCache:
         return NullCache()
     try:
         return open_cache(
-            os.path.join(directory, "objects"),
+            objects_directory(directory),
             limit,
             keep_free=parse_size(settings.cache_keep_free, "cache_keep_free"),
             policy=settings.cache_policy,

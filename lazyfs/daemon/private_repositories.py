@@ -1,9 +1,8 @@
 """Tells private repositories from public ones, and gives each private one a part of the cache to itself."""
 
 import hashlib
-from urllib.parse import urlsplit
 
-from lazyfs.core.chain.notation import REPOSITORY, parse_origins
+from lazyfs.core.chain.notation import REPOSITORY, is_plain, parse_origins
 
 
 def state_key(url: str, repository: str) -> str:
@@ -20,6 +19,12 @@ def is_private(url: str, repository: str, *, certificate: bool) -> bool:
     if "://" not in url:
         return False
     for origin in parse_origins(url, repository):
+        if is_plain(origin):
+            if certificate and origin.startswith("https:"):
+                return True
+            continue
+        from urllib.parse import urlsplit
+
         parts = urlsplit(origin)
         if "@" in parts.netloc or parts.query or (certificate and parts.scheme == "https"):
             return True

@@ -117,7 +117,7 @@ def _serve(
     gc.disable()  # modules make 46,000 objects and no garbage: collections would take 18 ms
     from lazyfs.daemon.answering_mount import AnsweringMount
     from lazyfs.daemon.certificates import Certificates
-    from lazyfs.daemon.opened_cache import open_in, settings_not_taken
+    from lazyfs.daemon.mount_cache import MountCache
     from lazyfs.daemon.privileges import Privileges
 
     privileges = Privileges(settings.user)
@@ -125,13 +125,12 @@ def _serve(
     directory = handover.cache
     privileges.make_own(directory)
     privileges.become_user()
-    cache = open_in(directory, settings)
-    notes = settings_not_taken(cache, settings)
+    cache = MountCache(directory, settings)
     try:
         state = os.path.join(directory, "state")
         mount = AnsweringMount(settings, cache, state, runtime, privileges, lock, daemon_log, handover)
         try:
-            _answer(mount, certificates, origins, lambda: ready(notes))
+            _answer(mount, certificates, origins, lambda: ready(cache.notes))
         except BaseException as error:
             if handover.is_kept and not (mount.answers and isinstance(_cause(error), LazyfsError)):
                 log.exception("this daemon fails; the mount stays for its successor")
@@ -157,6 +156,7 @@ def _answer(
         mount.keep_signals()
         mount.mount()
         mount.answer(ready)
+    mount.open_cache()
     import trio
 
     from lazyfs.daemon.served_mount import ServedMount

@@ -56,7 +56,7 @@ class ServedMount:
         self._started = time.time()
         self._repositories = Repositories(
             mount.settings,
-            mount.cache,
+            mount.cache.opened,
             mount.state_dir,
             certificates,
             mount.filesystem,
@@ -125,7 +125,8 @@ class ServedMount:
 
                     sender = ReportSender(self._report_target, self._repositories.starts)
                     nursery.start_soon(sender.run)
-                nursery.start_soon(self._mount.watch.run, self._filesystem.catalogs_in_use)
+                cache, in_use = self._mount.cache.opened, self._filesystem.catalogs_in_use
+                nursery.start_soon(self._mount.watch.run, cache, in_use)
                 nursery.start_soon(self._memory.run, session)
                 nursery.start_soon(self._say_ready, ready)
                 await session.serve()
@@ -137,7 +138,7 @@ class ServedMount:
 
     def _requests(self) -> ControlRequests:
         return ControlRequests(
-            self.status, self._settings, self._origins, self._repositories, self._mount.cache
+            self.status, self._settings, self._origins, self._repositories, self._mount.cache.opened
         )
 
     async def _say_ready(self, ready: Callable[[], None]) -> None:
@@ -208,7 +209,7 @@ class ServedMount:
             waiting=_waiting(list(self._filesystem.waiting.values())),
             memory=memory,
             journal=self._mount.journal.broken,
-            cache=self._mount.cache.stats(),
+            cache=self._mount.cache.opened.stats(),
         )
 
 

@@ -5,12 +5,14 @@ import errno
 import os
 import re
 import stat
+from collections.abc import Collection
 from contextlib import suppress
 from enum import Enum
 from typing import NamedTuple
 
 from lazyfs.core.errors import UsageError
 from lazyfs.system.bounded_look import ask_one
+from lazyfs.system.local_paths import look
 
 FSTYPE = "fuse.lazyfs"
 _MNT_FORCE, _MNT_DETACH = 1, 2
@@ -62,28 +64,57 @@ def parse_mountinfo(content: bytes) -> list[Mount]:
     The kernel escapes only space, tab, line feed and backslash in names: a carriage return ends no line.
     Lines that are no mounts are left out.
     """
-    found = []
-    for line in content.split(b"\n"):
-        before, separator, after = line.partition(b" - ")
-        fields, rest = before.split(b" "), after.split(b" ")
-        if separator and len(fields) >= 6 and len(rest) >= 2:
-            device, mountpoint, options = fields[2], fields[4], fields[5]
-            texts = (device, _plain(mountpoint), rest[0], _plain(rest[1]), b" ".join((options, *rest[2:])))
-            is_linked = any(field.startswith((b"shared:", b"master:")) for field in fields[6:])
-            number, point, fstype, source, together = (os.fsdecode(text) for text in texts)
-            found.append(Mount(number, point, fstype, source, together, is_linked))
-    return found
+    return [mount for mount in map(_parsed, content.split(b"\n")) if mount is not None]
+
+
+def _parsed(line: bytes) -> Mount | None:
+    before, separator, after = line.partition(b" - ")
+    fields, rest = before.split(b" "), after.split(b" ")
+    if not separator or len(fields) < 6 or len(rest) < 2:
+        return None
+    device, mountpoint, options = fields[2], fields[4], fields[5]
+    texts = (device, _plain(mountpoint), rest[0], _plain(rest[1]), b" ".join((options, *rest[2:])))
+    is_linked = any(field.startswith((b"shared:", b"master:")) for field in fields[6:])
+    number, point, fstype, source, together = map(os.fsdecode, texts)
+    return Mount(number, point, fstype, source, together, is_linked)
 
 
 def _plain(name: bytes) -> bytes:
+    if b"\\" not in name:
+        return name
     return _ESCAPED.sub(lambda found: bytes([int(found[1], 8)]), name)
 
 
 def find(mountpoint: str) -> Mount | None:
     """Returns the topmost mount on this directory; None if there is none. Reads only the table, so that a
     dead mount cannot block."""
-    found = [mount for mount in mounts() if mount.mountpoint == mountpoint]
+    found = mounts_on(mountpoint)
     return found[-1] if found else None
+
+
+def mounted_types() -> dict[str, str]:
+    """Returns mount point -> type of the topmost filesystem there. Parses no more than that."""
+    found = {}
+    with open("/proc/self/mountinfo", "rb") as file:
+        for line in file.read().split(b"\n"):
+            before, separator, after = line.partition(b" - ")
+            fields = before.split(b" ", 5)
+            if separator and len(fields) == 6:
+                found[os.fsdecode(_plain(fields[4]))] = os.fsdecode(after.split(b" ", 1)[0])
+    return found
+
+
+def mounts_on(mountpoint: str) -> list[Mount]:
+    """Returns the mounts on this directory, in the order they were made. Parses their lines of the table
+    only: a start looks three times, and a node with many jobs has a thousand mounts."""
+    name = os.fsencode(mountpoint)
+    found = []
+    with open("/proc/self/mountinfo", "rb") as file:
+        for line in file.read().split(b"\n"):
+            fields = line.split(b" ", 5)
+            if len(fields) == 6 and _plain(fields[4]) == name and (mount := _parsed(line)) is not None:
+                found.append(mount)
+    return found
 
 
 def absolute(mountpoint: str) -> str:
@@ -99,16 +130,15 @@ def absolute(mountpoint: str) -> str:
         raise UsageError(
             f"mount point {mountpoint}: the working directory is gone; give the whole path"
         ) from None
-    there = {mount.mountpoint for mount in mounts()}
-    answer = ask_one(lambda: _resolved(path, there), LOOK_SECONDS, own_session=False)
+    types = mounted_types()
+    answer = look(path, types, lambda: _resolved(path, types), LOOK_SECONDS)
     if not answer.came:
         raise UsageError(f"mount point {path}: a filesystem on the way does not answer in {LOOK_SECONDS:g} s")
     return str(answer.value)
 
 
-def _resolved(path: str, there: set[str]) -> str:
-    """Returns the path without links; its last component stays as it is if it is a mount point. Runs in a
-    child."""
+def _resolved(path: str, there: Collection[str]) -> str:
+    """Returns the path without links; its last component stays as it is if it is a mount point."""
     head, tail = os.path.split(path)
     found = os.path.join(os.path.realpath(head), tail)
     return found if found in there else os.path.realpath(found)
@@ -151,7 +181,7 @@ def _topmost(mountpoint: str) -> "tuple[Mount | None, Health]":
 def _checked(mountpoint: str, *, list_names: bool) -> bool:
     """Returns True if a directory has names in it. Returns False without looking if `list_names` is false:
     listing would trigger an automounter. Raises UsageError unless it is a directory."""
-    answer = ask_one(lambda: _look(mountpoint, list_names=list_names), LOOK_SECONDS, own_session=False)
+    answer = look(mountpoint, mounted_types(), lambda: _look(mountpoint, list_names=list_names), LOOK_SECONDS)
     if not answer.came:
         raise UsageError(f"mount point {mountpoint}: its filesystem does not answer in {LOOK_SECONDS:g} s")
     number, mode, has_names = answer.value
@@ -165,7 +195,7 @@ def _checked(mountpoint: str, *, list_names: bool) -> bool:
 
 
 def _look(path: str, *, list_names: bool) -> tuple[int, int, bool]:
-    """Returns (errno, mode) of stat, and True if the directory has at least one name. Runs in a child."""
+    """Returns (errno, mode) of stat, and True if the directory has at least one name."""
     try:
         mode = os.stat(path).st_mode
     except OSError as error:

@@ -58,9 +58,12 @@ class RequestTable:
         self._memory = mmap.mmap(fd, _SIZE)
         self._view = memoryview(self._memory)
         self._side = _KEEPER if keeper else _DAEMON
-        first = self._side * SLOTS
         used = {kept.slot for kept in self.kept_in_slots()}
-        self._free = [slot for slot in range(first + SLOTS - 1, first - 1, -1) if slot not in used]
+        self._free: list[int] = []
+        """The slots that have been free before, the last freed one last."""
+        first = self._side * SLOTS
+        # One after the other, at need: a list of all slots would cost the daemon and the keeper 2 ms each.
+        self._fresh = (slot for slot in range(first, first + SLOTS) if slot not in used)
 
     @staticmethod
     def make() -> int:
@@ -82,9 +85,11 @@ class RequestTable:
         """Keeps a request that waits; returns its slot. Returns NOWHERE if the table is full: that request is
         lost if the process is killed."""
         length = _HEADER + len(payload)
-        if length > SLOT - _WORD or not self._free:
+        if length > SLOT - _WORD:
             return NOWHERE
-        slot = self._free.pop()
+        slot = self._free.pop() if self._free else next(self._fresh, NOWHERE)
+        if slot == NOWHERE:
+            return NOWHERE
         at = _SLOTS_AT + slot * SLOT
         header = IN_HEADER.pack(length, opcode, unique, number, 0, 0, 0, 0, 0)
         self._view[at + _WORD : at + _WORD + length] = header + payload
