@@ -51,7 +51,7 @@ RECIPES: Final = (
     Recipe(
         "compiler",
         ("g++", "cmake", "make", "libboost-dev", "libeigen3-dev"),
-        answer=b"result 60 2432902008176640000\n",
+        answer=b"result 60 3\n",
     ),
     Recipe(
         "tex",

@@ -1,5 +1,6 @@
-#include <boost/algorithm/string.hpp>
-#include <boost/multiprecision/cpp_int.hpp>
+#include <boost/algorithm/string/join.hpp>
+#include <boost/rational.hpp>
+#include <cmath>
 #include <iostream>
 #include <string>
 #include <vector>
@@ -7,13 +8,8 @@
 #include "system.hpp"
 
 int main() {
-    const Eigen::MatrixXd matrix = coefficients(60);
-    const Eigen::VectorXd ones = Eigen::VectorXd::Ones(60);
-    const Eigen::VectorXd found = matrix.partialPivLu().solve(matrix * ones);
-    boost::multiprecision::cpp_int factorial = 1;
-    for (int factor = 2; factor <= 20; ++factor) {
-        factorial *= factor;
-    }
-    std::vector<std::string> parts{"result", std::to_string(std::lround(found.sum())), factorial.str()};
+    const boost::rational<int> third = boost::rational<int>(1, 2) - boost::rational<int>(1, 6);
+    std::vector<std::string> parts{"result", std::to_string(std::lround(sum_of_solution(60))),
+                                   std::to_string(third.denominator())};
     std::cout << boost::join(parts, " ") << std::endl;
 }
