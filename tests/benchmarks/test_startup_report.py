@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from benchmarks.facts import Facts
+from benchmarks.front import RESULTS
 from benchmarks.startup.images import BenchmarkImage
 from benchmarks.startup.plan import (
     COLD,
@@ -99,6 +100,13 @@ def test_rows_that_were_not_measured_again_are_kept_with_their_run() -> None:
 def test_waits_that_were_not_counted_are_not_shown_as_none_at_all() -> None:
     old = msgspec.structs.replace(start(10), waits=None)
     assert "| 100 | - | 25.00 |" in document(result((COLD, [old])))
+
+
+def test_a_part_of_the_plan_can_keep_the_committed_rows() -> None:
+    committed = msgspec.json.decode((RESULTS / "startup.json").read_bytes(), type=Result)
+    part = Result("startup", "part", FACTS, [], [CaseResult(LINE, "java", COLD)])
+    part.keep(committed)
+    assert len(part.cases) == 1 + sum(bool(case.starts) for case in committed.cases)
 
 
 def test_a_result_survives_its_file() -> None:
