@@ -1,10 +1,11 @@
 """Runs the benchmarks, writes their results, and compares counts with the last committed ones.
 
-    python -m benchmarks [--quick] [--results DIR] [NAME...]
+    python -m benchmarks [--quick] [--results DIR] [NAME...] [-- OPTION...]
 
 Each benchmark writes NAME[-quick].json with its figures and facts about the machine, NAME[-quick].md with its
-tables, and its plots. The exit code is 1 if a benchmark has failed, or if a count is more than 5% above the
-committed result. Times are never compared.
+tables, and its plots. Options after `--` go to the benchmark, as in
+`startup -- --only java`; the rows of its result that they leave out stay as they are. The exit code is 1 if a
+benchmark has failed, or if a count is more than 5% above the committed result. Times are never compared.
 """
 
 import argparse
@@ -40,7 +41,12 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="smaller, under ten minutes in all")
     parser.add_argument("--results", type=Path, default=_RESULTS, metavar="DIR", help="where results go")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(present())}; all by default")
-    options = parser.parse_args()
+    given = sys.argv[1:]
+    end = given.index("--") if "--" in given else len(given)
+    options = parser.parse_args(given[:end])
+    more = given[end + 1 :]
+    if more and len(options.names) != 1:
+        parser.error("options after -- need the name of one benchmark before them")
     unknown = set(options.names) - set(present())
     if unknown:
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(present())}")
@@ -48,22 +54,22 @@ def main() -> int:
     bad = False
     default = [name for name in present() if not (options.quick and name in FULL_ONLY)]
     for name in options.names or default:
-        bad |= not _run(name, options.quick, options.results)
+        bad |= not _run(name, options.quick, options.results, more)
     if options.results == _RESULTS:
         refresh(_CHECKOUT)
     return int(bad)
 
 
-def _run(name: str, quick: bool, results: Path) -> bool:
+def _run(name: str, quick: bool, results: Path, more: list[str]) -> bool:
     stem = f"{name}-quick" if quick else name
     target = results / f"{stem}.json"
-    target.unlink(missing_ok=True)
-    command = [sys.executable, "-m", f"benchmarks.{name}", *(["--quick"] if quick else [])]
+    written = _written(target)
+    command = [sys.executable, "-m", f"benchmarks.{name}", *(["--quick"] if quick else []), *more]
     command += ["--json", str(target)]
     print(f"bench: {' '.join(['python', *command[1:-2]])}", file=sys.stderr, flush=True)
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True, cwd=_CHECKOUT)
     sys.stdout.write(done.stdout)
-    if not target.is_file():
+    if _written(target) == written:
         print(f"bench: {name} left no result (exit code {done.returncode})", file=sys.stderr)
         return False
     target.with_suffix(".md").write_text(_page(done.stdout, " ".join(["python", *command[1:-2]])))
@@ -75,6 +81,11 @@ def _run(name: str, quick: bool, results: Path) -> bool:
     for line in grown:
         print(f"bench: {stem}{line}", file=sys.stderr)
     return done.returncode in {0, BOUND_MISSED} and not grown
+
+
+def _written(file: Path) -> int | None:
+    """Returns the time of the last change of a file in nanoseconds; None if there is no file."""
+    return file.stat().st_mtime_ns if file.is_file() else None
 
 
 def _page(printed: str, command: str) -> str:

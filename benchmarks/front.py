@@ -2,7 +2,7 @@
 
     python -m benchmarks.front
 
-writes front.svg, front.md and losses.md beside startup.json; `tools/bench` does so by itself.
+writes front.svg, front.md, images.md and losses.md beside startup.json; `tools/bench` does so by itself.
 """
 
 import json
@@ -11,29 +11,31 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from benchmarks.startup.plan import COLD, LOCAL, PROFILED
+from benchmarks.startup.plan import COLD, LOCAL, PROFILED, PULLS
 
 RESULTS: Final = Path(__file__).parent / "results"
 SHOWN: Final = "analysis"
 """The program whose starts are shown."""
-LINES: Final = ((0, 1000), (50, 100))
-"""(Round trip in ms, Mbit/s) of the lines on which all sides were measured."""
-
+Line = tuple[float, float]
+"""Round trip in ms, Mbit/s."""
+LINES: Final[tuple[Line, ...]] = ((0, 1000), (50, 100))
+"""The lines on which all sides were measured."""
 Cell = tuple[float, float, float]
 """Medians of one side on one line: seconds to the result, requests, MB from the origin."""
-Line = tuple[float, float]
 
 
 class Starts:
     """The medians of a startup result."""
 
     def __init__(self, result: dict[str, Any]) -> None:
-        self.command: str = result["command"]
-        self.commit: str = result["facts"]["commit"]
+        self._sources: dict[tuple[str, str], None] = {}
         self.cells: dict[tuple[str, Line], dict[str, Cell]] = {}
         """(Program, line) -> side -> cell."""
         for case in result["cases"]:
             if case["starts"]:
+                run = case.get("run")
+                made = result if run is None else result["earlier"][run]
+                self._sources[made["command"], made["facts"]["commit"]] = None
                 line = (case["line"]["rtt_ms"], case["line"]["mbit"])
                 self.cells.setdefault((case["workload"], line), {})[case["side"]] = (
                     median(start["seconds"] for start in case["starts"]),
@@ -42,8 +44,8 @@ class Starts:
                 )
 
     def source(self) -> str:
-        """Returns a sentence with the command of the benchmark and the measured commit."""
-        return f"Command: `{self.command}`, at commit {self.commit}; medians."
+        """Returns a sentence with the commands of the benchmark and the measured commits."""
+        return f"Command: {'; '.join(f'`{one}`, at commit {at}' for one, at in self._sources)}; medians."
 
 
 def line_name(line: Line) -> str:
@@ -62,6 +64,27 @@ def table(starts: Starts) -> str:
         _, requests, megabytes = columns[-1][side]
         lines.append(f"| {side} | {' | '.join(seconds)} | {requests:,.0f} | {megabytes:.0f} |")
     return "\n".join([*lines, "", starts.source(), ""])
+
+
+def images(starts: Starts) -> str:
+    """Returns the starts of every program that was also started after a pull, on the last of LINES, as
+    Markdown: lazyfs beside the fastest pull."""
+    lines = [
+        f"| {line_name(LINES[-1])} | lazyfs cold | with profile | fastest pull | |",
+        "|---|---:|---:|---:|---|",
+    ]
+    for (workload, line), sides in starts.cells.items():
+        pulls = {side: sides[side] for side in PULLS if side in sides}
+        if line == LINES[-1] and pulls:
+            best = min(pulls, key=lambda side: pulls[side][0])
+            ours = [_cell(sides[side]) if side in sides else "-" for side in (COLD, PROFILED)]
+            lines.append(f"| {workload} | {' | '.join(ours)} | {_cell(pulls[best])} | {best} |")
+    return "\n".join([*lines, "", f"Seconds to the result, requests, MB. {starts.source()}", ""])
+
+
+def _cell(cell: Cell) -> str:
+    seconds, requests, megabytes = cell
+    return f"{seconds:.1f} s, {requests:,.0f}, {megabytes:,.1f} MB"
 
 
 def losses(starts: Starts) -> str:
@@ -121,7 +144,12 @@ def _bars(rows: list[tuple[float, str, float]], left: int, scale: float) -> Iter
 def files(result: dict[str, Any]) -> dict[str, str]:
     """Returns name -> content of the files that are made from a startup result."""
     starts = Starts(result)
-    return {"front.md": table(starts), "losses.md": losses(starts), "front.svg": picture(starts)}
+    return {
+        "front.md": table(starts),
+        "images.md": images(starts),
+        "losses.md": losses(starts),
+        "front.svg": picture(starts),
+    }
 
 
 def write(results: Path = RESULTS) -> None:

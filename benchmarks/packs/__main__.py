@@ -113,6 +113,7 @@ def _start(image: BenchmarkImage, params: Params, work: Path) -> Start:
     _trace(image, store, work)
     for path in (store.parent, keys, worker):
         subprocess.run(["rm", "-rf", str(path)], check=True)
+    assert start.waits is not None
     return Start(
         params=params,
         requests=start.requests,

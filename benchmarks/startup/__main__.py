@@ -5,7 +5,7 @@ runtimes.
 
 Needs root and the packages that tools/bench installs. The sides are interleaved: each repeat runs every side
 of every case once. The result file is rewritten after each repeat, so an interrupted run (ctrl-C) reports all
-complete repeats.
+complete repeats. A run of a part of the plan (--only, --line) keeps the other rows of the result file.
 """
 
 import argparse
@@ -55,6 +55,7 @@ def main() -> None:
         parser.error("no case of the plan is left")
     if options.repeats:
         cases = [msgspec.structs.replace(case, repeats=options.repeats) for case in cases]
+    before = _before(options.json) if options.only or options.line else None
     beside = checkout(options.beside.absolute()) if options.beside else None
     if beside:
         cases = plan.with_revision(cases, beside.label)
@@ -67,9 +68,11 @@ def main() -> None:
                 benchmark="startup",
                 command=shlex.join(["python", "-m", "benchmarks.startup", *asked]),
                 facts=gather(_CHECKOUT),
-                images=[image.without_place() for image in bench.images],
+                images=bench.started_images(),
                 cases=[CaseResult(case.line, case.workload, side) for case in cases for side in case.sides],
             )
+            if before:
+                result.keep(before)
             for repeat in range(max(case.repeats for case in cases)):
                 begun = copy.deepcopy(result)
                 try:
@@ -84,6 +87,13 @@ def main() -> None:
                 report.plot(result, options.json.with_suffix(""))
     finally:
         shutil.rmtree(work)
+
+
+def _before(file: Path | None) -> Result | None:
+    """Returns the result of an earlier run; None if there is none."""
+    if file is None or not file.is_file():
+        return None
+    return msgspec.json.decode(file.read_bytes(), type=Result)
 
 
 main()

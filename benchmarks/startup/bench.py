@@ -7,14 +7,21 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from benchmarks.facts import gather
 from benchmarks.startup import origin, plan, services
-from benchmarks.startup.disk import disk
-from benchmarks.startup.images import BenchmarkImage, analysis_image, kept_directory, shell_image
+from benchmarks.startup.disk import Disks
+from benchmarks.startup.images import (
+    BenchmarkImage,
+    analysis_image,
+    kept_directory,
+    recipe_image,
+    shell_image,
+)
 from benchmarks.startup.installed import installed
 from benchmarks.startup.plan import Case
+from benchmarks.startup.recipes import RECIPES
 from benchmarks.startup.result import Result
 from benchmarks.startup.services import Line, Relayed
 from benchmarks.startup.sides import (
@@ -29,9 +36,19 @@ from benchmarks.startup.sides import (
     Unpack,
 )
 from benchmarks.startup.start import Start, run_start
-from benchmarks.startup.workloads import RANDOM_FILES, WORKLOADS, Workload, with_random_files
+from benchmarks.startup.workloads import (
+    RANDOM_FILES,
+    WORKLOADS,
+    Workload,
+    with_output,
+    with_random_files,
+)
 
-_IMAGES = {"shell": shell_image, "analysis": analysis_image}
+_IMAGES: Final[dict[str, Callable[[], BenchmarkImage]]] = {
+    "shell": shell_image,
+    "analysis": analysis_image,
+    **{recipe.name: partial(recipe_image, recipe) for recipe in RECIPES},
+}
 METADATA = 10
 """The largest number of requests that a warm proxy may pass on to the origin: some for metadata older than a
 minute, none for objects."""
@@ -80,7 +97,7 @@ class Bench:
         self._stack = stack
         self._work = work
         self._cases = cases
-        self._disk = stack.enter_context(disk(work))
+        self._disks = Disks(stack, work)
         names = {WORKLOADS[case.workload].image for case in cases}
         self.images: list[BenchmarkImage] = [make() for name, make in _IMAGES.items() if name in names]
         files = work / "files"
@@ -92,7 +109,12 @@ class Bench:
         ]
         self._trusts = [
             origin.publish(
-                self.images, files, work / f"keys-{one.store}", store_name=one.store, python=one.python
+                self.images,
+                files,
+                work / f"keys-{one.store}",
+                store_name=one.store,
+                python=one.python,
+                small=shell_image(),
             )
             for one in self._revisions
         ]
@@ -124,6 +146,10 @@ class Bench:
         if any(case.workload == RANDOM_FILES.name for case in cases):
             (image,) = (image for image in self.images if image.name == RANDOM_FILES.image)
             self._workloads[RANDOM_FILES.name] = with_random_files(origin.unpack(image))
+        for image in self.images:
+            for workload in list(self._workloads.values()):
+                if workload.repeatable and workload.image == image.name:
+                    self._workloads[workload.name] = with_output(workload, origin.unpack(image))
         self._relays: dict[Line, Relayed] = {}
         self._warm: set[Path] = set()
         self._sides = {side.name: side for side in self._make_sides()}
@@ -149,6 +175,14 @@ class Bench:
             Local({image.name: origin.unpack(image) for image in self.images}),
         ]
 
+    def image(self, name: str) -> BenchmarkImage:
+        """Returns the image of this name. Raises KeyError if no case needs it."""
+        return {image.name: image for image in self.images}[name]
+
+    def started_images(self) -> list[BenchmarkImage]:
+        """Returns the images as they stand in a result."""
+        return [image.without_place(self._disks.in_memory(image)) for image in self.images]
+
     def round(self, repeat: int, result: Result) -> None:
         """Starts every side once for each case that has more than `repeat` repeats. The first side is another
         one in each repeat."""
@@ -173,7 +207,8 @@ class Bench:
         relayed = self._relay(line)
         address = f"127.0.0.1:{relayed.port(self._ports[side.origin])}"
         kind = str(line).replace(", ", "-").replace(" ", "").replace("/", "")
-        warm = self._disk / f"warm-{kind}-{workload.image}-{workload.name.replace(' ', '-')}"
+        disk = self._disks.of(self.image(workload.image))
+        warm = disk / f"warm-{kind}-{workload.image}-{workload.name.replace(' ', '-')}"
 
         def once(directory: Path) -> Start:
             directory.mkdir(exist_ok=True)
@@ -190,14 +225,14 @@ class Bench:
         proxy_warmed = warm.with_suffix(".proxy")
         if side.name == plan.WARM_PROXY and proxy_warmed not in self._warm:
             self._warm.add(proxy_warmed)
-            self._cold(once)
-        start = self._cold(once)
+            self._cold(once, disk)
+        start = self._cold(once, disk)
         if side.name == plan.WARM_PROXY and start.requests > METADATA:
             raise RuntimeError(f"{line}: the warm proxy asked {start.requests} times for an image it has")
         return start
 
-    def _cold(self, once: Callable[[Path], Start]) -> Start:
-        directory = self._disk / "worker"
+    def _cold(self, once: Callable[[Path], Start], disk: Path) -> Start:
+        directory = disk / "worker"
         try:
             return once(directory)
         finally:

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -37,46 +38,61 @@ def debian(root: Path) -> None:
     subprocess.run(["cp", "-a", f"{root_filesystem()}/.", str(root)], check=True)
 
 
-def python(root: Path) -> None:
-    """Installs Debian's Python with the image's own package manager."""
-
-    def inside(*command: str) -> None:
-        environment = {
-            **os.environ,
-            "DEBIAN_FRONTEND": "noninteractive",
-            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-        }
-        _quietly("chroot", str(root), *command, env=environment)
-
-    apt = ("apt-get", "-q", "-y", "-o", "APT::Sandbox::User=root")
-    inside(*apt, "update")
-    inside(*apt, "install", "--no-install-recommends", "python3", "python3-distutils", "libgomp1")
-    inside("apt-get", "clean")
+def packages(root: Path, names: Sequence[str]) -> None:
+    """Installs Debian packages with the image's own package manager, and starts no service."""
+    environment = {
+        **os.environ,
+        "DEBIAN_FRONTEND": "noninteractive",
+        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+    }
+    # Java's packages run Java, which needs /proc. In a process namespace nothing outlives the installation.
+    inside = ("unshare", "--mount", "--pid", "--fork", f"--mount-proc={root}/proc", "chroot", str(root))
+    options = ("-o", "APT::Sandbox::User=root", "-o", "Dpkg::Options::=--force-unsafe-io")
+    apt = (*inside, "apt-get", "-q", "-y", *options)
+    policy = root / "usr/sbin/policy-rc.d"
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    _quietly(*apt, "update", env=environment)
+    _quietly(*apt, "install", "--no-install-recommends", *names, env=environment)
+    _quietly(*apt, "clean", env=environment)
+    policy.unlink()
     for left in [*(root / "var/lib/apt/lists").iterdir(), *(root / "var/log").glob("*.log")]:
         shutil.rmtree(left) if left.is_dir() else left.unlink()
     (root / "etc/resolv.conf").write_text("")  # debootstrap copied this machine's file
     (root / "etc/hostname").write_text("image\n")
 
 
-def _wheels(root: Path, requirements: list[str]) -> None:
-    # Debian's Python 3.11 in the image searches this directory; the wheels are for the same interpreter.
+def python(root: Path) -> None:
+    """Installs Debian's Python, and what the wheels need of Debian."""
+    packages(root, ("python3", "python3-distutils", "libgomp1"))
+
+
+def wheels(root: Path, requirements: Sequence[str]) -> None:
+    """Installs wheels where Debian's Python 3.11 searches. The interpreter that runs this must be a Python
+    3.11 too."""
     target = root / "usr/local/lib/python3.11/dist-packages"
     pip = (sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     _quietly(*pip, "--no-deps", "--root-user-action=ignore", "--target", str(target), *requirements)
 
 
-def _pinned() -> list[str]:
-    return [line for line in WHEELS.read_text().splitlines() if line and not line.startswith("#")]
+def program(root: Path, directory: Path) -> None:
+    """Copies a program's directory to /opt."""
+    shutil.copytree(directory, root / "opt" / directory.name)
+
+
+def pinned(file: Path) -> list[str]:
+    """Returns the requirements in a file of pins."""
+    return [line for line in file.read_text().splitlines() if line and not line.startswith("#")]
 
 
 def base_wheels(root: Path) -> None:
     """Installs the wheels of a group's common image."""
-    _wheels(root, [pin for pin in _pinned() if pin.partition("==")[0] in _BASE_WHEELS])
+    wheels(root, [pin for pin in pinned(WHEELS) if pin.partition("==")[0] in _BASE_WHEELS])
 
 
 def other_wheels(root: Path) -> None:
     """Installs the analysis libraries and the program."""
-    _wheels(root, [pin for pin in _pinned() if pin.partition("==")[0] not in _BASE_WHEELS])
+    wheels(root, [pin for pin in pinned(WHEELS) if pin.partition("==")[0] not in _BASE_WHEELS])
     shutil.copy2(PROGRAM, root / "opt/analysis.py")
 
 

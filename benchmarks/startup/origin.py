@@ -31,15 +31,17 @@ def publish(
     keys: Path,
     store_name: str = "store",
     python: str = sys.executable,
+    small: BenchmarkImage | None = None,
 ) -> Path:
-    """Makes a store of these images at root/`store_name`, with the lazyfs of the interpreter `python`.
-    Returns the root of trust that clients need."""
+    """Makes a store of these images at root/`store_name`, with the lazyfs of the interpreter `python`. Adds
+    the image `small`, by default the first, under OTHERS further names. Returns the root of trust that
+    clients need."""
     store = root / store_name
     _lazyfs("repo", "init", str(store), "--name", NAME, "--keys", str(keys), python=python)
     for image in images:
         publish_image(image, store, keys, python=python)
     for number in range(OTHERS):
-        publish_image(images[0], store, keys, f"other{number:02}", python=python)
+        publish_image(small or images[0], store, keys, f"other{number:02}", python=python)
     return store / "metadata/1.root.json"
 
 

@@ -5,6 +5,7 @@ from typing import Final
 import msgspec
 
 from benchmarks.compare import BY_AGE, BY_RACE
+from benchmarks.startup.recipes import RECIPES
 from benchmarks.startup.services import Line
 
 COLD: Final = "lazyfs cold"
@@ -22,6 +23,8 @@ PULLS: Final = (PODMAN, UNPACK, APPTAINER, SIF)
 CASYNC: Final = "casync mount"
 LOCAL: Final = "unpacked before"
 """The program alone: everything is on the local disk, and nothing is fetched."""
+REPEATS: Final = 3
+"""The number of starts of an image of a recipe by each side, except pulls of a large one."""
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -60,8 +63,8 @@ def quick() -> list[Case]:
 
 
 def full() -> list[Case]:
-    """Returns the cases of both images. On two lines, every side is started. On the other lines, each lazyfs
-    side is started once; so are the pulls, on those lines on which a pull may be faster.
+    """Returns the cases of all images. On two lines, every side is started. On the other lines, each lazyfs
+    side is started once from two images; so are the pulls, on those lines on which a pull may be faster.
 
     casync fetches chunks of 64 KiB one after the other, so its analysis runs only on the short line.
     """
@@ -78,6 +81,13 @@ def full() -> list[Case]:
         Case(short, "random files", (COLD, LOCAL), 5),
         Case(long, "random files", (COLD, LOCAL), 5),
     ]
+    for recipe in RECIPES:
+        for line in (short, long):
+            if recipe.large:
+                cases.append(Case(line, recipe.name, (*LAZYFS, LOCAL), REPEATS))
+                cases.append(Case(line, recipe.name, PULLS, 1))
+            else:
+                cases.append(Case(line, recipe.name, (*LAZYFS, *PULLS, LOCAL), REPEATS))
     others = [Line(rtt, mbit) for rtt in (0, 10, 50, 150) for mbit in (100, 1000)]
     for line in others:
         if line not in (short, long):

@@ -16,23 +16,26 @@ LEVEL: Final = 0.05
 ROUND_TRIPS: Final = 4
 """The fewest round trips of a cold start: connection, signed metadata, catalog, content."""
 _HEAD: Final = (
-    "| side | mounted or pulled, s | first output, s | result, s | fastest, s | against lazyfs cold "
-    "| requests | waits | MB from origin | MB on disk | disk/unpacked | peak MB | CPU s |\n"
+    "| side | mounted or pulled, s | first output, s | result, s | fastest to slowest, s "
+    "| against lazyfs cold | requests | waits | MB from origin | MB on disk | disk/unpacked | peak MB "
+    "| CPU s |\n"
     "|---|" + "---:|" * 12 + "\n"
 )
 
 
 def document(result: Result) -> str:
-    """Returns all tables as Markdown. Every figure, except the fastest result, is a median over the starts of
-    its row."""
+    """Returns all tables as Markdown. Every figure, except the fastest and the slowest result, is a median
+    over the starts of its row."""
     facts = result.facts
     parts = [
         f"Command: `{result.command}`, at commit {facts.commit}. {facts.cpu}, {facts.cores} cores, "
         f"{facts.memory_bytes / 1e9:.0f} GB, {facts.system}, Linux {facts.kernel}, Python {facts.python}.\n"
     ]
+    parts += [f"{_source(result, run)}\n" for run in range(len(result.earlier))]
     parts += [
         f"Image `{image.name}`: {image.layers} layers, {image.entries:,} entries, "
-        f"{image.unpacked_bytes / 1e6:,.1f} MB unpacked, {image.compressed_bytes / 1e6:,.1f} MB as layers.\n"
+        f"{image.unpacked_bytes / 1e6:,.1f} MB unpacked, {image.compressed_bytes / 1e6:,.1f} MB as layers"
+        f"{', started from a disk in memory' if image.started_in_memory else ''}.\n"
         for image in result.images
     ]
     for (line, workload), rows in _groups(result):
@@ -75,10 +78,10 @@ def _row(result: Result, row: CaseResult, cold: CaseResult | None) -> str:
         f"{_median(row, 'seconds_to_fetch'):.2f}",
         f"{_median(row, 'seconds_to_output'):.2f}",
         f"{seconds:.2f}",
-        f"{min(start.seconds for start in row.starts):.2f}",
+        _spread([start.seconds for start in row.starts]),
         ratio,
         f"{_median(row, 'requests'):,.0f}",
-        f"{_median(row, 'waits'):,.0f}",
+        "-" if any(start.waits is None for start in row.starts) else f"{_median(row, 'waits'):,.0f}",
         f"{_median(row, 'bytes_from_origin') / 1e6:.2f}",
         f"{disk / 1e6:,.1f}",
         share,
@@ -86,6 +89,18 @@ def _row(result: Result, row: CaseResult, cold: CaseResult | None) -> str:
         f"{_median(row, 'cpu_seconds'):.2f}",
     ]
     return f"| {' | '.join(cells)} |\n"
+
+
+def _spread(seconds: list[float]) -> str:
+    """Returns the fastest and the slowest start of a row; of a single start there is no spread to show."""
+    return f"{min(seconds):.2f} to {max(seconds):.2f}" if len(seconds) > 1 else "-"
+
+
+def _source(result: Result, run: int) -> str:
+    """Returns a sentence with the rows that an earlier run made."""
+    made = result.earlier[run]
+    names = dict.fromkeys(f"{case.workload}, {case.line}" for case in result.cases if case.run == run)
+    return f"From an earlier run, `{made.command}` at commit {made.facts.commit}: {'; '.join(names)}."
 
 
 def limit(line: Line, bytes_needed: float) -> float:

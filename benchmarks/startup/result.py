@@ -15,16 +15,26 @@ class CaseResult(msgspec.Struct):
     workload: str
     side: str
     starts: list[Start] = []
+    run: int | None = None
+    """Index in Result.earlier of the run that made these starts; None if the run of the result made them."""
+
+
+class Run(msgspec.Struct, frozen=True):
+    """An earlier run, of which a result has rows."""
+
+    command: str
+    facts: Facts
 
 
 class Result(msgspec.Struct):
-    """The result of one run."""
+    """The result of a run, and the rows of earlier runs that it did not measure again."""
 
     benchmark: str
     command: str
     facts: Facts
     images: list[BenchmarkImage]
     cases: list[CaseResult]
+    earlier: list[Run] = []
 
     def case(self, line: Line, workload: str, side: str) -> CaseResult:
         """Returns the row of one side with one program on one line. Raises KeyError if the plan has no such
@@ -33,3 +43,16 @@ class Result(msgspec.Struct):
             if (case.line, case.workload, case.side) == (line, workload, side):
                 return case
         raise KeyError((line, workload, side))
+
+    def keep(self, before: "Result") -> None:
+        """Adds the rows of an earlier result that this one has no row for, and the images of those rows."""
+        ours = {(case.line, case.workload, case.side) for case in self.cases}
+        runs = [Run(before.command, before.facts), *before.earlier]
+        for case in before.cases:
+            if case.starts and (case.line, case.workload, case.side) not in ours:
+                run = runs[0 if case.run is None else case.run + 1]
+                if run not in self.earlier:
+                    self.earlier.append(run)
+                self.cases.append(msgspec.structs.replace(case, run=self.earlier.index(run)))
+        names = {image.name for image in self.images}
+        self.images += [image for image in before.images if image.name not in names]

@@ -32,8 +32,6 @@ class Start(msgspec.Struct, frozen=True):
     connections: int
     requests: int
     """HTTP requests that reached the origin."""
-    waits: int
-    """Length of the longest chain of requests in which each was sent after the previous answer had ended."""
     bytes_from_origin: int
     disk_bytes: int
     """Disk usage of the worker's directories at the end, in bytes."""
@@ -42,6 +40,9 @@ class Start(msgspec.Struct, frozen=True):
     cpu_seconds: float
     cpu_to_fetch: float = 0.0
     """Processor seconds until the pull or mount had returned."""
+    waits: int | None = None
+    """Length of the longest chain of requests in which each was sent after the previous answer had ended.
+    None in results from before this was counted."""
 
 
 def run_start(side: Side, workload: Workload, place: Place, relayed: Relayed) -> Start:
@@ -62,7 +63,7 @@ def run_start(side: Side, workload: Workload, place: Place, relayed: Relayed) ->
         passed = relayed.counts().minus(before)
         cpu = group.cpu_seconds()
         disk = disk_usage(Path(place.directory))
-        if workload.answer not in output:
+        if workload.wrong(output):
             raise RuntimeError(f"{side.name}: {workload.name} printed {output[-500:]!r}")
     finally:
         side.clean(place)

@@ -3,18 +3,30 @@
 import os
 import random
 import stat
+import subprocess
 from typing import Final
 
 import msgspec
 
+from benchmarks.startup.recipes import RECIPES
+from benchmarks.startup.sides import bubblewrap
+
 
 class Workload(msgspec.Struct, frozen=True):
-    """A command, and the text that its output must contain for a start to count."""
+    """A command, and what its output must be for a start to count."""
 
     name: str
     image: str
     command: tuple[str, ...]
     answer: bytes
+    repeatable: bool = False
+    """True if the whole output is the same on every side."""
+    output: bytes | None = None
+    """The whole output, if it is known."""
+
+    def wrong(self, output: bytes) -> bool:
+        """Returns True if a start with this output does not count."""
+        return self.answer not in output or (self.output is not None and output != self.output)
 
 
 SHELL: Final = Workload(
@@ -43,7 +55,13 @@ RANDOM: Final = 200
 """The number of files that RANDOM_FILES reads."""
 SMALL: Final = 64 << 10
 """The largest size of these files in bytes."""
-WORKLOADS: Final = {workload.name: workload for workload in (SHELL, ANALYSIS, HELLO, READ_ALL, RANDOM_FILES)}
+OF_RECIPES: Final = tuple(
+    Workload(recipe.name, recipe.name, ("/bin/sh", f"/opt/{recipe.name}/run"), recipe.answer, repeatable=True)
+    for recipe in RECIPES
+)
+WORKLOADS: Final = {
+    workload.name: workload for workload in (SHELL, ANALYSIS, HELLO, READ_ALL, RANDOM_FILES, *OF_RECIPES)
+}
 
 
 def with_random_files(tree: str) -> Workload:
@@ -63,3 +81,17 @@ def with_random_files(tree: str) -> Workload:
 
 _COVERED: Final = {"dev", "proc", "tmp"}
 """Directories that are hidden in the sandbox, which mounts its own over them."""
+
+
+def with_output(workload: Workload, tree: str) -> Workload:
+    """Returns the workload with the whole output that it has in an unpacked image. Raises RuntimeError if it
+    fails there."""
+    done = subprocess.run(
+        bubblewrap(tree, workload.command).argv, check=False, stdin=subprocess.DEVNULL, capture_output=True
+    )
+    if done.returncode or workload.answer not in done.stdout:
+        raise RuntimeError(
+            f"{workload.name} exited {done.returncode} in the unpacked image: "
+            f"{done.stdout[-500:]!r} {done.stderr[-2000:]!r}"
+        )
+    return msgspec.structs.replace(workload, output=done.stdout)

@@ -54,6 +54,33 @@ def test_every_loss_is_listed_and_nothing_else() -> None:
     assert rows == [f"| analysis | 50 ms, 100 Mbit/s | {SIF}: 6.0 | **10.0** | 5.0 |"]
 
 
+def test_each_program_that_was_also_pulled_has_a_row_beside_its_fastest_pull() -> None:
+    made = files(
+        result(
+            ("java", LONG, COLD, [10]),
+            ("java", LONG, PROFILED, [5]),
+            ("java", LONG, PODMAN, [9]),
+            ("java", LONG, SIF, [6]),
+            ("java", SHORT, PODMAN, [1]),
+            ("hello", LONG, COLD, [1]),
+        )
+    )["images.md"]
+    rows = [line for line in made.splitlines() if line.startswith("|")][2:]
+    cells = [f"{seconds}.0 s, 7, 2.0 MB" for seconds in (10, 5, 6)]
+    assert rows == [f"| java | {' | '.join(cells)} | {SIF} |"]
+
+
+def test_rows_of_an_earlier_run_are_told_with_its_command_and_commit() -> None:
+    made = result(("java", LONG, PODMAN, [9]), ("shell", LONG, PODMAN, [2]))
+    made["cases"][1]["run"] = 0
+    made["earlier"] = [{"command": "python -m before", "facts": {"commit": "def5678"}}]
+    text = files(made)["images.md"]
+    assert (
+        "Command: `python -m benchmarks.startup`, at commit abc1234; `python -m before`, at commit def5678;"
+        in text
+    )
+
+
 def test_the_bars_of_the_picture_are_as_long_as_the_starts() -> None:
     drawn = files(result(("analysis", LONG, COLD, [10]), ("analysis", LONG, SIF, [5])))["front.svg"]
     root = ElementTree.fromstring(drawn)

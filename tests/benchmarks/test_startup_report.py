@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from benchmarks.facts import Facts
+from benchmarks.front import RESULTS
 from benchmarks.startup.images import BenchmarkImage
 from benchmarks.startup.plan import (
     COLD,
@@ -30,7 +31,7 @@ IMAGE = BenchmarkImage(
 
 
 def start(seconds: float, megabytes: float = 25) -> Start:
-    return Start(1, 2, seconds, 1, 100, 40, int(megabytes * 1e6), 100_000_000, 50_000_000, 3)
+    return Start(1, 2, seconds, 1, 100, int(megabytes * 1e6), 100_000_000, 50_000_000, 3, waits=40)
 
 
 def result(*rows: tuple[str, list[Start]]) -> Result:
@@ -47,7 +48,10 @@ def test_rows_are_medians_and_verdicts_say_who_wins() -> None:
         (LOCAL, [start(2)]),
     )
     text = document(made)
-    assert "| lazyfs cold | 1.00 | 2.00 | 20.00 | 10.00 | 1.00 | 100 | 40 | 25.00 | 100.0 | 10% |" in text
+    assert (
+        "| lazyfs cold | 1.00 | 2.00 | 20.00 | 10.00 to 90.00 | 1.00 | 100 | 40 | 25.00 | 100.0 | 10% |"
+        in text
+    )
     assert "lazyfs cold (20.00 s) loses to podman pull (5.00 s, 4.00 times)." in text
     assert "lazyfs cold (20.00 s) is level with apptainer build (20.90 s, 1.04 times)." in text
     assert "lazyfs cold (20.00 s) is ahead of skopeo, umoci (80.00 s, 4.00 times)." in text
@@ -73,6 +77,36 @@ def test_a_plot_is_drawn_in_both_formats(tmp_path: Path) -> None:
     plot(result((COLD, [start(10)]), ("podman pull", [start(5)])), tmp_path / "startup")
     assert (tmp_path / "startup.png").read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in (tmp_path / "startup.svg").read_bytes()
+
+
+def test_rows_that_were_not_measured_again_are_kept_with_their_run() -> None:
+    first = result((COLD, [start(10)]), (LOCAL, [start(1)]))
+    second = Result("startup", "second", msgspec.structs.replace(FACTS, commit="222"), [], [])
+    second.cases = [CaseResult(LINE, "analysis", COLD, [start(20)])]
+    second.keep(first)
+    third = Result("startup", "third", msgspec.structs.replace(FACTS, commit="333"), [], [])
+    third.cases = [CaseResult(LINE, "shell", COLD)]
+    third.keep(second)
+    rows = {(row.workload, row.side): row for row in third.cases if row.starts}
+    assert [run.command for run in third.earlier] == ["second", "python -m benchmarks.startup"]
+    assert rows["analysis", COLD].starts == [start(20)]
+    assert third.earlier[rows["analysis", COLD].run or 0].facts.commit == "222"
+    assert rows["analysis", LOCAL].run == 1
+    assert third.images == [IMAGE]
+    text = document(third)
+    assert "From an earlier run, `second` at commit 222: analysis, 50 ms, 100 Mbit/s." in text
+
+
+def test_waits_that_were_not_counted_are_not_shown_as_none_at_all() -> None:
+    old = msgspec.structs.replace(start(10), waits=None)
+    assert "| 100 | - | 25.00 |" in document(result((COLD, [old])))
+
+
+def test_a_part_of_the_plan_can_keep_the_committed_rows() -> None:
+    committed = msgspec.json.decode((RESULTS / "startup.json").read_bytes(), type=Result)
+    part = Result("startup", "part", FACTS, [], [CaseResult(LINE, "java", COLD)])
+    part.keep(committed)
+    assert len(part.cases) == 1 + sum(bool(case.starts) for case in committed.cases)
 
 
 def test_a_result_survives_its_file() -> None:
