@@ -21,7 +21,7 @@ from benchmarks.pages import refresh
 _CHECKOUT: Final = Path(__file__).parents[1]
 _RESULTS: Final = _CHECKOUT / "benchmarks/results"
 ORDER: Final = (
-    *("startup", "demo", "run", "filesystem", "cache", "publish", "sync", "http", "miss", "scale"),
+    *("startup", "demo", "run", "filesystem", "cache", "publish", "sync", "http", "miss", "scale", "site"),
     *("profiles", "proxy", "chunks", "packs", "sharing", "anywhere"),
 )
 FULL_ONLY: Final = ("profiles", "proxy", "chunks", "packs", "sharing", "anywhere")

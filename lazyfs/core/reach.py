@@ -89,7 +89,7 @@ class Reached(NamedTuple):
         return b"/".join(reversed(names))
 
     def above(self) -> list[ObjectRef]:
-        """The objects that lead to this one, from the start of the walk; this one is left out."""
+        """Returns the objects that lead to this one, from the start of the walk; this one is left out."""
         found = []
         step = self.parent
         while step is not None:
@@ -123,7 +123,7 @@ class Seen:
 
 
 def catalog_at(ref: ObjectRef, path: bytes = b"") -> Reached:
-    """A start for a walk: a catalog that hangs at `path`."""
+    """Returns a start for a walk: a catalog that hangs at `path`."""
     at = None
     for name in _names(path):
         at = _Path(at, name)
@@ -131,8 +131,8 @@ def catalog_at(ref: ObjectRef, path: bytes = b"") -> Reached:
 
 
 def history_at(ref: ObjectRef) -> Reached:
-    """A start for a walk: the head of a history. It leads to the blocks and changes of all revisions, but not
-    to their catalogs."""
+    """Returns a start for a walk: the head of a history. It leads to the blocks and changes of all revisions,
+    but not to their catalogs."""
     return Reached(ref, ObjectKind.HISTORY)
 
 
@@ -194,7 +194,7 @@ def leads_to(found: Reached, encoded: bytes, *, profiles: bool = False) -> Itera
 def _below(
     found: Reached, catalog: Catalog, start: int, at: _Path | None, *, profiles: bool
 ) -> Iterator[Reached]:
-    """The objects that the entries below one directory of a catalog name."""
+    """Yields the objects that the entries below one directory of a catalog name."""
     for entry, path in _entries(catalog, start, at):
         if entry.nested:
             yield Reached(entry.nested, ObjectKind.CATALOG, found, path)
