@@ -27,17 +27,27 @@ def make(layout: Path, touched: list[str], work: Path) -> Path:
     shutil.copytree(layout, copy)
     umoci("unpack", "--image", f"{copy}:{TAG}", str(bundle))
     root = bundle / "rootfs"
-    chance = random.Random(7)
-    padded = [path for path in touched if path.endswith(_PADDED) or ".so." in path]
-    changed = chance.sample(padded, min(round(CHANGED * len(touched)), len(padded)))
+    changed = upgraded(touched)
     for path in changed:
         _pad(root / path)
     others = [path for path in touched if path not in changed and ".so." in path]
-    for path in chance.sample(others, min(MOVED, len(others))):
+    for path in random.Random(7).sample(others, min(MOVED, len(others))):
         _rename(root / path)
     umoci("repack", "--image", f"{copy}:{NEXT}", str(bundle))
     shutil.rmtree(bundle)
     return copy
+
+
+def upgraded(touched: list[str]) -> list[str]:
+    """Returns the touched files that get another content: as many as CHANGED says, and one directory after
+    the other, as an upgrade changes the files of some packages."""
+    directories: dict[str, list[str]] = {}
+    for path in touched:
+        if path.endswith(_PADDED) or ".so." in path:
+            directories.setdefault(os.path.dirname(path), []).append(path)
+    order = random.Random(7).sample(sorted(directories), len(directories))
+    files = [path for directory in order for path in sorted(directories[directory])]
+    return files[: round(CHANGED * len(touched))]
 
 
 def _pad(file: Path) -> None:

@@ -122,8 +122,8 @@ class PublishedImage(NamedTuple):
 
     def digests(self) -> set[Digest]:
         """Returns the objects and small files of the image."""
-        found = walk([catalog_at(self.top)], self.tree.read)
-        return {digest for one in found for digest in (one.ref.digest, one.content) if digest is not None}
+        objects = {one.ref.digest for one in walk([catalog_at(self.top)], self.tree.read)}
+        return objects.union(ImageContents(self.tree, self.top).files)
 
     def stored(self, touched: Iterable[TouchedContent]) -> int:
         """Returns the stored bytes of contents of the image; of a small file, its share of its pack."""

@@ -43,6 +43,19 @@ def test_contents_come_as_they_were_touched_after_the_catalogs_and_lists_that_le
     assert (report.files, report.objects) == (2, 3)
 
 
+@pytest.mark.parametrize("touched", [(0, 1), (1, 0), (0,), (0, 2), (0, 1, 2)])
+def test_the_end_of_a_file_comes_after_all_the_rest_of_it(
+    site: ProfiledSite, touched: tuple[int, ...]
+) -> None:
+    """The kernel's read-ahead reaches the last chunk in one start and not in the next. If a chunk before it
+    is not touched, a program reads the file here and there, and the end is not added."""
+    chunks = [LARGE[at : at + (1 << 20)] for at in range(0, len(LARGE), 1 << 20)]
+    site.make(*(chunks[at] for at in touched), SMALL["d/a"])
+    listed = [one for one in site.members() if one in set(map(sha256, chunks))]
+    expected = (*touched, 2) if set(touched) == {0, 1} else touched
+    assert listed == [sha256(chunks[at]) for at in expected]
+
+
 def test_hot_packs_hold_copies_of_small_files_and_of_nothing_else(tmp_path: Path) -> None:
     site = ProfiledSite(tmp_path, Params())
     report = site.make(SMALL["d/c"], LARGE[: 1 << 20], SMALL["d/a"])
