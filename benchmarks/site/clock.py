@@ -1,7 +1,7 @@
 """A simulated clock: a heap of tasks, which are generators that yield what they wait for.
 
-An event takes 0.7 to 1.0 us of processor time, and 1.3 us with simpy, where a plan for a request takes tens. So
-simpy would not be too slow; it would be a dependency for what these lines do.
+An event takes 0.7 to 1.0 us of processor time, and 1.3 us with simpy, where a plan for a request takes tens.
+So simpy would not be too slow; it would be a dependency for what these lines do.
 """
 
 import heapq
