@@ -8,7 +8,7 @@ from benchmarks.site.images import Program, Unit
 from lazyfs.client.unused_window import UnusedWindow
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.prefetch.profile_schedule import ProfileSchedule, Start
-from lazyfs.prefetch.profiles import AT_ONCE, FIRST
+from lazyfs.prefetch.profiles import AT_ONCE
 
 
 class Ahead:
@@ -24,7 +24,6 @@ class Ahead:
         self._window = UnusedWindow()
         self._refs = {unit.number: _ref(unit) for unit in program.units}
         self._under_way = 0
-        self._at_once = FIRST
         self._changed = Signal()
 
     @property
@@ -51,7 +50,7 @@ class Ahead:
         for unit in self._units:
             if self._is_here(unit):
                 continue
-            while self._under_way >= self._at_once or not self._window.has_room(unit.plain):
+            while self._under_way >= AT_ONCE or not self._window.has_room(unit.plain):
                 if not self._under_way:
                     schedule.ended(start)
                 yield self._changed
@@ -63,7 +62,6 @@ class Ahead:
     def _one(self, unit: Unit) -> Task:
         yield from self._bring(unit)
         self._under_way -= 1
-        self._at_once = min(self._at_once + 1, AT_ONCE)
         self._change()
 
 

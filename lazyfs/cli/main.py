@@ -10,6 +10,7 @@ import click
 
 from lazyfs.cli.ends import begin, exit_code_of
 from lazyfs.cli.say import say_refusal
+from lazyfs.system.clean_start import raise_when_interrupted
 
 COMMANDS: dict[str, str] = {
     "repo": "Make a repository, renew its expiry, replace its keys.",
@@ -54,6 +55,10 @@ COMMANDS: dict[str, str] = {
 """Command name -> its help, in the order of `--help`. The module of that name has the click command, called
 `command`, and is imported only when the command is run, so that start-up stays fast."""
 
+_ENDED_BY_INTERRUPT = ("run", "exec")
+"""Commands that SIGINT ends at once, as SIGTERM does, until the program is started. Until then they import
+modules, and Python could lose the signal."""
+
 
 class Commands(click.Group):
     """A click group that imports only the module of the requested command."""
@@ -66,6 +71,8 @@ class Commands(click.Group):
             return None
         found = importlib.import_module(f"lazyfs.cli.{cmd_name.replace('-', '_')}").command
         gc.enable()
+        if cmd_name not in _ENDED_BY_INTERRUPT:
+            raise_when_interrupted()
         assert isinstance(found, click.Command)
         return found
 

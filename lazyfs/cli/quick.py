@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from lazyfs.cli.ends import begin, exit_code_of
 from lazyfs.cli.options import read_quickly
+from lazyfs.system.clean_start import raise_when_interrupted
 
 
 def main(argv: list[str] | None = None, also_tell: Callable[[str], None] | None = None) -> int:
@@ -17,6 +18,8 @@ def main(argv: list[str] | None = None, also_tell: Callable[[str], None] | None 
     command = _understood(words)
     if command is not None:
         begin()
+        if words[0] != "run":
+            raise_when_interrupted()
         code = exit_code_of(command, also_tell=also_tell)
         sys.stdout.flush()
         sys.stderr.flush()

@@ -79,6 +79,7 @@ class SystemdNspawn:
             environment={
                 "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
                 "NOTIFY_SOCKET": os.path.join(launch.scratch, NOTIFY),
+                "SYSTEMD_NSPAWN_LOCK": "0",  # a file beside the image, which stays if nspawn is killed
             },
             own_names=_OWN_NAMES,
             covered=(_STATE,),

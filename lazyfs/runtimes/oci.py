@@ -17,6 +17,10 @@ _NO_HELPERS = "/var/empty"
 """A PATH without newuidmap. crun would call newuidmap even to map one user, which needs no help; and
 newuidmap fails for users without a name."""
 
+COPIES = "_LIBCONTAINER_STATEDIR"
+"""The variable that tells crun where to make the read-only copy of itself that it executes. Without it crun
+makes a file in the machine's /tmp, and leaves the file there if it is killed meanwhile."""
+
 
 class OciRuntime:
     """Runs programs with a runtime that has the command line of runc."""
@@ -62,7 +66,11 @@ class OciRuntime:
         enclosure = surroundings.enclosure(
             launch,
             files,
-            environment={"PATH": self._path, "XDG_RUNTIME_DIR": f"{inside}/temporary"},
+            environment={
+                "PATH": self._path,
+                "XDG_RUNTIME_DIR": f"{inside}/temporary",
+                COPIES: f"{inside}/temporary",
+            },
             evidence="pid",
             detached=self._detached,
             own_names=_OWN_NAMES,

@@ -5,6 +5,7 @@ from lazyfs.core.errors import UsageError
 from lazyfs.runtimes import enclosed
 from lazyfs.runtimes.enclosure import AddedPath
 from lazyfs.runtimes.launch import Launch
+from lazyfs.runtimes.oci import COPIES
 from lazyfs.runtimes.protocol import ProgramEnd, RuntimeExit, RuntimePlan, RuntimeProbe
 from lazyfs.runtimes.trial import try_out
 
@@ -48,6 +49,7 @@ _START = 'exec "$0" "$@" 3<&0 4>&1 5>&2'
 preserves."""
 _WRAPPER = """\
 #!/bin/sh
+export COPIES=SCRATCH/temporary
 crun="crun --cgroup-manager disabled --root SCRATCH/state"
 for word do
     shift
@@ -143,7 +145,7 @@ def _files(launch: Launch) -> dict[str, bytes]:
     return {
         "environment": enclosed.lines_of_environment(launch, _PROGRAM),
         "containers.conf": _CONFIGURATION + f'[engine.runtimes]\ncrun = ["{inside}/crun"]\n'.encode(),
-        "crun": _WRAPPER.replace("SCRATCH", inside).encode(),
+        "crun": _WRAPPER.replace("SCRATCH", inside).replace("COPIES", COPIES).encode(),
         "run/": b"",
         "state/": b"",
         "temporary/": b"",

@@ -36,6 +36,20 @@ def default_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
+def end_when_interrupted() -> None:
+    """Has SIGINT end this process at once, as SIGTERM does, unless the signal is ignored. Python would raise
+    KeyboardInterrupt in whatever runs; nothing can be raised out of some of that, such as the callbacks of
+    the locks of imports. There the signal was lost: one of 400 that were sent during a start."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def raise_when_interrupted() -> None:
+    """Undoes `end_when_interrupted`: SIGINT raises KeyboardInterrupt."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def expect_children() -> None:
     """Gives SIGCHLD its default action. While it is ignored, no child can be waited for, and each seems to
     have succeeded."""

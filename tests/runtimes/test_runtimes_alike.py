@@ -259,7 +259,7 @@ def test_the_callers_settings_of_a_runtime_are_not_those_of_the_start(start: Sta
 def test_a_start_ended_at_any_moment_leaves_nothing(start: Start) -> None:
     """`lazyfs run` is ended by each signal, at random moments of the start and of the program. No process,
     directory, mount or control group may remain."""
-    before = _remains()
+    before = _remains(start.image)
     moments = random.Random(start.runtime)
     marker = str(1000 + moments.random())  # in the command lines of the runtime and of the program
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP) * ROUNDS:
@@ -277,8 +277,8 @@ def test_a_start_ended_at_any_moment_leaves_nothing(start: Start) -> None:
                 process.kill()
         assert process.returncode != 0
         until(lambda: not _processes_with(marker), END_SECONDS)
-        left = _remains() - before  # of this start, or of tests beside this one
-        until(partial(_are_gone, left), END_SECONDS)
+        left = _remains(start.image) - before  # of this start, or of tests beside this one
+        until(partial(_are_gone, left, start.image), END_SECONDS)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -301,19 +301,31 @@ _OF_RUNTIMES = ("lazyfs-run-", "libpod", "conmon", "crun", "runc", "bundle-temp"
 """Beginnings of the names that a runtime, or lazyfs for it, would leave behind."""
 
 
-def _remains() -> set[str]:
-    """Returns the directories, mounts and control groups of runtimes that are there now."""
-    found = {f"/tmp/{name}" for name in os.listdir("/tmp") if name.startswith(_OF_RUNTIMES)}
+def _remains(image: Path) -> set[str]:
+    """Returns the files, directories, mounts and control groups of runtimes that are there now, and the files
+    beside the image. A group that systemd-nspawn makes counts only without processes: others may run
+    systemd-nspawn beside the tests."""
+    found = {str(path) for path in image.parent.iterdir()}
+    found |= {f"/tmp/{name}" for name in os.listdir("/tmp") if name.startswith(_OF_RUNTIMES)}
     found |= {line for line in Path("/proc/self/mounts").read_text().splitlines() if "/lazyfs-run-" in line}
     for path, _, _ in os.walk("/sys/fs/cgroup"):
         name = os.path.basename(path)
-        if name in ("lazyfs", "payload", "supervisor") or name.startswith(_OF_RUNTIMES):
+        of_nspawn = name in ("payload", "supervisor") and _is_empty(path)
+        if name == "lazyfs" or name.startswith(_OF_RUNTIMES) or of_nspawn:
             found.add(path)
     return found
 
 
-def _are_gone(left: set[str]) -> bool:
-    return not left & _remains()
+def _is_empty(group: str) -> bool:
+    """Returns True if a control group is there, and neither it nor a group below it has a process."""
+    try:
+        return not any(Path(path, "cgroup.procs").read_text() for path, _, _ in os.walk(group))
+    except OSError:  # it is gone meanwhile
+        return False
+
+
+def _are_gone(left: set[str], image: Path) -> bool:
+    return not left & _remains(image)
 
 
 def _processes_with(word: str) -> list[str]:
