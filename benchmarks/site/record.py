@@ -74,7 +74,9 @@ def _stores(
     origin.profile([SHELL, ANALYSIS], root, work, work / "keys")
     yield starts.PROFILES, root / "profiled-store", (SHELL, ANALYSIS)
     subprocess.run(["cp", "-al", str(root / "store"), str(root / "second")], check=True)
-    origin.profile([HELLO], root, work, work / "keys", store_name="second")
+    other = work / "hello"  # the trace of ANALYSIS would be continued otherwise
+    other.mkdir()
+    origin.profile([HELLO], root, other, work / "keys", store_name="second")
     yield starts.PROFILES, root / "profiled-second", (HELLO,)
 
 

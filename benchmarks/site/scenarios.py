@@ -152,7 +152,7 @@ def programs(recording: Recording, variant: str, count: int) -> list[tuple[Progr
         if variant in starts.VARIANTS:
             made.append(images.tags(recording.start(program, variant), image, units))
             continue
-        of = large["shell" if program == "shell" else "analysis"]
+        of = large[starts.image_of(program)]
         blobs, size = (
             (PULLED_BLOBS, (of.compressed_bytes, of.unpacked_bytes))
             if variant == starts.PULL

@@ -9,7 +9,8 @@ import msgspec
 
 from benchmarks.startup.plan import LOCAL, PODMAN
 from benchmarks.startup.plan import SIF as SIF_SIDE
-from benchmarks.startup.result import Result
+from benchmarks.startup.services import Line
+from benchmarks.startup.workloads import WORKLOADS
 
 RECORDED: Final = Path(__file__).with_name("starts.json")
 _STARTUP: Final = Path(__file__).parents[1] / "results/startup.json"
@@ -81,21 +82,53 @@ class Recording(msgspec.Struct, frozen=True):
         raise KeyError(f"no start of {program} with {variant}")
 
 
+class _Start(msgspec.Struct, frozen=True):
+    cpu_seconds: float
+
+
+class _Case(msgspec.Struct, frozen=True):
+    line: Line
+    workload: str
+    side: str
+    starts: list[_Start]
+
+
+class _Startup(msgspec.Struct, frozen=True):
+    """What is taken from the result of the startup benchmark, which may be of an earlier commit."""
+
+    cases: list[_Case]
+
+
 def load(path: Path = RECORDED, startup: Path = _STARTUP) -> Recording:
-    """Reads a recording. Adds the processor time of pulls and SIF files, which the result of the startup
-    benchmark has."""
+    """Reads a recording. Adds the starts of pulled images and SIF files, whose processor time the result of
+    the startup benchmark has."""
     recording = msgspec.json.decode(path.read_bytes(), type=Recording)
-    result = msgspec.json.decode(startup.read_bytes(), type=Result)
+    result = msgspec.json.decode(startup.read_bytes(), type=_Startup)
     whole = [
-        Recorded(program, variant, [], 0, _cpu(result, program, side), _cpu(result, program, LOCAL))
-        for program in {start.program for start in recording.starts}
+        _whole(result, start, variant, side)
+        for start in recording.starts
+        if start.variant == PACKS
         for variant, side in ((PULL, PODMAN), (SIF, SIF_SIDE))
     ]
     return msgspec.structs.replace(recording, starts=recording.starts + whole)
 
 
-def _cpu(result: Result, program: str, side: str) -> float:
-    rows = [case for case in result.cases if (case.workload, case.side) == (program, side) and case.starts]
+def _whole(result: _Startup, start: Recorded, variant: str, side: str) -> Recorded:
+    """Returns the processor time of a program whose image is brought whole. A program that was not started
+    so costs what another program of its image did to bring the image, and its own warm start."""
+    workload = image_of(start.program)
+    local = _cpu(result, workload, LOCAL)
+    warm = local if start.program == workload else start.cpu_warm
+    return Recorded(start.program, variant, [], 0, warm + _cpu(result, workload, side) - local, warm)
+
+
+def image_of(program: str) -> str:
+    """Returns the name of the benchmark image that a program is started from."""
+    return WORKLOADS[program].image
+
+
+def _cpu(result: _Startup, workload: str, side: str) -> float:
+    rows = [case for case in result.cases if (case.workload, case.side) == (workload, side) and case.starts]
     return median(start.cpu_seconds for start in min(rows, key=lambda case: case.line.rtt_ms).starts)
 
 

@@ -9,7 +9,7 @@ from benchmarks.site.clock import Clock, Signal, Task
 from benchmarks.site.images import Units
 from benchmarks.site.node_cache import NodeCache
 from benchmarks.site.result import Counted, Row, Validation
-from benchmarks.site.scenarios import LOSS, NEVER, Job, Simulated, Size
+from benchmarks.site.scenarios import LOSS, NEVER, VARIANTS, Job, Simulated, Size
 from benchmarks.site.starts import Fetch, Pulled, Recorded, Recording, Service
 from benchmarks.site.tiers import Origin, Proxy, Settings
 from benchmarks.site.worker import Part, Site, Worker
@@ -300,6 +300,16 @@ def test_requests_that_were_under_way_together_are_one_wave() -> None:
     plain = {f"{name}{letter}": 20 for letter in "abc"}
     found = starts.fetches(log, plain, 0.02)
     assert [(one.name[-1], one.stored, one.wave) for one in found] == [("a", 7, 2), ("b", 8, 2), ("c", 9, 3)]
+
+
+def test_the_recorded_starts_have_all_ways_and_pulls_cost_processor_time_to_unpack() -> None:
+    recording = starts.load()
+    for program in images.PROGRAMS:
+        for variant in VARIANTS:
+            assert bool(recording.start(program, variant).fetches) is (variant in starts.VARIANTS)
+        pull, sif = (recording.start(program, variant) for variant in (starts.PULL, starts.SIF))
+        assert pull.cpu_cold - pull.cpu_warm > sif.cpu_cold - sif.cpu_warm > 0
+    assert len(recording.start("analysis", starts.FILES).fetches) > 1000
 
 
 def test_a_squid_log_gives_the_bytes_of_bodies() -> None:
