@@ -22,7 +22,7 @@ from lazyfs.daemon.settings import Settings
 from lazyfs.daemon.survival.handed_state import TakenMount
 from lazyfs.daemon.survival.handover import Handover
 from lazyfs.daemon.survival.keeper_line import Holder
-from lazyfs.fuse.device import is_connected
+from lazyfs.fuse.device import check_device, is_connected
 from lazyfs.system import mountpoint
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def run(
     error, or None. Raises LazyfsError, before `ready`, if the mount fails; the mount point is then unchanged.
     """
     daemon_log = _begin(DaemonLog(log_file))
-    mountpoint.check_device()
+    check_device()
     runtime = runtime_directory.directory()
     sweep(runtime)
     lock = MountLock(runtime, settings.mountpoint, min(settings.patience, LONGEST_WAIT))

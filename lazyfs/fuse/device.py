@@ -16,6 +16,21 @@ _MS_RDONLY, _MS_NOSUID, _MS_NODEV = 1, 2, 4
 _MNT_FORCE, _MNT_DETACH = 1, 2
 
 
+def check_device(path: str = "/dev/fuse") -> None:
+    """Raises UsageError, with a remedy, if this user cannot mount FUSE filesystems."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError:
+        raise UsageError(
+            f"{path} does not exist: load the module as root (modprobe fuse), or run the container with "
+            f"--device /dev/fuse"
+        ) from None
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be opened by uid {os.geteuid()}: {error.strerror}; as root: chmod 0666 {path}"
+        ) from None
+
+
 def mount(mountpoint: str, options: MountOptions) -> int:
     """Mounts; returns the descriptor for the protocol. Raises UsageError if the mount is refused."""
     if os.geteuid() == 0:

@@ -241,21 +241,6 @@ def errno_of(path: str) -> int:
     return 0
 
 
-def check_device(path: str = "/dev/fuse") -> None:
-    """Raises UsageError, with a remedy, if this user cannot mount FUSE filesystems."""
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
-    except FileNotFoundError:
-        raise UsageError(
-            f"{path} does not exist: load the module as root (modprobe fuse), or run the container with "
-            f"--device /dev/fuse"
-        ) from None
-    except OSError as error:
-        raise UsageError(
-            f"{path} cannot be opened by uid {os.geteuid()}: {error.strerror}; as root: chmod 0666 {path}"
-        ) from None
-
-
 def unmount(mountpoint: str, *, lazy: bool = True) -> None:
     """Unmounts the topmost mount of this directory. Raises InUse, UsageError.
 

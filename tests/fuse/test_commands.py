@@ -15,6 +15,7 @@ import pytest
 from benchmarks.ports import free_port
 from lazyfs.core.errors import UsageError
 from lazyfs.daemon.session_choice import KINDS
+from lazyfs.fuse.device import check_device
 from lazyfs.system import mountpoint as points
 from tests.support.cli import LAZYFS, lazyfs, mounted, serving, socket_of, status
 from tests.support.images import image, live
@@ -210,7 +211,7 @@ def test_what_cannot_be_mounted(published: Published, tmp_path: Path) -> None:
 
 def test_no_fuse_device_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="modprobe fuse"):
-        points.check_device(str(tmp_path / "fuse"))
+        check_device(str(tmp_path / "fuse"))
 
 
 def test_a_config_file(published: Published, tmp_path: Path) -> None:
