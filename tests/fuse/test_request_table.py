@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lazyfs.core.errors import UsageError
@@ -27,6 +27,7 @@ def uniques(table: RequestTable) -> set[int]:
     return {p.IN_HEADER.unpack_from(kept.request)[2] for kept in table.kept_in_slots()}
 
 
+@settings(deadline=None)  # a table has 32,768 slots
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9), payloads), max_size=40))
 def test_another_process_finds_what_was_entered_and_not_left(
     steps: list[tuple[bool, int, bytes]],
