@@ -21,12 +21,12 @@ from benchmarks.pages import refresh
 _CHECKOUT: Final = Path(__file__).parents[1]
 _RESULTS: Final = _CHECKOUT / "benchmarks/results"
 ORDER: Final = (
-    *("startup", "demo", "run", "filesystem", "cache", "publish", "sync", "http", "miss", "scale"),
-    *("proxy", "chunks", "packs", "sharing", "anywhere"),
+    *("startup", "demo", "run", "filesystem", "cache", "publish", "sync", "http", "miss", "scale", "site"),
+    *("profiles", "proxy", "chunks", "packs", "sharing", "anywhere"),
 )
-FULL_ONLY: Final = ("proxy", "chunks", "packs", "sharing", "anywhere")
-"""Benchmarks that were written for a single design decision, or that need servers which no other benchmark
-needs. --quick skips them."""
+FULL_ONLY: Final = ("profiles", "proxy", "chunks", "packs", "sharing", "anywhere")
+"""Benchmarks that were written for a single design decision, that need servers which no other benchmark
+needs, or whose images take minutes to make. --quick skips them."""
 
 
 def present() -> list[str]:

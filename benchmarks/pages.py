@@ -11,7 +11,7 @@ from typing import Final
 
 from benchmarks import front
 
-PAGES: Final = ("README.md", "docs/performance.md")
+PAGES: Final = ("README.md", "docs/performance.md", "docs/site.md")
 _BLOCK: Final = re.compile(r"(<!-- begin (?P<name>[\w-]+\.md) -->\n).*?(<!-- end (?P=name) -->)", re.DOTALL)
 
 

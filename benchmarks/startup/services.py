@@ -31,12 +31,14 @@ class Line(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def _daemon(command: Sequence[str], log: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Runs a server that stays in the foreground, for the block. Yields its process once `port` accepts
-    connections. Raises RuntimeError if the server ends before that, or takes too long."""
+def daemon(
+    command: Sequence[str], log: Path, port: int, address: str = "127.0.0.1"
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs a server that stays in the foreground, for the block. Yields its process once `port` of `address`
+    accepts connections. Raises RuntimeError if the server ends before that, or takes too long."""
     with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
         try:
-            _wait_for(port, process, log)
+            _wait_for(port, process, log, address)
             yield process
         finally:
             process.send_signal(signal.SIGTERM)
@@ -46,14 +48,14 @@ def _daemon(command: Sequence[str], log: Path, port: int) -> Iterator[subprocess
                 process.kill()
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path, address: str) -> None:
     end = time.monotonic() + _READY_SECONDS
     while time.monotonic() < end:
         if process.poll() is not None:
             raise RuntimeError(f"{process.args!r} exited {process.returncode}: {log.read_text()[-2000:]}")
         with socket.socket() as probe:
             probe.settimeout(1)
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
+            if probe.connect_ex((address, port)) == 0:
                 return
         time.sleep(0.05)
     raise RuntimeError(f"{process.args!r} opened no port {port} in {_READY_SECONDS} s")
@@ -69,7 +71,7 @@ def registry(work: Path) -> Iterator[int]:
         f"storage: {{cache: {{blobdescriptor: inmemory}}, filesystem: {{rootdirectory: {work}/registry}}}}\n"
         f"http: {{addr: '127.0.0.1:{port}', debug: {{addr: '127.0.0.1:{debug}'}}}}\n"
     )
-    with _daemon(["docker-registry", "serve", str(config)], work / "registry.log", port):
+    with daemon(["docker-registry", "serve", str(config)], work / "registry.log", port):
         yield port
 
 
@@ -88,7 +90,7 @@ def nginx(root: Path, work: Path) -> Iterator[int]:
         "    location / { add_header Cache-Control 'public, max-age=60'; } } }\n"
     )
     command = ["nginx", "-p", str(work), "-e", str(work / "nginx.error"), "-c", str(config)]
-    with _daemon(command, work / "nginx.log", port):
+    with daemon(command, work / "nginx.log", port):
         yield port
 
 
@@ -108,7 +110,7 @@ def squid(work: Path) -> Iterator[int]:
         f"cache_dir ufs {home}/cache 4096 16 256\nshutdown_lifetime 1 seconds\nnetdb_filename none\n"
     )
     subprocess.run(["squid", "-z", "-N", "-f", str(config)], check=True, capture_output=True)
-    with _daemon(["squid", "-N", "-f", str(config)], work / "squid.log", port):
+    with daemon(["squid", "-N", "-f", str(config)], work / "squid.log", port):
         yield port
 
 

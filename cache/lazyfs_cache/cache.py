@@ -108,7 +108,7 @@ class Cache:
     # -- admitting -------------------------------------------------------------------------------------
 
     def reserve(self, key: bytes, size: int) -> Reservation | None:
-        """Hold space for a value of `size` bytes before its download starts, evicting least recently used
+        """Holds space for a value of `size` bytes before its download starts, evicting least recently used
         values. Returns None if no space may be freed, or if the lock is not got in time: the caller goes on
         without the cache."""
         return self._admission.reserve(key, size)
@@ -121,7 +121,7 @@ class Cache:
         *,
         tenant: bytes = b"",
     ) -> bool:
-        """Admit a value that the caller has verified. Returns True if it is here afterwards. A value that is
+        """Admits a value that the caller has verified. Returns True if it is here afterwards. A value that is
         already here under the key stays, counts as used, and still belongs to the tenant that brought it.
 
         `tenant`: the name of the tenant for whom the value is kept, 32 bytes at most. A value that another
@@ -134,7 +134,7 @@ class Cache:
     def put_many(
         self, values: Sequence[tuple[bytes, bytes | memoryview]], *, tenant: bytes = b""
     ) -> list[bool]:
-        """Admit several verified values, as `put` does. Returns, for each, True if it is here afterwards. A
+        """Admits several verified values, as `put` does. Returns, for each, True if it is here afterwards. A
         value that has no room, or fails, does not affect the others."""
         layout.check_tenant(tenant)
         return self._admission.put_many(values, tenant)
@@ -152,11 +152,11 @@ class Cache:
         return self._downloads.take(key, waited)
 
     def claim_many(self, keys: Sequence[bytes]) -> list[DownloadLock | None]:
-        """Claim several keys, none of which the caller has waited for."""
+        """Claims several keys, none of which the caller has waited for."""
         return self._downloads.take_many(keys)
 
     def wait(self, key: bytes, timeout: float, waited: float = 0.0) -> bool:
-        """Wait until a new claim of `key` may succeed: the download lock has ended, by release or by death,
+        """Waits until a new claim of `key` may succeed: the download lock has ended, by release or by death,
         or the caller has waited long enough. Returns False after `timeout` seconds. `waited`: as for `claim`.
         """
         return self._downloads.wait(key, timeout, waited)
@@ -164,7 +164,7 @@ class Cache:
     # -- keeping -----------------------------------------------------------------------------------------
 
     def pin(self, key: bytes, owner: bytes) -> bool:
-        """Keep a value from being evicted until `unpin` or this process's end. Returns False if it is not
+        """Keeps a value from being evicted until `unpin` or this process's end. Returns False if it is not
         here.
 
         Raises PinSetTooLarge if the pinned values together would leave too little room for anything else.
@@ -172,7 +172,7 @@ class Cache:
         return self._pinning.pin(key, owner)
 
     def unpin(self, key: bytes, owner: bytes) -> bool:
-        """Undo `pin`: the value returns to its place in the order of use. Returns False if the lock was not
+        """Undoes `pin`: the value returns to its place in the order of use. Returns False if the lock was not
         got: the pin may still be there."""
         return self._pinning.unpin(key, owner)
 
@@ -183,7 +183,7 @@ class Cache:
         return self._shared.generation.number
 
     def keep(self, label: bytes, sizes: Mapping[bytes, int]) -> int:
-        """Pin a set of keys, each with its value's size, in place of the earlier set of that label. The pins
+        """Pins a set of keys, each with its value's size, in place of the earlier set of that label. The pins
         outlive this process. Returns the number of keys that are here; the others are pinned when they come.
 
         Raises PinSetTooLarge, and CacheError if the set could not be written.
@@ -191,7 +191,7 @@ class Cache:
         return self._pinning.keep(label, sizes)
 
     def drop(self, label: bytes) -> int:
-        """Give up a pin set. Returns the number of its keys. Raises CacheError if the change could not be
+        """Gives up a pin set. Returns the number of its keys. Raises CacheError if the change could not be
         written."""
         return self._pinning.drop(label)
 
@@ -202,17 +202,17 @@ class Cache:
     # -- dropping ----------------------------------------------------------------------------------------
 
     def discard(self, key: bytes) -> None:
-        """Evict one value, pinned or not; does nothing if it is not here."""
+        """Evicts one value, pinned or not; does nothing if it is not here."""
         self._suspects.add(key)
         self._admission.remove_suspect(key)
 
     def evict(self, wanted: int) -> int:
-        """Evict least recently used values until `wanted` bytes are free or no more may be evicted; returns
+        """Evicts least recently used values until `wanted` bytes are free or no more may be evicted; returns
         the bytes freed."""
         return self._room.evict_bytes(wanted)
 
     def resize(self, limit: int) -> None:
-        """Set another limit for every process that has the cache open, and evict down to it. Raises
+        """Sets another limit for every process that has the cache open, and evicts down to it. Raises
         CacheError if it was not set, PinSetTooLarge if it is too low for the pinned values."""
         self._room.resize(limit)
 
@@ -254,23 +254,23 @@ class Cache:
             yield from page
 
     def verify(self) -> Verified:
-        """Read and check every value, evict damaged ones, and put index and files in step."""
+        """Reads and checks every value, evicts damaged ones, and puts index and files in step."""
         return audit.verify(self._shared, self._suspects)
 
     def upkeep(self) -> None:
-        """Do the work of the upkeep thread now."""
+        """Does the work of the upkeep thread now."""
         self._upkeep.run_once()
 
     def close(self) -> None:
-        """Close the cache for one of those who have opened it in this process. When all of them have, write
-        everything outstanding and close the cache."""
+        """Closes the cache for one of those who have opened it in this process. When all of them have, writes
+        everything outstanding and closes the cache."""
         if self._close_one(self.root):
             self._upkeep.stop()
             self._shared.close()
             self._downloads.close()
 
     def abandon(self) -> None:
-        """Leave everything to the parent process: a forked child calls this, and finds no value after it."""
+        """Leaves everything to the parent process: a forked child calls this, and finds no value after it."""
         self._shared.abandon()
         self._downloads.abandon()
 

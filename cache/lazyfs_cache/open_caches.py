@@ -37,7 +37,7 @@ def open_cache(
     policy: Policy | None = None,
     upkeep: bool = True,
 ) -> Cache:
-    """Open or make the cache in `directory`. If this process has it open already, returns the same object.
+    """Opens or makes the cache in `directory`. If this process has it open already, returns the same object.
 
     limit: bytes of disk the directory may occupy, everything included, at least `sizes.MIN_LIMIT`. The first
     process to open the cache sets the limit; a process that joins takes the limit in force. None: the limit

@@ -10,11 +10,13 @@ from lazyfs.cli.progress import Counter
 from lazyfs.cli.registry_options import bind_point_option, image_options, read_bind_points, registry_options
 from lazyfs.cli.say import say, say_json
 from lazyfs.cli.store_options import json_option
-from lazyfs.core.errors import UsageError
+from lazyfs.core.digest import ObjectRef
+from lazyfs.core.errors import TrustError, UsageError
 from lazyfs.core.params import Revision
 from lazyfs.images.registry_comparison import compare
 from lazyfs.images.sources.open import ImageOptions, open_image
 from lazyfs.repository.commit import read_revision
+from lazyfs.repository.delegation import signed_list
 from lazyfs.repository.image_place import find_place
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import Store, open_store, reader
@@ -38,7 +40,8 @@ def command(
     workers: int,
     **registry: Any,
 ) -> int:
-    """Read every object that the committed revision of STORE leads to, and compare sizes and digests.
+    """Read every object that the committed revision of STORE leads to, and compare sizes and digests; also
+    those of collected profiles.
 
     With --against, fetch an image from its registry (or another source), verify it, and compare the tree that
     its layers make with the published one; --bind-point names the bind points that it was published with.
@@ -56,14 +59,18 @@ def command(
         options = image_options(registry, allow_public=True)
         added = read_bind_points(bind_points)
         return _against(opened, revision, against, place, options, added, as_json)
+    collected, refused = _collected(opened)
     with Counter(enabled=not as_json) as counter:
         findings = check(
             opened,
             revision.root,
             history=revision.history,
+            collected=collected,
             workers=workers,
             advance=lambda so_far: counter.show(_progress(so_far)),
         )
+    findings.bad += len(refused)
+    findings.problems += refused
     if as_json:
         answer = {"repository": revision.name, "revision": revision.number}
         say_json({**answer, **msgspec.to_builtins(findings)})
@@ -72,6 +79,15 @@ def command(
             say(f"lazyfs: {problem}", err=True)
         say(f"{revision.name} revision {revision.number}: {_summary(findings)}")
     return 1 if findings.bad else 0
+
+
+def _collected(store: Store) -> tuple[ObjectRef | None, list[str]]:
+    """Returns the list of collected profiles, or a problem if no worker accepts it."""
+    try:
+        found = signed_list(store)
+    except TrustError as error:
+        return None, [f"{error}; workers pass over it: lazyfs collect signs a new list"]
+    return (found[1] if found else None), []
 
 
 def _progress(findings: CheckFindings) -> str:

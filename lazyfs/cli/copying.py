@@ -23,12 +23,17 @@ def show_copied(counter: Counter, so_far: MirrorReport) -> None:
 
 
 def say_copied(report: MirrorReport, *, as_json: bool) -> int:
-    """Prints the report of a copy; returns the exit code: 1 if something could not be deleted."""
+    """Prints the report of a copy; returns the exit code: 1 if something could not be deleted, or
+    a collected profile not be copied."""
     if as_json:
         say_json(msgspec.to_builtins(report))
     else:
         for problem in report.problems:
             say(f"lazyfs: {problem}", err=True)
-        news = f"{report.objects} objects, {report.bytes} bytes copied" if report.changed else "up to date"
+        news = (
+            f"{report.objects} objects, {report.bytes} bytes copied"
+            if report.changed or report.objects
+            else "up to date"
+        )
         say(f"revision {report.revision}: {news}, {report.deleted} objects deleted")
     return 1 if report.problems else 0

@@ -15,7 +15,7 @@ from lazyfs.repository.opened_repository import open_repository
 from lazyfs.store import open_store
 
 WAIT = 600
-"""Default of the seconds to wait for publishers that are at work."""
+"""Seconds to wait, by default, for publishers that are at work."""
 
 
 class _Shown(CollectObserver):

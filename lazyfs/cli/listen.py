@@ -23,7 +23,7 @@ SETTLE = 2.0
 """Seconds to wait after the first push, so that its run also takes the tags and images pushed right after
 it."""
 LOOK = 3600.0
-"""Seconds after which waiting for a push ends and begins anew."""
+"""The longest single wait for a push, in seconds; another wait follows."""
 PAUSE, TRIES = 60.0, 5
 """Seconds between two tries of the same pushes, and the number of tries. If all fail, the next full run
 publishes the images."""

@@ -9,7 +9,7 @@ import click
 from lazyfs.core.errors import UsageError
 from lazyfs.core.oci.platform import parse_platform
 from lazyfs.core.oci.start_files import bind_point
-from lazyfs.images.registry.credentials import Asked
+from lazyfs.images.registry.accounts import Asked
 from lazyfs.images.sources.open import ImageOptions
 
 _OPTIONS = [

@@ -78,7 +78,7 @@ class Objects(ObjectsAtHand):
         self._under_way: UnderWay[Flight] = UnderWay(threads, UNDER_WAY, self._begin, allowance)
         self._arrived: deque[Download] = deque()
         self._called = False
-        """True if trio has been called to take the downloads that have arrived."""
+        """True from the call that makes trio take the ended downloads in `_arrived` until trio takes them."""
         self._token: trio.lowlevel.TrioToken | None = None
         """The trio run that this object belongs to, known from the first fetch on."""
         self._closed = False
@@ -88,8 +88,8 @@ class Objects(ObjectsAtHand):
         self.loading: set[trio.Event] = set()
         """An event for each profile that is being loaded; it is set when the loading ends."""
         self.expected: set[Digest] = set()
-        """Objects that a profile will bring. Until then no prefetcher requests these objects, but a reader
-        does."""
+        """Objects that a profile will bring. Prefetchers leave them to the profile; a reader that needs one
+        fetches it at once."""
         self.due: dict[Digest, UnusedWindow] = {}
         """Hot packs that a profile will bring, or is bringing, each with the window that bounds what the
         profile may fetch ahead."""

@@ -21,6 +21,9 @@ class ObjectsAtHand:
         self.ahead: dict[Digest, UnusedWindow] = {}
         """Objects that a profile had fetched and nobody has used yet, each with the window that bounds what
         the profile may fetch ahead."""
+        self.listed: dict[Digest, UnusedWindow] = {}
+        """Objects that profiles under way list, those that are here included and hot packs left out, each
+        with the window of its profile."""
 
     def at_hand(self, ref: ObjectRef) -> bytes | None:
         """Returns the plaintext; None if the local cache does not have it. Never waits for the network."""
@@ -56,6 +59,12 @@ class ObjectsAtHand:
             window = self.ahead.pop(digest, None)
             if window is not None:
                 window.use(digest)
+
+    def is_foreseen(self, read: Digest) -> bool:
+        """Returns True if a profile under way lists an object, and so what else is read with it. Returns
+        False if that profile fetches nothing until what came of it is used."""
+        window = self.listed.get(read)
+        return window is not None and not window.exhausted
 
     def is_at_hand(self, ref: ObjectRef) -> bool:
         """Returns True if the local cache has the object. Does not count as a use."""

@@ -11,10 +11,12 @@ from typing import Final
 from lazyfs.core.digest import Digest, ObjectRef
 
 FREE: Final = 2_000_000
-"""Plaintext bytes that a profile of which nothing is used costs at most, beside the profile itself."""
+"""The largest number of plaintext bytes that are fetched for a profile before a reader uses any of them; the
+profile itself does not count."""
 GAIN: Final = 8
-"""Plaintext bytes that a profile may fetch further for each byte that a reader has used. A start that the
-network line limits has used a tenth of what has come at any time; the bound must not slow it down."""
+"""For each plaintext byte that a reader has used, a profile may fetch this many more. On a slow line a start
+has at any time used about a tenth of the bytes that have come; with a smaller factor the bound would slow it
+down."""
 
 
 class UnusedWindow:
@@ -27,6 +29,8 @@ class UnusedWindow:
         self._lock = threading.Lock()
         self.unused_bytes = 0
         self.used_bytes = 0
+        self.exhausted = False
+        """True while nothing is fetched until something is used."""
         self.on_use: Callable[[], None] = lambda: None
         """Called after each use, in the thread of the reader."""
 

@@ -19,12 +19,12 @@ _HEADER = struct.Struct("<4sB3xQ")
 
 
 def chunk_count(size: int, shift: int) -> int:
-    """The number of chunks of 2**shift bytes that hold `size` bytes."""
+    """Returns the number of chunks of 2**shift bytes that hold `size` bytes."""
     return -(-size >> shift)
 
 
 def list_size(size: int, shift: int) -> int:
-    """The plaintext size of the chunk list of a file of `size` bytes."""
+    """Returns the plaintext size of the chunk list of a file of `size` bytes."""
     return _HEADER.size + SIZE * chunk_count(size, shift)
 
 
@@ -54,8 +54,8 @@ class ChunkList:
 
     @classmethod
     def of(cls, digests: bytes, size: int, shift: int) -> "ChunkList":
-        """The list of a file whose chunks have these digests, one after another. Raises FormatError as the
-        constructor."""
+        """Returns the list of a file whose chunks have these digests, one after another. Raises FormatError
+        as the constructor."""
         return cls(_HEADER.pack(MAGIC, shift, size) + digests, size, shift)
 
     @property
@@ -65,7 +65,8 @@ class ChunkList:
 
     @staticmethod
     def encode(digests: list[Digest], size: int, shift: int) -> bytes:
-        """The plaintext of the list; raises ValueError if the count of digests does not fit the size."""
+        """Returns the plaintext of the list; raises ValueError if the count of digests does not fit the
+        size."""
         if len(digests) != chunk_count(size, shift):
             raise ValueError(f"{len(digests)} digests for {chunk_count(size, shift)} chunks")
         return _HEADER.pack(MAGIC, shift, size) + b"".join(digests)
@@ -74,7 +75,7 @@ class ChunkList:
         return chunk_count(self.size, self.shift)
 
     def chunk(self, index: int) -> ObjectRef:
-        """The name and plaintext size of one chunk."""
+        """Returns the name and plaintext size of one chunk."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         start = _HEADER.size + SIZE * index
@@ -82,7 +83,8 @@ class ChunkList:
         return ObjectRef(Digest(self._encoded[start : start + SIZE]), size)
 
     def slices(self, offset: int, length: int) -> list[ObjectSlice]:
-        """The parts of chunks that hold bytes [offset, offset + length) of the file, cut at its end."""
+        """Returns the parts of chunks that hold bytes [offset, offset + length) of the file, cut at its
+        end."""
         end = min(offset + length, self.size)
         result = []
         while offset < end:

@@ -6,7 +6,7 @@ from typing import NamedTuple, NewType
 from lazyfs.core.errors import DigestMismatch, FormatError
 
 Digest = NewType("Digest", bytes)
-"""32 raw bytes."""
+"""A SHA-256 as 32 raw bytes."""
 
 SIZE = 32
 EMPTY = Digest(hashlib.sha256(b"").digest())
@@ -28,17 +28,17 @@ class ObjectSlice(NamedTuple):
 
 
 def sha256(plain: bytes | bytearray | memoryview) -> Digest:
-    """The digest of these plaintext bytes."""
+    """Returns the digest of these plaintext bytes."""
     return Digest(hashlib.sha256(plain).digest())
 
 
 def ref_of(plain: bytes) -> ObjectRef:
-    """The name and size of an object with these plaintext bytes."""
+    """Returns the name and size of an object with these plaintext bytes."""
     return ObjectRef(sha256(plain), len(plain))
 
 
 def parse_hex(text: str) -> Digest:
-    """A digest from 64 lower-case hex digits, with or without the prefix `sha256:`.
+    """Returns a digest from 64 lower-case hex digits, with or without the prefix `sha256:`.
 
     Raises FormatError for anything else.
     """
@@ -49,7 +49,7 @@ def parse_hex(text: str) -> Digest:
 
 
 def object_path(digest: Digest) -> str:
-    """The object's place in a store, relative to its root: `data/ab/cdef...`."""
+    """Returns the object's place in a store, relative to its root: `data/ab/cdef...`."""
     digits = digest.hex()
     return f"data/{digits[:2]}/{digits[2:]}"
 

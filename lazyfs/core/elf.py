@@ -44,7 +44,8 @@ class NotAtHand(Exception):
 
 
 class Dynamic(NamedTuple):
-    """The demands of a file on the dynamic linker."""
+    """The entries of a file's dynamic section that tell the dynamic linker which libraries to load, and from
+    where."""
 
     needed: tuple[bytes, ...]
     """Names of libraries, DT_NEEDED."""

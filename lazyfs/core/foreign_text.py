@@ -37,6 +37,6 @@ def check_text(text: str, where: str, *, lines: bool = True) -> str:
 
 
 def _short(text: str, position: int) -> str:
-    """The text around a position, escaped."""
+    """Returns the text around a position, escaped."""
     start = max(0, position - _SHOWN // 2)
     return ascii(text[start : start + _SHOWN])

@@ -25,10 +25,10 @@ class CutLimits(NamedTuple):
     target: int = 768 << 10
     most: int = 1280 << 10
     first: int = 512 << 10
-    """The first bytes of each group, as many as this, are cut into packs of an eighth of the usual sizes: a
-    start waits for each of them."""
+    """The first this many bytes of a group are cut into smaller packs, an eighth of the sizes above, because
+    a start waits for them."""
     apart: int = 128 << 10
-    """A group of fewer bytes is joined with the other small groups: each group costs a request."""
+    """Groups of fewer bytes than this are joined into one, since each group costs at least one request."""
 
 
 LIMITS: Final = CutLimits()

@@ -69,7 +69,8 @@ class PackTable:
 
     @staticmethod
     def of(packs: Iterable[ObjectRef]) -> "PackTable":
-        """The table of these packs, in this order. Raises FormatError for a table that no reader takes."""
+        """Returns the table of these packs, in this order. Raises FormatError for a table that no reader
+        takes."""
         packs = list(packs)
         for pack in packs:
             if not 0 < pack.size <= bounds.PACK:
@@ -82,7 +83,7 @@ class PackTable:
         return len(self.encoded) // _ROW.size
 
     def __getitem__(self, number: int) -> ObjectRef:
-        """The pack with this number. Raises FormatError if there is none."""
+        """Returns the pack with this number. Raises FormatError if there is none."""
         if not 0 <= number < len(self):
             raise FormatError(f"there is no pack {number}, only {len(self)}")
         digest, size = _ROW.unpack_from(self.encoded, number * _ROW.size)

@@ -31,13 +31,13 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     catalog counts as one entry of its parent. By measurement (benchmarks/chunks), 2048 fetches fewer bytes
     than 8192 in as many requests; smaller limits add requests."""
     pack_files: int = 1 << 20
-    """Files of at most this many bytes are packed, unless they have several chunks; 0: no file is packed. The
-    default of 1 MiB, and those of the limits below, were measured (benchmarks/packs): with 1 MiB, every file
-    that would be a single object saves its request."""
+    """Files of at most this many bytes are packed, unless they have several chunks; 0: no file is packed.
+    This default and those of the pack sizes below were measured (benchmarks/packs): at 1 MiB, which is the
+    default chunk size, no file of one chunk needs a request of its own."""
     pack_least: int = 512 << 10
     """The smallest size of a pack, in plaintext bytes; the last pack of a layer may have fewer."""
     pack_target: int = 1 << 20
-    """The mean size of a pack, in plaintext bytes, roughly."""
+    """The approximate mean size of a pack, in plaintext bytes."""
     pack_most: int = 1280 << 10
     """The largest size of a pack, in plaintext bytes. A client that wants one file of a pack keeps all of it:
     with packs of 2 MiB, small caches fetched 1.38 times as much as with single files."""
@@ -70,7 +70,7 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def unsupported(version: object, features: object) -> UnsupportedFormat:
-    """The error for a repository of a newer version."""
+    """Returns the error for a repository of a newer version."""
     return UnsupportedFormat(
         f"repository needs format version {version}, features {features}; this lazyfs reads versions "
         f"{READABLE[0]} to {READABLE[-1]}: upgrade lazyfs on this machine"

@@ -129,7 +129,7 @@ def _is_named(path: str, word: str) -> bool:
 
 
 def encode(made: Profile) -> bytes:
-    """The plaintext of a profile. Raises FormatError for one that no reader accepts."""
+    """Returns the plaintext of a profile. Raises FormatError for one that no reader accepts."""
     numbers = {pack.ref: number for number, pack in enumerate(made.packs)}
     objects: list[ObjectRef] = []
     for program in made.programs:
@@ -205,8 +205,7 @@ def _program(path: str, packed: bytes, refs: list[ObjectRef]) -> Program:
 
 
 def hint(profile: ObjectRef) -> tuple[bytes, bytes]:
-    """The attribute that leads to a profile. Its value: the profile's digest and size (u64,
-    little-endian)."""
+    """Returns the attribute HINT with this profile: its digest and size (u64, little-endian)."""
     return HINT, _HINT.pack(profile.digest, profile.size)
 
 
@@ -228,5 +227,5 @@ def without_hint(xattrs: Xattrs) -> Xattrs:
 
 
 def total(refs: Iterable[ObjectRef]) -> int:
-    """The plaintext bytes of these objects."""
+    """Returns the plaintext bytes of these objects."""
     return sum(ref.size for ref in refs)

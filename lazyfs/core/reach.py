@@ -11,7 +11,7 @@ import enum
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from lazyfs.core import profile
+from lazyfs.core import collected_profiles, profile
 from lazyfs.core.catalog.entry import LIVE, Entry
 from lazyfs.core.catalog.reader import Catalog
 from lazyfs.core.chunks import ChunkList
@@ -37,6 +37,8 @@ class ObjectKind(enum.StrEnum):
     """The contents of several small files. The walk yields a pack once for each file in it, with the file's
     slice. It yields the hot packs of a profile in the same way."""
     PROFILE = "profile"
+    PROFILES = "list of profiles"
+    """The list of collected profiles."""
     HISTORY = "history"
     BLOCK = "block of a history"
     CHANGES = "changes of a revision"
@@ -87,7 +89,7 @@ class Reached(NamedTuple):
         return b"/".join(reversed(names))
 
     def above(self) -> list[ObjectRef]:
-        """The objects that lead to this one, from the start of the walk; this one is left out."""
+        """Returns the objects that lead to this one, from the start of the walk; this one is left out."""
         found = []
         step = self.parent
         while step is not None:
@@ -121,7 +123,7 @@ class Seen:
 
 
 def catalog_at(ref: ObjectRef, path: bytes = b"") -> Reached:
-    """A start for a walk: a catalog that hangs at `path`."""
+    """Returns a start for a walk: a catalog that hangs at `path`."""
     at = None
     for name in _names(path):
         at = _Path(at, name)
@@ -129,9 +131,19 @@ def catalog_at(ref: ObjectRef, path: bytes = b"") -> Reached:
 
 
 def history_at(ref: ObjectRef) -> Reached:
-    """A start for a walk: the head of a history. It leads to the blocks and changes of all revisions, but not
-    to their catalogs."""
+    """Returns a start for a walk: the head of a history. It leads to the blocks and changes of all revisions,
+    but not to their catalogs."""
     return Reached(ref, ObjectKind.HISTORY)
+
+
+def profile_at(ref: ObjectRef) -> Reached:
+    """A start for a walk: a profile. It leads to its hot packs."""
+    return Reached(ref, ObjectKind.PROFILE)
+
+
+def profiles_at(ref: ObjectRef) -> Reached:
+    """A start for a walk: the list of collected profiles."""
+    return Reached(ref, ObjectKind.PROFILES, None, _Path(None, b"collected profiles"))
 
 
 def walk(starts: Iterable[Reached], read: Read, *, profiles: bool = False) -> Iterator[Reached]:
@@ -170,6 +182,9 @@ def leads_to(found: Reached, encoded: bytes, *, profiles: bool = False) -> Itera
                     yield Reached(
                         pack.ref, ObjectKind.PACK, found, found.at, file.size, 0, file.digest, start
                     )
+        case ObjectKind.PROFILES:
+            for one in collected_profiles.decode(encoded):
+                yield Reached(one.profile, ObjectKind.PROFILE, found, found.at)
         case ObjectKind.HISTORY | ObjectKind.BLOCK:
             for ref, block in head.leads_to(encoded, found.block):
                 kind = ObjectKind.BLOCK if block else ObjectKind.CHANGES
@@ -179,7 +194,7 @@ def leads_to(found: Reached, encoded: bytes, *, profiles: bool = False) -> Itera
 def _below(
     found: Reached, catalog: Catalog, start: int, at: _Path | None, *, profiles: bool
 ) -> Iterator[Reached]:
-    """The objects that the entries below one directory of a catalog name."""
+    """Yields the objects that the entries below one directory of a catalog name."""
     for entry, path in _entries(catalog, start, at):
         if entry.nested:
             yield Reached(entry.nested, ObjectKind.CATALOG, found, path)

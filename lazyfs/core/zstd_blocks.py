@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import zstandard
 
 STEP = 1 << 16
-"""The largest number of bytes of a long block, or of many empty ones, that are handed on at a time."""
+"""The largest size of a piece in bytes: a longer block is handed on in several pieces, and so is a long run
+of empty blocks."""
 
 MOST_HEADER = 18
 """The largest number of bytes of a frame header; this many always show the header's own length."""

@@ -133,7 +133,9 @@ class AnsweringMount:
             self.session = _mount(self.filesystem, self.settings, self.handover)
             there = self._own_mount()
             path = os.path.join(self._runtime_dir, runtime_directory.socket_name(there))
-            self.listening = control_socket.listen(path, everybody=os.geteuid() == 0)
+            self.listening = self.handover.listening or control_socket.listen(
+                path, everybody=os.geteuid() == 0
+            )
         self.handover.serve(self.session, there, self.journal.path)
         self.watch.look()
 

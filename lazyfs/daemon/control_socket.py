@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 from lazyfs.system.socket_paths import address_of
 
+HANDED = "LAZYFS_CONTROL_SOCKET"
+"""The variable by which a daemon that replaces its program hands over its socket: `DESCRIPTOR INODE PATH`."""
+
 CALLERS = 1024
 """The largest number of connections that wait to be accepted: as many as a node's jobs and watchdogs open at
 one moment."""
@@ -18,6 +21,17 @@ class ListeningSocket(NamedTuple):
     plain: socket.socket
     path: str
     inode: int
+
+    def hand_over(self) -> None:
+        """Leaves the socket to the program that this process is about to become. That program may have no
+        right to make another: the daemon has given up root."""
+        os.set_inheritable(self.plain.fileno(), True)
+        os.environ[HANDED] = f"{self.plain.fileno()} {self.inode} {self.path}"
+
+    def keep(self) -> None:
+        """Undoes `hand_over`: this process could not become another program."""
+        os.set_inheritable(self.plain.fileno(), False)
+        os.environ.pop(HANDED, None)
 
     def close(self) -> None:
         """Closes the socket, and removes its file unless a later daemon has put another one there."""
@@ -43,6 +57,15 @@ def listen(path: str, *, everybody: bool) -> ListeningSocket:
     plain.listen(CALLERS)
     os.rename(made, path)
     return ListeningSocket(plain, path, os.lstat(path).st_ino)
+
+
+def handed_over() -> ListeningSocket | None:
+    """Returns the socket that the program before handed over; None if there is none."""
+    with suppress(ValueError, OSError):
+        number, inode, path = os.environ.pop(HANDED, "").split(" ", 2)
+        os.set_inheritable(int(number), False)
+        return ListeningSocket(socket.socket(fileno=int(number)), path, int(inode))
+    return None
 
 
 def remove_dead(path: str) -> None:

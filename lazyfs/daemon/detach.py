@@ -28,7 +28,7 @@ from lazyfs.system import clean_start, namespaces
 from lazyfs.system.detachment import leave_session_keyring
 
 Ready = Callable[[Sequence[str]], None]
-"""Called once, when the mount works, with notes for the operator, a line each."""
+"""A function that is called once, when the mount works, with notes for the operator, a line each."""
 
 
 COURTESY = 0.02
@@ -174,8 +174,8 @@ class _StarterGuard:
         fcntl.fcntl(self._starter, fcntl.F_SETFL, 0)
 
     def let_go(self) -> None:
-        """Lets the command end first, for COURTESY at most: the daemon's further imports would take the
-        processor from it."""
+        """Waits until the command that started the daemon has ended, COURTESY seconds at most: the imports
+        that follow would take the processor from it."""
         select.select([self._starter], [], [], COURTESY)
         os.close(self._starter)
 

@@ -19,7 +19,8 @@ class Privileges:
     """The user and group ids of the daemon. Without a configured user, every call does nothing."""
 
     def __init__(self, user: str | None) -> None:
-        """Looks up the user. Raises UsageError if it does not exist, or if this process is not root's."""
+        """Looks up the user. Raises UsageError if it does not exist, or if this process is neither root's nor
+        the user's. It is the user's if a daemon that gave up root has replaced its program."""
         self._account: pwd.struct_passwd | None = None
         self._dropped = False
         if user is None:
@@ -28,7 +29,8 @@ class Privileges:
             self._account = pwd.getpwnam(user)
         except KeyError:
             raise UsageError(f"--user {user}: no such user; create it, or leave the option out") from None
-        if os.geteuid() != 0:
+        self._dropped = set(os.getresuid()) == {self._account.pw_uid}
+        if os.geteuid() != 0 and not self._dropped:
             raise UsageError(f"--user {user}: only root can become somebody else; leave the option out")
         load(BEFORE_ROOT_IS_GIVEN_UP)  # an interpreter below /root cannot be read afterwards
 
@@ -39,7 +41,7 @@ class Privileges:
         is root's. Elsewhere, for example below the user's home, the directory is made with the user's ids.
         """
         try:
-            if self._account:
+            if self._account and not self._dropped:
                 self._give(directory)
                 self.become_user()
             os.close(open_directory(directory, make=True))

@@ -82,7 +82,7 @@ def resume(
     if not is_connected(taken.held.device):
         handover.end()
         return
-    runtime = runtime_directory.directory()
+    runtime = os.path.dirname(taken.listening.path) if taken.listening else runtime_directory.directory()
     _serve(state.settings, state.origins, handover, runtime, ready or _say_notes, daemon_log)
 
 

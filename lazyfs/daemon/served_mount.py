@@ -25,7 +25,7 @@ from lazyfs.daemon.repositories import Repositories
 from lazyfs.daemon.session_choice import prepare
 from lazyfs.daemon.setting_origins import Origin
 from lazyfs.daemon.status import CounterStatus, MemoryStatus, MountStatus, WaitStatus
-from lazyfs.daemon.survival.succession import Succession
+from lazyfs.daemon.succession import Succession
 from lazyfs.fuse.invalidation import Invalidator
 from lazyfs.fuse.session import Session
 from lazyfs.vfs.inode_numbers import ROOT

@@ -36,8 +36,8 @@ if TYPE_CHECKING:  # the direct session answers before the event loop is loaded 
 
 T = TypeVar("T")
 Call = Callable[[Fetched], T]
-"""Answers one request from the objects at hand and those fetched for it. Raises Need, NeedRepository or
-OSError. Takes the filesystem's lock itself if needed."""
+"""A function that answers one request from the objects at hand and those fetched for it. It raises Need,
+NeedRepository or OSError, and takes the filesystem's lock itself if it needs the lock."""
 ROUNDS = 64
 """The largest number of rounds in which one call may find other objects missing. A path needs one round for
 each nested catalog; more rounds mean objects that lead in circles."""

@@ -20,7 +20,7 @@ class LayerFacts(msgspec.Struct):
 
     diff_id: str
     size: int
-    """Stored bytes at the source; as published, bytes of its files."""
+    """Bytes of the layer: at a source, of its (compressed) blob; as published, of the files in it."""
     entries: int | None = None
 
 

@@ -30,7 +30,7 @@ class PreparedSource(NamedTuple):
     """A source that can be put into the tree."""
 
     place: str
-    """Path of the image's or tree's name."""
+    """The path in the repository at which the image's link, or the tree, is put."""
     changes: dict[str, Inode]
     """Path in the tree -> link or snapshot to put there."""
 

@@ -13,8 +13,8 @@ from threading import Thread
 from typing import IO
 
 from lazyfs.core.errors import FormatError, LazyfsError, UsageError
+from lazyfs.images.inputs import Input
 from lazyfs.images.layer_reader import LayerLimits
-from lazyfs.images.sources.inputs import Input
 from lazyfs.images.streams import PART
 
 SILENCE = 120.0

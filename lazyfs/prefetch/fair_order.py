@@ -8,8 +8,8 @@ T = TypeVar("T", bound=Hashable)
 
 
 class FairOrder(Generic[T]):
-    """Waiting items in groups. The next item is one of the group that has had the fewest bytes since it began
-    to wait; within a group the order is that of arrival.
+    """Waiting items in groups. The next item comes from the group that has had the fewest bytes; within a
+    group the order is that of arrival.
 
     A group that begins to wait starts level with the one that is served now: an image that was idle for an
     hour has no claim on the line for the hour.
@@ -18,10 +18,11 @@ class FairOrder(Generic[T]):
     def __init__(self) -> None:
         self._groups: dict[Hashable, OrderedDict[T, int]] = {}
         self._had: dict[Hashable, int] = {}
-        """Bytes that each waiting group has had, from a common start."""
+        """Waiting group -> the bytes that were taken for it, plus its start: the value of `_level` when it
+        began to wait."""
         self._level = 0
-        """The bytes that the group served last had had before that, from the common start: a group that
-        begins to wait starts there."""
+        """The value in `_had` of the group served last, before that item was added. A group that begins to
+        wait starts with this value, and so level with the others."""
 
     def __len__(self) -> int:
         return sum(map(len, self._groups.values()))

@@ -10,10 +10,10 @@ from typing import Final, NamedTuple
 from lazyfs.core.digest import Digest, ObjectRef
 
 FREE: Final = 4 << 20
-"""The largest number of plaintext bytes of unused guesses before any bytes were asked for."""
+"""Plaintext bytes of unused guesses that are allowed in any case, even if no bytes were asked for yet."""
 SHARE: Final = 0.05
-"""Unused bytes that are allowed for each byte that was asked for: packs already cost a start a fifth more
-bytes than single files did, and a quarter is the most that it may cost."""
+"""Bytes of unused guesses that are allowed in addition, for each byte that was asked for. A start may cost a
+quarter more bytes than with single files; packs alone cost it a fifth more."""
 REMEMBERED: Final = 1 << 16
 """The largest number of guessed objects that are watched for their first use."""
 FILES: Final = 4096

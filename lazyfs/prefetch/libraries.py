@@ -3,9 +3,10 @@
 A program that starts with Python's scientific packages touches directories of large libraries, and uses most
 of these directories wholly or nearly so (pandas/_libs 10 of 10, scipy/linalg 8 of 8). The interpreter loads
 one module after the other, and each first page is a round trip. So the first miss also fetches the others of
-up to LARGEST bytes. Replayed on such a start, 55 files of 89 were waited for, and 11 requests and 6 MB were
-in vain. To wait for a second miss leaves 64 waits and saves 2 requests; to fetch larger ones too saves 7 more
-waits for another 10 MB in vain.
+up to LARGEST bytes. A replay of such a start waited for 55 of its 89 libraries, and fetched 11 objects (6 MB)
+that were not used. If it fetched the others only after a second miss, it would wait for 64 and fetch 2
+objects fewer; if it fetched libraries of any size, it would wait for 48 and fetch another 10 MB that are not
+used.
 
 This holds for modules only (`x.so`), which programs load by their paths. Libraries with a version
 (`libx.so.1`) are loaded because an ELF file names them (`needed_libraries`). A start needs ten of the 60 in a

@@ -8,7 +8,8 @@ from lazyfs.client.allowance import MOST, Allowance
 from lazyfs.client.objects import THREADS
 
 DEFAULT: Final = 75
-"""Percent of the requests, and of the bytes, of a mount that fetching ahead may have under way."""
+"""The default share of a mount's line for fetching ahead: the percentage of the requests under way, and of
+the bytes under way, that no reader waits for."""
 
 
 class LineShare:

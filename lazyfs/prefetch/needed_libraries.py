@@ -21,8 +21,8 @@ from lazyfs.vfs.paths_in_images import FileInImage, find_file, list_directory
 from lazyfs.vfs.slots import Slot
 
 FILES: Final = 4096
-"""The largest number of files that are remembered, by content, because their needs have been returned. Those
-of a forgotten file may be returned again."""
+"""The largest number of files (by content) that are remembered, so that the libraries of each are returned
+once. If one is forgotten, its libraries may be returned again."""
 IMAGES: Final = 64
 """The largest number of images whose ld.so.conf is remembered."""
 CONF_FILES: Final = 32

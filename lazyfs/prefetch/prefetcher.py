@@ -102,7 +102,9 @@ class Prefetcher:
             file = self._siblings(read.number)
             if file is not None:
                 self._fetch(self._policy.on_packed(file), read)
-        self._fetch(self._policy.on_read(read), read)
+        next_ones = self._policy.on_read(read)
+        if next_ones and not self._is_foreseen(read):
+            self._fetch(next_ones, read)
 
     def on_early_read(self, read: ReadPlan) -> None:
         """Tells the watcher of starts of a read that was answered before there was a prefetcher."""
@@ -120,6 +122,14 @@ class Prefetcher:
             return None
         return self._around.collected(top.ref.digest) or profile_of(self._around.entries, read.number)
 
+    def _is_foreseen(self, read: ReadPlan) -> bool:
+        """Returns True if a profile is bringing what is read. The profile then knows what comes next too, and
+        guesses would take bytes of the line from it."""
+        file = read.small_file
+        if file is not None:
+            return self._objects.is_due(file.digest)
+        return any(self._objects.is_foreseen(part.ref.digest) for part in read.slices)
+
     def _siblings(self, number: int) -> Siblings | None:
         try:
             return siblings(self._around.entries, number)
@@ -130,8 +140,8 @@ class Prefetcher:
         """Notes a read that has to wait for objects, and fetches others along with them. `siblings`: the
         directory around the file, if it is in one directory only."""
         file = read.small_file
-        if file is not None and self._objects.is_due(file.digest):
-            return  # its profile knows what comes next
+        if self._is_foreseen(read):
+            return
         if file is not None and file.digest not in self._objects.hot:
             profile = self._profile_of(read)
             if profile is not None:
@@ -164,6 +174,8 @@ class Prefetcher:
 
     def on_arrival(self, read: ReadPlan, fetched: Fetched) -> None:
         """Notes that a read which had to wait has its objects now; fetches more if its file is a program."""
+        if self._is_foreseen(read):
+            return
         head = head_of(read, self._objects, fetched)
         self._fetch(self._policy.on_arrival(read, head), read)
         place = place_of(self._around.entries, read.number) if is_program(read.entry, head) else None

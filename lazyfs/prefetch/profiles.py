@@ -1,9 +1,10 @@
 """The objects that earlier starts of an image touched, fetched in order when the image is entered.
 
-Some objects are under way at a time, few at first. A reader of one of them joins its flight. A reader of a
-small file takes it from a hot pack, here or on its way, or else from the file's own pack. What is fetched
-ahead depends on what is used (`UnusedWindow`): a list that is stale, wrong or hostile is given up after 2 MB,
-and after three objects that failed.
+Some objects are under way at a time. A reader of one of them joins its flight. A reader of a small file takes
+it from a hot pack, here or on its way, or else from the file's own pack. What is fetched ahead depends on
+what is used (`UnusedWindow`): only 2 MB come on trust, so that a start does not share the line with much when
+it waits for the first objects, and a list that is stale, wrong or hostile is given up. A list is given up
+after three objects that failed too.
 """
 
 import logging
@@ -25,11 +26,10 @@ from lazyfs.prefetch.system_task import begin
 
 log = logging.getLogger(__name__)
 
-FIRST: Final = 4
-"""Number of objects under way at first: they share the line, and a start waits for the first ones."""
 AT_ONCE: Final = 24
-"""The largest number of objects of one profile under way. Each object that arrives raises the number by one
-until then. Readers have the rest of `objects.THREADS`."""
+"""The largest number of objects of one profile under way. Readers have the rest of `objects.THREADS`. A
+first number of four that grew by one with each arrival made the chain of waits longer by four, computed for
+the 302 objects of the analysis image on a line of 50 ms and 100 Mbit/s."""
 UNUSED_SECONDS: Final = 60.0
 """The number of seconds without a use of any object of a list after which the list is given up."""
 TOLD_SECONDS: Final = 0.5
@@ -147,7 +147,6 @@ class _Listed:
         self._under_way = 0
         self._bytes = 0
         """Plaintext bytes under way."""
-        self._at_once = min(FIRST, counts.most)
         self._failed = 0
         self._changed = trio.Event()
         self._token = trio.lowlevel.current_trio_token()
@@ -157,6 +156,8 @@ class _Listed:
         what will come."""
         objects = self._objects
         missing = await trio.to_thread.run_sync(self._missing)
+        listed = [ref.digest for ref in self._listed if ref not in self._hot]
+        objects.listed.update(dict.fromkeys(listed, self._window))
         objects.expected.update(ref.digest for ref in missing if ref not in self._hot)
         objects.due.update((ref.digest, self._window) for ref in missing if ref in self._hot)
         self._window.on_use = self._used
@@ -172,6 +173,9 @@ class _Listed:
             return not self._failed
         finally:
             self._window.on_use = lambda: None
+            for digest in listed:
+                if objects.listed.get(digest) is self._window:
+                    del objects.listed[digest]
             for ref in missing:
                 self._gone(ref.digest)
                 objects.ahead.pop(ref.digest, None)
@@ -203,7 +207,7 @@ class _Listed:
     async def _room(self, ref: ObjectRef) -> bool:
         """Waits until an object may be fetched. Returns False if the list is given up."""
         while self._objects.keeps and self._failures() < FAILURES:
-            room = self._under_way < self._at_once and (
+            room = self._under_way < self._counts.most and (
                 self._bytes + ref.size <= self._counts.share.bytes or not self._under_way
             )
             if room and self._window.has_room(ref.size):
@@ -212,8 +216,10 @@ class _Listed:
                 await self._wait()
                 continue
             self._counts.rest(self._start)
+            self._window.exhausted = True
             with trio.move_on_after(UNUSED_SECONDS) as patience:
                 await self._wait()
+            self._window.exhausted = False
             if patience.cancelled_caught:
                 self._counts.given_up += 1
                 log.info("profile %s is given up: what came of it is not used", self._start[0].hex())
@@ -253,7 +259,6 @@ class _Listed:
         self._gone(ref.digest)
         if self._objects.is_at_hand(ref):
             self._counts.fetched += 1
-            self._at_once = min(self._at_once + 1, self._counts.most)
         else:
             self._failed += 1
             self._counts.failed += 1

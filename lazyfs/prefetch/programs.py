@@ -17,8 +17,8 @@ from lazyfs.core.digest import ObjectRef
 
 MAGIC: Final = b"\x7fELF"
 MOST: Final = 64 << 20
-"""The largest number of plaintext bytes of one file that one miss requests, as many as the queue takes. A
-later miss beyond them requests as many again."""
+"""The largest number of plaintext bytes of one file that are fetched after one miss: as many as the queue
+takes. A later miss in the rest of the file fetches as many again."""
 FILES: Final = 1024
 """The largest number of files that are remembered. The one whose last miss is longest ago is forgotten; its
 chunks may then be returned by `touched` once more."""

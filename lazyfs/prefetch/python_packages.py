@@ -1,8 +1,8 @@
 """The packs of a Python package, once its `__init__` is read. Pure.
 
-An import reads `__init__` first, and then most of the package. Of 180 packs that a start of an analysis
-wants, 135 are waited for one after the other. With this rule 88 are, and 11 packs are fetched that nobody
-wants. A reader of files here and there meets few `__init__`.
+An import reads `__init__` first, and then most of the package. A start of an analysis reads from 180 packs.
+Without this rule it waits for 135 of them, one after the other; with it, for 88, and 11 packs are fetched
+that nobody wants. A reader of files here and there seldom reads an `__init__`.
 """
 
 from collections import OrderedDict

@@ -27,7 +27,7 @@ class Window:
         self._position = 0
         """Offset up to which the file has been read in sequence."""
         self._asked = 0
-        """Offset up to which the file has been returned to be fetched ahead."""
+        """Offset up to which `read` has returned parts of the file to be fetched ahead."""
         self._refill_at = 0
         """Offset at which the reader has used up half of the last window."""
         self._streak = 0

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from lazyfs.core.digest import sha256
 from lazyfs.core.errors import FormatError, NotFound, TransportError
 from lazyfs.core.sif.layout import HEADER, parse_header, parse_table
-from lazyfs.images.registry import credentials
+from lazyfs.images.registry import accounts
 from lazyfs.images.registry.problems import BROKEN, Failed, explain
 from lazyfs.images.sources.image import Image
 from lazyfs.images.sources.open import ImageOptions, open_image
@@ -103,7 +103,7 @@ class Pull:
         certificates = Certificates((origin.host, f"{origin.host}:{origin.port}"), places, environment)
         headers = {}
         if self.options.asked.username is not None:
-            headers["Authorization"] = credentials.given(self.options.asked).basic
+            headers["Authorization"] = accounts.given(self.options.asked).basic
         with (
             closing(Wire(certificates, plain_http=url.startswith("http://"))) as wire,
             wire.get(url, headers) as reply,

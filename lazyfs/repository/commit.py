@@ -54,11 +54,13 @@ def commit_revision(
     restored: int = 0,
     lease: PublisherLease | None = None,
     params: Params | None = None,
+    known: CommittedRevision | None = None,
 ) -> Revision:
     """Commits `root` as the next revision, after everything put into the store is on stable storage.
 
     `changes`, `restored`: fields of the new revision's entry in the history. `lease`: the lease of the
     publisher who put the objects. `params`: new format parameters; by default those of the revision before.
+    `known`: as for `read_committed`.
 
     Raises StoreConflict if the committed revision is no longer `expected_revision`, or if another publisher
     holds the store (nothing was changed). Raises LeaseLost, and UsageError if a key is missing or the root
@@ -79,7 +81,9 @@ def commit_revision(
             )
         return Revision(old.name, old.number + 1, time, root, params or old.params, history)
 
-    return replace_revision(store, keys, next_revision, now=now, timestamp_days=timestamp_days, lease=lease)
+    return replace_revision(
+        store, keys, next_revision, now=now, timestamp_days=timestamp_days, lease=lease, known=known
+    )
 
 
 def replace_revision(
@@ -90,11 +94,13 @@ def replace_revision(
     now: datetime,
     timestamp_days: float = TIMESTAMP_DAYS,
     lease: PublisherLease | None = None,
+    known: CommittedRevision | None = None,
 ) -> Revision:
     """Passes the committed revision to `change`; signs, commits and returns the result. Calls `change` again
-    if another publisher commits first. Raises the exceptions of `change`, and as `commit_revision`."""
+    if another publisher commits first. `known`: as for `read_committed`. Raises the exceptions of `change`,
+    and as `commit_revision`."""
     for _ in range(RETRIES):
-        committed = read_committed(store)
+        committed = known = read_committed(store, known)
         revision = change(committed.revision)
         store.sync()
         with store.exclusive():

@@ -12,7 +12,7 @@ from lazyfs.core import collected_profiles
 from lazyfs.core.collected_profiles import CollectedProfile
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import BadData, NotFound, TrustError, UsageError
-from lazyfs.core.reach import ObjectKind, Reached, leads_to
+from lazyfs.core.reach import leads_to, profile_at
 from lazyfs.core.trust.delegation import delegations, is_delegated, load_profiles, to_targets
 from lazyfs.core.trust.roles import PROFILES, PROFILES_FILE
 from lazyfs.repository.commit import TIMESTAMP_DAYS, read_committed, sign_metadata, write_revision
@@ -74,14 +74,22 @@ class PublishedList(NamedTuple):
     profiles: list[CollectedProfile]
 
 
+def signed_list(store: ReadableStore) -> tuple[Targets, ObjectRef] | None:
+    """Returns the signed file of the collected profiles and the list that it names; None if there is none, or
+    if nobody may sign one. Raises TrustError, StoreError."""
+    publisher = read_committed(store).proven.targets
+    data = store.read_metadata(PROFILES_FILE) if is_delegated(publisher) else None
+    return None if data is None else load_profiles(data, publisher)
+
+
 def published_list(store: ReadableStore) -> PublishedList | None:
     """Returns the list of collected profiles; None if there is none, or if its signature or content is not
     valid. Raises StoreError."""
-    data = store.read_metadata(PROFILES_FILE)
-    if data is None:
-        return None
     try:
-        signed, ref = load_profiles(data, read_committed(store).proven.targets)
+        found = signed_list(store)
+        if found is None:
+            return None
+        signed, ref = found
         return PublishedList(signed, ref, collected_profiles.decode(reader(store)(ref)))
     except (TrustError, BadData, NotFound):
         return None
@@ -138,9 +146,9 @@ def objects_of_list(store: ReadableStore) -> Iterator[Digest]:
         return
     yield found.ref.digest
     for one in found.profiles:
-        at = Reached(one.profile, ObjectKind.PROFILE)
         try:
-            below = [reached.ref.digest for reached in leads_to(at, reader(store)(one.profile))]
+            plain = reader(store)(one.profile)
+            below = [reached.ref.digest for reached in leads_to(profile_at(one.profile), plain)]
         except (NotFound, BadData):
             continue
         yield one.profile.digest

@@ -8,7 +8,7 @@ from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import NotFound, UsageError
 from lazyfs.core.params import Revision
-from lazyfs.repository.commit import commit_revision, read_revision
+from lazyfs.repository.commit import commit_revision, read_committed
 from lazyfs.repository.keys import Keys
 from lazyfs.repository.leases import LeasedObjects, LeaseLost, PublisherLease
 from lazyfs.repository.live_changes import live_changes
@@ -16,10 +16,15 @@ from lazyfs.repository.live_tree import LiveTree
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import Store, StoreConflict, reader
 from lazyfs.store.ingest import Ingest
+from lazyfs.store.recent_objects import RecentObjects
 
 REBASES = 5
 """The largest number of times that a commit is repeated because another publisher was first. Each repetition
 starts from the newer revision."""
+
+MOST_KEPT = 32 << 20
+"""The largest number of bytes of objects that an edit keeps once it has read them. The catalogs that lead to
+images have a few hundred kilobytes together, or a few megabytes in a tree of 10,000 images."""
 
 
 class EditResult(NamedTuple):
@@ -40,6 +45,9 @@ class Edit:
     a commit the edit goes on from the new revision. An exception that leaves the block drops the objects that
     have no name in the store yet; the committed revision is unchanged. If the lease is over, a NotFound is
     replaced by LeaseLost.
+
+    An edit keeps the objects that it has read and verified, up to MOST_KEPT bytes, and the signed files of
+    its base revision, so that it reads them once. It always asks the store for the newest timestamp and root.
     """
 
     def __init__(
@@ -59,10 +67,15 @@ class Edit:
         self._store = store
         self._keys = keys
         self._now = now
-        _check_format(read_revision(store))
+        self.read = RecentObjects(reader(store), MOST_KEPT)
+        self._committed = read_committed(store)
+        _check_format(self._committed.revision)
         self._own_lease = lease is None
-        self._lease = lease or PublisherLease(store, now)
-        self._base = read_revision(store)
+        if lease is None:
+            lease = PublisherLease(store, now, revision=self._committed.revision.number)
+            self._committed = read_committed(store, self._committed)  # one that the lease protects
+        self._lease = lease
+        self._base = self._committed.revision
         self._changes: list[Callable[[LiveTree], object]] = []
         self.objects = LeasedObjects(store, self._lease)
         self.ingest = Ingest(self.objects, self._base.params, level=level, workers=workers)
@@ -89,7 +102,7 @@ class Edit:
     @property
     def tree(self) -> StoredTree:
         """The tree of `base`, without the changes."""
-        return StoredTree(reader(self._store), self._base.root)
+        return StoredTree(self.read, self._base.root)
 
     def put(self, path: str, inode: Inode) -> None:
         """Hangs a link or snapshot at a path; see LiveTree.put, whose errors `commit` raises."""
@@ -134,13 +147,15 @@ class Edit:
                     now=self._now(),
                     changes=live_changes(self.tree, self.tree.below(root)),
                     lease=self._lease,
+                    known=self._committed,
                 )
                 self._changes.clear()
                 return EditResult(self._base, changed=True)
             except LeaseLost:
                 raise
             except StoreConflict:
-                newer = read_revision(self._store)
+                self._committed = read_committed(self._store, self._committed)
+                newer = self._committed.revision
                 if newer.number == self._base.number or rebases == REBASES:
                     raise
                 self._base = newer

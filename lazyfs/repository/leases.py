@@ -59,13 +59,15 @@ class PublisherLease:
         *,
         length: float = LENGTH,
         token: str | None = None,
+        revision: int | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         pause: Callable[[float], object] = time.sleep,
     ) -> None:
         """Takes a lease, or with `token` goes on with one that another process has taken.
 
-        `now`: this machine's clock. Raises UsageError if it is minutes away from the store's, LeaseLost if
-        the lease of the token is over, StoreConflict, StoreError.
+        `now`: this machine's clock. `revision`: the number of the committed revision, if the caller has just
+        read it. Raises UsageError if this machine's clock is minutes away from the store's, LeaseLost if the
+        lease of the token is over, StoreConflict, StoreError.
         """
         self._store = store
         self._length = length
@@ -73,7 +75,7 @@ class PublisherLease:
         self._pause = pause
         self._mutex = threading.RLock()
         self.token = token or secrets.token_hex(16)
-        self._revision = read_revision(store).number
+        self._revision = read_revision(store).number if revision is None else revision
         check_clock(store, now().timestamp(), APART)
         state = self.renew() if token else change_state(store, self._taken, pause)
         self._renewed = monotonic()

@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from lazyfs.core import codec
+from lazyfs.core.collected_profiles import CollectedProfile
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import LazyfsError, TrustError, UsageError
 from lazyfs.core.params import Revision
@@ -23,6 +24,7 @@ from lazyfs.core.reach import ObjectKind, Reached, catalog_at, history_at, leads
 from lazyfs.core.trust.roles import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, file_name
 from lazyfs.repository.committed import CommittedRevision, read_committed
 from lazyfs.repository.mirror_removal import MirrorReport, delete_unkept
+from lazyfs.repository.mirrored_profiles import Copying, copy_profiles
 from lazyfs.store import ReadableStore, Store, reader
 
 WORKERS = 16
@@ -88,6 +90,8 @@ class Mirror:
                     delete_unkept(self._target, last.revision, self.report)
                 raise
             self.report.changed = True
+        with ThreadPoolExecutor(self._workers, "mirror") as pool:
+            self._profiles(newest, pool)
         delete_unkept(self._target, revision, self.report)
         return self.report
 
@@ -123,6 +127,21 @@ class Mirror:
             if revision.history:
                 past = history_at(last.history) if last and last.history else None
                 self._copy(history_at(revision.history), past, pool)
+
+    def _profiles(
+        self,
+        newest: CommittedRevision,
+        pool: ThreadPoolExecutor,
+        wanted: Callable[[CollectedProfile], bool] = lambda _: True,
+    ) -> None:
+        """Copies the list of collected profiles, and those of its profiles that are `wanted`."""
+
+        def below(start: Reached) -> None:
+            if not self._target.has(start.ref.digest):
+                self._copy(start, None, pool)
+
+        publisher, copying = newest.proven.targets, Copying(below, self._leaf)
+        self.report.problems += copy_profiles(self._source, self._target, publisher, copying, wanted)
 
     def _copy(self, start: Reached, old: Reached | None, pool: ThreadPoolExecutor) -> None:
         """Copies an object and everything below it. `old`: the object that the copy's last revision has in

@@ -7,6 +7,7 @@ from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import LazyfsError, NotFound
 from lazyfs.core.params import Revision
 from lazyfs.core.reach import catalog_at, history_at, walk
+from lazyfs.repository.delegation import objects_of_list
 from lazyfs.repository.kept_revisions import kept_revisions
 from lazyfs.repository.stored_history import read_history
 from lazyfs.store import Store, StoreError, reader
@@ -29,7 +30,8 @@ class MirrorReport:
     """Stored bytes of the objects copied."""
     deleted: int = 0
     problems: list[str] = field(default_factory=list)
-    """Errors of deleting and marking; the copy is whole nevertheless."""
+    """Errors of deleting and marking, and collected profiles that were not copied; the copy is whole
+    nevertheless."""
 
 
 def delete_unkept(target: Store, revision: Revision, report: MirrorReport) -> None:
@@ -72,7 +74,8 @@ def _marked(
     starts = [catalog_at(root) for root in roots if target.has(root.digest)]
     starts += [history_at(head) for head in heads if head and target.has(head.digest)]
     try:
-        return {found.ref.digest for found in walk(starts, read, profiles=True)}
+        reached = {found.ref.digest for found in walk(starts, read, profiles=True)}
+        return reached.union(objects_of_list(target))
     except LazyfsError as error:
         report.problems.append(f"nothing was deleted: {error}")
         return None

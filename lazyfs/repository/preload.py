@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from lazyfs.core import codec
-from lazyfs.core.digest import ObjectRef
+from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import UsageError
 from lazyfs.core.reach import ObjectKind, Reached, objects_at
 from lazyfs.core.tree_paths import metadata_path
@@ -31,6 +31,7 @@ class Preload(Mirror):
         tree = StoredTree(read, root)
         with ThreadPoolExecutor(self._workers, "preload") as pool:
             waiting: list[Future[None]] = []
+            reached: set[Digest] = set()
             for image in images:
                 place = find_place(tree, image)
                 if not place:
@@ -39,12 +40,14 @@ class Preload(Mirror):
                     if tree.find(path) is None:
                         continue
                     for found in objects_at(root, path.encode(), read):
+                        reached.add(found.ref.digest)
                         if not found.leads_on and found.ref.digest not in self._copied:
                             self._copied.add(found.ref.digest)
                             waiting.append(pool.submit(self._leaf, found))
             settle(waiting)
-        self._target.sync()
-        self._signed(newest, last)
+            self._target.sync()
+            self._signed(newest, last)
+            self._profiles(newest, pool, lambda profile: profile.image in reached)
         self.report.revision, self.report.changed = newest.revision.number, bool(self.report.objects)
         return self.report
 

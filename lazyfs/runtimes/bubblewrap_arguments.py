@@ -30,8 +30,7 @@ class Described(NamedTuple):
     held: tuple[PinnedRoot, ...]
     """The parts of the image that the arguments name by descriptor."""
     image: CompletedImage | None
-    """The image that overlays complete with the missing mount points; None if bwrap's own arguments make
-    them."""
+    """The image whose missing mount points are made by overlays; None if bwrap's own arguments make them."""
 
 
 def describe(launch: Launch, isolation: tuple[str, ...], *, by_descriptor: bool) -> Described:

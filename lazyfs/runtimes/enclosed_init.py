@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 NOT_STARTED = 125
 """The exit code of an enclosure's processes if the runtime was not started."""
 _MOST_ENDS = 1000
-"""The largest number of ended processes whose exit codes are kept. A program may leave the init any number of
-orphans, but the process whose end is asked for later is among the first that end."""
+"""The largest number of ended processes whose exit codes are kept. A program may leave any number of orphans
+to the init; the process whose exit code is asked for is among the first that end."""
 
 
 class EnclosedEnd(NamedTuple):

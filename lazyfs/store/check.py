@@ -10,7 +10,7 @@ from lazyfs.core import codec
 from lazyfs.core.catalog.reader import Catalog
 from lazyfs.core.digest import Digest, ObjectRef, sha256
 from lazyfs.core.errors import LazyfsError
-from lazyfs.core.reach import ObjectKind, Reached, Seen, catalog_at, history_at, leads_to
+from lazyfs.core.reach import ObjectKind, Reached, Seen, catalog_at, history_at, leads_to, profiles_at
 from lazyfs.store.protocol import Store
 
 MAX_PROBLEMS = 1000
@@ -56,11 +56,12 @@ def check(
     root: ObjectRef,
     *,
     history: ObjectRef | None = None,
+    collected: ObjectRef | None = None,
     workers: int = 2,
     advance: Callable[[CheckFindings], None] = lambda _findings: None,
 ) -> CheckFindings:
-    """Reads once each object that the root catalog or `history` (the head of a history) leads to. Compares
-    sizes and digests; in packs, also the digest of each file.
+    """Reads once each object that the root catalog, `history` (the head of a history) or `collected` (the
+    list of collected profiles) leads to. Compares sizes and digests; in packs, also the digest of each file.
 
     A missing or wrong object is a finding, not an exception, and the objects that only it leads to are not
     looked at. Packs are read last, when all files in them are known. `advance` is called with the findings so
@@ -68,6 +69,7 @@ def check(
     """
     run = _Check(store, advance)
     starts = [catalog_at(root), *([history_at(history)] if history else [])]
+    starts += [profiles_at(collected)] if collected else []
     for start in starts:
         run.seen.first(start)
     with ThreadPoolExecutor(workers, "check") as pool:

@@ -8,7 +8,7 @@ from lazyfs.core.pack import Cutter
 from lazyfs.core.params import Params
 
 Read = Callable[[int], bytes]
-"""Returns the next bytes of a file, as many as asked for."""
+"""A function that returns the next bytes of a file, as many as it is asked for."""
 
 
 class Pack:

@@ -46,8 +46,8 @@ class StoredObject(NamedTuple):
     size: int
     """Stored bytes."""
     modified: float
-    """The time at which the object's bytes were written, on the store's clock; not later than it got its
-    name."""
+    """The time at which the object's bytes were written, on the store's clock. The object got its name then
+    or later."""
 
 
 class ReadableStore(Protocol):
@@ -102,7 +102,7 @@ class Store(ObjectSink, ReadableStore, Protocol):
         ...
 
     def now(self) -> float:
-        """The store's clock: seconds since 1970. Needs no free space."""
+        """Returns the time on the store's clock, in seconds since 1970. Needs no free space."""
         ...
 
     def spare(self) -> AbstractContextManager[None]:

@@ -17,6 +17,7 @@ from lazyfs.repository.live_tree import LiveTree
 from lazyfs.repository.removal import remove_images, remove_untagged
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import ObjectSink, Store, reader
+from lazyfs.store.recent_objects import RecentObjects
 from lazyfs.sync.layout import LAST_UPDATE, folder_links, link_target
 from lazyfs.sync.published import Published
 
@@ -51,6 +52,11 @@ class Committer:
     def objects(self) -> ObjectSink:
         """The sink for the contents of images."""
         return self._edit.objects
+
+    @property
+    def read(self) -> Callable[[ObjectRef], bytes]:
+        """The function that reads objects of the store; it keeps those that it has read (`Edit.read`)."""
+        return self._edit.read
 
     @property
     def lease(self) -> tuple[str, float]:
@@ -164,5 +170,5 @@ class Onlooker(Committer):
     @property
     def published(self) -> Published:
         if self._published is None:
-            self._published = Published(StoredTree(reader(self._store), self._revision.root))
+            self._published = Published(StoredTree(RecentObjects(reader(self._store)), self._revision.root))
         return self._published

@@ -1,7 +1,7 @@
-"""The messages by which a run has images read in another process than its own: requests, and answers.
+"""The messages between a run and the other processes that read images for it: requests, and answers.
 
-The other process has the store, the registries' settings and the run's lease, but no key: it writes objects
-and commits nothing.
+Such a process has the store, the registries' settings and the run's lease, but no key: it writes objects and
+commits nothing.
 """
 
 import threading
@@ -16,8 +16,9 @@ from lazyfs.core.oci.reference import Reference
 from lazyfs.images.snapshot_form import SnapshotForm, form_of, inode_of
 from lazyfs.repository.commit import read_revision
 from lazyfs.repository.leases import LeasedObjects, PublisherLease
-from lazyfs.store import open_store
+from lazyfs.store import open_store, reader
 from lazyfs.store.protocol import StoreConflict, StoreError
+from lazyfs.store.recent_objects import RecentObjects
 from lazyfs.sync.pending_layers import PendingLayers
 from lazyfs.sync.preparation import ImagePreparer, Job, PreparedImage
 from lazyfs.sync.registries import Registries
@@ -132,6 +133,7 @@ def open_tools(surroundings: Surroundings) -> _Tools:
         base = read_revision(store)
         preparer = ImagePreparer(
             store,
+            RecentObjects(reader(store)),
             objects,
             base.params,
             registries,

@@ -31,7 +31,7 @@ class LostWorker(LazyfsError):
 
 
 class _Suspect(LostWorker):
-    """A worker was lost to which this image had been given, perhaps together with others."""
+    """A worker was lost while it had this image, and perhaps others: any of them may have killed it."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,9 @@ class ExecutorPreparer:
     executor: concurrent.futures.Executor
     surroundings: Surroundings
     company: SharedLock = field(default_factory=SharedLock)
-    """Held together with others by each image at its first try, and alone by an image at its second try. The
-    lock is taken before layers are claimed, so an image that waits for its second try claims no layers."""
+    """Held by each image while a worker has it: at the first try together with other images, at a second try
+    alone. The lock is taken before layers are claimed, so an image that waits for its second try claims no
+    layers."""
     numbers: Iterator[int] = field(default_factory=itertools.count)
     """A new number for each request; see `convert`."""
 

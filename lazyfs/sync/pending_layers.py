@@ -6,7 +6,7 @@ layer from here.
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from lazyfs.core.catalog.inode import Inode
@@ -14,7 +14,6 @@ from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import TransportError
 from lazyfs.core.tree_paths import layer_path
 from lazyfs.repository.stored_tree import StoredTree, TreeNode
-from lazyfs.store import Store, reader
 
 
 class PendingLayers:
@@ -72,8 +71,8 @@ class PendingLayers:
 class TreeWithPending(StoredTree):
     """The tree of a revision, in which the pending layers are found too."""
 
-    def __init__(self, store: Store, root: ObjectRef, pending: PendingLayers) -> None:
-        super().__init__(reader(store), root)
+    def __init__(self, read: Callable[[ObjectRef], bytes], root: ObjectRef, pending: PendingLayers) -> None:
+        super().__init__(read, root)
         self._pending = pending
 
     def find(self, path: str) -> TreeNode | None:

@@ -21,6 +21,7 @@ from lazyfs.repository.commit import read_revision
 from lazyfs.repository.leases import PublisherLease
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import Store, reader
+from lazyfs.store.recent_objects import RecentObjects
 from lazyfs.sync.conversion import ImageJob, Surroundings, job_of
 from lazyfs.sync.layout import multiarch_place
 from lazyfs.sync.lists import GivenList
@@ -98,7 +99,7 @@ class Planner(NamedTuple):
         """Returns the plan for the lists. An image that cannot be planned is in `Plan.failed`. Raises
         LeaseLost, and the errors of reading the store."""
         base = read_revision(self.store)
-        tree = StoredTree(reader(self.store), base.root)
+        tree = StoredTree(RecentObjects(reader(self.store)), base.root)
         published = Published(tree)
         resolver = Resolver(self.registries, self.platform, {}, self.now.timestamp)
         resolution = resolver.resolve(lists)

@@ -86,6 +86,9 @@ class ImagePreparer:
     """Reads images for one run's repository. Safe to use from several threads."""
 
     store: Store
+    read: Callable[[ObjectRef], bytes]
+    """Returns an object's verified plaintext, as `store.reader` does, but reads the same catalogs once for
+    all images."""
     objects: ObjectSink
     """The sink for the contents of images. Objects that it finds in the store are protected from garbage
     collection."""
@@ -195,4 +198,4 @@ class ImagePreparer:
 
     def tree(self) -> TreeWithPending:
         """Returns the tree of the base revision, with the layers that were prepared since."""
-        return TreeWithPending(self.store, self.root(), self.pending)
+        return TreeWithPending(self.read, self.root(), self.pending)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from lazyfs.core.errors import LazyfsError
 from lazyfs.images.profiles.new_images import NewImageProfiles
@@ -25,10 +25,8 @@ from lazyfs.sync.preparation import ImagePreparer, Job, PreparedImage
 from lazyfs.sync.quotas import OwnersRoom
 from lazyfs.sync.report import MOVED, PUBLISHED
 from lazyfs.sync.resolution import LOOK, Failure, Gone, Resolver, failure_of
+from lazyfs.sync.service import Service
 from lazyfs.sync.targets import Target, Targets, alias_paths, all_paths
-
-if TYPE_CHECKING:
-    from lazyfs.sync.service import Service
 
 TRIES = 3
 """The largest number of tries of a question or an image in one run, if a retry may help. Within each try, the
@@ -61,7 +59,7 @@ class Publishing:
 
     def __init__(
         self,
-        service: "Service",
+        service: Service,
         committer: Committer,
         ledger: Ledger,
         resolver: Resolver,
@@ -90,6 +88,7 @@ class Publishing:
         service, committer = self._service, self._committer
         local = ImagePreparer(
             service.store,
+            committer.read,
             committer.objects,
             committer.base.params,
             service.registries,

@@ -18,7 +18,7 @@ from lazyfs.sync.targets import Resolved, Target, Targets, targets
 
 
 def run_pushes(service: Service, lists: Sequence[GivenList], state: State, pushes: Sequence[Push]) -> Report:
-    """Publishes the pushed images that are wished, if their tags have moved. Raises as Service.run.
+    """Publishes the pushed images that are wished, if their tags have moved. Raises as `run_lists`.
 
     The bodies of webhooks prove nothing. As in every run, a registry is asked which digest each tag names, so
     a push that is reported twice, late or falsely changes nothing. For pushes that no list wishes, nothing is
@@ -58,9 +58,10 @@ def run_pushes(service: Service, lists: Sequence[GivenList], state: State, pushe
 
 
 def _meant(lists: Iterable[GivenList], pushed: PushedImages) -> tuple[list[Resolved], list[GivenList]]:
-    """Divides the wishes for repositories into which images were pushed. Returns the wishes whose tags are
-    known from the pushes alone, resolved; and the lists, reduced to the other wishes. For those, registries
-    have to list tags: a push named no tag, or the wish's choice depends on tags that were not pushed."""
+    """Divides the wishes for the repositories into which images were pushed. Returns (resolved, lists).
+    `resolved`: the wishes whose tags are known from the pushes alone. `lists`: the given lists with the other
+    wishes only, for which registries have to list tags: a push named no tag, or the wish's choice depends on
+    tags that were not pushed."""
     direct: list[Resolved] = []
     asked: list[GivenList] = []
     for given in lists:

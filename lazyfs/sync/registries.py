@@ -10,10 +10,11 @@ from contextlib import contextmanager
 
 from lazyfs.core.errors import TransportError, UsageError
 from lazyfs.core.oci.reference import Reference
+from lazyfs.images.registry.accounts import Asked, LazyAccount
 from lazyfs.images.registry.certificates import Certificates, folders
 from lazyfs.images.registry.client import RegistryClient
 from lazyfs.images.registry.conversation import Conversation, registry_names
-from lazyfs.images.registry.credentials import Asked, Credentials, LazyAccount
+from lazyfs.images.registry.credentials import Credentials
 from lazyfs.images.registry.wire import Wire
 from lazyfs.sync.registry_pace import RegistryPace
 from lazyfs.sync.settings import RegistrySettings

@@ -17,8 +17,8 @@ class Leaving(NamedTuple):
     place: str
     reason: str
     ask: bool
-    """True if the registry also has to be asked and say that the image is gone; a list of tags without the
-    image's tag proves nothing."""
+    """True if the image may leave only after the registry, asked for its tag, has said that the tag is gone:
+    a list of tags that lacks it proves nothing."""
 
 
 class Lists(NamedTuple):

@@ -54,7 +54,7 @@ class ListenSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown
     secret_file: str
 
     def check(self) -> None:
-        """Raises UsageError that names the field."""
+        """Raises UsageError, which names the field, if a value is invalid."""
         if self.kind not in KINDS:
             raise UsageError(f"kind {self.kind!r} is none of {', '.join(KINDS)}")
         try:
@@ -80,7 +80,8 @@ class NotifySettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown
     plain_http: bool = False
 
     def check(self) -> None:
-        """Raises UsageError that names the field. The message holds no URL, because a URL may be a secret."""
+        """Raises UsageError, which names the field, if a value is invalid. The message holds no URL, because
+        a URL may be a secret."""
         try:
             parts = urlsplit(self.url)
             _ = parts.port
@@ -118,7 +119,7 @@ class AcknowledgedSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_u
     reason: str = ""
 
     def check(self) -> None:
-        """Raises UsageError that names the field."""
+        """Raises UsageError, which names the field, if a value is invalid."""
         self.acknowledgement()
 
     def acknowledgement(self) -> Acknowledgement:
@@ -138,7 +139,7 @@ class OwnerSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_
     size: str | None = None
 
     def check(self) -> None:
-        """Raises UsageError that names the field."""
+        """Raises UsageError, which names the field, if a value is invalid."""
         self.quota()
 
     def quota(self) -> Quota:
@@ -163,7 +164,7 @@ class ProfileSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknow
     """True to guess a profile for a new image that inherits none; for this no command is started."""
 
     def check(self) -> None:
-        """Raises UsageError that names the field."""
+        """Raises UsageError, which names the field, if a value is invalid."""
         if not 1 <= self.seconds <= 3600:
             raise UsageError(f"seconds = {self.seconds} is not from 1 to 3600")
         if self.memory_bytes < LEAST_MEMORY:

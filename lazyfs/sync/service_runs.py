@@ -14,6 +14,7 @@ from lazyfs.store.web_files import DirectoryFiles
 from lazyfs.sync import lists as wishlists
 from lazyfs.sync.acknowledged import Acknowledged
 from lazyfs.sync.event_file import append_events, latest_events
+from lazyfs.sync.list_run import run_lists
 from lazyfs.sync.lists import GivenList, ListKeeper
 from lazyfs.sync.notifier import Notifier
 from lazyfs.sync.push_run import run_pushes
@@ -98,7 +99,7 @@ class ServiceRuns:
                 forgotten=forgotten,
                 workers=workers,
             )
-            report = service.run(given, state)
+            report = run_lists(service, given, state)
             if not dry_run:
                 self._publish_status(report, state)
         return report

@@ -168,7 +168,7 @@ def checked(found: Settings, origin: str) -> Settings:
 
 
 def _check_sections(origin: str, found: Settings) -> None:
-    """Raises UsageError that names the section and the field."""
+    """Raises UsageError, which names the section and the field, if a value is invalid."""
     sections = [
         *((f"listen.{name}", one.check) for name, one in found.listen.items()),
         *((f"notify.{name}", one.check) for name, one in found.notify.items()),

@@ -39,7 +39,8 @@ class Target:
     profiles: tuple[tuple[str, ...], ...] = ()
     """Commands whose starts are to be recorded."""
     osg: bool = False
-    """True if the tree has the image at its path without the registry too, besides its place."""
+    """True if the tree has the image twice: at `place`, and at the path without the registry, as OSG's
+    repositories have it."""
 
     @property
     def place(self) -> str:

@@ -32,8 +32,11 @@ def show_as(name: str) -> None:
 def _place() -> tuple[int, int]:
     """Returns (address, length) of the command line in this process's memory; (0, 0) if the kernel does not
     give the address."""
-    with open("/proc/self/stat", "rb") as file:
-        fields = file.read().rpartition(b")")[2].split()  # the third field is the first of these
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()  # the third field is the first of these
+    except OSError:  # a root directory without /proc, as that of an image that is being built
+        return 0, 0
     start, end = int(fields[_ARG_START - 3]), int(fields[_ARG_END - 3])
     return (start, end - start) if start < end else (0, 0)
 

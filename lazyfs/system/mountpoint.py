@@ -47,9 +47,13 @@ class InUse(UsageError):
 
 
 def mounts() -> list[Mount]:
-    """Returns all mounts of this namespace, in the order they were made."""
-    with open("/proc/self/mountinfo", "rb") as file:
-        return parse_mountinfo(file.read())
+    """Returns all mounts of this namespace, in the order they were made. Raises UsageError without /proc."""
+    try:
+        with open("/proc/self/mountinfo", "rb") as file:
+            return parse_mountinfo(file.read())
+    except OSError as error:
+        text = f"the mounts of this machine cannot be read: {error}; mount -t proc proc /proc"
+        raise UsageError(text) from None
 
 
 def parse_mountinfo(content: bytes) -> list[Mount]:

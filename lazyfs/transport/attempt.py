@@ -9,7 +9,7 @@ class Attempt(NamedTuple):
 
     url: str
     proxy: str | None
-    """URL of the proxy; None goes straight to the origin."""
+    """URL of the proxy; None to go straight to the origin."""
     max_bytes: int
     deadline: float
     """The deadline on time.monotonic()'s clock."""

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from lazyfs.transport.tls import Tls
 
 _STEP = 1 << 20
-"""Bytes per read: larger gains nothing, and cancellation is noticed between reads."""
+"""The number of bytes in one read of a body. Larger reads are no faster, and cancellation is noticed between
+reads."""
 
 _FAULTS: tuple[tuple[type[Exception], Fault], ...] = (
     (requests.exceptions.ProxyError, Fault.UNAVAILABLE),

@@ -62,13 +62,13 @@ class Head:
 
     @property
     def from_cache(self) -> bool:
-        """Returns True if a cache states that it had the object."""
+        """True if a cache states that it had the object."""
         return "hit" in self.field("x-cache").lower() or bool(natural(self.field("age")))
 
     @property
     def short_page(self) -> bool:
-        """Returns True for a 404, a bucket's 403 or a 400 with a short body of stated length. Once that body
-        is read, the connection can be used again; the body of a 400 also tells the fault of TLS."""
+        """True for a 404, a bucket's 403 or a 400 with a short body of stated length. Once that body is read,
+        the connection can be used again; the body of a 400 also tells the fault of TLS."""
         length = natural(self.field("content-length"))
         ends = length is not None and length <= ERROR_PAGE
         # the length stated beside chunks counts for nothing

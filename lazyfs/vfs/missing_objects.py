@@ -6,8 +6,8 @@ from typing import Protocol
 from lazyfs.core.digest import Digest, ObjectRef
 
 Fetched = Mapping[Digest, bytes]
-"""Verified plaintexts fetched for the present call, which succeeds with them even if no cache can keep
-them."""
+"""Verified plaintexts that were fetched for the present call. They are passed to it directly, so it succeeds
+even if no cache has room for them."""
 
 NOTHING: Fetched = {}
 

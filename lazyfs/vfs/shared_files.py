@@ -24,8 +24,8 @@ PATH = b"\0copies"
 """The path of the slot that a repository has for shared files. No real path equals it: no name holds a zero
 byte."""
 MOST = 40_000
-"""The largest number of rows, of 1 KB each with their place in the journal; a mount with other memory has
-another bound."""
+"""The default for the largest number of rows, of 1 KB each with their place in the journal; a mount with more
+or less memory sets another (`most`)."""
 GREED = 4
 """A repository gets further rows as long as it has fewer than `GREED` times the rows that are free (the
 dynamic threshold of Choudhury and Hahne, 1998). One repository alone takes 4/5 of all rows, two take 4/9

@@ -17,8 +17,8 @@ import pytest
 from lazyfs.core.errors import FormatError, LazyfsError, UsageError
 from lazyfs.core.sif.layout import DESCRIPTOR, HEADER, TABLE_AT, Filesystem, PartitionUse
 from lazyfs.images import squashfs
+from lazyfs.images.inputs import temporary_input
 from lazyfs.images.layer_reader import LayerLimits
-from lazyfs.images.sources.inputs import temporary_input
 from lazyfs.repository.diff import resolve
 from tests.support.catalog_listing import Listed, open_tree
 from tests.support.counts import count

@@ -8,6 +8,7 @@ import trio
 import trio.testing
 
 from lazyfs.client.objects import Objects
+from lazyfs.client.unused_window import UnusedWindow
 from lazyfs.core.digest import Digest, ObjectRef, object_path, sha256
 from lazyfs.fuse.file_read import FileRead
 from lazyfs.fuse.filesystem import Filesystem
@@ -44,7 +45,7 @@ class Mount:
         self.chunks = [sha256(chunk) for chunk in contents]
         here = set(self.made) - set(self.chunks) - {sha256(name.encode()) for name in "abc"}
         cache.proven |= {digest: self.made[digest] for digest in here}
-        objects = Objects(self.fetcher, cache, threads=1)
+        self.objects = objects = Objects(self.fetcher, cache, threads=1)
         self.filesystem = Filesystem(Tree(SlotTable()), no_site)
         around = surroundings(self.filesystem)
         self.prefetcher = Prefetcher(objects, lambda: 1 << 30, around)
@@ -76,6 +77,22 @@ async def test_a_program_is_known_when_its_first_chunk_has_come(tmp_path: Path) 
     await mount.fetcher.asked(3 + len(mount.chunks))
     assert mount.fetcher.requests[0] == object_path(mount.chunks[0])
     assert set(mount.fetcher.requests) >= set(paths(*mount.chunks))
+
+
+@pytest.mark.parametrize("exhausted", [False, True])
+async def test_around_what_a_profile_is_bringing_nothing_is_guessed(tmp_path: Path, exhausted: bool) -> None:
+    """The profile lists what a start reads. Guesses around its objects would bring others, and take a part of
+    the line. Only a profile that fetches nothing any more leaves the reader to the guesses."""
+    mount = Mount(tmp_path)
+    window = UnusedWindow()
+    window.exhausted = exhausted
+    mount.objects.listed[mount.chunks[0]] = window
+    mount.fetcher.gate.set()
+    assert await mount.read("one/run") == PROGRAM[:100]
+    if exhausted:
+        await mount.fetcher.asked(3 + len(mount.chunks))
+    await trio.testing.wait_all_tasks_blocked()
+    assert (mount.fetcher.requests == paths(mount.chunks[0])) == (not exhausted)
 
 
 async def test_a_thread_that_answers_the_kernel_may_tell_of_an_image(tmp_path: Path) -> None:

@@ -11,13 +11,13 @@ import pytest
 import trio
 import trio.testing
 
-from lazyfs.client.objects import Objects
+from lazyfs.client.objects import THREADS, Objects
 from lazyfs.client.unused_window import FREE
 from lazyfs.core import profile
 from lazyfs.core.digest import Digest, ObjectRef, object_path, ref_of, sha256
 from lazyfs.core.profile import HotPack, Origin, Profile, Program
 from lazyfs.prefetch.profile_schedule import FAILURES, PROFILES
-from lazyfs.prefetch.profiles import AT_ONCE, FIRST, ProfilePrefetch
+from lazyfs.prefetch.profiles import AT_ONCE, ProfilePrefetch
 from lazyfs.prefetch.queue import PrefetchQueue
 from lazyfs.transport.fetcher import Request, never_cancelled
 from lazyfs.transport.local import LocalFetcher
@@ -188,10 +188,8 @@ async def test_a_reader_of_a_file_joins_the_flight_of_its_hot_pack(world: World)
     assert sorted(world.fetcher.requests) == sorted(world.paths())
 
 
-async def test_a_reader_of_a_file_in_a_later_hot_pack_asks_for_that_pack(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("lazyfs.prefetch.profiles.FIRST", 1)
+async def test_a_reader_of_a_file_in_a_later_hot_pack_asks_for_that_pack(world: World) -> None:
+    world.profiles.most = 1
     last = world.packs[2]
     world.fetcher.free |= {object_path(ref.digest) for ref in (world.profile, last.ref)}
     world.profiles.start(world.profile)
@@ -243,10 +241,8 @@ async def test_a_reader_waits_for_a_hot_pack_for_so_long_only(
     await world.ended()
 
 
-async def test_nothing_but_readers_asks_for_what_a_profile_will_bring(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("lazyfs.prefetch.profiles.FIRST", 1)
+async def test_nothing_but_readers_asks_for_what_a_profile_will_bring(world: World) -> None:
+    world.profiles.most = 1
     world.fetcher.free.add(object_path(world.profile.digest))
     world.profiles.start(world.profile)
     await world.fetcher.asked(2)
@@ -261,19 +257,19 @@ async def test_nothing_but_readers_asks_for_what_a_profile_will_bring(
     assert sorted(world.fetcher.requests) == sorted(world.paths())
 
 
-async def test_few_are_under_way_at_first_and_more_with_each_arrival(tmp_path: Path) -> None:
+async def test_as_many_as_the_bound_are_under_way_from_the_start(tmp_path: Path) -> None:
     world = World(tmp_path)
     refs = [store_object(tmp_path, b"%d" % number) for number in range(60)]
     world.store(Program("", tuple(refs)))
     world.fetcher.free.add(object_path(world.profile.digest))
     world.profiles.start(world.profile)
-    await world.fetcher.asked(1 + FIRST)
+    await world.fetcher.asked(1 + AT_ONCE)
     await trio.testing.wait_all_tasks_blocked()
-    assert len(world.fetcher.requests) == 1 + FIRST
+    assert len(world.fetcher.requests) == 1 + AT_ONCE
     world.fetcher.gate.set()
     await world.ended()
     assert world.here() == set(refs)
-    assert FIRST < AT_ONCE < 32, "readers have the rest of the threads"
+    assert AT_ONCE < THREADS, "readers have the rest of the threads"
 
 
 def _truncate(body: bytes) -> bytes:
@@ -479,6 +475,29 @@ async def test_a_hot_pack_is_used_only_if_a_right_file_was_read_from_it(
         await world.objects.fetch_copy(file)
     await world.ended()
     assert world.fetched() <= FREE
+
+
+async def test_what_a_profile_lists_is_foreseen_while_the_profile_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A profile that has stopped because nobody used what came foresees nothing: a reader of the other
+    objects on its list is helped by guesses, as without a profile."""
+    monkeypatch.setattr("lazyfs.prefetch.profiles.UNUSED_SECONDS", 60)
+    world = UnusedWorld(tmp_path)
+    last = world.refs[-1]
+    world.fetcher.free.add(object_path(world.profile.digest))
+    world.profiles.start(world.profile)
+    await world.fetcher.asked(2)
+    assert world.objects.is_foreseen(last.digest)
+    assert not world.objects.is_foreseen(world.others[0].digest)
+    world.fetcher.gate.set()
+    await world.idle()
+    assert not world.objects.is_foreseen(last.digest)
+    while running():  # readers use what has come, until the list is at its end
+        for ref in world.here():
+            world.objects.at_hand(ref)
+        await world.idle()
+    assert world.objects.listed == {}
 
 
 async def test_a_profile_that_waits_goes_on_when_something_of_it_is_used(tmp_path: Path) -> None:

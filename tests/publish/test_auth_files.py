@@ -7,9 +7,10 @@ import pytest
 
 from lazyfs.core.errors import UsageError
 from lazyfs.core.oci.reference import parse
+from lazyfs.images.registry.accounts import Asked, find
 from lazyfs.images.registry.auth_files import from_files
 from lazyfs.images.registry.credential_helpers import ask_helper
-from lazyfs.images.registry.credentials import Asked, Credentials, find
+from lazyfs.images.registry.credentials import Credentials
 from tests.support.accounts import auths, encoded, helper
 from tests.support.until import until
 

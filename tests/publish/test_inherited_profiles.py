@@ -16,16 +16,21 @@ from lazyfs.images.profiles import publish_profile
 from lazyfs.images.profiles.image_files import ImageFiles
 from lazyfs.prefetch.profile_schedule import HERE
 from tests.support.catalog_listing import open_tree
+from tests.support.counts import count
 from tests.support.oci_images import Built, entry, layer
 from tests.support.profiled_site import LARGE, PLACE, SMALL, ProfiledSite
 from tests.support.repositories import NOW
 
 NEXT = "r.example/app:2"
+SCALE = count(16, 1)
+"""The factor by which the test's files, packs and chunks are smaller than real ones."""
 PACKS = Params(
-    pack_files=16 << 10, pack_least=16 << 10, pack_target=64 << 10, pack_most=128 << 10, chunk_shift=16
+    pack_files=Params().pack_files // SCALE,
+    pack_least=Params().pack_least // SCALE,
+    pack_target=Params().pack_target // SCALE,
+    pack_most=Params().pack_most // SCALE,
+    chunk_shift=Params().chunk_shift - SCALE.bit_length() + 1,
 )
-"""Pack and chunk sizes of a sixteenth of the defaults: the test's files are smaller than real ones by this
-factor."""
 Files = dict[str, bytes]
 
 
@@ -42,7 +47,7 @@ class Analysis:
         for name in names:
             for at in range(20):
                 self.packages[f"opt/{name}-1.2/m{at}.py"] = self.content()
-            self.packages[f"opt/{name}-1.2/_lib.so"] = self.random.randbytes(200_000)
+            self.packages[f"opt/{name}-1.2/_lib.so"] = self.random.randbytes(3_200_000 // SCALE)
         self.packages = dict(sorted(self.packages.items()))
         used = self.random.sample(names, 18)
         self.touched = [
@@ -53,7 +58,8 @@ class Analysis:
         ]
 
     def content(self) -> bytes:
-        return self.random.randbytes(int(self.random.paretovariate(1.2) * 1000) % 30_000 + 50)
+        size = int(self.random.paretovariate(1.2) * 1000) % 30_000 + 50
+        return self.random.randbytes(size * 16 // SCALE)
 
     def publish(self, place: str = PLACE) -> None:
         self.site.publish(self.base, self.packages, place=place)
@@ -109,8 +115,8 @@ class Analysis:
 
 @pytest.fixture
 def analysis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Analysis:
-    sixteenth = CutLimits(*(size // 16 for size in CutLimits()))
-    monkeypatch.setattr("lazyfs.images.profiles.hot_packs.LIMITS", sixteenth)
+    smaller = CutLimits(*(size // SCALE for size in CutLimits()))
+    monkeypatch.setattr("lazyfs.images.profiles.hot_packs.LIMITS", smaller)
     made = Analysis(ProfiledSite(tmp_path, PACKS))
     made.publish()
     made.record()

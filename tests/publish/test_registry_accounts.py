@@ -11,7 +11,7 @@ import pytest
 
 from lazyfs.core.errors import NotFound, TransportError, UsageError
 from lazyfs.core.oci.manifest import Platform
-from lazyfs.images.registry.credentials import Asked
+from lazyfs.images.registry.accounts import Asked
 from lazyfs.images.sources.open import ImageOptions
 from tests.support.accounts import auths, helper
 from tests.support.catalog_listing import Listed, open_tree

@@ -24,8 +24,8 @@ from lazyfs.core.oci.reference import parse
 from lazyfs.core.registry.access import ATTEMPTS
 from lazyfs.images.registry import client as client_module
 from lazyfs.images.registry import spool
+from lazyfs.images.registry.accounts import Asked
 from lazyfs.images.registry.client import BLOB_RATE, BLOB_TIME, MAX_BLOB, TAGS_TIME, RegistryClient
-from lazyfs.images.registry.credentials import Asked
 from lazyfs.images.registry.problems import Failed
 from lazyfs.images.registry.spool import read_ahead
 from lazyfs.images.registry.transfer_rate import LEAST, WINDOW, TransferRate

@@ -9,7 +9,7 @@ import pytest
 
 from lazyfs.core.errors import UsageError
 from lazyfs.core.oci.manifest import Platform
-from lazyfs.images.registry.credentials import Asked
+from lazyfs.images.registry.accounts import Asked
 from lazyfs.images.sources.open import ImageOptions, open_image
 from tests.support.catalog_listing import Listed, open_tree
 from tests.support.cli import lazyfs

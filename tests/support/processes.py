@@ -25,6 +25,11 @@ def gone(pid: int) -> bool:
         return True
 
 
+def parent(pid: int) -> int:
+    """Returns the parent of a process."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def has_open(pid: int, path: Path) -> bool:
     """Returns True if a process has a file open."""
     return any(one.exists() and one.resolve() == path for one in Path(f"/proc/{pid}/fd").iterdir())

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.ports import free_port
-from lazyfs.images.registry.credentials import Asked
+from lazyfs.images.registry.accounts import Asked
 from tests.support.oci_images import Built
 
 USER, PASSWORD = "reader", "right horse"

@@ -16,6 +16,7 @@ from lazyfs.repository.commit import read_revision
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import reader
 from lazyfs.store.directory import DirectoryStore
+from lazyfs.sync.list_run import run_lists
 from lazyfs.sync.lists import ListKeeper, load
 from lazyfs.sync.push_run import run_pushes
 from lazyfs.sync.registries import Registries
@@ -112,7 +113,9 @@ class ServiceSite:
                 tell=self.told.append,
             )
             service = dataclasses.replace(service, **options)
-            return service.run(given, state) if pushes is None else run_pushes(service, given, state, pushes)
+            if pushes is None:
+                return run_lists(service, given, state)
+            return run_pushes(service, given, state, pushes)
 
     def _pause(self, seconds: float) -> None:
         """Moves the service's monotonic clock forward instead of waiting."""

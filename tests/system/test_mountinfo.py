@@ -66,3 +66,33 @@ def test_odd_mount_points_of_the_machine_stop_no_command(tmp_path: Path) -> None
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert "Traceback" not in done.stderr
         assert "nothing is mounted on this node" in done.stderr or "not found in" in done.stderr
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    "words", [("status",), ("umount", "/mnt"), ("probe",), ("doctor",), ("reload", "/mnt")]
+)
+def test_commands_that_need_proc_say_so_in_a_line(words: tuple[str, ...]) -> None:
+    done = _without_proc(*words)
+    assert done.returncode not in (0, 1)
+    assert done.stderr + done.stdout == (
+        "lazyfs: the mounts of this machine cannot be read: [Errno 2] No such file or directory: "
+        "'/proc/self/mountinfo'; mount -t proc proc /proc\n"
+    )
+
+
+@pytest.mark.root
+def test_other_commands_do_without_proc(tmp_path: Path) -> None:
+    """In a root directory that is being built, /proc is not mounted."""
+    store = tmp_path / "store"
+    done = _without_proc(
+        "repo", "init", str(store), "--name", "built.example", "--keys", str(tmp_path / "keys")
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert _without_proc("repo", "show", str(store)).returncode == 0
+
+
+def _without_proc(*words: str) -> "subprocess.CompletedProcess[str]":
+    command = ["unshare", "--mount", "sh", "-c", 'umount -l /proc; exec "$@"', "sh"]
+    command += [sys.executable, "-m", "lazyfs", *words]
+    return subprocess.run(command, check=False, capture_output=True, text=True)

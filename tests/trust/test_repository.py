@@ -175,6 +175,25 @@ def test_rotation_replaces_the_keys_of_one_role(
             commit_revision(store, old, put(store, b"more"), expected_revision=2, now=NOW)
 
 
+@pytest.mark.parametrize("change", ["commit", "resign", ROOT, TARGETS, TIMESTAMP])
+def test_what_was_read_before_is_not_taken_for_what_was_committed_since(
+    store: DirectoryStore, keys_directory: str, change: str
+) -> None:
+    keys = key_files.load(keys_directory)
+    known = read_committed(store)
+    assert read_committed(store, known) is known
+    if change == "commit":
+        commit_revision(store, keys, put(store, b"next"), expected_revision=1, now=NOW)
+    elif change == "resign":
+        lifecycle.resign(store, keys, NOW + timedelta(days=1))
+    else:
+        new = key_files.generate(keys_directory, [change])
+        lifecycle.rotate(store, change, lambda: new, 1, keys, NOW)
+    found = read_committed(store, known)
+    assert found.proven != known.proven or found.state.root.version > known.state.root.version
+    assert found == read_committed(store)
+
+
 def test_rotation_needs_as_many_root_keys_as_the_root_says(tmp_path: Path) -> None:
     path, online, safe = (str(tmp_path / name) for name in ("store", "online", "safe"))
     lifecycle.init(path, NAME, NOW, keys=online, root_keys=safe, root_count=3, root_threshold=2)

@@ -14,7 +14,7 @@ _OURS = {
 
 
 def prepare(root: str, *, new: bool) -> None:
-    """Prepare the directory for a cache of this user; `new`: it may be missing.
+    """Prepares the directory for a cache of this user; `new`: it may be missing.
 
     Raises UnusableDirectory with the reason if it cannot hold a cache.
     """
@@ -59,7 +59,7 @@ def index_path(root: str, generation: int) -> str:
 
 
 def set_index_aside(root: str, generation: int, *, keep: bool) -> None:
-    """Move an index to index-aside, in place of the index moved there before. Without `keep`, delete both
+    """Moves an index to index-aside, in place of the index moved there before. Without `keep`, deletes both
     indexes."""
     import shutil  # imported only here: it takes 3 ms, and only a damaged index needs it
 
@@ -71,7 +71,7 @@ def set_index_aside(root: str, generation: int, *, keep: bool) -> None:
 
 
 def delete_indexes(root: str) -> None:
-    """Delete the indexes of all generations, and the one set aside, without opening them."""
+    """Deletes the indexes of all generations, and the one set aside, without opening them."""
     import shutil
 
     for name in os.listdir(root):

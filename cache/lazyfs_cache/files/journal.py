@@ -57,7 +57,7 @@ class Journal:
         self._end = _REMOVALS
 
     def arriving(self, slots: Sequence[int], keys: Sequence[bytes]) -> bool:
-        """Note that keys are about to get files, each in its slot. Returns False if the journal is closed
+        """Notes that keys are about to get files, each in its slot. Returns False if the journal is closed
         because its generation is over."""
         rows = [bytes((len(key),)) + key for key in keys]
         # Without the lock, another thread might close the journal meanwhile, and its descriptor become
@@ -73,12 +73,12 @@ class Journal:
         return True
 
     def begin(self) -> None:
-        """Begin a transaction: the removals of the last one are over. The caller holds the index lock."""
+        """Begins a transaction: the removals of the last one are over. The caller holds the index lock."""
         self._end = _REMOVALS
 
     def removing(self, keys: Iterable[bytes]) -> int:
-        """Note that `keys` are about to lose their files: the first of them, as many as fit. Returns how many
-        fit. Called within a transaction."""
+        """Notes that `keys` are about to lose their files: the first of them, as many as fit. Returns how
+        many fit. Called within a transaction."""
         room = SIZE - self._end - 1
         rows = bytearray()
         count = 0
@@ -94,7 +94,7 @@ class Journal:
         return count
 
     def close(self) -> None:
-        """Close the journal; the second call does nothing."""
+        """Closes the journal; the second call does nothing."""
         with self._guard:
             fd, self._fd = self._fd, -1
         if fd >= 0:

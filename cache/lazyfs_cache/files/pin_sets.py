@@ -17,7 +17,7 @@ _decode = msgspec.msgpack.Decoder(list[bytes]).decode
 
 
 def save(root: str, label: bytes, keys: Sequence[bytes]) -> None:
-    """Write one set; it is on the disk when this returns. Raises OSError."""
+    """Writes one set; it is on the disk when this returns. Raises OSError."""
     path = os.path.join(root, layout.PINS, label.hex())
     with open(path + ".new", "wb", opener=state_file.no_link) as file:
         file.write(msgspec.msgpack.encode(keys))
@@ -27,7 +27,7 @@ def save(root: str, label: bytes, keys: Sequence[bytes]) -> None:
 
 
 def remove(root: str, label: bytes) -> None:
-    """Delete one set; does nothing if there is none of that label. Raises OSError."""
+    """Deletes one set; does nothing if there is none of that label. Raises OSError."""
     try:
         os.unlink(os.path.join(root, layout.PINS, label.hex()))
     except FileNotFoundError:

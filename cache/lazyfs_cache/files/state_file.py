@@ -51,7 +51,7 @@ def load(root: str) -> CacheState | None:
 
 
 def save(root: str, state: CacheState) -> None:
-    """Replace the state; it is on the disk when this returns."""
+    """Replaces the state; it is on the disk when this returns."""
     path = os.path.join(root, layout.STATE)
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(path + ".new", flags, 0o600)
@@ -72,7 +72,7 @@ def no_link(path: str, flags: int) -> int:
 
 
 def rename(old: str, new: str) -> None:
-    """Rename a flushed file; the new name is on the disk when this returns. Raises OSError."""
+    """Renames a flushed file; the new name is on the disk when this returns. Raises OSError."""
     os.rename(old, new)
     directory = os.open(os.path.dirname(new), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -1,4 +1,4 @@
-"""Bytes of disk of the files other than values: locks, the state, indexes, pin sets."""
+"""Counts the bytes of disk of a cache's files other than values: locks, the state, indexes, pin sets."""
 
 import os
 

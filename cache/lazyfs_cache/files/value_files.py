@@ -134,8 +134,8 @@ class ValueFiles:
         return -(-(size + sealed.trailer_size(size)) // self.block) * self.block
 
     def write(self, name: str, key: bytes, value: bytes | memoryview) -> int:
-        """Write a sealed value to tmp/`name`; returns the bytes of disk it occupies. A failed write leaves no
-        file."""
+        """Writes a sealed value to tmp/`name`; returns the bytes of disk it occupies. A failed write leaves
+        no file."""
         trailer = sealed.seal(key, value)
         length = len(value) + len(trailer)
         parts = (value, trailer) if length > _WHOLE else (b"".join((value, trailer)),)
@@ -152,7 +152,7 @@ class ValueFiles:
     def _fill(
         self, fd: int, name: str, length: int, parts: Iterable[bytes | memoryview], *, cut: bool = False
     ) -> int:
-        """Write `parts`, `length` bytes in all, to tmp/`name` and close `fd`; returns the bytes of disk the
+        """Writes `parts`, `length` bytes in all, to tmp/`name` and closes `fd`; returns the bytes of disk the
         file occupies. `cut`: the file may be longer or shorter before, and is first set to `length`."""
         try:
             try:
@@ -172,11 +172,11 @@ class ValueFiles:
             raise
 
     def rename_tmp(self, name: str, new: str) -> None:
-        """Rename tmp/`name` to tmp/`new`."""
+        """Renames tmp/`name` to tmp/`new`."""
         os.rename(name, new, src_dir_fd=self._tmp, dst_dir_fd=self._tmp)
 
     def take_out(self, key: bytes, name: str) -> bool:
-        """Move the value's file to tmp/`name`, so that it can be written over. Returns False if it is not
+        """Moves the value's file to tmp/`name`, so that it can be written over. Returns False if it is not
         here."""
         try:
             os.rename(layout.name_of(key), name, src_dir_fd=self._data, dst_dir_fd=self._tmp)
@@ -185,7 +185,7 @@ class ValueFiles:
         return True
 
     def publish(self, name: str, key: bytes) -> None:
-        """Move tmp/`name` to its place under data/, where readers find the value from now on."""
+        """Moves tmp/`name` to its place under data/, where readers find the value from now on."""
         place = layout.name_of(key)
         try:
             os.rename(name, place, src_dir_fd=self._tmp, dst_dir_fd=self._data)
@@ -195,14 +195,14 @@ class ValueFiles:
             os.rename(name, place, src_dir_fd=self._tmp, dst_dir_fd=self._data)
 
     def discard_tmp(self, name: str) -> None:
-        """Unlink tmp/`name`; does nothing if it does not exist."""
+        """Unlinks tmp/`name`; does nothing if it does not exist."""
         try:
             os.unlink(name, dir_fd=self._tmp)
         except FileNotFoundError:
             pass
 
     def remove(self, key: bytes) -> None:
-        """Unlink the value; does nothing if it is not here."""
+        """Unlinks the value; does nothing if it is not here."""
         try:
             os.unlink(layout.name_of(key), dir_fd=self._data)
         except FileNotFoundError:
@@ -242,7 +242,7 @@ class ValueFiles:
             return []
 
     def remove_name(self, number: int, name: str) -> None:
-        """Unlink a file whose name stands for no key, in fan-out directory `number`."""
+        """Unlinks a file whose name stands for no key, in fan-out directory `number`."""
         try:
             os.unlink(f"{layout.FAN_OUT[number]}/{name}", dir_fd=self._data)
         except FileNotFoundError:

@@ -52,7 +52,7 @@ class Index:
             raise
 
     def _refuse_truncated(self) -> None:
-        """Raise IndexDamaged if the file is truncated: LMDB maps it, and touching a missing page would kill
+        """Raises IndexDamaged if the file is truncated: LMDB maps it, and touching a missing page would kill
         the process."""
         needed = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
         if os.stat(self.file).st_size < needed:
@@ -60,7 +60,7 @@ class Index:
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """One transaction; committed when the block ends, dropped when it raises."""
+        """Yields a transaction, which is committed when the block ends, and dropped if the block raises."""
         with self._begin(write=True) as txn, self._naming_damage():
             transaction = Transaction(self.tables, txn)
             yield transaction
@@ -121,7 +121,7 @@ class Index:
         return size
 
     def enlarge(self, map_size: int) -> None:
-        """Let the index grow to `map_size` bytes. Called outside of a transaction."""
+        """Lets the index grow to `map_size` bytes. Called outside of a transaction."""
         self._env.set_mapsize(map_size)
 
     def used(self) -> int:

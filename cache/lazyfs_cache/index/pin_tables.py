@@ -18,7 +18,7 @@ class PinTables:
         self._txn = txn
 
     def add(self, key: bytes, holder: int, label: bytes) -> bool:
-        """Add a pin. Returns False if the key was already pinned for (holder, label)."""
+        """Adds a pin. Returns False if the key was already pinned for (holder, label)."""
         if not self._txn.put(pin_row(holder, label, key), b"", db=self._pins, overwrite=False):
             return False
         if holder == KEPT:
@@ -26,7 +26,7 @@ class PinTables:
         return True
 
     def remove(self, key: bytes, holder: int, label: bytes) -> bool:
-        """Remove a pin. Returns False if the key was not pinned for (holder, label)."""
+        """Removes a pin. Returns False if the key was not pinned for (holder, label)."""
         if not self._txn.delete(pin_row(holder, label, key), db=self._pins):
             return False
         if holder == KEPT:
@@ -34,7 +34,7 @@ class PinTables:
         return True
 
     def remove_processes(self, key: bytes) -> None:
-        """Remove the pins of all processes on a key; those of pin sets stay."""
+        """Removes the pins of all processes on a key; those of pin sets stay."""
         for holder, label, found in list(self._rows(b"")):
             if found == key and holder != KEPT:
                 self._txn.delete(pin_row(holder, label, key), db=self._pins)

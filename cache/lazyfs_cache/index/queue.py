@@ -24,7 +24,7 @@ class Queue:
         """The tenant of the table's last row, or a later tenant; None if it was not looked up yet."""
 
     def add(self, tenant: int, tick: int, charge: int, key: bytes, *, newest: bool = False) -> int:
-        """Put a value into the queue. Returns the tick it got: `tick`, or the next free one if another value
+        """Puts a value into the queue. Returns the tick it got: `tick`, or the next free one if another value
         of the tenant has that tick. `newest`: the caller expects no later tick of the tenant in the queue, so
         the row is appended where possible; if the tick is taken, the value goes behind the tenant's last."""
         row = U64.pack(charge) + key
@@ -48,7 +48,8 @@ class Queue:
         return self._last_tenant
 
     def move_to_end(self, tenant: int, before: int, charge: int, key: bytes) -> int:
-        """Make the tenant's value with the tick `before` its most recently used one. Returns its new tick."""
+        """Makes the tenant's value with the tick `before` its most recently used one. Returns its new
+        tick."""
         sums, txn, table = self._sums, self._txn, self._table
         sums.tick = tick = sums.tick + 1
         txn.delete(PLACE.pack(tenant, before), db=table)

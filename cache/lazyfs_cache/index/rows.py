@@ -44,13 +44,12 @@ and system calls."""
 _Number = Annotated[int, msgspec.Meta(ge=0, lt=LARGEST)]
 
 SWEPT = 8
-"""The number of rows of `entries` that are swept for each value that goes: ghosts among them are deleted.
+"""For each value that goes, this many rows of `entries` are looked at, and the ghosts among them are deleted.
 
-While the sweep goes around once, the number of values that go is an eighth of the number of rows. So ghosts
-are a fifteenth of the rows on average and an eighth at most. If values only go and none come, there are c =
-0.18 ghosts for each value that is here: c = (1 + c) / (8 - 1 - c). Measured for one eviction at a million
-entries: 4 rows take 0.30 pages and 4.7 us, but ghosts might become as many as entries; 8 take 0.42 pages and
-5.9 us, 16 take 0.68 pages and 7.9 us.
+The sweep has gone around all rows once when an eighth as many values have gone. So at most an eighth of the
+rows are ghosts, and a fifteenth on average. (If values only go and none come, there are 0.18 ghosts for each
+value left.) One eviction at a million entries, measured: with 4 rows, 0.30 pages of the index and 4.7 us, but
+ghosts may become as many as entries; with 8 rows, 0.42 pages and 5.9 us; with 16 rows, 0.68 pages and 7.9 us.
 """
 
 KEPT = 0

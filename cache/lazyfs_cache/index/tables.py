@@ -18,5 +18,5 @@ class Tables(NamedTuple):
 
 
 def open_tables(environment: lmdb.Environment) -> Tables:
-    """Open the tables, and make the missing ones. Raises lmdb.Error."""
+    """Opens the tables, and makes the missing ones. Raises lmdb.Error."""
     return Tables(*(environment.open_db(name.encode()) for name in Tables._fields))

@@ -45,7 +45,7 @@ class Transaction:
         self._pins = PinTables(tables, txn)
 
     def write_sums(self) -> None:
-        """Write the totals, as the last step of a transaction."""
+        """Writes the totals, as the last step of a transaction."""
         self._txn.put(SUMS, encode_sums(self.sums), db=self._tables.main)
 
     def _next_tick(self) -> int:
@@ -64,7 +64,7 @@ class Transaction:
     def insert(
         self, key: bytes, size: int, charge: int, used: int | None = None, tenant: bytes = b""
     ) -> None:
-        """Add a value that has no entry, as the most recently used one, or as last used at `used`
+        """Adds a value that has no entry, as the most recently used one, or as last used at `used`
         (microseconds). It belongs to the tenant of that name. A value that a pin set names is pinned from the
         start."""
         txn, table, sums = self._txn, self._tables.entries, self.sums
@@ -85,7 +85,7 @@ class Transaction:
         tenants.enter(sums.tenants, entry, tick)
 
     def charge_at_least(self, key: bytes, charge: int) -> None:
-        """Raise the charge of a value to `charge` bytes, unless it is higher already."""
+        """Raises the charge of a value to `charge` bytes, unless it is higher already."""
         entry = self.entry(key)
         more = 0 if entry is None else charge - entry.charge
         if entry is None or more <= 0:
@@ -101,7 +101,7 @@ class Transaction:
         self._write(key, entry._replace(charge=charge, tick=tick))
 
     def touch(self, key: bytes) -> None:
-        """Note a use of the value: it goes to the end of the queue (LRU), or is marked (SIEVE). Does nothing
+        """Notes a use of the value: it goes to the end of the queue (LRU), or is marked (SIEVE). Does nothing
         if it is not here."""
         entry = self.entry(key)
         if entry is None:
@@ -117,7 +117,7 @@ class Transaction:
         self._write(key, Entry(tick, size, charge, pins, visited, tenant))
 
     def forget(self, key: bytes, entry: Entry) -> None:
-        """Remove a value that was found missing or damaged, and the pins of processes on it. The pins of pin
+        """Removes a value that was found missing or damaged, and the pins of processes on it. The pins of pin
         sets stay, in case the value returns."""
         if entry.pins:
             self._pins.remove_processes(key)
@@ -150,7 +150,8 @@ class Transaction:
         return self._queue.queued_from(tenant, 0)
 
     def evict(self, values: Sequence[Queued]) -> None:
-        """Remove the first values of `next_out` and free their charges. The caller has unlinked their files.
+        """Removes the first values of `next_out` and frees their charges. The caller has unlinked their
+        files.
 
         LRU leaves their rows in `entries` as ghosts. Keys are spread over the whole table, so to delete these
         rows at once would copy one leaf for each, and its branch too in a large table: for each of 64 values,
@@ -171,7 +172,7 @@ class Transaction:
         self._sweep(len(values))
 
     def _sweep(self, gone: int) -> None:
-        """Delete the ghosts among the next rows of `entries`: SWEPT rows for each of the `gone` values. The
+        """Deletes the ghosts among the next rows of `entries`: SWEPT rows for each of the `gone` values. The
         sweep begins anew at the end of the table."""
         sums, table = self.sums, self._tables.entries
         left = min(gone * SWEPT, sums.entries + sums.ghosts) if sums.ghosts else 0
@@ -191,7 +192,7 @@ class Transaction:
     # -- pins ----------------------------------------------------------------------------------------
 
     def pin(self, key: bytes, holder: int, label: bytes) -> bool:
-        """Pin a value for (holder, label). Returns False if it was pinned already. Pin sets may name values
+        """Pins a value for (holder, label). Returns False if it was pinned already. Pin sets may name values
         that are not here."""
         added = self._pins.add(key, holder, label)
         if added:
@@ -199,7 +200,8 @@ class Transaction:
         return added
 
     def unpin(self, key: bytes, holder: int, label: bytes) -> bool:
-        """Undo `pin`; the value keeps its place in the order of use. Returns False if it had no such pin."""
+        """Undoes `pin`; the value keeps its place in the order of use. Returns False if it had no such
+        pin."""
         removed = self._pins.remove(key, holder, label)
         if removed:
             self._count_pins(key, -1)
@@ -225,7 +227,7 @@ class Transaction:
     # -- processes and directories -------------------------------------------------------------------
 
     def add_owner(self, above: int) -> int:
-        """Give a process an owner number that is larger than `above` and than every earlier number. Returns
+        """Gives a process an owner number that is larger than `above` and than every earlier number. Returns
         it."""
         sums = self.sums
         sums.last_owner = max(sums.last_owner, above) + 1
@@ -233,7 +235,7 @@ class Transaction:
         return sums.last_owner
 
     def hold(self, owner: int, more: int) -> None:
-        """Hold `more` bytes for a process (fewer, if negative); they are charged."""
+        """Holds `more` bytes for a process (fewer, if negative); they are charged."""
         row = self._txn.get(U64.pack(owner), db=self._tables.owners)
         if row is None:
             raise IndexDamaged(f"owner {owner} is missing")
@@ -241,7 +243,7 @@ class Transaction:
         self.sums.reserved += more
 
     def drop_owner(self, owner: int) -> None:
-        """Remove a process that has ended, and free the bytes that were held for it."""
+        """Removes a process that has ended, and frees the bytes that were held for it."""
         row = self._txn.pop(U64.pack(owner), db=self._tables.owners)
         if row is not None:
             self.sums.reserved -= U64.unpack(row)[0]
@@ -253,7 +255,7 @@ class Transaction:
             return [int.from_bytes(owner, "big") for owner in cursor.iternext(keys=True, values=False)]
 
     def set_directory(self, number: int, occupied: int) -> None:
-        """Note that fan-out directory `number` now occupies that many bytes."""
+        """Notes that fan-out directory `number` now occupies that many bytes."""
         name = bytes((number,))
         row = self._txn.get(name, db=self._tables.folders)
         before = int.from_bytes(row, "big") if row else 0

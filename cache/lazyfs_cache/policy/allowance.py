@@ -34,13 +34,14 @@ class SpaceAllowance:
         self._free = 0
         self._promised = 0
         self.slots = Slots(slots)
-        """A slot is taken for the file of a value that is being evicted, and freed when the file is gone."""
+        """Gives each spare file its number: taken when the file of an evicted value is kept, freed when the
+        file is gone."""
         self._spares: list[tuple[int, int]] = []  # (bytes occupied, slot)
         self._spare_bytes = 0
 
     def end(self) -> list[int]:
-        """End the allowance because its index is no longer in use: all held space is void, even space that is
-        put in or given back later. Returns the slots of the spare files, which are to be unlinked."""
+        """Ends the allowance because its index is no longer in use: all held space is void, even space that
+        is put in or given back later. Returns the slots of the spare files, which are to be unlinked."""
         with self._guard:
             self._ended = True
             self._free = self._promised = self._spare_bytes = 0
@@ -49,13 +50,13 @@ class SpaceAllowance:
             return slots
 
     def put_in(self, amount: int) -> None:
-        """Note that the index holds `amount` more bytes."""
+        """Notes that the index holds `amount` more bytes."""
         with self._guard:
             if not self._ended:
                 self._free += amount
 
     def draw(self, amount: int, *, write_over: bool = True) -> Drawn | None:
-        """Promise `amount` of the free space. Returns None if there is less.
+        """Promises `amount` of the free space. Returns None if there is less.
 
         Spare files that occupy the promised space are part of the promise, to be unlinked by the caller. With
         `write_over`, one of them may be written over instead.
@@ -81,14 +82,14 @@ class SpaceAllowance:
         return spare[1]
 
     def give_back(self, amount: int) -> None:
-        """End a promise whose space was not used."""
+        """Ends a promise whose space was not used."""
         with self._guard:
             if not self._ended:
                 self._promised -= amount
                 self._free += amount
 
     def spend(self, amount: int) -> None:
-        """End a promise whose space the index has entered as used."""
+        """Ends a promise whose space the index has entered as used."""
         with self._guard:
             self._promised -= amount
 
@@ -97,8 +98,8 @@ class SpaceAllowance:
         return target - self._free if self._free < target // 2 else 0
 
     def take_idle(self) -> int:
-        """Take all free space, to be given back to the index, and return its bytes. Takes nothing and returns
-        0 while any space is promised, or spare files occupy some."""
+        """Takes all free space, to be given back to the index, and returns its bytes. Takes nothing and
+        returns 0 while any space is promised, or spare files occupy some."""
         with self._guard:
             if self._promised or self._spare_bytes:
                 return 0
@@ -108,14 +109,14 @@ class SpaceAllowance:
     # -- spare files -------------------------------------------------------------------------------------
 
     def add_spares(self, spares: list[tuple[int, int]]) -> None:
-        """Add spare files (bytes occupied, slot), whose space the index holds; they may be written over."""
+        """Adds spare files (bytes occupied, slot), whose space the index holds; they may be written over."""
         with self._guard:
             self._spares += spares
             self._spare_bytes += sum(occupied for occupied, _ in spares)
             self._free += sum(occupied for occupied, _ in spares)
 
     def take_spares(self) -> tuple[list[int], int]:
-        """Take all spare files. Returns their slots, and the bytes that the files occupy. The caller unlinks
+        """Takes all spare files. Returns their slots, and the bytes that the files occupy. The caller unlinks
         the files and frees the slots; the bytes stay promised until they are given back."""
         with self._guard:
             slots = [slot for _, slot in self._spares]

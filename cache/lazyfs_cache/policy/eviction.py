@@ -58,8 +58,8 @@ def lru(queue: EvictionQueue) -> Iterator[Queued]:
 
 
 def sieve(queue: EvictionQueue, passes: int = PASSES) -> Iterator[Queued]:
-    """SIEVE (Zhang et al., NSDI 2024): from the hand towards newer values, then from the oldest again. A
-    value that was used since the hand last passed it is passed over, once.
+    """Yields the values in SIEVE's order (Zhang et al., NSDI 2024): from the hand towards newer values, then
+    from the oldest again. A value that was used since the hand last passed it is passed over, once.
 
     Ends after passing over `passes` values: each cleared mark changes another leaf of the index, and no
     eviction may walk over a million entries. If the queue has any value, at least one is given.

@@ -16,7 +16,8 @@ from collections.abc import Iterator, Sequence
 from lazyfs_cache.policy.eviction import Queued
 
 IDLE = 24 * 3600 * 1_000_000
-"""Ticks (microseconds) without a use after which a value is in no share: jobs of one kind come daily."""
+"""A value that was not used for this many ticks (microseconds) is in nobody's share. It is a day, because
+jobs of one kind come daily."""
 
 MOST = 32
 """Number of tenants that have a share of their own. All others, and values without a tenant, have one share

@@ -10,16 +10,17 @@ PASSES = 512
 """The largest number of values that SIEVE's hand passes over in one transaction: about 2 ms."""
 
 _INDEX_BYTES_PER_ENTRY = 360
-"""Map bytes set aside per entry. Up to 260 are used for keys of 32 bytes, once every entry has been replaced
-many times: 160 for the entry's row and its part of the ghosts, and 100 for its place in the queue, where uses
-leave holes. A leaf is split when it is full of rows and ghosts, so ghosts cost a third, not a fifteenth."""
+"""Bytes of the index's map that are set aside for each entry. With keys of 32 bytes up to 260 are used, once
+every entry has been replaced many times: 160 for the row in `entries` and its ghosts, 100 for the row in
+`queue`. Ghosts take a third of the former, since a page is split when rows and ghosts fill it together; uses
+leave gaps in the pages of the latter."""
 
 _PAGE = 4096
 
 _PAGES = 256
 """The largest number of pages of the index that a transaction writes, besides those for uses. Measured at a
-million entries: 102 for 32 arrivals in as many leaves under as many branches, and 64 evictions, whose ghosts
-are swept from 25 leaves side by side. SIEVE evicts from leaves all over and takes 230."""
+million entries: LRU writes 102 pages for 32 arrivals and 64 evictions, with the sweep of their ghosts. SIEVE
+writes 230, because the values that it evicts lie in pages far apart."""
 
 
 def slack(limit: int) -> int:

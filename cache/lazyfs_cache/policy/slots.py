@@ -11,19 +11,20 @@ class Slots:
         self._free = deque(numbers)
 
     def take(self) -> int | None:
-        """Take a number that nobody has, the one that was freed first. Returns None if all are taken."""
+        """Takes a number that nobody has: of several, the one that has been free for longest. Returns None if
+        all are taken."""
         try:
             return self._free.popleft()
         except IndexError:
             return None
 
     def take_many(self, count: int) -> list[int]:
-        """Take up to `count` numbers, as `take` does."""
+        """Takes up to `count` numbers, as `take` does."""
         found: list[int] = []
         while len(found) < count and (number := self.take()) is not None:
             found.append(number)
         return found
 
     def free(self, number: int) -> None:
-        """Let another holder take the number."""
+        """Lets another holder take the number."""
         self._free.append(number)

@@ -10,7 +10,7 @@ second, and the others find its value; if both are slow, all the others download
 LANES = 2
 
 LANE_PATIENCE = 1.0
-"""Seconds to wait for one lane."""
+"""Seconds that a waiter waits for one lane before it asks for the next."""
 
 BRIEFLY = 0.1
 """Seconds of a brief wait: as long as ten of the longest transactions."""
@@ -49,7 +49,7 @@ class Patience:
         self._in_vain = 0
 
     def missed(self, waited: float) -> None:
-        """Note that the lock was not got in `waited` seconds. A very short wait does not count: the holder
+        """Notes that the lock was not got in `waited` seconds. A very short wait does not count: the holder
         may be busy."""
         if waited > BRIEFLY:
             self._in_vain += 1

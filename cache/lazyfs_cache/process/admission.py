@@ -36,7 +36,7 @@ class Admission:
     # -- space -------------------------------------------------------------------------------------------
 
     def reserve(self, key: bytes, size: int) -> Reservation | None:
-        """Hold space for a value before its download starts. Returns None if there is none: the caller goes
+        """Holds space for a value before its download starts. Returns None if there is none: the caller goes
         on without the cache."""
         charge = self._files.most_for_value(size)
         if self._health.off is None and 0 < len(key) <= layout.MAX_KEY:
@@ -53,7 +53,7 @@ class Admission:
         return Reservation(key, size, charge, drawn, generation, self._wake)
 
     def _reserve_many(self, sizes: dict[bytes, int]) -> list[Reservation]:
-        """Hold space for several values, in one transaction at most. If they do not fit together, the rest
+        """Holds space for several values, in one transaction at most. If they do not fit together, the rest
         are tried one by one. Values that get no space are left out."""
         charges = {key: self._files.most_for_value(size) for key, size in sizes.items()}
         generation = self._shared.generation
@@ -79,7 +79,7 @@ class Admission:
         return held + [one for one in alone if one is not None]
 
     def _fill(self, charge: int, timeout: float | None = None) -> bool:
-        """Have the index hold `charge` more bytes for this process. `timeout`: seconds to wait for the index
+        """Has the index hold `charge` more bytes for this process. `timeout`: seconds to wait for the index
         lock. Returns True if another draw may succeed, because bytes were added or values were evicted."""
         shared = self._shared
         progress = False
@@ -91,8 +91,8 @@ class Admission:
         return progress and transaction is not None and transaction.committed
 
     def _draw(self, charge: int, *, write_over: bool) -> tuple[Drawn, IndexGeneration] | None:
-        """Draw a promise of `charge` bytes from the allowance, which is filled as needed. Returns the promise
-        and the generation of the index that holds its bytes; None if they cannot be freed in time."""
+        """Draws a promise of `charge` bytes from the allowance, which is filled as needed. Returns the
+        promise and the generation of the index that holds its bytes; None if they cannot be freed in time."""
         shared = self._shared
         deadline = time.monotonic() + shared.timeout
         while True:
@@ -109,7 +109,7 @@ class Admission:
     def put(
         self, key: bytes, value: bytes | memoryview, reservation: Reservation | None, tenant: bytes
     ) -> bool:
-        """Admit a verified value. Returns True if it is here afterwards."""
+        """Admits a verified value. Returns True if it is here afterwards."""
         if reservation is not None and (reservation.key != key or reservation.size != len(value)):
             reservation.release()
         if reservation is not None and reservation.over:
@@ -133,7 +133,7 @@ class Admission:
         return bool(self._store([held], {key: value}, tenant))
 
     def put_many(self, values: Sequence[tuple[bytes, bytes | memoryview]], tenant: bytes) -> list[bool]:
-        """Admit several verified values. Returns, for each, True if it is here afterwards."""
+        """Admits several verified values. Returns, for each, True if it is here afterwards."""
         here: set[bytes] = set()
         wanted: dict[bytes, bytes | memoryview] = {}
         for key, value in values:
@@ -162,7 +162,7 @@ class Admission:
             return False
 
     def remove_suspect(self, key: bytes) -> bool:
-        """Remove `key` if it is a suspect. Returns False if the lock was not got."""
+        """Removes `key` if it is a suspect. Returns False if the lock was not got."""
         while key in self._suspects:
             if not self._shared.settle():
                 return False
@@ -171,7 +171,7 @@ class Admission:
     def _store(
         self, held: list[Reservation], values: Mapping[bytes, bytes | memoryview], tenant: bytes
     ) -> set[bytes]:
-        """Give values their files and let them wait for their entries. Returns the keys of the values that
+        """Gives values their files and lets them wait for their entries. Returns the keys of the values that
         now have files. The reservations end."""
         stored: set[bytes] = set()
         try:
@@ -236,7 +236,7 @@ class Admission:
         return True
 
     def _slots(self, generation: IndexGeneration, count: int) -> list[int]:
-        """Take up to `count` slots of the journal; at least one if any can be freed."""
+        """Takes up to `count` slots of the journal; at least one if any can be freed."""
         free = generation.arrivals.slots
         slots = free.take_many(count)
         if not slots and count:
@@ -247,7 +247,7 @@ class Admission:
     def _publish(
         self, generation: IndexGeneration, slot: int, held: Reservation, value: bytes | memoryview
     ) -> int | None:
-        """Give the value its file under data/. Returns the bytes of disk it occupies, or None if it has no
+        """Gives the value its file under data/. Returns the bytes of disk it occupies, or None if it has no
         file: the disk failed, too little space was reserved, or another generation of the index is in use."""
         tmp = journal.tmp_name(generation.owner, slot)
         try:
@@ -265,7 +265,7 @@ class Admission:
         return occupied
 
     def _write(self, tmp: str, held: Reservation, value: bytes | memoryview) -> int | None:
-        """Write the value to tmp/`tmp`. Returns the bytes of disk that it occupies; None if they are more
+        """Writes the value to tmp/`tmp`. Returns the bytes of disk that it occupies; None if they are more
         than were reserved."""
         try:
             if held.recycled is not None:

@@ -20,7 +20,7 @@ def orphaned(name: str, owners: ByteLocks, me: int) -> bool:
 
 
 def adopt(transaction: Transaction, files: ValueFiles, directory: int, names: list[str]) -> None:
-    """Enter files found in a fan-out directory, as last used when they were written; delete files that are
+    """Enters files found in a fan-out directory, as last used when they were written; deletes files that are
     not values.
 
     Their charge moves from `unscanned` to the entries, so that the total never seems smaller than it is. One

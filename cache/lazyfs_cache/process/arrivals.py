@@ -34,7 +34,7 @@ class Arrivals:
         self._waiting: deque[Arrived] = deque()
 
     def add(self, value: Arrived) -> bool:
-        """Let a value wait for the next transaction. Returns False if its generation of the index has ended:
+        """Lets a value wait for the next transaction. Returns False if its generation of the index has ended:
         the new index has no space for it."""
         with self._guard:
             if not self._ended:
@@ -52,15 +52,15 @@ class Arrivals:
         return len(self._waiting) >= SLOTS // 2
 
     def take(self) -> list[Arrived]:
-        """Take all waiting values, and return them, the earliest first."""
+        """Takes all waiting values, and returns them, the earliest first."""
         return [self._waiting.popleft() for _ in range(len(self._waiting))]
 
     def put_back(self, values: list[Arrived]) -> None:
-        """Let the values of a transaction that was not committed wait again."""
+        """Lets the values of a transaction that was not committed wait again."""
         self._waiting.extendleft(reversed(values))
 
     def end(self) -> list[Arrived]:
-        """End this generation of the index: returns the values that waited; no more are taken."""
+        """Ends this generation of the index: returns the values that waited; no more are taken."""
         with self._guard:
             self._ended = True
             return self.take()

@@ -8,7 +8,7 @@ from lazyfs_cache.report import Verified
 
 
 def verify(shared: SharedIndex, suspects: Suspects) -> Verified:
-    """Check every value on the disk and every entry of the index, and repair faults. Stops if the cache is
+    """Checks every value on the disk and every entry of the index, and repairs faults. Stops if the cache is
     turned off."""
     values = size = damaged = orphans = 0
     for directory in range(SCANNED):
@@ -26,7 +26,7 @@ def verify(shared: SharedIndex, suspects: Suspects) -> Verified:
 
 
 def _check_values(shared: SharedIndex, suspects: Suspects, directory: int) -> Verified:
-    """Read every value of one fan-out directory; damaged ones become suspects."""
+    """Reads every value of one fan-out directory; damaged ones become suspects."""
     values = size = damaged = 0
     for name in shared.files.names(directory):
         key = layout.key_of(layout.FAN_OUT[directory], name)
@@ -48,7 +48,7 @@ def _check_values(shared: SharedIndex, suspects: Suspects, directory: int) -> Ve
 
 
 def _remove_orphans(shared: SharedIndex, directory: int) -> int | None:
-    """Remove the files of one fan-out directory that have no entry; returns how many there were, None if the
+    """Removes the files of one fan-out directory that have no entry; returns how many there were, None if the
     lock was not got."""
     orphans = 0
     with shared.transaction() as transaction:
@@ -70,7 +70,7 @@ def _remove_orphans(shared: SharedIndex, directory: int) -> int | None:
 
 
 def _forget_missing(shared: SharedIndex) -> int:
-    """Forget entries whose files are gone; returns how many there were."""
+    """Forgets entries whose files are gone; returns how many there were."""
     count = 0
     for page in shared.pages(256):
         with shared.transaction() as transaction:

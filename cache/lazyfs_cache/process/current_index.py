@@ -46,7 +46,7 @@ class CurrentIndex:
         keep_free: int,
         limit: int | None,
     ) -> None:
-        """Join the index that is in use. `keep_free`: see `Limits`. `wake` is set when there is a rebuild to
+        """Joins the index that is in use. `keep_free`: see `Limits`. `wake` is set when there is a rebuild to
         do. Raises PinSetTooLarge if `limit`, which the first process has set, is too low for the pinned
         values."""
         self._membership = membership
@@ -66,7 +66,7 @@ class CurrentIndex:
     # -- joining an index ------------------------------------------------------------------------------
 
     def _join(self, index: Index, *, first: bool, limit: int | None) -> IndexGeneration:
-        """Join an index just opened. The index is closed if joining it fails, because LMDB opens no
+        """Joins an index just opened. The index is closed if joining it fails, because LMDB opens no
         environment twice in one process. `first`: no other process uses it; `limit`: the limit that this
         process has just set."""
         try:
@@ -80,7 +80,7 @@ class CurrentIndex:
             raise
 
     def _register(self, index: Index, *, first: bool, limit: int | None) -> IndexGeneration:
-        """Become one of the index's owners, and clean up after dead ones. A new index takes in the files of
+        """Becomes one of the index's owners, and cleans up after dead ones. A new index takes in the files of
         the directory."""
         root, files, number = self._files.root, self._files, self._membership.state.generation
         limits = Limits(DirectoryMeasures(files, index), keep_free=self._keep_free, arriving=journal.SLOTS)
@@ -105,7 +105,7 @@ class CurrentIndex:
         return self._generation(number, index, owner, own, limits)
 
     def _write_agreed(self, transaction: Transaction) -> None:
-        """Make the index agree with the state file and the files of pin sets."""
+        """Makes the index agree with the state file and the files of pin sets."""
         sums, state = transaction.sums, self._membership.state
         sums.limit = state.limit
         sums.sieve = state.policy == "sieve"
@@ -115,7 +115,7 @@ class CurrentIndex:
     def _see_to_rebuild(
         self, transaction: Transaction, limits: Limits, owner: int, *, first: bool, unknown: bool
     ) -> None:
-        """Begin or take over a rebuild if one is needed. `unknown`: there may be files that the index does
+        """Begins or takes over a rebuild if one is needed. `unknown`: there may be files that the index does
         not name."""
         sums = transaction.sums
         if unknown:
@@ -151,7 +151,7 @@ class CurrentIndex:
         return self.generation
 
     def replace(self, why: object, *, keep: bool = True) -> None:
-        """Begin a new generation; `keep` the old index for operators."""
+        """Begins a new generation; `keep` the old index for operators."""
         self.generation.index.close()
         self._membership.begin_generation(why, keep=keep)
         self._reopen()
@@ -170,13 +170,13 @@ class CurrentIndex:
     # -- its size --------------------------------------------------------------------------------------
 
     def fit(self) -> None:
-        """Make the index anew if it is too large for a lowered limit."""
+        """Makes the index anew if it is too large for a lowered limit."""
         limit = self._membership.state.limit
         if not self._membership.stale() and self.generation.index.length() > largest_index(limit):
             self.replace("the limit was lowered", keep=False)
 
     def enlarge(self) -> None:
-        """Enlarge the map, which is full: its size, computed from the limit (see `policy.sizes`), was too
+        """Enlarges the map, which is full: its size, computed from the limit (see `policy.sizes`), was too
         small."""
         self._enlarge(self.generation.index)
 
@@ -187,7 +187,7 @@ class CurrentIndex:
         )
 
     def fit_map(self, limit: int) -> None:
-        """Enlarge the map if it was made for a smaller limit. Called outside of a transaction."""
+        """Enlarges the map if it was made for a smaller limit. Called outside of a transaction."""
         if limit != self._sized_for:
             wanted = database.map_size(limit)
             if wanted > self.generation.index.map_size:
@@ -195,6 +195,6 @@ class CurrentIndex:
             self._sized_for = limit
 
     def close(self) -> None:
-        """Close the index; its files stay."""
+        """Closes the index; its files stay."""
         self.generation.index.close()
         self.generation.journal.close()

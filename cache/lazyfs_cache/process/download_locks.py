@@ -27,7 +27,7 @@ class DownloadLock:
         self._number = number
 
     def release(self) -> None:
-        """Let the waiters go on; the second call does nothing."""
+        """Lets the waiters go on; the second call does nothing."""
         locks, self._locks = self._locks, None
         if locks is not None:
             locks.release(self._number)
@@ -60,7 +60,7 @@ class DownloadLocks:
         self._guard = threading.Lock()
 
     def take(self, key: bytes, waited: float) -> DownloadLock | None:
-        """Take the lock for a caller that has waited `waited` seconds for it. Returns None if another thread
+        """Takes the lock for a caller that has waited `waited` seconds for it. Returns None if another thread
         or process has it. Never waits."""
         lane = waiting.lane(waited)
         if lane is not None and self._health.off is None:
@@ -95,7 +95,7 @@ class DownloadLocks:
         return DownloadLock(self, number)
 
     def release(self, number: int) -> None:
-        """Release a lock; does nothing if this process does not hold it."""
+        """Releases a lock; does nothing if this process does not hold it."""
         with self._guard:
             if number not in self._mine:
                 return
@@ -105,7 +105,7 @@ class DownloadLocks:
             ended.set()
 
     def wait(self, key: bytes, timeout: float, waited: float) -> bool:
-        """Wait for a lock that `take` did not get. Returns True if it ended within `timeout` seconds, by
+        """Waits for a lock that `take` did not get. Returns True if it ended within `timeout` seconds, by
         release or by death, or if it is time to ask for the next lane.
 
         Within the process the waiter is woken; another process's lock is polled.
@@ -146,7 +146,8 @@ class DownloadLocks:
         return event
 
     def abandon(self) -> None:
-        """Leave the locks to the parent process, which keeps them until its end. Called in a forked child."""
+        """Leaves the locks to the parent process, which keeps them until its end. Called in a forked
+        child."""
         self._guard = threading.Lock()
         self._mine = {}
         self._locks.close()

@@ -27,7 +27,7 @@ class Evictor:
         shortfall: Shortfall,
         keep_file: Callable[[Queued], bool] = _keep_none,
     ) -> int:
-        """Evict the next values until the shortfall is met, but no more than one transaction may. Returns
+        """Evicts the next values until the shortfall is met, but no more than one transaction may. Returns
         their number. `keep_file` may take a value's file, and returns True if it did; otherwise the file is
         unlinked.
 

@@ -25,7 +25,7 @@ class Health:
         """The reason why the cache is off; None while it is on."""
 
     def fail(self, error: OSError | IndexFailure) -> None:
-        """Take note of an error: a full disk or a full map is temporary, any other turns the cache off."""
+        """Takes note of an error: a full disk or a full map is temporary, any other turns the cache off."""
         if isinstance(error, (DiskFull, MapFull)):
             return
         if isinstance(error, OSError) and error.errno in _HARMLESS:
@@ -33,17 +33,17 @@ class Health:
         self.turn_off(str(error))
 
     def turn_off(self, why: str) -> None:
-        """Turn the cache off, with one warning the first time."""
+        """Turns the cache off, with one warning the first time."""
         if self.off is None:
             self.off = why
             log.warning("cache %s: turned off, reads go on without it: %s", self._root, why)
 
     def end(self, why: str) -> None:
-        """Turn the cache off without a warning: it was closed, or belongs to another process."""
+        """Turns the cache off without a warning: it was closed, or belongs to another process."""
         self.off = why
 
     def guard(self, act: Callable[[], None]) -> None:
-        """Call `act`; any error that it raises turns the cache off."""
+        """Calls `act`; any error that it raises turns the cache off."""
         try:
             act()
         except (OSError, CacheError, *DAMAGED, IndexFailure) as error:

@@ -88,11 +88,11 @@ class Presence:
         return True
 
     def share(self) -> None:
-        """Hold the lock shared."""
+        """Holds the lock shared."""
         fcntl.flock(self._fd, fcntl.LOCK_SH)
 
     def close(self) -> None:
-        """Close the lock; the second call does nothing."""
+        """Closes the lock; the second call does nothing."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
@@ -113,7 +113,7 @@ class ByteLocks:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
     def take(self, number: int) -> bool:
-        """Lock `number` (0 to 2^63 - 2). Returns False if another process has locked it."""
+        """Locks `number` (0 to 2^63 - 2). Returns False if another process has locked it."""
         try:
             fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _flock64(fcntl.F_WRLCK, number))
         except OSError as error:
@@ -123,7 +123,7 @@ class ByteLocks:
         return True
 
     def drop(self, number: int) -> None:
-        """Unlock `number`."""
+        """Unlocks `number`."""
         fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _flock64(fcntl.F_UNLCK, number))
 
     def taken(self, number: int) -> bool:

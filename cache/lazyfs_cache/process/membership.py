@@ -43,12 +43,12 @@ class Membership:
         self._presence = presence
 
     def open_index(self) -> Index:
-        """Open the index in use, and return it. Raises lmdb.Error, IndexDamaged."""
+        """Opens the index in use, and returns it. Raises lmdb.Error, IndexDamaged."""
         return Index(directory.index_path(self.root, self.state.generation), self.state.map_size)
 
     def begin_generation(self, why: object, *, keep: bool = True) -> None:
-        """Set aside the index, which must be closed, and begin a new generation without one. `keep`: keep the
-        old index where an operator can look at it."""
+        """Sets aside the index, which must be closed, and begins a new generation without one. `keep`: keep
+        the old index where an operator can look at it."""
         log.warning("cache %s: index set aside and being rebuilt: %s", self.root, why)
         directory.set_index_aside(self.root, self.state.generation, keep=keep)
         self.state = state_file.load(self.root) or self.state  # another process may have set another limit
@@ -61,19 +61,20 @@ class Membership:
         return self._lock.generation() != self.state.generation
 
     def follow(self) -> None:
-        """Take over the generation that another process has begun."""
+        """Takes over the generation that another process has begun."""
         found = state_file.load(self.root)
         if found is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), layout.STATE)
         self.state = found
 
     def set_limit(self, limit: int) -> None:
-        """Store the limit outside the index, in case the index is lost."""
+        """Stores the limit outside the index, in case the index is lost."""
         self.state.limit = limit
         state_file.save(self.root, self.state)
 
     def mark_clean(self, index: Index) -> None:
-        """Flush the index and mark it as trusted after a reboot, if no other process has the cache open."""
+        """Flushes the index and marks it as trusted after a reboot, if no other process has the cache
+        open."""
         if self._presence.alone():
             index.sync()
             self.state.limit = index.sums().limit
@@ -81,17 +82,17 @@ class Membership:
             state_file.save(self.root, self.state)
 
     def leave(self) -> None:
-        """Give up presence under the index lock, so that a newcomer finds either this process or none."""
+        """Gives up presence under the index lock, so that a newcomer finds either this process or none."""
         self._presence.close()
 
     def close(self) -> None:
-        """Release all locks."""
+        """Releases all locks."""
         self._presence.close()
         self.owners.close()
 
 
 def enter(root: str, lock: IndexLock, limit: int | None, policy: state_file.Policy | None) -> Membership:
-    """Become one of the processes that have the cache open. The caller holds the index lock. Raises
+    """Becomes one of the processes that have the cache open. The caller holds the index lock. Raises
     CacheError."""
     presence = Presence(os.path.join(root, layout.PRESENCE))
     try:

@@ -31,7 +31,7 @@ def open_shared_index(
     lock_timeout: float,
     policy: Policy | None,
 ) -> SharedIndex:
-    """Open the index, with the options of `open_cache`. Raises CacheError, OSError, lmdb.Error,
+    """Opens the index, with the options of `open_cache`. Raises CacheError, OSError, lmdb.Error,
     IndexDamaged."""
     if limit is not None:
         check_limit(root, limit)

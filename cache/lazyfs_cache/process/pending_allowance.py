@@ -37,10 +37,12 @@ class PendingAllowance:
         self._kept: list[tuple[int, int]] = []  # (bytes occupied, slot)
 
     def fill(self, transaction: Transaction, least: int) -> bool:
-        """Hold `least` more bytes, and those that the allowance needs to regain its usual size; evict values
-        to make room for them. Holds only `least` if there is no room for all.
+        """Has the index hold `least` more bytes for this process, and those that its allowance needs to
+        regain its usual size; evicts values to make room for them. Holds only `least` if there is no room for
+        all.
 
-        Returns True if another draw may succeed: enough bytes are held, or values were evicted.
+        Returns True if a reservation that found too little space may succeed now: enough bytes are held, or
+        values were evicted.
         """
         sums = transaction.sums
         wanted = least + self._allowance.missing(allowance_size(sums.limit))
@@ -69,12 +71,12 @@ class PendingAllowance:
         return slot is not None
 
     def committed(self) -> None:
-        """Add the space to the allowance."""
+        """Adds the space to the allowance."""
         self._allowance.put_in(self._amount)
         self._allowance.add_spares(self._kept)
         self._amount, self._kept = 0, []
 
     def dropped(self) -> None:
-        """Forget the space, and unlink the spare files: the transaction was not committed."""
+        """Forgets the space, and unlinks the spare files: the transaction was not committed."""
         self._spares.discard(slot for _, slot in self._kept)
         self._amount, self._kept = 0, []

@@ -20,7 +20,7 @@ class Pinning:
         self._files = shared.files
 
     def pin(self, key: bytes, owner: bytes) -> bool:
-        """Keep a value from being evicted until `unpin` or this process's end. Returns False if it is not
+        """Keeps a value from being evicted until `unpin` or this process's end. Returns False if it is not
         here. `owner`: a label that tells the pins of one process apart.
 
         Raises PinSetTooLarge if the pinned values together would leave too little room for anything else.
@@ -36,7 +36,7 @@ class Pinning:
         return transaction is not None and transaction.committed
 
     def unpin(self, key: bytes, owner: bytes) -> bool:
-        """Undo `pin`: the value returns to its place in the order of use. Returns False if the lock was not
+        """Undoes `pin`: the value returns to its place in the order of use. Returns False if the lock was not
         got: the pin may still be there."""
         with self._shared.transaction() as transaction:
             if transaction is not None:
@@ -44,7 +44,7 @@ class Pinning:
         return transaction is not None and transaction.committed
 
     def keep(self, label: bytes, sizes: Mapping[bytes, int]) -> int:
-        """Pin a set of keys, each with its value's size, in place of the earlier set of that label. The pins
+        """Pins a set of keys, each with its value's size, in place of the earlier set of that label. The pins
         outlive this process. Returns the number of keys that are here; the others are pinned when they come.
 
         Raises PinSetTooLarge, and CacheError if the set could not be written.
@@ -74,7 +74,7 @@ class Pinning:
         return here
 
     def drop(self, label: bytes) -> int:
-        """Give up a pin set. Returns the number of its keys. Raises CacheError if the change could not be
+        """Gives up a pin set. Returns the number of its keys. Raises CacheError if the change could not be
         written."""
         _check_label(label)
         count = 0
@@ -96,7 +96,7 @@ class Pinning:
         return dict(pin_sets.load_all(self._files.root))
 
     def _replace_set(self, count: int, act: Callable[[Transaction], None], otherwise: str) -> None:
-        """Call `act` in a transaction that writes `count` pins. These may need more space than the slack, so
+        """Calls `act` in a transaction that writes `count` pins. These may need more space than the slack, so
         values are evicted for them first. Goes on even if no value can be evicted: a set must be droppable if
         everything is pinned. `otherwise`: the end of the error's text if the transaction fails."""
         self._room.shrink(lambda limits, sums: limits.shortfall(sums, limits.growth_of_pins(count)))
@@ -105,7 +105,7 @@ class Pinning:
             raise CacheError(f"cache {self._files.root}: {why}; {otherwise}")
 
     def _charge_sets(self, transaction: Transaction) -> None:
-        """Charge the files of pin sets, which all processes share, after one was added or removed."""
+        """Charges the files of pin sets, which all processes share, after one was added or removed."""
         transaction.sums.pin_sets = usage.pin_set_bytes(self._files.root, self._files.block)
 
     def _check_room(self, transaction: Transaction, more: int) -> None:

@@ -21,7 +21,7 @@ class Rebuild:
         self._stop = stop
 
     def run(self) -> None:
-        """Look at every file once. An interrupted rebuild goes on at the directory it had reached."""
+        """Looks at every file once. An interrupted rebuild goes on at the directory it had reached."""
         try:
             if not self._clean_tmp() or not all(self._scan(number) for number in range(adopting.SCANNED)):
                 return
@@ -35,7 +35,7 @@ class Rebuild:
         self._room.make(0)
 
     def _clean_tmp(self) -> bool:
-        """Remove the temporary files of dead processes. Returns False if the rebuild must stop."""
+        """Removes the temporary files of dead processes. Returns False if the rebuild must stop."""
         shared = self._shared
         with os.scandir(os.path.join(shared.files.root, layout.TMP)) as found:
             for entry in found:
@@ -46,7 +46,7 @@ class Rebuild:
         return True
 
     def _scan(self, directory: int) -> bool:
-        """Adopt one fan-out directory's files. Returns False if the rebuild must stop."""
+        """Adopts one fan-out directory's files. Returns False if the rebuild must stop."""
         shared = self._shared
         names: list[str] | None = None
         start = 0

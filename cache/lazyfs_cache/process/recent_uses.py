@@ -23,10 +23,11 @@ class RecentUses:
         self._used: dict[bytes, None] = {}  # in the order of last use
         self._taken: deque[bytes] = deque()  # those to be written by the thread that holds the index lock
         self.last = b""
-        """The value used last: using it again changes nothing."""
+        """The value used last: `Cache` need not `add` it once more, because its place in the order is the
+        last already."""
 
     def add(self, key: bytes) -> None:
-        """Note that the value was used."""
+        """Notes that the value was used."""
         self.last = key
         used = self._used
         used.pop(key, None)
@@ -47,7 +48,7 @@ class RecentUses:
         return bool(self._taken)
 
     def take(self, most: int) -> list[bytes]:
-        """Take at most `most` values, and return them in the order of their last use, the least recently
+        """Takes at most `most` values, and returns them in the order of their last use, the least recently
         used first. The caller holds the index lock."""
         used, self._used = self._used, {}
         # A reader that still has the old dict may add to it: list() is one step for the interpreter. If it

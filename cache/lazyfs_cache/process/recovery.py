@@ -15,7 +15,7 @@ from lazyfs_cache.process.locks import ByteLocks
 
 
 def clean_up_dead(transaction: Transaction, files: ValueFiles, owners: ByteLocks, me: int) -> int:
-    """Undo the unfinished work of processes that died, and drop their pins; returns how many had died."""
+    """Undoes the unfinished work of processes that died, and drop their pins; returns how many had died."""
     dead = [owner for owner in transaction.all_owners() if owner != me and not owners.taken(owner)]
     for owner in dead:
         for key in journal.read(files.root, owner):
@@ -32,7 +32,7 @@ def clean_up_dead(transaction: Transaction, files: ValueFiles, owners: ByteLocks
 
 
 def reconcile(transaction: Transaction, files: ValueFiles, key: bytes) -> None:
-    """Make entry and file of one key agree: an entry without a file is removed, and so is a file without an
+    """Makes entry and file of one key agree: an entry without a file is removed, and so is a file without an
     entry. The key's directory may be new."""
     entry = transaction.entry(key)
     if entry is None:
@@ -43,12 +43,12 @@ def reconcile(transaction: Transaction, files: ValueFiles, key: bytes) -> None:
 
 
 def measure_directory(transaction: Transaction, files: ValueFiles, number: int) -> None:
-    """Charge a fan-out directory by the bytes it occupies now: names were added or removed."""
+    """Charges a fan-out directory by the bytes it occupies now: names were added or removed."""
     transaction.set_directory(number, files.directory_used(number))
 
 
 def restore_pin_sets(transaction: Transaction, sets: Mapping[bytes, Sequence[bytes]]) -> None:
-    """Pin exactly the keys that the files of pin sets name (label -> keys): a process may have died between
+    """Pins exactly the keys that the files of pin sets name (label -> keys): a process may have died between
     writing a file and committing its pins."""
     held: dict[bytes, set[bytes]] = defaultdict(set)
     for label, key in transaction.pins_of(KEPT):

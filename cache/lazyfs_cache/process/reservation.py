@@ -31,7 +31,7 @@ class Reservation:
         """True once the reservation was used or given back, and holds no space any more."""
 
     def release(self) -> None:
-        """Give the space back; the second call does nothing."""
+        """Gives the space back; the second call does nothing."""
         if self.over:
             return
         self.over = True
@@ -41,7 +41,7 @@ class Reservation:
         self._wake.set()
 
     def used(self) -> None:
-        """Note that the value is here: an entry is charged for its space, now or soon."""
+        """Notes that the value is here: an entry is charged for its space, now or soon."""
         self.over = True
 
     def __enter__(self) -> "Reservation":

@@ -17,7 +17,7 @@ class Room:
         self._shared = shared
 
     def evict(self, shortfall: Shortfall) -> int:
-        """Evict values towards the shortfall, as many as one transaction may. Returns the number of evicted
+        """Evicts values towards the shortfall, as many as one transaction may. Returns the number of evicted
         values."""
         with self._shared.transaction() as transaction:
             if transaction is None:
@@ -25,7 +25,7 @@ class Room:
             return self._shared.generation.evictor.evict(transaction, shortfall)
 
     def evict_bytes(self, wanted: int) -> int:
-        """Evict until `wanted` bytes are free or no more may be evicted. Returns the bytes freed."""
+        """Evicts until `wanted` bytes are free or no more may be evicted. Returns the bytes freed."""
         before = self._charged()
         freed = 0
         while freed < wanted and self.evict(Shortfall(wanted - freed, 0)):
@@ -33,8 +33,8 @@ class Room:
         return max(freed, 0)
 
     def shrink(self, ask: Callable[[Limits, Sums], Shortfall]) -> bool:
-        """Evict, one transaction at a time, until `ask` reports no shortfall for the limits and sums. Returns
-        False if no more values can be evicted, the lock cannot be had, or a transaction fails."""
+        """Evicts, one transaction at a time, until `ask` reports no shortfall for the limits and sums.
+        Returns False if no more values can be evicted, the lock cannot be had, or a transaction fails."""
         while True:
             gone = 0
             with self._shared.transaction() as transaction:
@@ -49,16 +49,17 @@ class Room:
                 return False
 
     def make(self, amount: int) -> bool:
-        """Evict until `amount` more bytes may come. Returns False as `shrink` does."""
+        """Evicts until `amount` more bytes may come. Returns False as `shrink` does."""
         return self.shrink(lambda limits, sums: limits.shortfall(sums, amount))
 
     def fit(self) -> None:
-        """Evict down to a lowered limit, and make the index anew if the index is too large for that limit."""
+        """Evicts down to a lowered limit, and makes the index anew if the index is too large for that
+        limit."""
         self.shrink(Limits.over_capacity)
         self._shared.fit_index()
 
     def resize(self, limit: int) -> None:
-        """Set another limit for every process that has the cache open, and evict down to it. Raises
+        """Sets another limit for every process that has the cache open, and evicts down to it. Raises
         CacheError if it was not set."""
         root, shared = self._shared.files.root, self._shared
         check_limit(root, limit)
@@ -76,8 +77,8 @@ class Room:
             return self._shared.generation.limits.above_high(transaction.sums)
 
     def give_back_idle(self) -> None:
-        """Unlink the spare files. If no value is on its way, return to the index all bytes that it holds for
-        this process."""
+        """Unlinks the spare files. If no value is on its way, returns to the index all bytes that it holds
+        for this process."""
         idle, generation = 0, self._shared.generation
         generation.spares.discard_all()
         with self._shared.transaction() as transaction:

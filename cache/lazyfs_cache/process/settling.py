@@ -87,8 +87,8 @@ class Settling:
             measure_directory(transaction, self._files, directory_of(value.key))
 
     def _correct(self, transaction: Transaction, value: Arrived) -> None:
-        """Raise the charge of a value that another process has entered: this process's file may have replaced
-        the other's, and may be larger."""
+        """Raises the charge of a value that another process has entered: this process's file may have
+        replaced the other's, and may be larger."""
         status = self._files.status(value.key)
         if status is not None:
             transaction.charge_at_least(value.key, status.st_blocks * 512)

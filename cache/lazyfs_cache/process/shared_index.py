@@ -117,13 +117,13 @@ class SharedIndex:
                 yield None
 
     def settle(self) -> bool:
-        """Make a transaction that only settles. Returns False if it was not committed."""
+        """Makes a transaction that only settles. Returns False if it was not committed."""
         with self.transaction() as transaction:
             pass
         return transaction is not None and transaction.committed
 
     def carry_out(self, act: Callable[[Transaction], None]) -> bool:
-        """Call `act` in a transaction of its own, and again if the map had to grow for it. Returns True if
+        """Calls `act` in a transaction of its own, and again if the map had to grow for it. Returns True if
         the transaction was committed."""
         grown = True
         while grown and self.health.off is None:
@@ -141,7 +141,7 @@ class SharedIndex:
         return False
 
     def set_limit(self, limit: int, check: Callable[[Sums], None]) -> bool:
-        """Set another limit for every process that has the cache open. Returns False if it was not set.
+        """Sets another limit for every process that has the cache open. Returns False if it was not set.
         `check` raises if the charges do not fit the limit."""
         with self.transaction(PATIENCE) as transaction:
             if transaction is not None:
@@ -151,7 +151,7 @@ class SharedIndex:
         return transaction is not None and transaction.committed
 
     def fit_index(self) -> None:
-        """Make the index anew if it is too large for a lowered limit."""
+        """Makes the index anew if it is too large for a lowered limit."""
         with self._lock.held(self.timeout) as held:
             if held and self.health.off is None:
                 self.health.guard(self._current.fit)
@@ -204,7 +204,7 @@ class SharedIndex:
     # -- the end -----------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Enter the last arrivals, give up this process's pins; the last process to close leaves a clean
+        """Enters the last arrivals, gives up this process's pins; the last process to close leaves a clean
         mark.
 
         Takes two transactions: the journal goes only after the first has entered its values. A process that
@@ -225,7 +225,7 @@ class SharedIndex:
         self._release()
 
     def _leave(self, transaction: Transaction) -> None:
-        """Make this process's last transaction: its held space and its pins are given up."""
+        """Makes this process's last transaction: its held space and its pins are given up."""
         owner = self.generation.owner
         for label, key in transaction.pins_of(owner):
             transaction.unpin(key, owner, label)
@@ -235,7 +235,7 @@ class SharedIndex:
             transaction.sums.scanner = 0  # the next process goes on with the rebuild
 
     def abandon(self) -> None:
-        """Leave everything to the parent process: this is a forked child."""
+        """Leaves everything to the parent process: this is a forked child."""
         self.health.end("opened before a fork: open it after")
         self._release()
 

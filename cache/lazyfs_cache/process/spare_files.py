@@ -30,7 +30,7 @@ class SpareFiles:
         return journal.tmp_name(self._owner, slot)
 
     def take(self, value: Queued) -> int | None:
-        """Make a spare file of the value's file. Returns its slot, or None if the file is not worth keeping.
+        """Makes a spare file of the value's file. Returns its slot, or None if the file is not worth keeping.
         Raises OSError."""
         if value.charge > LARGEST or (slot := self._allowance.slots.take()) is None:
             return None
@@ -40,7 +40,7 @@ class SpareFiles:
         return slot
 
     def discard(self, slots: Iterable[int]) -> None:
-        """Unlink the spare files of these slots, and free the slots."""
+        """Unlinks the spare files of these slots, and frees the slots."""
         for slot in slots:
             try:
                 self._files.discard_tmp(self.name(slot))
@@ -49,7 +49,7 @@ class SpareFiles:
             self._allowance.slots.free(slot)
 
     def discard_all(self) -> None:
-        """Unlink all spare files; their space becomes free in the allowance."""
+        """Unlinks all spare files; their space becomes free in the allowance."""
         slots, amount = self._allowance.take_spares()
         self.discard(slots)
         self._allowance.give_back(amount)

@@ -24,9 +24,9 @@ class Suspects:
         return bool(self._keys)
 
     def take(self) -> list[bytes]:
-        """Take all suspects, and return them, the earliest first."""
+        """Takes all suspects, and returns them, the earliest first."""
         return [self._keys.popleft() for _ in range(len(self._keys))]
 
     def put_back(self, keys: Iterable[bytes]) -> None:
-        """Return keys that a transaction took and did not remove."""
+        """Returns keys that a transaction took and did not remove."""
         self._keys.extend(keys)

@@ -33,7 +33,7 @@ class Upkeep:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; returns when it has ended."""
+        """Ends the thread; returns when it has ended."""
         self._stop.set()
         self._wake.set()
         if self._thread.ident is not None:
@@ -51,7 +51,7 @@ class Upkeep:
             self.run_once()
 
     def run_once(self) -> None:
-        """Do all present work."""
+        """Does all present work."""
         rebuilding = self._settle()
         while (self._uses.left or self._suspects) and self._shared.settle():
             pass
@@ -62,7 +62,7 @@ class Upkeep:
             self._rebuild.run()
 
     def _settle(self) -> bool:
-        """Settle in a transaction, and from time to time clean up after dead processes. Returns True if this
+        """Settles in a transaction, and from time to time clean up after dead processes. Returns True if this
         process has a rebuild to do."""
         shared = self._shared
         with shared.transaction() as transaction:

@@ -39,7 +39,8 @@ from lazyfs.core.trust.update import Update, WantedFile
 from lazyfs.transport.fetcher import Fetcher, never_cancelled
 
 ROOT_PROBE = 86_400.0
-"""Seconds from the last look for a newer root until a refresh looks for one together with the timestamp."""
+"""After this many seconds without a look for a newer root, a refresh asks for the next root together with the
+timestamp."""
 
 _FIRST_ROOT = file_name(ROOT, 1)
 _STAMP = file_name(TIMESTAMP, 0)

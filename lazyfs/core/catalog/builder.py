@@ -61,7 +61,7 @@ def _directories(root: Inode) -> list[Inode]:
 
 
 def _split(root: Inode, limit: int) -> list[Inode]:
-    """The directories that become catalogs, children before parents; `root` is the last."""
+    """Returns the directories that become catalogs, children before parents; `root` is the last."""
     weights: dict[int, int] = {}
     tops = []
     for directory in reversed(_directories(root)):

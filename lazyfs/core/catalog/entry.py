@@ -86,8 +86,8 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unkno
         return (self.detail >> 32) - 1 if self.detail > 0xFFFF_FFFF and self.is_file else -1
 
     def place(self, packs: PackTable) -> ObjectSlice | None:
-        """The part of an object that is this file's content. None for chunked and empty files, and for
-        entries that are not files. `packs`: the table of the entry's catalog."""
+        """Returns the part of an object that is this file's content. None for chunked and empty files, and
+        for entries that are not files. `packs`: the table of the entry's catalog."""
         if not self.size or not self.is_file:
             return None
         if not self.detail:
@@ -118,8 +118,8 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unkno
 
 
 def packed_detail(number: int, offset: int) -> int:
-    """The detail of a file that lies at `offset` in pack `number` of its catalog's table. Chunk sizes stay
-    below 2**32, so a detail tells the kinds of file apart."""
+    """Returns the `detail` of a file that lies at `offset` in pack `number` of its catalog's table. Chunk
+    sizes stay below 2**32, so a detail tells the kinds of file apart."""
     return (number + 1) << 32 | offset
 
 

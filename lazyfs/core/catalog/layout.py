@@ -83,10 +83,9 @@ def encode_entries(entries: list[Entry]) -> bytes:
 
 
 def encode(header: Header, owns: list[int], parents: list[int], directories: list[list[Entry]]) -> bytes:
-    """The plaintext of a catalog from its directories, breadth first.
-
-    Raises FormatError for a catalog that readers would refuse.
-    """
+    """Returns the plaintext of a catalog. `directories`: the entries of each directory, breadth first.
+    `owns`, `parents`: for each directory the index of its own entry, and the number of its parent. Raises
+    FormatError for a catalog that readers would refuse."""
     table = Table([], [], [], owns, parents)
     blobs = []
     offset, first = 0, 1

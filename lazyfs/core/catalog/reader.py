@@ -25,8 +25,8 @@ encoded entries (8 ms for 131,072)."""
 ENTRY_MEMORY = 260
 """Bytes that a decoded entry takes without its values, by measurement."""
 _VALUES = 360
-"""The largest number of bytes of memory that the values of an entry take beyond their encoded bytes. If the
-encoded bytes are few, the values take four times as many at most."""
+"""Memory of the values of an entry, in bytes, is estimated as their encoded bytes and this many more, or as
+four times their encoded bytes if that is less."""
 _ROW_MEMORY = 300
 """Bytes that a decoded row of the header's tables takes without its values, by measurement."""
 
@@ -46,7 +46,7 @@ class Directory:
         self._positions = {entry.name: position for position, entry in enumerate(entries)}
 
     def index(self, name: bytes) -> int:
-        """The catalog index of the entry with this name, or -1."""
+        """Returns the catalog index of the entry with this name, or -1."""
         position = self._positions.get(name, -1)
         return position if position < 0 else self.first + position
 
@@ -146,7 +146,7 @@ class Catalog:
         return after - self._firsts[number]
 
     def directory(self, number: int) -> Directory:
-        """Directory `number`, decoded once. Raises FormatError if the bytes are not a directory's."""
+        """Returns directory `number`, decoded once. Raises FormatError if the bytes are not a directory's."""
         found = self._directories.get(number)
         return self._first_touch(number) if found is None else found
 
@@ -197,31 +197,31 @@ class Catalog:
             raise FormatError(f"{entry.name!r} of {entry.size} bytes lies outside its pack")
 
     def entry(self, index: int) -> Entry:
-        """The entry with this index; 0 is the root. Raises FormatError if there is none."""
+        """Returns the entry with this index; 0 is the root. Raises FormatError if there is none."""
         if index == 0:
             return self.header.root
         directory = self.directory(self.container(index))
         return directory.entries[index - directory.first]
 
     def shared_path(self, group: int) -> bytes | None:
-        """The path of the first name of a hardlink group that has names in several catalogs; None for an
-        unknown group."""
+        """Returns the path of the first name of a hardlink group that has names in several catalogs; None for
+        an unknown group."""
         return self._shared.get(group)
 
     def container(self, index: int) -> int:
-        """The number of the directory that holds the entry with this index."""
+        """Returns the number of the directory that holds the entry with this index."""
         if not 0 < index < self.entries:
             raise FormatError(f"catalog has no entry {index}, only {self.entries}")
         return bisect_right(self._firsts, index) - 1
 
     def own_index(self, number: int) -> int:
-        """The index of the entry that is directory `number`."""
+        """Returns the index of the entry that is directory `number`."""
         if not 0 <= number < self._count:
             raise FormatError(f"catalog has no directory {number}, only {self._count}")
         return self._owns[number]
 
     def path(self, index: int) -> bytes:
-        """The path of an entry below the catalog's root; empty for the root."""
+        """Returns the path of an entry below the catalog's root; empty for the root."""
         names = []
         while index:
             names.append(self.entry(index).name)

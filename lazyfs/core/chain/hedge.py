@@ -38,7 +38,7 @@ class Hedges:
 
     @property
     def after(self) -> float:
-        """Returns the seconds after which an attempt counts as slow."""
+        """The seconds after which an attempt counts as slow."""
         return self._threshold
 
     def take(self) -> bool:

@@ -39,7 +39,7 @@ def parse_proxies(text: str) -> tuple[tuple[str, ...], ...]:
 
 
 def parse_origins(text: str, repository: str | None = None) -> tuple[str, ...]:
-    """URLs of stores, without trailing slashes, each once. `@repo@` becomes the repository's name.
+    """Returns URLs of stores, without trailing slashes, each once. `@repo@` becomes the repository's name.
 
     Raises UsageError.
     """
@@ -54,7 +54,7 @@ def parse_origins(text: str, repository: str | None = None) -> tuple[str, ...]:
 
 
 def redact(url: str) -> str:
-    """The URL without user name, password and query, as log, status and errors may show it."""
+    """Returns the URL without user name, password and query, as log, status and errors may show it."""
     head, mark, rest = url.partition("://")
     if not mark:
         return url.partition("?")[0]
@@ -63,7 +63,8 @@ def redact(url: str) -> str:
 
 
 def without_secrets(chain: str) -> str:
-    """Origins or proxies as people may see them: `***` for user name and password, and for a query."""
+    """Returns origins or proxies as people may see them: `***` for user name and password, and for a
+    query."""
     return _QUERY.sub("?***", _ACCOUNT.sub("://***@", chain))
 
 

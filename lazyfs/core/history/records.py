@@ -42,7 +42,7 @@ class Change(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def kind(self) -> str:
-        """Returns `came` (added), `went` (removed) or `moved` (replaced)."""
+        """`came` (added), `went` (removed) or `moved` (replaced)."""
         return "came" if not self.old else "moved" if self.new else "went"
 
 

@@ -35,8 +35,8 @@ class Merge:
         directory's files one after another. None once an entry has been replaced or hidden, or a link made,
         because the path may then lead elsewhere."""
         self._upper: dict[Inode, set[bytes]] = {}
-        """Directory -> the names in it that the current layer has put there, and those that lead to an entry
-        of the current layer."""
+        """Directory -> the names in it that a whiteout of the current layer must spare: entries of this
+        layer, and the directories above them."""
 
     def start_layer(self) -> None:
         """Begins a layer: the entries so far lie below the records that follow."""
@@ -84,9 +84,9 @@ class Merge:
         return directory
 
     def _resolve(self, wanted: bytes, record: Record) -> tuple[list[bytes], list[Inode | None]]:
-        """Returns the path with every link followed, and the inodes on it, from the root on: one more than
-        the path has names, and None for each that does not exist. Refuses a `..` in a link that leads above
-        the root."""
+        """Returns (path, inodes): the path with every link followed, and the inodes along it, None for each
+        that does not exist. The root is the first inode, so there is one more than the path has names. Raises
+        FormatError for a link whose `..` leads above the root."""
         path: list[bytes] = []
         trail: list[Inode | None] = [self.root]
         rest = wanted.split(b"/")[::-1]

@@ -15,8 +15,9 @@ _SIGNED = re.compile(rb"-?\d{1,19}")
 
 
 def parse(data: bytes) -> tuple[Records, Sparse]:
-    """The records of one extended header, later ones winning, and the runs of a GNU 0.0 sparse map (whose
-    keys repeat, so that order matters). Raises FormatError."""
+    """Returns the records of one extended header, and the runs of data that a GNU 0.0 sparse map in it
+    states. Of equal keys the last one counts, except in that map, whose keys repeat in order. Raises
+    FormatError."""
     records: Records = {}
     runs: Sparse = []
     offset: int | None = None

@@ -125,8 +125,8 @@ def clamped(member: tar.Member, record: Record) -> str | None:
 
 
 def clean(path: bytes, shown: bytes) -> bytes:
-    """The path without empty and `.` parts; a leading `/` means the image's root. Raises FormatError for a
-    `..` that leads above the root, a NUL, and names that the kernel refuses."""
+    """Returns the path without empty and `.` parts; a leading `/` means the image's root. Raises FormatError
+    for a `..` that leads above the root, a NUL, and names that the kernel refuses."""
     parts: list[bytes] = []
     for part in path.split(b"/"):
         if part in (b"", b"."):
@@ -169,7 +169,7 @@ _decoder = msgspec.msgpack.Decoder(list[Record])
 
 
 def encode(records: list[Record]) -> Iterator[bytes]:
-    """The parts of a file of records."""
+    """Yields the parts of a file of records."""
     yield MAGIC
     for start in range(0, len(records), BATCH):
         blob = _encoder.encode(records[start : start + BATCH])

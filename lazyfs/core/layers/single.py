@@ -12,7 +12,7 @@ OPAQUE_XATTRS = ((b"trusted.overlay.opaque", b"y"), (b"user.overlay.opaque", b"y
 
 
 def single(records: list[Record]) -> Inode:
-    """The layer's own tree: whiteouts as character devices 0:0, opaque directories with overlayfs's
+    """Returns the layer's own tree: whiteouts as character devices 0:0, opaque directories with overlayfs's
     attributes. Hard links to files of lower layers are left out; links of lower layers on an entry's path
     become directories."""
     merge = Merge()
@@ -43,7 +43,7 @@ def single(records: list[Record]) -> Inode:
 
 
 def _directory(root: Inode, path: bytes) -> Inode | None:
-    """The directory at a path, made if nothing is there; None behind a link or a file."""
+    """Returns the directory at a path, made if nothing is there; None behind a link or a file."""
     directory = root
     for name in filter(None, path.split(b"/")):
         assert directory.children is not None

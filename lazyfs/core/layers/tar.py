@@ -74,7 +74,7 @@ class TarReader:
         self._empty = True
 
     def next(self) -> Member | None:
-        """The next member, or None at the end of the archive. Raises FormatError."""
+        """Returns the next member, or None at the end of the archive. Raises FormatError."""
         self._skip(self._stored)
         if len(self._source(self._padding)) < self._padding and self._need_end:
             raise FormatError(f"tar archive ends inside {self._name[:200]!r}: is it truncated?")
@@ -101,7 +101,7 @@ class TarReader:
                 return self._member(header, records, runs, long_name, long_target)
 
     def read(self, count: int) -> bytes:
-        """The next `count` bytes of the current member's file, fewer only at its end."""
+        """Returns the next `count` bytes of the current member's file, fewer only at its end."""
         count = min(count, self._left)
         self._left -= count
         if self._runs is None:
@@ -254,7 +254,8 @@ class TarReader:
             table, more = block[:504], block[504]
 
     def _sparse_in_data(self) -> pax.Sparse:
-        """The map of GNU 1.0: decimal numbers, one a line, in blocks of their own before the data."""
+        """Returns the sparse map of an entry in GNU's format 1.0, where it stands before the data: decimal
+        numbers, one a line, in blocks of their own."""
         buffer = b""
 
         def line() -> int:

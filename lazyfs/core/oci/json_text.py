@@ -18,7 +18,8 @@ _ESCAPE = re.compile(
 
 
 def decode(data: bytes, name: str, what: str) -> Any:
-    """The document, null fields left out. Raises FormatError: `NAME: not WHAT: ...`."""
+    """Parses JSON and returns its value, without the fields that are null. Raises FormatError, `NAME: not
+    WHAT: ...`."""
     try:
         try:
             return _without_nulls(msgspec.json.decode(data))
@@ -31,7 +32,8 @@ def decode(data: bytes, name: str, what: str) -> Any:
 
 
 def convert(document: Any, kind: type[T], name: str, what: str) -> T:
-    """The document as a structure. Raises FormatError that names the field."""
+    """Converts the value of a JSON document to a structure of type `kind`. Raises FormatError, which names
+    the field."""
     try:
         return msgspec.convert(document, kind)
     except msgspec.MsgspecError as error:

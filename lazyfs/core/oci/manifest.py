@@ -114,8 +114,8 @@ def refuse_schema1(data: bytes, name: str) -> None:
 
 
 def _index(entries: list[Any], name: str) -> Index:
-    """The entries that can be read. An index also lists signatures and future kinds of entries: those with an
-    unknown digest or form are passed over."""
+    """Returns the index with the entries that can be read. An index also lists signatures and future kinds of
+    entries: those with an unknown digest or form are passed over."""
     readable = []
     problem: FormatError | None = None
     for entry in entries:

@@ -31,7 +31,8 @@ _ALIASES = {
     "loongarch64": ("loong64", ""),
 }
 _PART = re.compile("[a-z0-9][a-z0-9._-]*")
-"""A part of a platform. Parts become folders' names, in which `:` stands before the variant."""
+"""The operating system, architecture or variant of a platform. All three become names of folders in the tree,
+where `:` separates the variant."""
 _ATTESTATION = "vnd.docker.reference.type"
 _ARM = {
     "": ("", "v7", "v6", "v5"),
@@ -69,7 +70,7 @@ def normalized(platform: Platform) -> Platform:
 
 
 def variants(wanted: Platform) -> Sequence[str]:
-    """The variants that run on the (normalized) platform, best first."""
+    """Returns the variants that run on the (normalized) platform, best first."""
     if wanted.architecture == "arm":
         return _ARM.get(wanted.variant, (wanted.variant, ""))
     level = re.fullmatch(r"v(\d{1,2})(?:\.(\d{1,2}))?", wanted.variant)
@@ -81,7 +82,7 @@ def variants(wanted: Platform) -> Sequence[str]:
 
 
 def _arm64(major: int, minor: int) -> list[str]:
-    """The variants that an arm64 version runs: v9.N has all of v8.N+5."""
+    """Returns the variants that an arm64 version runs: v9.N has all of v8.N+5."""
     found = []
     if major >= 9:
         found += [f"v9.{number}" for number in range(minor, 0, -1)] + ["v9.0", "v9"]

@@ -127,8 +127,8 @@ def additions(config: Config, bind_points: Iterable[str] = ()) -> Iterator[Addit
 
 
 def _environment(run: RunConfig) -> str:
-    """A script that sets the image's variables, unless the caller has set them; PATH is always the image's,
-    as in every runtime."""
+    """Returns a script that sets the image's variables, unless the caller has set them; PATH is always the
+    image's, as in every runtime."""
     lines = ["#!/bin/sh"]
     variables = run.environment
     variables.setdefault("PATH", DEFAULT_PATH)
@@ -142,12 +142,12 @@ def _environment(run: RunConfig) -> str:
 
 
 def _inside_braces(value: str) -> str:
-    """The value as a word for ${name-word}: in single quotes, each single quote in it escaped."""
+    """Returns the value as a word for ${name-word}: in single quotes, each single quote in it escaped."""
     return "'" + value.replace("'", "'\\''") + "'"
 
 
 def _runscript(run: RunConfig) -> str:
-    """A script that runs entrypoint and command as OCI defines: arguments replace the command."""
+    """Returns a script that runs entrypoint and command as OCI defines: arguments replace the command."""
     entrypoint = " ".join(shlex.quote(word) for word in run.entrypoint or [])
     command = " ".join(shlex.quote(word) for word in run.cmd or [])
     lines = ["#!/bin/sh"]

@@ -70,14 +70,14 @@ class Access:
         return Privacy.PUBLIC
 
     def identity(self, kind: Kind) -> Identity:
-        """The identity with which a request of this kind begins."""
+        """Returns the identity with which a request of this kind begins."""
         usable = self.account and not self.account_refused
         return (
             Identity.ACCOUNT if usable and (self.nobody_refused or kind in self.limited) else Identity.NOBODY
         )
 
     def usable(self, identity: Identity) -> list[Challenge]:
-        """The challenges that this identity can answer, the preferred scheme first."""
+        """Returns the challenges that this identity can answer, the preferred scheme first."""
         answerable = _SCHEMES if identity is Identity.ACCOUNT else ("bearer",)
         return [item for scheme in answerable for item in self.challenges if item.scheme == scheme]
 

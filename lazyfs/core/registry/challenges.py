@@ -20,12 +20,13 @@ class Challenge(NamedTuple):
     """Names in lower case; of equal names the first counts."""
 
     def value(self, name: str) -> str:
-        """The value of a parameter, empty if there is none."""
+        """Returns the value of a parameter, empty if there is none."""
         return next((value for key, value in self.parameters if key == name), "")
 
 
 def parse_challenges(field: str) -> tuple[Challenge, ...]:
-    """The challenges in the order they are written. Unreadable parts are passed over; nothing is raised."""
+    """Returns the challenges of a field in the order in which they are written. Unreadable parts are passed
+    over; nothing is raised."""
     found: list[tuple[str, list[tuple[str, str]]]] = []
     position = 0
     while position < len(field):

@@ -13,7 +13,8 @@ _UNKNOWN = ("MANIFEST_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND")
 
 
 def reason_of(body: bytes) -> str:
-    """The reason in an error's body, on one line of at most 300 printable characters; empty if it gives none.
+    """Returns the reason in an error's body, on one line of at most 300 printable characters; empty if it
+    gives none.
 
     Reads the distribution API's `errors` (code, message, detail), and the other fields that token servers
     use: `details`, `error_description`, `message`, `error`. HTML pages give no reason.

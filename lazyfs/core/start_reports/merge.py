@@ -15,10 +15,10 @@ import msgspec
 from lazyfs.core.digest import Digest
 
 PART: Final = 3
-"""An item is kept if at least one of PART starts touched it."""
+"""An item is kept if at least one in this many starts touched it."""
 MOST_BYTES: Final = 2
-"""The largest size of all kept items together, as a multiple of the median start's size. Taken together, the
-objects that two starts of a program touch are far smaller."""
+"""The kept items together have at most this many times the bytes of the median start. Honest starts of one
+program touch nearly the same objects, so they stay far below that."""
 MOST_STARTS: Final = 512
 """The number of counted starts at which all counts are halved. So what programs touch today counts more than
 what they touched a year ago, and no count grows without a bound."""
@@ -30,7 +30,8 @@ class Voices(msgspec.Struct):
 
     starts: int = 0
     touched: dict[Digest, tuple[int, int]] = {}
-    """Object -> the starts that touched it, and the sum of its places in them, each 0 to 65,535."""
+    """Object -> (number of starts that touched it, sum of its places in these starts). A place is scaled to
+    the range from 0, first, to 65,535, last."""
     sizes: list[int] = []
     """The number of bytes that each start touched."""
 

@@ -84,7 +84,7 @@ def _parse(kind: type[T], data: bytes, limit: int) -> Metadata[T]:
 
 
 def _versions(signed: Root | Snapshot | Targets | Timestamp) -> list[int]:
-    """The file's own version, and those of the files that it names."""
+    """Returns the file's own version, and those of the files that it names."""
     named = [signed.snapshot_meta] if isinstance(signed, Timestamp) else []
     named += signed.meta.values() if isinstance(signed, Snapshot) else []
     return [signed.version, *(meta.version for meta in named)]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from lazyfs.core.errors import UsageError
+from lazyfs.daemon.control_socket import ListeningSocket
 from lazyfs.daemon.setting_origins import Origin
 from lazyfs.daemon.settings import Settings
 from lazyfs.fuse.session import HeldMount
@@ -54,6 +55,8 @@ class TakenMount(NamedTuple):
 
     held: HeldMount
     state: HandedState
+    listening: ListeningSocket | None = None
+    """The control socket; None if this process is to make one."""
 
 
 class KeptState(msgspec.Struct, frozen=True):

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from lazyfs.core.errors import LazyfsError, UsageError
+from lazyfs.daemon.control_socket import ListeningSocket
+from lazyfs.daemon.log import open_log
 from lazyfs.daemon.setting_origins import Origin
 from lazyfs.daemon.settings import Settings
 from lazyfs.daemon.survival.handed_state import (
@@ -49,6 +51,11 @@ class Handover:
     def taken(self) -> HeldMount | None:
         """The mount that this process has taken over; None if this process has made its mount."""
         return self._taken.held if self._taken else None
+
+    @property
+    def listening(self) -> ListeningSocket | None:
+        """The control socket that the program before has handed over, if there is one."""
+        return self._taken.listening if self._taken else None
 
     @property
     def is_kept(self) -> bool:
@@ -101,16 +108,25 @@ class Handover:
         self, program: Sequence[str], settings: Settings, origins: Mapping[str, Origin]
     ) -> HandedState:
         """Returns the state for a successor with another program and other settings. Raises UsageError if
-        there can be no successor."""
+        there can be no successor, or if another log cannot be opened."""
         if self._state is None:
             raise UsageError("this session's mounts cannot be taken over: umount, and mount again")
+        log_file = self._next_log(self._state, settings)
         return msgspec.structs.replace(
-            self._state, program=tuple(program), settings=settings, origins=dict(origins)
+            self._state, program=tuple(program), settings=settings, origins=dict(origins), log=log_file
         )
 
-    def become(self, state: HandedState) -> None:
-        """Replaces this process by its successor. Returns only by raising OSError: the program cannot be
-        started."""
+    def _next_log(self, state: HandedState, settings: Settings) -> str | None:
+        if state.log is None and self.keeper.socket is None:
+            return None  # in the foreground: its caller's standard error
+        log_file = settings.log or os.devnull
+        if log_file != state.log:
+            os.close(open_log(log_file))
+        return log_file
+
+    def become(self, state: HandedState, listening: ListeningSocket) -> None:
+        """Replaces this process by its successor, which goes on with the control socket. Returns only by
+        raising OSError: the program cannot be started."""
         assert self._held is not None
         assert self._state is not None
         line = self.keeper.socket
@@ -120,9 +136,11 @@ class Handover:
             for fd in needed:
                 if fd >= 0:
                     os.set_inheritable(fd, True)
+            listening.hand_over()
             command = successor_command(state.program, needed)
             os.execv(command[0], command)  # noqa: S606
         except OSError:
+            listening.keep()
             self._keep(self._state)
             raise
 

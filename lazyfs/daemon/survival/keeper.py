@@ -31,6 +31,7 @@ SOON = 2.0
 every daemon does so in less time."""
 HOPELESS = 6
 """If more daemons than this die in a row, every request gets EIO at once, until a successor serves."""
+_OOM_SCORE = "/proc/self/oom_score_adj"
 LOOK = 0.25
 """Seconds between looks for requests that are past the mount's patience."""
 
@@ -38,9 +39,10 @@ LOOK = 0.25
 class Keeper:
     """The keeper's process, which has one thread."""
 
-    def __init__(self, line: socket.socket, daemon: int) -> None:
-        """`daemon`: the process at the other end of the line."""
+    def __init__(self, line: socket.socket, daemon: int, score: str | None) -> None:
+        """`daemon`: the process at the other end of the line. `score`: from `_prefer_the_daemon`."""
         self._line = line
+        self._score = score
         self._requests: UnservedRequests | None = None
         """The reader of the kernel's requests; None until a daemon has handed over the mount's
         descriptors."""
@@ -185,7 +187,7 @@ class Keeper:
         command = successor_command(self._state.program, needed)
         self._daemon = os.fork()
         if not self._daemon:
-            _become(command, needed)
+            _become(command, needed, self._score)
         theirs.close()
         self._watch = os.pidfd_open(self._daemon)
 
@@ -195,8 +197,11 @@ class Keeper:
             os.write(2, f"{stamp},000 WARNING lazyfs.daemon.survival.keeper: {text}\n".encode())
 
 
-def _become(command: list[str], needed: tuple[int, ...]) -> NoReturn:
+def _become(command: list[str], needed: tuple[int, ...], score: str | None) -> NoReturn:
     try:
+        if score is not None:
+            with suppress(OSError), open(_OOM_SCORE, "w", encoding="ascii") as file:
+                file.write(score)
         signal.set_wakeup_fd(-1)
         signal.setitimer(signal.ITIMER_REAL, 0)
         clean_start.default_signals()
@@ -216,9 +221,9 @@ def run(line: socket.socket, daemon: int) -> NoReturn:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         clean_start.close_descriptors([line.fileno()])
-        _prefer_the_daemon()
+        score = _prefer_the_daemon()
         _name_itself()
-        Keeper(line, daemon).run()
+        Keeper(line, daemon, score).run()
         status = 0
     except Exception:  # noqa: BLE001 - the log is the only place for it
         traceback.print_exc()
@@ -227,18 +232,21 @@ def run(line: socket.socket, daemon: int) -> NoReturn:
         os._exit(status)
 
 
-def _prefer_the_daemon() -> None:
-    """Makes the kernel's OOM killer choose the daemon rather than this process. Only root may do so; for
-    others, does nothing."""
-    with suppress(OSError), open("/proc/self/oom_score_adj", "r+", encoding="ascii") as file:
-        now = int(file.read())
+def _prefer_the_daemon() -> str | None:
+    """Makes the kernel's OOM killer choose the daemon rather than this process. Returns the daemon's score,
+    which its successors get back. If the kernel does not allow it, changes nothing and returns None."""
+    with suppress(OSError), open(_OOM_SCORE, "r+", encoding="ascii") as file:
+        now = file.read().strip()
         file.seek(0)
-        file.write(str(max(now - 500, -1000)))
+        file.write(str(max(int(now) - 500, -1000)))
+        file.flush()
+        return now
+    return None
 
 
 def _name_itself() -> None:
-    """Shows this process as `lazyfs-keeper`: it was forked with the command line of the daemon, and who looks
-    for the daemon by its name would find two processes."""
+    """Shows this process as `lazyfs-keeper` in `ps`. It was forked with the daemon's command line, so a
+    search for the daemon by its name would otherwise find both processes."""
     with suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as file:
         file.write(NAME)
     with suppress(OSError):

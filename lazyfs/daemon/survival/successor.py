@@ -14,9 +14,10 @@ import sys
 from collections.abc import Sequence
 
 gc.disable()  # as in lazyfs.__main__
-from lazyfs.core.errors import LazyfsError  # noqa: E402
+from lazyfs.core.errors import LazyfsError, UsageError  # noqa: E402
 from lazyfs.core.printable import escaped  # noqa: E402
 from lazyfs.daemon import process  # noqa: E402
+from lazyfs.daemon.control_socket import handed_over  # noqa: E402
 from lazyfs.daemon.log import DaemonLog, open_log  # noqa: E402
 from lazyfs.daemon.survival.descriptor_store import DescriptorStore  # noqa: E402
 from lazyfs.daemon.survival.handed_state import HandedState, TakenMount, decode  # noqa: E402
@@ -39,7 +40,9 @@ def take_over(device: int, table: int, line: int, program: Sequence[str]) -> int
     """Serves the mount until it is over. Returns the exit code."""
     os.chdir("/")
     os.umask(0o022)
-    clean_start.close_descriptors({device, table, line} - {-1})
+    listening = handed_over()
+    also = {listening.plain.fileno()} if listening else set()
+    clean_start.close_descriptors(({device, table, line} | also) - {-1})
     for fd in {device, table, line} - {-1}:
         os.set_inheritable(fd, False)
     clean_start.default_signals()
@@ -48,7 +51,7 @@ def take_over(device: int, table: int, line: int, program: Sequence[str]) -> int
     if state.log is not None:
         _write_log(state.log)
     held = HeldMount(device, table, state.init, state.answered)
-    process.resume(TakenMount(held, state), _holder(line), DaemonLog(state.log))
+    process.resume(TakenMount(held, state, listening), _holder(line), DaemonLog(state.log))
     return 0
 
 
@@ -62,7 +65,13 @@ def _holder(line: int) -> Holder:
 
 
 def _write_log(path: str) -> None:
-    target = open_log(path)
+    """Writes to the log from here on. If it cannot be opened, for example because the daemon is no longer
+    root, goes on with the standard error of the daemon before: better than a mount without a daemon."""
+    try:
+        target = open_log(path)
+    except UsageError as error:
+        sys.stderr.write(escaped(f"lazyfs: the log stays in the old file: {error}") + "\n")
+        return
     os.dup2(target, 1)
     os.dup2(target, 2)
     os.close(target)

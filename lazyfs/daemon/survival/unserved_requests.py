@@ -19,7 +19,8 @@ from lazyfs.fuse.wire import protocol as p
 from lazyfs.fuse.wire import replies, requests
 
 READ = 0.05
-"""Timeout of one read of the device, in seconds: another process may have read the request meanwhile."""
+"""Timeout of one read of the device, in seconds. A read may find nothing although the device was ready,
+because another process has taken the request."""
 
 _NOTES = (p.FORGET, p.BATCH_FORGET)
 _STATFS = replies.empty_statfs()

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Channel:
-    """The open device, as answers and notifications are written to it. Thread-safe."""
+    """Writes answers and notifications to the open device. Thread-safe."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd

@@ -25,7 +25,8 @@ objects would hold every answer up for 10 ms."""
 
 
 def key(parent: int, name: bytes) -> bytes:
-    """Returns the key of a kept LOOKUP: the end of the request without the caller's ids."""
+    """Returns the key of a kept LOOKUP: the folder's inode number in eight bytes, then the name with the zero
+    byte that ends it, as the request has them."""
     return parent.to_bytes(8, sys.byteorder) + name + b"\0"
 
 

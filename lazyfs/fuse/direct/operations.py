@@ -25,7 +25,7 @@ Pieces = list[bytes]
 """The pieces of an answer, without its header."""
 Call = fs.Call[Pieces]
 Operation = Callable[["Operations", int, bytes], Call]
-"""Makes the call that answers a request, from its inode number and payload."""
+"""A method that returns the call which answers a request, given the request's inode number and payload."""
 
 
 class Operations:

@@ -129,7 +129,7 @@ KSTATFS = Struct("=QQQQQIIII24x")
 FORGET_IN = Struct("=Q")
 """Field: nlookup."""
 BATCH_FORGET_IN = Struct("=II")
-"""Fields: count, dummy. So many FORGET_ONE follow."""
+"""Fields: count, dummy. `count` structures FORGET_ONE follow."""
 FORGET_ONE = Struct("=QQ")
 """Fields: nodeid, nlookup."""
 READ_IN = Struct("=QQIIQII")

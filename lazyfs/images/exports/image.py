@@ -13,7 +13,7 @@ class ExportedImage(Protocol):
     name: str
     """The name in messages."""
     place: str
-    """The path of its name in the repository."""
+    """The path in the repository of the image's link, or of the tree."""
     config: bytes | None
     """The image's config; None for a tree that was published without one."""
     manifest: bytes | None

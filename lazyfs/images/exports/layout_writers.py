@@ -12,7 +12,7 @@ from lazyfs.core.errors import UsageError
 from lazyfs.core.oci import json_text
 from lazyfs.core.oci.manifest import CONTAINERD_NAME, MAX_MANIFEST, REF_NAME
 from lazyfs.images.exports.output_file import ArchiveWriter
-from lazyfs.images.sources.inputs import open_file
+from lazyfs.images.inputs import open_file
 from lazyfs.images.streams import ExactReader, Hashed, parts_of
 from lazyfs.system.durable_file import flush, write_all, write_durably
 

@@ -12,11 +12,11 @@ from lazyfs.core.oci.manifest import parse_config
 from lazyfs.core.pack import NO_PACKS
 from lazyfs.core.profile import without_hint
 from lazyfs.core.tree_paths import layer_path, metadata_path
-from lazyfs.images.exports.recent_objects import RecentObjects
 from lazyfs.images.layer_records import load
 from lazyfs.repository.diff import resolve
 from lazyfs.repository.image_place import find_place
 from lazyfs.repository.stored_tree import StoredTree, TreeNode
+from lazyfs.store.recent_objects import RecentObjects
 
 
 class PublishedImage:

@@ -21,7 +21,8 @@ from lazyfs.core.layers.tar_writer import (
 from lazyfs.images.exports.image import ExportedImage
 
 Advance = Callable[[int], None]
-"""Called with the number of content bytes in each part that has been yielded."""
+"""A function that is called after each part of an archive, with the number of bytes of files' contents in it.
+"""
 
 
 def tree_tar(image: ExportedImage, records: Iterable[Record], advance: Advance) -> Iterator[bytes]:

@@ -8,13 +8,12 @@ from lazyfs.core.reach import ObjectKind, Reached, Seen, catalog_at, leads_to
 from lazyfs.repository.stored_tree import StoredTree
 
 
-class Resolved(NamedTuple):
-    """Touched contents of an image."""
+class TouchedContent(NamedTuple):
+    """A touched object or small file of an image."""
 
-    leading: list[ObjectRef]
-    """The catalogs and chunk lists that lead to the contents, from the top down."""
-    contents: list[ObjectRef]
-    """Small files and objects, in the order of first use."""
+    ref: ObjectRef
+    small: bool
+    """True for a small file, False for an object."""
 
 
 class ImageContents:
@@ -40,23 +39,25 @@ class ImageContents:
                 if found.leads_on:
                     waiting += list(leads_to(found, tree.read(found.ref)))[::-1]
 
-    def resolve(self, touched: Iterable[Digest]) -> Resolved:
-        """Finds touched objects and small files, the latter by their SHA-256. The digest of a pack stands for
-        all files in it. Digests that the image does not have are left out."""
-        leading: dict[ObjectRef, None] = {}
-        contents: dict[ObjectRef, None] = {}
+    def resolve(self, touched: Iterable[Digest]) -> list[TouchedContent]:
+        """Finds touched objects and small files, the latter by their SHA-256, in the order of first use. The
+        catalogs and chunk lists that lead to one come just before it, from the top down.
+
+        The digest of a pack stands for all files in it. Digests that the image does not have are left out.
+        """
+        # All catalogs first would take the bytes that a profile has on trust: the 2.5 MB of an image of
+        # 38,000 entries, of which a start reads most only later.
+        resolved: dict[ObjectRef, TouchedContent] = {}
         for digest in touched:
             if digest not in self.files and digest in self._objects:
                 found = self._objects[digest]
-                leading.update(dict.fromkeys(found.above()))
-                (leading if found.leads_on else contents).setdefault(found.ref)
+                for ref in (*found.above(), found.ref):
+                    resolved.setdefault(ref, TouchedContent(ref, small=False))
                 continue
             for file in (digest,) if digest in self.files else self._packs.get(digest, ()):
                 found = self.files[file]
-                leading.update(dict.fromkeys(found.above()))
-                contents.setdefault(ObjectRef(file, found.file_size))
-        return Resolved(list(leading), [ref for ref in contents if ref not in leading])
-
-    def is_small(self, ref: ObjectRef) -> bool:
-        """Returns True for the content of a small file."""
-        return ref.digest in self.files
+                for ref in found.above():
+                    resolved.setdefault(ref, TouchedContent(ref, small=False))
+                ref = ObjectRef(file, found.file_size)
+                resolved.setdefault(ref, TouchedContent(ref, small=True))
+        return list(resolved.values())

@@ -1,6 +1,6 @@
 """Writes profiles: the hot packs with copies of small files, and the list for each program."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from lazyfs.core.digest import Digest, ObjectRef, sha256
 from lazyfs.core.errors import DigestMismatch
 from lazyfs.core.hot_packs import LIMITS, cut
 from lazyfs.core.profile import HotPack, Origin, Profile, Program, encode
-from lazyfs.images.profiles.contents import ImageContents, Resolved
+from lazyfs.images.profiles.contents import ImageContents, TouchedContent
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store.ingest import Ingest
 
@@ -51,14 +51,11 @@ class ProfileWriter:
         StoreError.
         """
         resolved = {name: self._contents.resolve(digests) for name, digests in touched.items()}
-        resolved = {name: one for name, one in resolved.items() if one.contents or one.leading}
+        resolved = {name: one for name, one in resolved.items() if one}
         if not resolved:
             return None
         within, left_out = self._within_bounds(resolved)
-        small = {
-            name: [ref.digest for ref in one.contents if self._contents.is_small(ref)]
-            for name, one in within.items()
-        }
+        small = {name: [ref.digest for ref, is_small in one if is_small] for name, one in within.items()}
         sizes = {digest: self._contents.files[digest].file_size for one in small.values() for digest in one}
         before = [pack for pack in earlier.listed() if self._ingest.has(pack.ref.digest)] if earlier else []
         kept, new = cut(small, sizes, earlier=before, limits=LIMITS)
@@ -67,37 +64,35 @@ class ProfileWriter:
         listed = {pack.ref for pack in packs}
         copies = [pack for pack in before if pack.ref not in listed and _holds(pack, sizes)]
         programs = tuple(
-            Program(name, tuple(dict.fromkeys(self._listed(one, held)))) for name, one in within.items()
+            Program(
+                name, tuple(dict.fromkeys(held[ref.digest] if is_small else ref for ref, is_small in one))
+            )
+            for name, one in within.items()
         )
         made = _fitting(origin, packs, copies, programs)
         return WrittenProfile(self._ingest.put(encode(made)), made, left_out)
 
-    def _within_bounds(self, resolved: Mapping[str, Resolved]) -> tuple[dict[str, Resolved], int]:
+    def _within_bounds(
+        self, resolved: Mapping[str, list[TouchedContent]]
+    ) -> tuple[dict[str, list[TouchedContent]], int]:
         """Returns (program -> the contents that fit into the bounds of a profile, the number of contents left
         out)."""
         taken: set[ObjectRef] = set()
         left_out: set[ObjectRef] = set()
         size, files, objects = 0, bounds.HOT_FILES, bounds.PROFILE_OBJECTS
-        within = {}
+        within: dict[str, list[TouchedContent]] = {}
         for name, one in list(resolved.items())[: bounds.PROGRAMS]:
-            kept: tuple[list[ObjectRef], list[ObjectRef]] = [], []
-            for refs, into in zip((one.leading, one.contents), kept, strict=True):
-                for ref in refs:
-                    small = self._contents.is_small(ref)
-                    if ref not in taken:
-                        if size + ref.size > MOST or not (files if small else objects):
-                            left_out.add(ref)
-                            continue
-                        size, files, objects = size + ref.size, files - small, objects - (not small)
-                        taken.add(ref)
-                    into.append(ref)
-            within[name] = Resolved(*kept)
+            kept = within[name] = []
+            for found in one:
+                ref, small = found
+                if ref not in taken:
+                    if size + ref.size > MOST or not (files if small else objects):
+                        left_out.add(ref)
+                        continue
+                    size, files, objects = size + ref.size, files - small, objects - (not small)
+                    taken.add(ref)
+                kept.append(found)
         return within, len(left_out)
-
-    def _listed(self, one: Resolved, held: Mapping[Digest, ObjectRef]) -> Iterator[ObjectRef]:
-        yield from one.leading
-        for ref in one.contents:
-            yield held[ref.digest] if self._contents.is_small(ref) else ref
 
     def _put(self, files: Sequence[ObjectRef]) -> HotPack:
         """Stores a hot pack of these files and returns its description. Raises DigestMismatch if the bytes of

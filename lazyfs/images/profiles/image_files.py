@@ -14,7 +14,7 @@ from lazyfs.repository.stored_tree import StoredTree, TreeNode
 AT_HAND = 8
 """Number of objects whose bytes are cached: a file is looked at in many small reads."""
 LINKS = 40
-"""Links followed on the way to one file, as the kernel does."""
+"""The largest number of links that are followed on the way to one file, as in the kernel."""
 
 
 class ImageFile(NamedTuple):

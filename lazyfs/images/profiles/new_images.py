@@ -22,9 +22,9 @@ class NewImage(NamedTuple):
     """An image that is about to be published."""
 
     place: str
-    """Path of the image's name in the tree."""
+    """The path in the repository of the image's link."""
     at: str
-    """The path at which its tree will hang."""
+    """The path at which the image's own tree will hang."""
     run: RunConfig | None
     """The image's start parameters, with its command; None for a published tree."""
 

@@ -12,7 +12,7 @@ from lazyfs.images.profiles.traces import Trace
 from lazyfs.repository.stored_tree import StoredTree
 
 MOST_BYTES = 16 << 20
-"""Bytes of one list."""
+"""The largest number of bytes of one list."""
 
 
 class ListedFiles(NamedTuple):

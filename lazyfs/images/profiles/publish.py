@@ -40,7 +40,7 @@ class ProfileReport:
     hot_bytes: int
     """Plaintext bytes of the hot packs."""
     objects: int
-    """Number of other objects: catalogs, chunk lists, chunks."""
+    """Number of the profile's objects that are no hot packs: catalogs, chunk lists, chunks."""
     left_out: int
     """Number of contents that were left out, because they are too many or too large for a profile."""
 

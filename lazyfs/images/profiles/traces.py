@@ -7,7 +7,7 @@ from lazyfs.core.digest import Digest, parse_hex
 from lazyfs.core.errors import FormatError, UsageError
 
 MAX_LINE = 1 << 16
-"""Characters of one line of a trace: a path has 4,096 bytes."""
+"""The largest number of characters of one line of a trace; a path has at most 4,096 bytes."""
 Trace = dict[Digest, None]
 """Digests of objects and of small files, in the order in which they were first touched."""
 

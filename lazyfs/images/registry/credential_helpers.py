@@ -14,12 +14,14 @@ import msgspec
 
 from lazyfs.core.errors import AccountProblem
 from lazyfs.core.printable import printable
-from lazyfs.images.registry.credentials import HELPER_DEADLINE, Credentials
+from lazyfs.images.registry.credentials import Credentials
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _ABSENT = ("credentials not found", "no credentials server url", "no credentials username")
 """Texts of helpers that have no account; they come with an exit code other than 0."""
 TOKEN_USER = "<token>"  # noqa: S105 - the name that stands for an identity token
+HELPER_DEADLINE = 60.0
+"""Seconds for a helper, which may ask a cloud's servers."""
 _MAX_ANSWER = 1 << 20
 
 

@@ -1,4 +1,5 @@
-"""Layers fetched ahead, a few at once and in order: memory is bounded by parts, disk by a limit.
+"""Fetches the next layers of an image while an earlier one is read. A few are fetched side by side, each into
+a temporary file, a part at a time; together the files have at most LIMIT bytes. The layers are read in order.
 
 The layer being read comes straight from the network, or from the file that a thread is filling. A layer that
 does not fit the rest of the limit is not fetched ahead at all.

@@ -19,10 +19,10 @@ from lazyfs.core.layers import tar
 from lazyfs.core.oci.manifest import MAX_CONFIG, ArchivedImage, Platform, parse_archive, parse_config
 from lazyfs.core.oci.remarks import check_platform, remarks
 from lazyfs.core.printable import printable
+from lazyfs.images.inputs import is_input, open_input
 from lazyfs.images.layer_reader import Blob
 from lazyfs.images.sources.default_name import default_place
 from lazyfs.images.sources.image import Layer
-from lazyfs.images.sources.inputs import is_input, open_input
 from lazyfs.images.sources.names import Which, same_reference, split
 from lazyfs.images.streams import PART, ExactReader, decompressed
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from lazyfs.core.errors import BadData, UsageError
 from lazyfs.core.layers import tar
-from lazyfs.images.sources.inputs import open_file, open_input, temporary_input
+from lazyfs.images.inputs import open_file, open_input, temporary_input
 from lazyfs.images.streams import ExactReader, decompressed, is_compressed, parts_of
 
 

@@ -1,4 +1,5 @@
-"""`PATH[:WHICH]` of layouts and archives, where path and name may both hold colons and slashes."""
+"""Splits `PATH[:WHICH]`, the notation of an image in a layout or archive. Both the path and the image's name
+may hold colons and slashes."""
 
 import os
 from collections.abc import Callable

@@ -20,9 +20,9 @@ from lazyfs.core.oci.manifest import (
 from lazyfs.core.oci.platform import MAX_NESTING, choose, is_image, normalized, runs
 from lazyfs.core.oci.remarks import check_platform, remarks
 from lazyfs.core.printable import printable
+from lazyfs.images.inputs import is_input
 from lazyfs.images.sources.default_name import default_place
 from lazyfs.images.sources.image import layers_of
-from lazyfs.images.sources.inputs import is_input
 from lazyfs.images.sources.layout_files import ArchiveFiles, DirectoryFiles, LayoutFiles
 from lazyfs.images.sources.names import Which, is_layout, same_reference, split
 from lazyfs.images.streams import ExactReader

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lazyfs.core.errors import UsageError
 from lazyfs.core.oci.manifest import Platform
 from lazyfs.core.oci.reference import Reference, parse
-from lazyfs.images.registry import credentials
+from lazyfs.images.registry import accounts
 from lazyfs.images.sources.docker_archive import DockerArchive
 from lazyfs.images.sources.image import Image, KnownConfig, none_known
 from lazyfs.images.sources.oci_layout import layout_archive, layout_directory
@@ -24,7 +24,7 @@ class ImageOptions:
     """The options for finding images."""
 
     platform: Platform
-    asked: credentials.Asked = field(default_factory=credentials.Asked)
+    asked: accounts.Asked = field(default_factory=accounts.Asked)
     plain_http: bool = False
     allow_public: bool = False
     pause: Callable[[float], None] = time.sleep
@@ -86,7 +86,7 @@ def open_registry(source: str, options: ImageOptions) -> Iterator[tuple["Registr
         raise UsageError(f"source {source!r}: an image in a registry is docker://[REGISTRY/]REPOSITORY[:TAG]")
     reference = parse(source.removeprefix("docker://"))
     environment = dict(os.environ)
-    account = credentials.LazyAccount(reference, options.asked, environment)
+    account = accounts.LazyAccount(reference, options.asked, environment)
     places = folders(environment) if options.certs is None else options.certs
     names = registry_names(reference.registry, options.plain_http)
     wire = Wire(Certificates(names, places, environment), plain_http=options.plain_http)

@@ -16,9 +16,9 @@ from lazyfs.core.oci.remarks import check_platform, remarks
 from lazyfs.core.sif.choice import left_out, system_partition
 from lazyfs.core.sif.documents import DEFINITION, LABELS, image_config, image_manifest
 from lazyfs.core.sif.layout import HEADER, DataType, Descriptor, parse_header, parse_table
+from lazyfs.images.inputs import Input, open_input, temporary_input
 from lazyfs.images.layer_reader import Blob, LayerLimits
 from lazyfs.images.sources.image import Layer
-from lazyfs.images.sources.inputs import Input, open_input, temporary_input
 from lazyfs.images.squashfs import tar_of
 from lazyfs.images.streams import Hashed
 

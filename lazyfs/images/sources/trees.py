@@ -9,8 +9,8 @@ from contextlib import closing
 from lazyfs.core.errors import LazyfsError, UsageError
 from lazyfs.core.layers.attributes import is_images
 from lazyfs.core.layers.record import Kind, Record
+from lazyfs.images.inputs import open_input
 from lazyfs.images.layer_reader import Blob, read_layer
-from lazyfs.images.sources.inputs import open_input
 from lazyfs.store.ingest import Ingest
 from lazyfs.store.layer_files import LayerFiles
 

@@ -13,7 +13,7 @@ from lazyfs.store.s3.location import BucketLocation
 _CONNECT = timedelta(seconds=10)
 _SILENCE = timedelta(seconds=30)
 _WHOLE = timedelta(seconds=120)
-"""Limits of one attempt; 16 MiB in 120 s are 1.1 Mbit/s."""
+"""The limits of one attempt: to connect, without a byte, and as a whole. 16 MiB in 120 s are 1.1 Mbit/s."""
 
 
 class Connection:

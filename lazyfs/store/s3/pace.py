@@ -1,7 +1,7 @@
 """The number of requests that are under way to one bucket at the same time.
 
-A bucket that says SlowDown (503) is asked for less at once: the number is halved, once for all requests that
-were under way together, and grows again by one with each round of requests that went well.
+A bucket that is asked for too much answers SlowDown (503). Then the number is halved, once for all requests
+that were under way together. It grows again by one with each round of requests that went well.
 """
 
 import threading
@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 MOST = 32
-"""At 50 ms a round trip 32 requests side by side are 640 a second, as much as two cores can hash and sign."""
+"""The largest number of requests under way. With round trips of 50 ms, 32 side by side are 640 a second, as
+many as two cores can hash and sign."""
 
 
 class Pace:
@@ -22,8 +23,8 @@ class Pace:
         self._under_way = 0
         self._well = 0
         self._slowed = 0
-        """How many times the limit was halved. A request that began before the last time does not halve it
-        again."""
+        """The number of times that the limit was halved. A request that began before the last of these times
+        does not halve it again."""
 
     @property
     def limit(self) -> int:

@@ -1,5 +1,5 @@
-"""Web files in a bucket. Only files whose content differs are written; the ETags in one listing tell
-which."""
+"""Web files in a bucket. A file is written only if its content differs from the bucket's, as the ETags in one
+listing show."""
 
 import hashlib
 from collections.abc import Collection, Mapping

@@ -10,6 +10,7 @@ from lazyfs.images.profiles.image_files import ImageFile, ImageFiles
 from lazyfs.repository.commit import read_revision
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import Store, reader
+from lazyfs.store.recent_objects import RecentObjects
 
 AT_HAND: Final = 4
 """The number of images whose catalogs are kept in memory, some 20 MB for each image."""
@@ -52,6 +53,7 @@ class RepositoryImages:
     def __init__(self, store: Store) -> None:
         """Reads the newest revision and lists its images. Raises as `read_revision`."""
         self._store = store
+        self._read = RecentObjects(reader(store))
         self._at_hand: OrderedDict[Digest, ImageObjects] = OrderedDict()
         self._looked = float("-inf")
         self.revision = read_revision(store)
@@ -61,7 +63,7 @@ class RepositoryImages:
     @property
     def tree(self) -> StoredTree:
         """The tree of the revision."""
-        return StoredTree(reader(self._store), self.revision.root)
+        return StoredTree(self._read, self.revision.root)
 
     def look(self, now: float) -> None:
         """Reads the newest revision again, unless the last `look` was less than LOOK seconds ago. `now`:

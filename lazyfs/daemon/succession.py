@@ -1,4 +1,5 @@
-"""The work of a serving daemon for its succession: it listens to its keeper, and gives its mount away."""
+"""The work of a serving daemon for its succession: it listens to its keeper, and hands its mount over to a
+successor."""
 
 import logging
 import subprocess
@@ -76,10 +77,12 @@ class Succession:
         await trio.sleep(ANSWERED)
         filesystem = self._mount.filesystem
         log.info("giving the mount to %s", " ".join(state.program))
+        listening = self._mount.listening
+        assert listening is not None
         with filesystem.lock:  # no number is given out or taken back from here on
             self._mount.journal.hand_over(filesystem.tree.lookups())
             try:
-                self._mount.handover.become(state)
+                self._mount.handover.become(state, listening)
             except OSError:
                 log.exception("the mount stays with this process: %s", state.program[0])
 
