@@ -12,6 +12,7 @@ from lazyfs.daemon.runtime_directory import socket_paths
 from lazyfs.daemon.unmount_users import end_users, in_use
 from lazyfs.system import mountpoint as points
 from lazyfs.system.mount_holders import Holder, elsewhere, holders
+from lazyfs.system.mount_table import parse_mountinfo
 from lazyfs.system.mountpoint import Health, InUse, Mount
 
 CERTAIN = 5.0
@@ -100,7 +101,7 @@ def _elsewhere(mount: Mount, daemon: int) -> str:
     with suppress(OSError):  # another user's process, or none
         if os.readlink(f"/proc/{daemon}/ns/mnt") != os.readlink("/proc/self/ns/mnt"):
             with open(f"/proc/{daemon}/mountinfo", "rb") as file:
-                there = points.parse_mountinfo(file.read())
+                there = parse_mountinfo(file.read())
             found = [other.mountpoint for other in there if other.device == mount.device]
             if found:
                 place = f"the daemon's mount namespace (nsenter -m -t {daemon})"

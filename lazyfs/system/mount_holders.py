@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from lazyfs.system.bounded_look import ask_each, ask_one
 from lazyfs.system.command_line import without_accounts
-from lazyfs.system.mountpoint import Mount, mounts, parse_mountinfo
+from lazyfs.system.mount_table import Mount, parse_mountinfo
+from lazyfs.system.mountpoint import mounts
 
 SECONDS = 3.0
 """Timeout of the search in seconds. A node with 10,000 processes takes half a second."""

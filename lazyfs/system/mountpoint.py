@@ -1,9 +1,8 @@
-"""Mount points: the table of mounts, the checks before mounting, and unmounting."""
+"""Mount points: the mounts on them, the checks before mounting, and unmounting."""
 
 import ctypes
 import errno
 import os
-import re
 import stat
 from collections.abc import Collection
 from contextlib import suppress
@@ -13,6 +12,8 @@ from typing import NamedTuple
 from lazyfs.core.errors import UsageError
 from lazyfs.system.bounded_look import ask_one
 from lazyfs.system.local_paths import look
+from lazyfs.system.mount_table import Mount as Mount
+from lazyfs.system.mount_table import mounts_in, parse_mountinfo, table, types_in
 
 FSTYPE = "fuse.lazyfs"
 _MNT_FORCE, _MNT_DETACH = 1, 2
@@ -21,27 +22,6 @@ LOOK_SECONDS = 2.0
 UNMOUNT_SECONDS = 20.0
 _ANSWERS = (errno.ENODATA, errno.EOPNOTSUPP, errno.EACCES, errno.EPERM)
 """Errors of getxattr that prove that the filesystem is alive; EACCES: another user's mount."""
-_ESCAPED = re.compile(rb"\\([0-3][0-7]{2})")
-
-
-class Mount(NamedTuple):
-    """One line of /proc/self/mountinfo. Names are decoded by os.fsdecode."""
-
-    device: str
-    """major:minor, by which /sys names the FUSE connection and the bdi."""
-    mountpoint: str
-    fstype: str
-    source: str
-    options: str
-    is_linked: bool = False
-    """True if the mount is shared, or a slave: what is mounted below it later can appear in other mount
-    namespaces."""
-
-    @property
-    def owner(self) -> int | None:
-        """The id of the user who made this FUSE mount, from the kernel; None for other filesystems."""
-        found = re.search(r"(?:^|[ ,])user_id=(\d{1,10})(?:,|$)", self.options)
-        return int(found[1]) if found else None
 
 
 class InUse(UsageError):
@@ -50,39 +30,7 @@ class InUse(UsageError):
 
 def mounts() -> list[Mount]:
     """Returns all mounts of this namespace, in the order they were made. Raises UsageError without /proc."""
-    try:
-        with open("/proc/self/mountinfo", "rb") as file:
-            return parse_mountinfo(file.read())
-    except OSError as error:
-        text = f"the mounts of this machine cannot be read: {error}; mount -t proc proc /proc"
-        raise UsageError(text) from None
-
-
-def parse_mountinfo(content: bytes) -> list[Mount]:
-    """Returns the mounts in a mountinfo (proc(5)), whose names may hold any bytes.
-
-    The kernel escapes only space, tab, line feed and backslash in names: a carriage return ends no line.
-    Lines that are no mounts are left out.
-    """
-    return [mount for mount in map(_parsed, content.split(b"\n")) if mount is not None]
-
-
-def _parsed(line: bytes) -> Mount | None:
-    before, separator, after = line.partition(b" - ")
-    fields, rest = before.split(b" "), after.split(b" ")
-    if not separator or len(fields) < 6 or len(rest) < 2:
-        return None
-    device, mountpoint, options = fields[2], fields[4], fields[5]
-    texts = (device, _plain(mountpoint), rest[0], _plain(rest[1]), b" ".join((options, *rest[2:])))
-    is_linked = any(field.startswith((b"shared:", b"master:")) for field in fields[6:])
-    number, point, fstype, source, together = map(os.fsdecode, texts)
-    return Mount(number, point, fstype, source, together, is_linked)
-
-
-def _plain(name: bytes) -> bytes:
-    if b"\\" not in name:
-        return name
-    return _ESCAPED.sub(lambda found: bytes([int(found[1], 8)]), name)
+    return parse_mountinfo(table())
 
 
 def find(mountpoint: str) -> Mount | None:
@@ -92,29 +40,9 @@ def find(mountpoint: str) -> Mount | None:
     return found[-1] if found else None
 
 
-def mounted_types() -> dict[str, str]:
-    """Returns mount point -> type of the topmost filesystem there. Parses no more than that."""
-    found = {}
-    with open("/proc/self/mountinfo", "rb") as file:
-        for line in file.read().split(b"\n"):
-            before, separator, after = line.partition(b" - ")
-            fields = before.split(b" ", 5)
-            if separator and len(fields) == 6:
-                found[os.fsdecode(_plain(fields[4]))] = os.fsdecode(after.split(b" ", 1)[0])
-    return found
-
-
 def mounts_on(mountpoint: str) -> list[Mount]:
-    """Returns the mounts on this directory, in the order they were made. Parses their lines of the table
-    only: a start looks three times, and a node with many jobs has a thousand mounts."""
-    name = os.fsencode(mountpoint)
-    found = []
-    with open("/proc/self/mountinfo", "rb") as file:
-        for line in file.read().split(b"\n"):
-            fields = line.split(b" ", 5)
-            if len(fields) == 6 and _plain(fields[4]) == name and (mount := _parsed(line)) is not None:
-                found.append(mount)
-    return found
+    """Returns the mounts on this directory, in the order they were made. Raises UsageError without /proc."""
+    return mounts_in(table(), mountpoint)
 
 
 def absolute(mountpoint: str) -> str:
@@ -130,7 +58,7 @@ def absolute(mountpoint: str) -> str:
         raise UsageError(
             f"mount point {mountpoint}: the working directory is gone; give the whole path"
         ) from None
-    types = mounted_types()
+    types = types_in(table())
     answer = look(path, types, lambda: _resolved(path, types), LOOK_SECONDS)
     if not answer.came:
         raise UsageError(f"mount point {path}: a filesystem on the way does not answer in {LOOK_SECONDS:g} s")
@@ -181,7 +109,9 @@ def _topmost(mountpoint: str) -> "tuple[Mount | None, Health]":
 def _checked(mountpoint: str, *, list_names: bool) -> bool:
     """Returns True if a directory has names in it. Returns False without looking if `list_names` is false:
     listing would trigger an automounter. Raises UsageError unless it is a directory."""
-    answer = look(mountpoint, mounted_types(), lambda: _look(mountpoint, list_names=list_names), LOOK_SECONDS)
+    answer = look(
+        mountpoint, types_in(table()), lambda: _look(mountpoint, list_names=list_names), LOOK_SECONDS
+    )
     if not answer.came:
         raise UsageError(f"mount point {mountpoint}: its filesystem does not answer in {LOOK_SECONDS:g} s")
     number, mode, has_names = answer.value

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazyfs.system.mountpoint import FSTYPE, Mount, parse_mountinfo
+from lazyfs.system.mount_table import Mount, mounts_in, parse_mountinfo, types_in
+from lazyfs.system.mountpoint import FSTYPE
 
 MOUNTINFO = rb"""22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
 60 22 0:50 / /mnt/first rw,nosuid,nodev,relatime - fuse.lazyfs lazyfs rw,user_id=0,group_id=0,allow_other
@@ -20,6 +21,17 @@ MOUNTINFO = rb"""22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
 def test_types_and_owners_are_told_apart() -> None:
     found = [(m.mountpoint, m.owner) for m in parse_mountinfo(MOUNTINFO) if m.fstype == FSTYPE]
     assert found == [("/mnt/first", 0), ("/mnt/with space\\", 1000)]
+
+
+@given(
+    st.lists(st.sampled_from([*MOUNTINFO.split(b"\n"), b"70 22 0:60 / /mnt/first rw - xfs s rw", b"a - b"]))
+)
+def test_quick_looks_find_what_the_whole_table_says(lines: list[bytes]) -> None:
+    content = b"\n".join(lines)
+    parsed = parse_mountinfo(content)
+    assert types_in(content) == {mount.mountpoint: mount.fstype for mount in parsed}
+    for name in ("/", "/mnt/first", "/mnt/with space\\", "/mnt/none"):
+        assert mounts_in(content, name) == [mount for mount in parsed if mount.mountpoint == name]
 
 
 def test_shared_mounts_and_slaves_are_linked() -> None:
