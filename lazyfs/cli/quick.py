@@ -32,7 +32,6 @@ def main(argv: list[str] | None = None, also_tell: Callable[[str], None] | None 
 def _understood(words: list[str]) -> Callable[[], object] | None:
     """Returns a function that carries out the command line; None for one that click has to read."""
     if words[:1] == ["run"]:
-        _import_msgspec()
         from lazyfs.cli import run_program
 
         line = read_quickly(run_program.OPTIONS, words[1:])

@@ -31,7 +31,10 @@ OF_A_CHOSEN_REVISION = ("lazyfs.client.trust.chosen_revision", "lazyfs.core.hist
 BEFORE_ROOT_IS_GIVEN_UP = (
     *SOON,
     "encodings.ascii",
+    "lazyfs.daemon.catalog_pins",
     "lazyfs.daemon.metrics",
+    "lazyfs.daemon.opened_cache",
+    "lazyfs.daemon.reporting.sender",
     "lazyfs.daemon.served_mount",
     "lazyfs.fuse.direct.session",
     "lazyfs.fuse.pyfuse3_session",

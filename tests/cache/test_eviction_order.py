@@ -96,7 +96,7 @@ SIZES = st.lists(st.integers(1, 9), min_size=16, max_size=16)
 @example(  # evicts the value before those that it has evicted already: the hand wraps too
     requests=[0, 0, 3, 6, 6, 7, 1, 2, 3, 4, 5, 8, 9, 0, 1, 3, 6, 15, 1, 0], sizes_of=[1] * 15 + [6], room=9
 )
-@settings(max_examples=count(200, 5000), deadline=None)
+@settings(max_examples=count(200, 5000))
 def test_the_orders_are_those_of_the_plain_policies(
     order: Callable[[MemoryQueue], Iterator[Queued]],
     plain: Callable[[int], Policy],

@@ -243,7 +243,7 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-@settings(max_examples=count(200, 5000), deadline=None)
+@settings(max_examples=count(200, 5000))
 def test_the_tables_say_what_a_model_says(steps: list[tuple[str, int]]) -> None:
     """Each step is a transaction. The model keeps the values and their order itself, without reading the
     tables."""

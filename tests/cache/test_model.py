@@ -388,6 +388,5 @@ TestModel = Model.TestCase
 TestModel.settings = settings(
     max_examples=count(25, 300),
     stateful_step_count=count(40, 80),
-    deadline=None,
     suppress_health_check=list(HealthCheck),
 )

@@ -40,7 +40,7 @@ def _stakes(queues: list[list[tuple[int, int]]]) -> list[tuple[int, list[Queued]
 
 
 @given(_QUEUES)
-@settings(max_examples=count(300, 5000), deadline=None)
+@settings(max_examples=count(300, 5000))
 def test_what_nobody_used_goes_first_and_then_whoever_holds_most_gives(
     queues: list[list[tuple[int, int]]],
 ) -> None:
@@ -60,7 +60,7 @@ def test_what_nobody_used_goes_first_and_then_whoever_holds_most_gives(
 
 
 @given(_QUEUES, st.integers(1, 300))
-@settings(max_examples=count(300, 5000), deadline=None)
+@settings(max_examples=count(300, 5000))
 def test_no_tenant_loses_what_it_uses_below_an_equal_part(
     queues: list[list[tuple[int, int]]], wanted: int
 ) -> None:
@@ -101,7 +101,7 @@ the end of the queue between them."""
 
 @pytest.mark.parametrize("sieve", [False, True])
 @given(transactions=_TRANSACTIONS)
-@settings(max_examples=count(100, 2000), deadline=None)
+@settings(max_examples=count(100, 2000))
 def test_each_tenants_count_is_that_of_its_values(
     sieve: bool, transactions: list[list[tuple[str, int, bytes]]]
 ) -> None:

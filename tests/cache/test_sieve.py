@@ -28,7 +28,7 @@ def sieving() -> Iterator[Transaction]:
 
 @given(st.lists(st.integers(0, 20), max_size=200), st.integers(1, 12))
 @example([0, 0, 3, 3, 1, 2, 1, 0], 3)  # the newest goes: the hand begins again with the oldest
-@settings(max_examples=count(100, 2000), deadline=None)
+@settings(max_examples=count(100, 2000))
 def test_it_keeps_what_the_plain_one_keeps(requests: list[int], capacity: int) -> None:
     plain = Sieve(capacity)
     with sieving() as tested:

@@ -35,7 +35,7 @@ def _behaviour(epochs: list[dict[str, Fault]], now: float, route: Route) -> Faul
     return mine or behind
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     epochs=st.lists(
         broken.filter(
@@ -58,7 +58,7 @@ def test_while_a_path_lives_no_request_fails(epochs: list[dict[str, Fault]], see
         assert result.ended - result.began <= 30.01
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     epochs=st.lists(broken, min_size=1, max_size=6),
     patience=st.floats(0.1, 20),
@@ -80,7 +80,7 @@ def test_every_request_ends_by_its_deadline(
     assert all(member.trials == 0 for member in members)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(sick=broken, seed=st.integers(0, 1000))
 def test_after_an_outage_reads_succeed_within_the_probe_interval(sick: dict[str, Fault], seed: int) -> None:
     everybody = dict.fromkeys(NAMES, Fault.REFUSED)

@@ -58,7 +58,7 @@ def of_mount(line: list[str]) -> tuple[list[str], dict[str, Any]]:
     return list(values.pop("places")), values
 
 
-@settings(max_examples=count(300, 20_000), deadline=None)
+@settings(max_examples=count(300, 20_000))
 @given(st.lists(words(RUN), max_size=7))
 def test_both_readers_read_the_same_start(line: list[str]) -> None:
     quick = read_quickly(RUN, line)
@@ -66,7 +66,7 @@ def test_both_readers_read_the_same_start(line: list[str]) -> None:
         assert quick == of_run(line)
 
 
-@settings(max_examples=count(300, 20_000), deadline=None)
+@settings(max_examples=count(300, 20_000))
 @given(st.lists(words(MOUNT), max_size=7))
 def test_both_readers_read_the_same_mount(line: list[str]) -> None:
     quick = read_quickly(MOUNT, line)

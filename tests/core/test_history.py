@@ -100,7 +100,7 @@ def test_a_history_may_begin_late() -> None:
     assert made.first_number == 50
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     count=st.integers(1, 300),
     steps=st.lists(st.integers(0, 3), min_size=300, max_size=300),
@@ -321,7 +321,7 @@ def foreign_histories(draw: st.DrawFn) -> tuple[bytes, Objects]:
     return head_over(top, levels, objects), objects
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(foreign_histories())
 def test_numbers_descend_in_whatever_a_history_gives(made: tuple[bytes, Objects]) -> None:
     plain, objects = made

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lazyfs.core.errors import FormatError, UsageError
@@ -160,7 +160,6 @@ def test_an_index_without_the_platform_lists_what_there_is(wanted: str, there: l
     assert all(text in str(caught.value) for text in there if text != "unknown/unknown")
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(["amd64", "arm64", "arm", "386"]),
     st.sampled_from(["", "v1", "v2", "v3", "v5", "v6", "v7", "v8", "v9", "7", "x"]),

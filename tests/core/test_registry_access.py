@@ -4,7 +4,7 @@ answers prove that an image is private."""
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lazyfs.core.registry import steps
@@ -351,7 +351,6 @@ class AnyRegistry:
         return exchange.broke("", hopeless=False, asked=ask)
 
 
-@settings(deadline=None)
 @given(st.data(), st.booleans(), st.lists(st.sampled_from(list(Kind)), min_size=1, max_size=4))
 def test_whatever_is_answered_each_request_ends_and_the_account_is_not_shown_unasked(
     data: st.DataObject, has_account: bool, kinds: list[Kind]

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lazyfs.core.registry.challenges import Challenge, parse_challenges
@@ -45,7 +45,6 @@ def test_challenges(field: str, expected: tuple[Challenge, ...]) -> None:
     assert parse_challenges(field) == expected
 
 
-@settings(deadline=None)
 @given(st.text(st.sampled_from('Bb asicearer,="\\realm/:\x00é'), max_size=60))
 def test_any_text_is_read_without_an_error(field: str) -> None:
     for challenge in parse_challenges(field):
@@ -56,7 +55,6 @@ TOKENS = st.from_regex(r"[a-z][a-z0-9-]{0,8}", fullmatch=True)
 TEXTS = st.text(st.characters(codec="latin-1", exclude_categories=["Cc"]), max_size=20)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(TOKENS, st.lists(st.tuples(TOKENS, TEXTS), max_size=4)), max_size=4))
 def test_what_is_written_as_the_standard_says_is_read_back(
     written: list[tuple[str, list[tuple[str, str]]]],
@@ -106,7 +104,6 @@ def test_reasons_that_are_no_json(body: bytes, reason: str) -> None:
     assert reason_of(body) == reason
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_a_reason_is_always_printable(body: bytes) -> None:
     assert (reason_of(body) or " ").isprintable()

@@ -4,7 +4,7 @@ import io
 import tarfile
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lazyfs.core.errors import FormatError
@@ -135,7 +135,6 @@ def test_numbers_that_cannot_be(data: bytes, message: str) -> None:
         first(data + END)
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(["uid", "gid", "size", "mtime", "mode", "devmajor", "devminor"]),
     st.integers(-(1 << 95), 1 << 95),

@@ -139,7 +139,7 @@ def test_drawn_images_come_back(tmp_path_factory: pytest.TempPathFactory, form: 
     directory = tmp_path_factory.mktemp(form)
     repository = Repository(directory)
 
-    @settings(max_examples=count(3, 400), deadline=None, suppress_health_check=list(Check))
+    @settings(max_examples=count(3, 400), suppress_health_check=list(Check))
     @given(stacks())
     def comes_back(stack: list[list[tuple[Any, bytes]]]) -> None:
         shutil.rmtree(directory / "layout", ignore_errors=True)

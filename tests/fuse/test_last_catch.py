@@ -94,7 +94,7 @@ async def test_a_bug_while_fetching_ahead_does_not_end_the_loop(
     objects = ClientObjects(fetcher, cache)
     prefetcher = Prefetcher(objects, lambda: 1 << 20, around)
     # a whole file of the root directory; the policy is a stand-in
-    read = SimpleNamespace(number=ROOT, entry=SimpleNamespace(pack_number=-1))
+    read = SimpleNamespace(number=ROOT, entry=SimpleNamespace(pack_number=-1), small_file=None, slices=[])
     prefetcher.on_read(read)  # type: ignore[arg-type]
     prefetcher.on_enter(ref_of(b"image"), ref_of(b"x"))
     await trio.testing.wait_all_tasks_blocked()

@@ -132,7 +132,7 @@ numbers = st.one_of(st.integers(0, 20), st.integers(0, 2**64 - 1), st.builds(lam
                     st.integers(0, 4), st.integers(0, 80)))  # fmt: skip
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(opcode=opcodes, number=numbers, payload=st.binary(max_size=120))
 def test_any_request_is_answered_once_and_ends_nothing(
     fuzzed: Kernel, opcode: int, number: int, payload: bytes
@@ -153,7 +153,7 @@ def test_any_request_is_answered_once_and_ends_nothing(
     fuzzed.still_there()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(junk=st.binary(min_size=1, max_size=200))
 def test_junk_is_answered_or_dropped(fuzzed: Kernel, junk: bytes) -> None:
     fuzzed.line.send(junk)

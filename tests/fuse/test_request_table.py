@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lazyfs.core.errors import UsageError
@@ -27,7 +27,6 @@ def uniques(table: RequestTable) -> set[int]:
     return {p.IN_HEADER.unpack_from(kept.request)[2] for kept in table.kept_in_slots()}
 
 
-@settings(deadline=None)  # each example maps 34 MiB twice, on a machine that may be busy
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9), payloads), max_size=40))
 def test_another_process_finds_what_was_entered_and_not_left(
     steps: list[tuple[bool, int, bytes]],

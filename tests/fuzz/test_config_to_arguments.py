@@ -110,7 +110,6 @@ def _arguments(files: object) -> list[bytes]:
 
 FUZZ = settings(
     max_examples=examples(100, 5_000),
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 

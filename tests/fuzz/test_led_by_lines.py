@@ -35,9 +35,7 @@ from tests.support.images import Objects
 from tests.support.lines_reached import led_by_lines
 
 pytestmark = pytest.mark.timeout(TIMEOUT)
-FUZZ = settings(
-    max_examples=examples(300, 10_000), deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+FUZZ = settings(max_examples=examples(300, 10_000), suppress_health_check=[HealthCheck.too_slow])
 
 # settings
 

@@ -22,7 +22,6 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(count(120, 3600))]
 
 MEMORY = 150 << 20
 FUZZ = settings(
-    deadline=None,
     suppress_health_check=[
         HealthCheck.function_scoped_fixture,
         HealthCheck.too_slow,

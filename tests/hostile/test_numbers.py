@@ -156,7 +156,7 @@ def test_the_right_catalog_is_read_whole() -> None:
     assert site.shown() == site.before
 
 
-@settings(max_examples=count(300, 20_000), deadline=None)
+@settings(max_examples=count(300, 20_000))
 @given(st.lists(st.sampled_from(CHANGES), min_size=1, max_size=4))
 def test_no_number_leads_into_another_repository(some: list[Change]) -> None:
     catalog = with_changes(RIGHT, some)
@@ -208,7 +208,7 @@ ROOTS: Draft = live_draft({b"image": ref_of(RIGHT.encode()), b"other": ref_of(RI
 ROOT_CHANGES: list[Change] = list(changes(ROOTS))
 
 
-@settings(max_examples=count(300, 20_000), deadline=None)
+@settings(max_examples=count(300, 20_000))
 @given(st.lists(st.sampled_from(ROOT_CHANGES), min_size=1, max_size=3))
 def test_a_hostile_revision_on_a_live_mount(some: list[Change]) -> None:
     """The mount shows the hostile revision, or stays at the old one. Afterwards it can show the old one in

@@ -170,7 +170,7 @@ def test_unused_bytes_stay_within_the_budget(steps: list[tuple[str, int]], most:
         assert 0 <= counts.used_objects <= counts.objects
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.sampled_from(["began", "ended", "guess"]), max_size=40))
 def test_guesses_begin_only_between_the_waits(steps: list[str]) -> None:
     """Whatever the order of the readers' waits, a guessed object is requested only while no reader waits. In

@@ -93,7 +93,6 @@ def without_clock(expected: dict[bytes, bytes], found: dict[bytes, bytes], began
 
 @settings(
     max_examples=EXAMPLES,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(stacks())
@@ -139,7 +138,6 @@ def unpacked(directory: Path, image: Built) -> Path | None:
 
 @settings(
     max_examples=count(3, 200),
-    deadline=None,
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lazyfs.core.errors import BadData, FormatError, UsageError
@@ -326,7 +326,6 @@ def read(function: Callable[[], Any]) -> Any:
     return None
 
 
-@settings(deadline=None)
 @given(mutated(CONFIG))
 def test_any_config_is_read_or_refused(data: bytes) -> None:
     config = read(lambda: parse_config(data, "image", None))
@@ -339,7 +338,6 @@ def test_any_config_is_read_or_refused(data: bytes) -> None:
         assert b"\0" not in addition.data
 
 
-@settings(deadline=None)
 @given(mutated(MANIFEST) | mutated(INDEX))
 def test_any_manifest_is_read_or_refused(data: bytes) -> None:
     document = read(lambda: parse(data, "image"))
@@ -347,7 +345,6 @@ def test_any_manifest_is_read_or_refused(data: bytes) -> None:
         read(lambda: choose(document, Platform("linux", "amd64"), "image"))
 
 
-@settings(deadline=None)
 @given(mutated(ARCHIVE))
 def test_any_manifest_of_an_archive_is_read_or_refused(data: bytes) -> None:
     read(lambda: parse_archive(data, "image"))

@@ -15,7 +15,8 @@ from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Params, Revision
 from lazyfs.images.publisher import publish
 from lazyfs.repository import collection_state, edit
-from lazyfs.repository.commit import commit_revision, read_revision
+from lazyfs.repository.commit import commit_revision, read_committed
+from lazyfs.repository.committed import CommittedRevision
 from lazyfs.repository.edit import REBASES
 from lazyfs.store import StoreConflict
 from lazyfs.store.directory import DirectoryStore
@@ -101,7 +102,7 @@ def test_a_publish_that_is_overtaken_forever_gives_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository = Repository(tmp_path)
-    before = read_revision(repository.store)
+    before = read_committed(repository.store)
     calls = 0
     numbers = iter(range(1, 100))
 
@@ -110,11 +111,16 @@ def test_a_publish_that_is_overtaken_forever_gives_up(
         calls += 1
         raise StoreConflict("another publisher was first")
 
-    def moving(_store: DirectoryStore) -> Revision:
-        return msgspec.structs.replace(before, number=next(numbers))
+    class Moving(CommittedRevision):
+        @property
+        def revision(self) -> Revision:
+            return msgspec.structs.replace(super().revision, number=next(numbers))
+
+    def moving(_store: DirectoryStore, _known: CommittedRevision | None = None) -> CommittedRevision:
+        return Moving(before.state, before.proven)
 
     monkeypatch.setattr(edit, "commit_revision", never)
-    monkeypatch.setattr(edit, "read_revision", moving)
+    monkeypatch.setattr(edit, "read_committed", moving)
     with pytest.raises(UsageError, match="another publisher was first"):
         repository.publish(image(tmp_path, "mine"), place="r.example/mine:1")
     assert calls == REBASES + 1

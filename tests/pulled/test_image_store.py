@@ -117,7 +117,7 @@ def test_private_images_are_closed_to_others(tmp_path: Path) -> None:
     assert above == (0o711 if os.geteuid() == 0 else 0o700)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(1, 60), st.booleans()), min_size=1, max_size=12)
 )

@@ -256,7 +256,6 @@ def test_histories(layouts: list[Path]) -> None:
     Histories.TestCase.settings = settings(
         max_examples=count(40, 500),
         stateful_step_count=count(30, 50),
-        deadline=None,
         suppress_health_check=list(HealthCheck),
     )
     Histories.TestCase("runTest").runTest()

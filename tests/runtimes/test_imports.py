@@ -35,7 +35,8 @@ lazyfs.runtimes.records lazyfs.runtimes.registry lazyfs.runtimes.result lazyfs.r
 lazyfs.runtimes.settings lazyfs.runtimes.start lazyfs.runtimes.supervise lazyfs.runtimes.underlay
 lazyfs.runtimes.watcher lazyfs.system lazyfs.system.binds lazyfs.system.bounded_look lazyfs.system.clean_start
 lazyfs.system.command_line lazyfs.system.control_groups lazyfs.system.detachment
-lazyfs.system.durable_file lazyfs.system.executables lazyfs.system.mountpoint lazyfs.system.namespaces
+lazyfs.system.durable_file lazyfs.system.executables lazyfs.system.local_paths lazyfs.system.mount_table
+lazyfs.system.mountpoint lazyfs.system.namespaces
 lazyfs.system.paths_in_mounts lazyfs.system.private_mounts lazyfs.system.rooted_paths
 lazyfs.system.syscalls lazyfs.system.trusted_files lazyfs.system.user_namespace
 """

@@ -57,7 +57,7 @@ def planned(runtime: Runtime, launch: Launch) -> RuntimePlan | None:
 
 
 @pytest.mark.parametrize("name", ENCLOSED)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     arguments=st.lists(TEXTS, max_size=3), variables=st.dictionaries(NAMES, TEXTS, max_size=3), workdir=PATHS
 )
@@ -106,7 +106,7 @@ def test_texts_stay_texts(
 
 
 @pytest.mark.parametrize("name", ENCLOSED)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(target=PATHS)
 def test_a_bind_is_one_bind(image: str, name: str, target: str) -> None:
     (runtime,) = load([name], {})

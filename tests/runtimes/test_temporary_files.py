@@ -19,11 +19,16 @@ _IN_CREATE = 0x100
 _PRIVATE_TMP = """\
 mkdir "$0/lazyfs-apptainer"
 mount --rbind /tmp/lazyfs-apptainer "$0/lazyfs-apptainer"
+case "$1" in
+/tmp/*) mkdir -p "$0${1#/tmp}" && mount --rbind "$1" "$0${1#/tmp}" ;;
+esac
+shift
 mount --rbind "$0" /tmp
 "$@" && touch /tmp/second && exec "$@"
 """
 """A shell script that runs a command twice with another directory as /tmp. apptainer is installed below /tmp,
-so it is shown in the new one."""
+so it is shown in the new one, and so is this checkout ($1) if it lies there."""
+_CHECKOUT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -70,7 +75,7 @@ def test_a_runtime_makes_no_file_on_the_machine(
     start = [*lazyfs_of(user), "run", str(image), "--runtime", runtime, "--", "sh", "-c", "echo started"]
     with _created_in(open_path) as names, _created_in(image.parent) as beside:
         done = subprocess.run(
-            ["unshare", "--mount", "sh", "-e", "-c", _PRIVATE_TMP, str(open_path), *start],
+            ["unshare", "--mount", "sh", "-e", "-c", _PRIVATE_TMP, str(open_path), str(_CHECKOUT), *start],
             capture_output=True,
             text=True,
             check=False,

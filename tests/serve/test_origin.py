@@ -269,7 +269,7 @@ def test_what_goes_to_the_log_is_printable(directory: Path) -> None:
         ),
     ),
 )
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_condition_has_an_answer(origin: Origin, name: str, value: str) -> None:
     answer, body = ask(origin, "/" + OBJECT, **{name.replace("-", "_"): value.encode("latin-1")})  # type: ignore[arg-type]
     assert answer.status in (200, 206, 304, 416)

@@ -4,7 +4,7 @@ import stat
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lazyfs.core import bounds, codec
@@ -113,7 +113,6 @@ LIMITS = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(st.dictionaries(PATHS, CONTENTS, max_size=30), LIMITS)
 def test_any_tree_at_any_limits_is_read_as_it_was_written(files: Files, params: Params) -> None:
     store = Memory()

@@ -255,7 +255,7 @@ def test_a_key_that_may_not_sign_publishes_nothing(tmp_path: Path) -> None:
     assert len(delegation.delegated_keys(read_committed(site.repository.store).proven.targets)) == 1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), max_size=40))
 def test_the_state_is_the_merge_of_what_was_counted(sent: list[tuple[int, int]]) -> None:
     """The saved and restored state equals the pure function `merged` over the counted starts. Each reporter

@@ -43,7 +43,6 @@ specs = st.recursive(
 
 
 @given(specs, st.integers(2, 12))
-@settings(deadline=None)
 def test_every_number_leads_back_to_its_entry_however_catalogs_nest(
     spec: dict[str, object], split: int
 ) -> None:
@@ -63,7 +62,7 @@ def test_every_number_leads_back_to_its_entry_however_catalogs_nest(
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_reads_are_the_bytes_of_the_file(data: st.DataObject) -> None:
     plain = data.draw(st.binary(max_size=40_000))
     objects = Objects()
