@@ -133,6 +133,8 @@ def _ended(start: Start, *arguments: str) -> tuple[int, bool, object]:
     done = start.run("--json", *arguments)
     said = json.loads(done.stderr.splitlines()[-1])
     assert said["exit_code"] == done.returncode
+    if said["failed"] not in (None, "program"):
+        print(done.stderr)  # for whoever reads why a test failed
     return done.returncode, said["started"], said["failed"]
 
 
@@ -290,6 +292,8 @@ def test_a_start_ended_at_any_moment_leaves_nothing(start: Start, groups: list[P
             process.send_signal(number)
             try:
                 process.communicate(timeout=END_SECONDS)  # a survivor would hold the pipes open
+            except subprocess.TimeoutExpired:
+                raise AssertionError(f"{number.name}: {_holders(process)}") from None
             finally:
                 process.kill()
         assert process.returncode != 0
@@ -316,6 +320,18 @@ END_SECONDS = count(60, 5)
 tier, since other tests run beside it."""
 _OF_RUNTIMES = ("lazyfs-run-", "libpod", "conmon", "crun", "runc", "bundle-temp", "build-temp")
 """Beginnings of the names that a runtime, or lazyfs for it, would leave behind."""
+
+
+def _holders(process: subprocess.Popen[bytes]) -> list[str]:
+    """Returns the command lines of the processes that hold the other end of a process's output."""
+    assert process.stdout is not None
+    pipe = os.readlink(f"/proc/self/fd/{process.stdout.fileno()}")
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if path.name != str(os.getpid()) and pipe in map(os.readlink, (path / "fd").glob("*")):
+                found.append(f"{path.name}: {(path / 'cmdline').read_bytes().decode(errors='replace')}")
+    return found
 
 
 def _remains(image: Path, groups: list[Path]) -> set[str]:
