@@ -45,7 +45,7 @@ class Origin(enum.StrEnum):
     IMPORTED = "imported"
     """A list of paths was given."""
     INHERITED = "inherited"
-    """The paths are those of a profile of an earlier image of the repository."""
+    """The paths are those of a profile of an earlier image of the same registry's repository."""
     GUESSED = "guessed"
     """Nobody traced a start: the objects are those of the image's command and of the libraries that it
     needs."""

@@ -105,8 +105,9 @@ class Seen:
         self._leading: set[tuple[ObjectRef, ObjectKind, int, int]] = set()
 
     def first(self, found: Reached) -> bool:
-        """Returns True if the object was not yielded before, and notes that it is now. It counts once per
-        use: a file may hold the bytes of a catalog, and the objects below that catalog must not be lost."""
+        """Returns True if the object was not yielded before, and notes that it is now. An object that is used
+        in two ways counts as two: a file may hold the bytes of a catalog, and the objects below that catalog
+        must not be lost."""
         if found.leads_on:
             role = (found.ref, found.kind, found.file_size, found.chunk_shift)
             if role in self._leading:

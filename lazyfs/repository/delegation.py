@@ -21,7 +21,8 @@ from lazyfs.store import ReadableStore, Store, reader
 
 DAYS = 30
 """Days until a signed list of profiles expires. Clients ignore an expired list, so the profiles of a
-collector that has stopped do not stay in use; a running collector renews its list in half of the time."""
+collector that has stopped do not stay in use; a running collector renews its list once half of that time has
+passed."""
 
 
 def delegate(

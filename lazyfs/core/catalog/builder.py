@@ -97,8 +97,8 @@ def _walk(root: Inode, tops: set[int]) -> Iterator[tuple[bytes, Inode, Inode]]:
 
 
 def _count_links(root: Inode, tops: list[Inode]) -> dict[int, tuple[int, bytes]]:
-    """Sets every inode's nlink; returns id(inode) -> (group id, first path) of hardlink groups that have
-    names in several catalogs."""
+    """Sets every inode's nlink. Returns the hardlink groups that have names in several catalogs: maps the
+    id() of a group's inode to the group's number and the path of its first name."""
     for directory in _directories(root):
         assert directory.children is not None
         directory.nlink = 2 + sum(child.is_dir for child in directory.children.values())
@@ -208,8 +208,8 @@ def _with_list(entry: Entry, emit: Emit) -> Entry:
 def _entry(
     name: bytes, inode: Inode, nested: Nested | None, number: int, link: int, packs: dict[ObjectRef, int]
 ) -> Entry:
-    """Returns the entry of an inode. `packs`: pack -> number in the catalog; a pack that is new to the
-    catalog gets the next number."""
+    """Returns the entry of an inode. `packs` maps each pack to its number in the catalog; a pack that is not
+    in it yet is added with the next number."""
     flags = inode.flags
     content, detail, size = inode.content, inode.detail, inode.size
     if inode.is_dir:

@@ -49,9 +49,9 @@ class GiveUp(NamedTuple):
 
 
 class Plan:
-    """The state of one request. The caller ends every Route that `next` or `hedge` gave by exactly one of
-    `succeeded`, `failed` and `abandoned`. If the request ends with neither bytes nor GiveUp, the caller ends
-    it by `left`."""
+    """The state of one request. For every Route that `next` or `hedge` has returned, the caller calls exactly
+    one of `succeeded`, `failed` and `abandoned`. If the request ends with neither bytes nor GiveUp, the
+    caller calls `left`."""
 
     def __init__(
         self, chain: Chain, path: str, now: float, deadline: float, *, no_cache: bool, may_be_missing: bool

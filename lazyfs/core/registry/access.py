@@ -1,11 +1,12 @@
-"""Rules that decide for each request to a repository if it is made anonymously or with an account.
+"""Rules that decide for each request to a registry's repository if it is made anonymously or with an account.
 
 Every request is first made anonymously, to learn if the image is public. The account is used when the
 anonymous request is refused (401, 403), is answered with 404 (registries hide private images), or has met the
 anonymous rate limit (429). `Exchange` is the course of one request; `Access` is the state that all requests
 to a repository share. Both are pure: they are told events and return the next step.
 
-    Send -> answered -> Serve | Stop | Pause | Ask (a token) | Ping (for challenges) | FindAccount
+After a Send, `answered` returns Serve, Stop or Pause, or Ask (to get a token), Ping (to get challenges) or
+FindAccount.
 """
 
 from dataclasses import dataclass, field
@@ -41,7 +42,8 @@ _SCHEMES = ("bearer", "basic")
 
 @dataclass
 class Access:
-    """The knowledge about one repository that its requests have gained. Needs a lock around it."""
+    """The facts about one registry's repository that the requests to it have shown. Needs a lock around
+    it."""
 
     account: bool | None = None
     """True if there is an account; None before the first look."""
@@ -212,7 +214,8 @@ class Exchange:
         return self._ask(answer)
 
     def _ask(self, answer: Answer) -> Step:
-        """Asks for the next challenge that this identity can answer; ends as `_refused` if there is none."""
+        """Returns the step that gets a header for the next challenge that this identity can answer. If there
+        is no such challenge, returns a Ping, if that may bring challenges, or the step of `_refused`."""
         access = self._access
         for challenge in access.usable(self._identity):
             if challenge.scheme not in self._used_up:

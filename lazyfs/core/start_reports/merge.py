@@ -30,13 +30,14 @@ class Voices(msgspec.Struct):
 
     starts: int = 0
     touched: dict[Digest, tuple[int, int]] = {}
-    """Object -> (number of starts that touched it, sum of its places in these starts). A place is scaled to
-    the range from 0, first, to 65,535, last."""
+    """Maps an object to the number of starts that touched it and the sum of its places in these starts. A
+    place is scaled to the range from 0 (first) to 65,535 (last)."""
     sizes: list[int] = []
     """The number of bytes that each start touched."""
 
     def count(self, items: Sequence[Digest], size: int) -> None:
-        """Counts a start. `items`: what it touched, in order; repetitions count once. `size`: its bytes."""
+        """Counts a start. `items`: the objects that it touched, in order; a repeated object counts once.
+        `size`: the bytes of these objects."""
         if self.starts >= MOST_STARTS:
             self._halve()
         distinct = dict.fromkeys(items)

@@ -25,7 +25,7 @@ class Finding(NamedTuple):
 
 
 class Refused(Exception):
-    """A part of a wishlist cannot be read; the others can."""
+    """A part of a wishlist cannot be read; its other parts can."""
 
     def __init__(self, line: int, reason: str, mend: str = "") -> None:
         super().__init__(reason)
