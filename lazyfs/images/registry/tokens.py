@@ -49,7 +49,7 @@ class Busy(Exception):
 
 
 class Authorizer:
-    """Makes Authorization fields for one repository."""
+    """Makes Authorization fields for one repository of a registry."""
 
     def __init__(self, wire: Wire, scope: str, *, plain_http: bool, wall: Callable[[], float]) -> None:
         """`wall`: seconds since 1970, for a Retry-After that is a date."""

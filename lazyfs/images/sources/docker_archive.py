@@ -133,8 +133,8 @@ class DockerArchive:
             raise type(error)(f"{self.name}: {error}") from None
 
     def _choose(self, images: list[ArchivedImage], which: Which) -> tuple[ArchivedImage, str | None]:
-        """Returns the chosen image, and the tag by which it was chosen; otherwise its first tag, or None if
-        it has no tag. Raises UsageError."""
+        """Returns the chosen image and one tag of it: the one by which it was chosen; if it was not chosen by
+        a tag, its first one; None if it has no tag. Raises UsageError."""
         if which.digest is not None:
             raise UsageError(
                 f"{self.name}: an archive names its images by reference or number, not by digest"
