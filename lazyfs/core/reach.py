@@ -165,7 +165,8 @@ def _walk(stack: list[Iterator[Reached]], seen: Seen, read: Read, *, profiles: b
 
 
 def leads_to(found: Reached, encoded: bytes, *, profiles: bool = False) -> Iterator[Reached]:
-    """Yields the objects that this one's plaintext names, repetitions included. Raises FormatError."""
+    """Yields the objects that the plaintext `encoded` of the object `found` names, repetitions included.
+    `profiles`: as for `walk`. Raises FormatError."""
     match found.kind:
         case ObjectKind.CATALOG:
             yield from _below(found, Catalog(encoded), 0, found.at, profiles=profiles)

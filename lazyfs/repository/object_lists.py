@@ -62,7 +62,7 @@ def delete_listed(
     deleted: Callable[[int], None] = lambda _count: None,
 ) -> bool:
     """Deletes `digests`, in batches, then forgets the list that they are from. Deletion must have begun in
-    the state.
+    the state. `deleted` is called with the size of each batch.
 
     Returns False if it stopped early because another process has taken over. Raises CollectorLost,
     StoreError.

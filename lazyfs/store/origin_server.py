@@ -131,7 +131,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(code, headers, file, start, end)
 
     def _unchanged(self, etag: str, mtime: int) -> bool:
-        """Returns True if the client's copy is still right."""
+        """Returns True if the request says that the client has a copy, and the copy is still right. `etag`,
+        `mtime`: those of the file."""
         if (tags := self.headers["If-None-Match"]) is not None:
             return tags.strip() == "*" or etag in [tag.strip().removeprefix("W/") for tag in tags.split(",")]
         if (since := self.headers["If-Modified-Since"]) is not None:
@@ -143,7 +144,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _range(self, etag: str, modified: str, size: int) -> tuple[int, int] | None:
         """Returns (start, end) of the requested range, `end` excluded; an empty range if the file does not
-        have it. Returns None if the whole file is to be sent."""
+        have it. Returns None if the whole file is to be sent. `etag`, `modified`: the values of these header
+        fields, for If-Range."""
         match = _RANGE.fullmatch(self.headers.get("Range", "").strip())
         if not match or match[0] == "bytes=-" or self.headers.get("If-Range", etag) not in (etag, modified):
             return None

@@ -135,7 +135,8 @@ class Plan:
     def succeeded(
         self, route: Route, now: float, *, size: int, first_byte: float, elapsed: float, from_cache: bool
     ) -> None:
-        """Notes that the attempt brought the right bytes, in a body of `size` bytes."""
+        """Notes that the attempt brought the right bytes, in a body of `size` bytes. `first_byte`, `elapsed`:
+        seconds to the first byte and to the last. `from_cache`: True if a proxy answered from its cache."""
         self._return(route)
         route.proxy.bytes += size
         route.origin.bytes += size

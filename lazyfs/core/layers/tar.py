@@ -213,7 +213,8 @@ class TarReader:
         )
 
     def _start(self, header: bytes, kind: bytes, stored: int, records: pax.Records, runs: pax.Sparse) -> int:
-        """Prepares reading of the member's data; returns the expanded size."""
+        """Prepares reading of the member's data; returns the size of its file, holes included. `stored`:
+        bytes of the data in the archive. `records`, `runs`: those of its pax header."""
         if kind not in (FILE, b"S"):
             return 0  # these types may state a size (old hard links do), but have no data
         self._stored, self._padding, self._position = stored, -stored % BLOCK, 0

@@ -183,7 +183,7 @@ def _pax_record(key: bytes, value: bytes) -> bytes:
 
 
 def _time(nanoseconds: int) -> bytes:
-    """Returns seconds with a decimal fraction."""
+    """Returns a time as the text of seconds with a decimal fraction."""
     seconds, rest = divmod(abs(nanoseconds), _SECOND)
     text = b"%d.%09d" % (seconds, rest) if rest else b"%d" % seconds
     return (b"-" if nanoseconds < 0 else b"") + text.rstrip(b"0" if rest else b"")

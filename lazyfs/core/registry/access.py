@@ -5,8 +5,7 @@ anonymous request is refused (401, 403), is answered with 404 (registries hide p
 anonymous rate limit (429). `Exchange` is the course of one request; `Access` is the state that all requests
 to a repository share. Both are pure: they are told events and return the next step.
 
-After a Send, `answered` returns Serve, Stop or Pause, or Ask (to get a token), Ping (to get challenges) or
-FindAccount.
+The step after an answer is Serve, Stop, Pause, Ask (for a token), Ping (for challenges) or FindAccount.
 """
 
 from dataclasses import dataclass, field
@@ -42,8 +41,7 @@ _SCHEMES = ("bearer", "basic")
 
 @dataclass
 class Access:
-    """The facts about one registry's repository that the requests to it have shown. Needs a lock around
-    it."""
+    """The facts that all requests to a registry's repository have shown. Needs a lock around it."""
 
     account: bool | None = None
     """True if there is an account; None before the first look."""

@@ -15,9 +15,9 @@ import msgspec
 from lazyfs.core.digest import Digest
 
 PART: Final = 3
-"""An item is kept if at least one in this many starts touched it."""
+"""An object is kept if at least one in this many starts touched it."""
 MOST_BYTES: Final = 2
-"""The kept items together have at most this many times the bytes of the median start. Honest starts of one
+"""The kept objects together have at most this many times the bytes of the median start. Honest starts of one
 program touch nearly the same objects, so they stay far below that."""
 MOST_STARTS: Final = 512
 """The number of counted starts at which all counts are halved. So what programs touch today counts more than
@@ -48,8 +48,9 @@ class Voices(msgspec.Struct):
         self.sizes.append(size)
 
     def kept(self, size_of: Callable[[Digest], int]) -> list[Digest]:
-        """Returns the items to keep, in the mean order of the starts. If they have more bytes than MOST_BYTES
-        allows, those that the fewest starts touched are left out."""
+        """Returns the objects to keep, in the mean order of the starts. If they have more bytes than
+        MOST_BYTES allows, the objects that the fewest starts touched are left out. `size_of` returns the
+        bytes of an object."""
         if not self.starts:
             return []
         left = MOST_BYTES * median_low(self.sizes)
@@ -75,7 +76,8 @@ class Voices(msgspec.Struct):
 
 def merged(starts: Iterable[Sequence[Digest]], size_of: Callable[[Digest], int]) -> list[Digest]:
     """Returns the objects that at least a third of the starts touched, in their mean order, within the bound
-    of MOST_BYTES. The order of the starts does not matter up to MOST_STARTS of them."""
+    of MOST_BYTES. `size_of` returns the bytes of an object. The order of the starts does not matter up to
+    MOST_STARTS of them."""
     voices = Voices()
     for items in starts:
         voices.count(items, sum(map(size_of, set(items))))

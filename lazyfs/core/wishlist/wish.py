@@ -84,8 +84,8 @@ class Wish(NamedTuple):
 
 
 def reference_of(line: int, registry: str, repository: str, tag: str = "", digest: str = "") -> Reference:
-    """Returns the reference made of these parts; without tag and digest it means the whole repository. Raises
-    Refused."""
+    """Returns the image reference made of these parts; without tag and digest it means the whole repository
+    of the registry. Raises Refused."""
     if not ("." in registry or ":" in registry or registry == "localhost"):
         mend = f"write REGISTRY/{registry}/{repository}, or {HUB}/{registry}/{repository} for Docker Hub's"
         raise Refused(line, f"{quoted(registry)} is no registry's host", mend)

@@ -184,8 +184,8 @@ class Client:
             raise self._failed(f"LIST {prefix}", refused.failure) from None
 
     def _asked(self, what: str, ask: Callable[[S3Store], T]) -> T:
-        """Makes a request, and retries it while that may help. Raises StoreError, and Refused for a failure
-        that the caller must judge."""
+        """Calls `ask` to make a request, and calls it again while that may help. `what`: the name of the
+        request in errors. Raises StoreError, and Refused for a failure that the caller must judge."""
         end = self._monotonic() + self._patience
         attempt = renewals = 0
         while True:
