@@ -108,7 +108,7 @@ class Profile(NamedTuple):
         return list(dict.fromkeys(one for ref in listed for one in files.get(ref, (ref,))))
 
     def common(self) -> list[ObjectRef]:
-        """Returns the objects that all programs list, in the order of the first one."""
+        """Returns the objects that all programs list, in the order of the first program."""
         first, *others = self.programs
         shared = set(first.objects).intersection(*(one.objects for one in others))
         return [ref for ref in first.objects if ref in shared]

@@ -30,8 +30,8 @@ class MirrorReport:
     """Stored bytes of the objects copied."""
     deleted: int = 0
     problems: list[str] = field(default_factory=list)
-    """Errors of deleting and marking, and collected profiles that were not copied; the copy is whole
-    nevertheless."""
+    """The errors met in marking and deleting objects, and the collected profiles that were not copied, one
+    line each. The copy is whole nevertheless."""
 
 
 def delete_unkept(target: Store, revision: Revision, report: MirrorReport) -> None:

@@ -46,13 +46,13 @@ class Member(NamedTuple):
     mtime: int
     """Nanoseconds since 1970."""
     size: int
-    """Bytes of the file, holes of a sparse one included; 0 for everything else."""
+    """Bytes of the file, with the holes of a sparse file; 0 for everything that is no file."""
     target: bytes
     major: int
     minor: int
     xattrs: tuple[tuple[bytes, bytes], ...]
     stated_uid: int
-    """The id in the header; `uid` is 65534 if that is not valid (negative, 2^32 - 1 and above)."""
+    """The user id in the header. If it is not valid (negative, or 2^32 - 1 and above), `uid` is 65534."""
     stated_gid: int
 
 

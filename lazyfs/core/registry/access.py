@@ -162,8 +162,8 @@ class Exchange:
         return Send(header)
 
     def denied(self, challenge: Challenge, answer: Answer) -> Step:
-        """Takes the event that a challenge cannot be answered: the token server refuses, or the account does
-        not fit the challenge."""
+        """Notes that a challenge cannot be answered: the token server refuses, or the account does not fit
+        the challenge."""
         self._used_up.add(challenge.scheme)
         return self._ask(answer)
 

@@ -46,9 +46,9 @@ class ProfileWriter:
     ) -> WrittenProfile | None:
         """Stores a profile; returns None if nothing of the image was touched.
 
-        `earlier`: the profile that this one replaces or is inherited from; its hot packs are used again if
-        they hold files that this one lists. Raises DigestMismatch or FormatError for a damaged object, and
-        StoreError.
+        `earlier`: the profile that the new one replaces, or from which it is inherited; hot packs of the
+        earlier profile that hold files of the new one are used again. Raises DigestMismatch or FormatError
+        for a damaged object, and StoreError.
         """
         resolved = {name: self._contents.resolve(digests) for name, digests in touched.items()}
         resolved = {name: one for name, one in resolved.items() if one}

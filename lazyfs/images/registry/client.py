@@ -90,8 +90,8 @@ class RegistryClient:
         return data
 
     def _check(self, data: bytes, expected: str) -> None:
-        """Compares a manifest with a digest, if there is one. Raises DigestMismatch, or UsageError for the
-        oldest form of manifests."""
+        """Compares a manifest with the digest `expected`, if that is a SHA-256. Raises DigestMismatch, or
+        UsageError for the oldest form of manifests."""
         if expected.startswith("sha256:") and f"sha256:{sha256(data).hex()}" != expected:
             # of schema 1, registries state the digest of a part only
             refuse_schema1(data, str(self._reference))

@@ -123,7 +123,7 @@ class Authorizer:
 
 
 def wiped(text: str, credentials: Credentials | None) -> str:
-    """Returns the text without the account's secrets and name, in case a server repeats them."""
+    """Returns the text without the secrets and the name of the account, which a server may repeat."""
     for secret in credentials.secrets if credentials else ():
         if len(secret) > 3:
             text = text.replace(secret, "***")

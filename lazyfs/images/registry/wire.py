@@ -118,7 +118,7 @@ class Reply:
 
 
 class Pace(Protocol):
-    """Limits the requests of a client that makes many, as the servers ask for."""
+    """Limits the requests of a client that makes many requests, as the servers want it."""
 
     def turn(self, origin: Origin) -> AbstractContextManager[None]:
         """Waits until one request may be sent; the context is held until the head of its answer has come.
