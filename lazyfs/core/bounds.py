@@ -16,11 +16,12 @@ so this bound is far below OBJECT."""
 PACKS = 1 << 16
 """The largest number of packs that one catalog names: a table of 2.4 MB in its header."""
 CHUNKS = 1 << 18
-"""The largest number of chunks of a file: 256 GiB at the usual 1 MiB, 4 TiB at 16 MiB. Their list takes 8
-MiB."""
+"""The largest number of chunks of a file: a file has up to 256 GiB in the usual chunks of 1 MiB, and up to 4
+TiB in chunks of 16 MiB. The chunk list takes 8 MiB."""
 INLINE_CHUNKS = 32
-"""Files of at most this many chunks have the chunks' digests in their entry: 32 MiB at the usual 1 MiB,
-nearly every library. A chunk list costs a request, and a wait before the first chunk."""
+"""Files of at most this many chunks have the chunks' digests in their entry. These are files of up to 32 MiB
+in the usual chunks of 1 MiB, and so nearly every library. A chunk list costs a request, and a wait before the
+first chunk."""
 INLINE_BYTES = 1 << 18
 """The largest number of bytes that chunk digests take in all entries of one catalog together. If they would
 take more, every chunked file of the catalog has a chunk list instead."""

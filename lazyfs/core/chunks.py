@@ -24,7 +24,7 @@ def chunk_count(size: int, shift: int) -> int:
 
 
 def list_size(size: int, shift: int) -> int:
-    """Returns the plaintext size of the chunk list of a file of `size` bytes."""
+    """Returns the plaintext size of the chunk list of a file of `size` bytes in chunks of 2**shift bytes."""
     return _HEADER.size + SIZE * chunk_count(size, shift)
 
 
@@ -54,8 +54,8 @@ class ChunkList:
 
     @classmethod
     def of(cls, digests: bytes, size: int, shift: int) -> "ChunkList":
-        """Returns the list of a file whose chunks have these digests, one after another. Raises FormatError
-        as the constructor."""
+        """Returns the list of a file of `size` bytes in chunks of 2**shift bytes. `digests`: those of the
+        chunks, one after another. Raises FormatError as the constructor."""
         return cls(_HEADER.pack(MAGIC, shift, size) + digests, size, shift)
 
     @property

@@ -26,8 +26,8 @@ def natural(text: str | bytes) -> int | None:
 
 
 def hexadecimal(text: str | bytes) -> int | None:
-    """Returns the number that these hexadecimal digits state, as in the chunk sizes of HTTP/1.1; MOST and
-    None as for `natural`."""
+    """Returns the number that these hexadecimal digits state, as in the chunk sizes of HTTP/1.1, or MOST if
+    that is smaller. Returns None for any other text, also for the empty one."""
     if isinstance(text, bytes):
         text = text.decode("latin-1")
     if not text or not _HEX.issuperset(text):

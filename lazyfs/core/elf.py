@@ -93,8 +93,8 @@ class _Segment(NamedTuple):
 
 
 def dynamic(read: Read) -> Dynamic:
-    """Returns the demands that a file's dynamic section states; NOTHING for a file that is broken or has
-    none. Raises NotAtHand."""
+    """Returns the libraries and directories that a file's dynamic section names; NOTHING for a file that is
+    broken or has no such section. Raises NotAtHand."""
     try:
         return _dynamic(read)
     except (struct.error, IndexError):  # cut off

@@ -9,7 +9,8 @@ from lazyfs.core.errors import FormatError
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _CONTROLS_AND_LINES = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _LONE_SURROGATE = re.compile(r"[\ud800-\udc7f\udd00-\udfff]")
-"""Surrogates, which no encoding has. U+DC80 to U+DCFF stand for bytes that are not UTF-8 (os.fsdecode)."""
+"""Surrogates, which no encoding can write, except U+DC80 to U+DCFF: with these os.fsdecode shows bytes that
+are not UTF-8."""
 _SHOWN = 60
 
 

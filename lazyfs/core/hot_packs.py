@@ -25,8 +25,8 @@ class CutLimits(NamedTuple):
     target: int = 768 << 10
     most: int = 1280 << 10
     first: int = 512 << 10
-    """The first this many bytes of a group are cut into smaller packs, an eighth of the sizes above, because
-    a start waits for them."""
+    """The number of bytes at the beginning of a group that are cut into smaller packs, with an eighth of
+    `least`, `target` and `most`: a start waits for these packs."""
     apart: int = 128 << 10
     """Groups of fewer bytes than this are joined into one, since each group costs at least one request."""
 
@@ -44,8 +44,8 @@ def cut(
 ) -> tuple[list[HotPack], list[Files]]:
     """Returns the earlier packs to list again, and the files of each new pack.
 
-    `programs`: the small files that each program reads, in the order of first use. `earlier`: the packs of
-    the profile that this one replaces.
+    `programs`: the small files that each program reads, in the order of first use. `sizes`: the bytes of each
+    of these files. `earlier`: the packs of the profile that this one replaces.
     """
     users: dict[Digest, set[str]] = {}
     for name, digests in programs.items():
@@ -70,7 +70,8 @@ def cut(
 def _kept(
     earlier: Sequence[HotPack], users: Mapping[Digest, set[str]], sizes: Mapping[Digest, int]
 ) -> list[HotPack]:
-    """Returns the earlier packs whose bytes are nearly all still wanted, all by the same programs."""
+    """Returns the earlier packs whose bytes are nearly all still wanted, all by the same programs. `users`:
+    the programs that read each file. `sizes`: the bytes of each file."""
     spare = SPARE * sum(sizes[digest] for digest in users)
     kept: list[HotPack] = []
     taken: set[Digest] = set()

@@ -48,8 +48,8 @@ def candidates(name: str, top: Iterable[str]) -> list[list[str]]:
 
 
 def full_name(name: str) -> str:
-    """Returns the path where an image of this name would be published: registry, repository and tag; the name
-    itself if it cannot be an image's."""
+    """Returns the path at which an image of this name would be published: the registry, the registry's
+    repository and the tag. Returns the name itself if it cannot be an image's."""
     try:
         return parse(name).path
     except UsageError:
@@ -57,8 +57,9 @@ def full_name(name: str) -> str:
 
 
 def similar(name: str, listing: Listing) -> list[str]:
-    """Returns paths of the tree with names like `name`, for a message that suggests them: other tags of the
-    repository first. Calls `listing` only for the folders that such paths lead through."""
+    """Returns paths of the tree with names like `name`, for a message that suggests them: first those of the
+    same registry's repository with other tags. Calls `listing` only for the folders that such paths lead
+    through."""
     found: dict[str, None] = {}
     for rank in candidates(name, listing("")):
         for path in rank:
@@ -84,8 +85,9 @@ def _near(path: str, listing: Listing) -> list[str]:
 
 
 def _matches(part: str, names: list[str]) -> list[str]:
-    """Returns the names that have the repository of `part`, or a similar one if there is none; those with the
-    tag of `part` come first."""
+    """Returns those of `names` that differ from `part` at most in their tag; if there are none, those whose
+    text before the tag is similar. Names with the tag of `part` come first. `part`, `names`: last components
+    of image references."""
     wanted, _, tag = part.partition(":")
     repositories: dict[str, list[str]] = {}
     for name in names:
@@ -102,7 +104,8 @@ def _below(folder: str, name: str) -> str:
 
 
 def _tagged(name: str) -> str:
-    """Returns the name with its tag, `latest` by default; a digest becomes the tag: `repository:digest`."""
+    """Returns the name with a tag: its own, or `latest` if it has none. The digest of a name that has one
+    takes the place of the tag, as in `debian:sha256:...`."""
     folder, slash, last = name.rpartition("/")
     if "@" in last:
         repository, _, digest = last.partition("@")

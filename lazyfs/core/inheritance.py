@@ -42,7 +42,7 @@ class ImageContent(NamedTuple):
 
     files: list[FileInImage]
     catalogs: dict[bytes, ObjectRef]
-    """Path -> catalog."""
+    """Maps the path of a directory to its catalog."""
 
 
 class _Use(NamedTuple):

@@ -26,7 +26,8 @@ DEFAULT_64: Final = (
     b"lib",
     b"usr/lib",
 )
-"""Directories that distributions build into ld.so: multiarch ones (Debian, Ubuntu), then those of others."""
+"""Directories that distributions build into ld.so: the multiarch ones of Debian and Ubuntu, then those of
+other distributions."""
 DEFAULT_32: Final = (b"lib/i386-linux-gnu", b"usr/lib/i386-linux-gnu", b"lib", b"usr/lib")
 
 

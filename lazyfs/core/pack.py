@@ -27,8 +27,8 @@ class Cutter:
     """
 
     def __init__(self, least: int, target: int, most: int) -> None:
-        """Sizes of packs in plaintext bytes: no cut is chosen below `least`, and no pack has more than
-        `most`."""
+        """Sizes of packs in plaintext bytes: no cut is chosen below `least`, the mean is about `target`, and
+        no pack has more than `most`."""
         self._least = least
         self._most = most
         self._range = max(target - least, 1)

@@ -45,7 +45,7 @@ class Origin(enum.StrEnum):
     IMPORTED = "imported"
     """A list of paths was given."""
     INHERITED = "inherited"
-    """The paths are those of a profile of an earlier image of the repository."""
+    """The paths are those of a profile of an earlier image of the same registry's repository."""
     GUESSED = "guessed"
     """Nobody traced a start: the objects are those of the image's command and of the libraries that it
     needs."""
@@ -108,7 +108,7 @@ class Profile(NamedTuple):
         return list(dict.fromkeys(one for ref in listed for one in files.get(ref, (ref,))))
 
     def common(self) -> list[ObjectRef]:
-        """Returns the objects that all programs list, in the order of the first one."""
+        """Returns the objects that all programs list, in the order of the first program."""
         first, *others = self.programs
         shared = set(first.objects).intersection(*(one.objects for one in others))
         return [ref for ref in first.objects if ref in shared]

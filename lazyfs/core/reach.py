@@ -105,8 +105,9 @@ class Seen:
         self._leading: set[tuple[ObjectRef, ObjectKind, int, int]] = set()
 
     def first(self, found: Reached) -> bool:
-        """Returns True if the object was not yielded before, and notes that it is now. It counts once per
-        use: a file may hold the bytes of a catalog, and the objects below that catalog must not be lost."""
+        """Returns True if the object was not yielded before, and notes that it is now. An object that is used
+        in two ways counts as two: a file may hold the bytes of a catalog, and the objects below that catalog
+        must not be lost."""
         if found.leads_on:
             role = (found.ref, found.kind, found.file_size, found.chunk_shift)
             if role in self._leading:
@@ -164,7 +165,8 @@ def _walk(stack: list[Iterator[Reached]], seen: Seen, read: Read, *, profiles: b
 
 
 def leads_to(found: Reached, encoded: bytes, *, profiles: bool = False) -> Iterator[Reached]:
-    """Yields the objects that this one's plaintext names, repetitions included. Raises FormatError."""
+    """Yields the objects that the plaintext `encoded` of the object `found` names, repetitions included.
+    `profiles`: as for `walk`. Raises FormatError."""
     match found.kind:
         case ObjectKind.CATALOG:
             yield from _below(found, Catalog(encoded), 0, found.at, profiles=profiles)

@@ -40,7 +40,8 @@ Warn = Callable[[str], None]
 
 def convert(store: Store, keys: Keys, now: Callable[[], datetime], warn: Warn) -> Iterator[tuple[str, bool]]:
     """Converts the images of the committed revision that have an older format, and commits them together once
-    all have been yielded. Yields each name, and True if the image is converted.
+    all have been yielded. Yields each image's name, with True if the image is converted and False if it is
+    not.
 
     A killed run leaves the revision unchanged; the next run finds the packs that the killed one has written.
     Raises as Edit.
@@ -62,7 +63,8 @@ class Conversion:
         self._layers: dict[Digest, Inode] = {}
         """The snapshots of the layers that were converted."""
         self._flat: dict[str, bool] = {}
-        """Path of an image's tree -> True if the tree has been converted, False if it could not be."""
+        """Maps the path of an image's tree to True if the tree has been converted, and to False if it could
+        not be."""
 
     def convert(self, place: str) -> bool:
         """Converts the image published at a place. Returns False if the image has no records, or if the

@@ -40,8 +40,8 @@ def image_changes(
     plain: bool,
     bind_points: tuple[str, ...] = (),
 ) -> dict[str, Inode]:
-    """Writes an image's contents and catalogs; returns paths of the tree -> the link or snapshot to put
-    there.
+    """Writes an image's contents and catalogs. Returns, for each path of the tree that changes, the link or
+    snapshot to put there.
 
     With `plain` only the image's own files are in the tree; otherwise start-up files and `bind_points` are
     added. Raises BadData for a layer that is damaged or cannot be merged, and the errors of the source.
@@ -131,8 +131,8 @@ def _read(
 def layer_changes(
     image: Image, wanted: Collection[Digest], params: Params, ingest: Ingest, observer: PublishObserver
 ) -> dict[str, Inode]:
-    """Writes the contents of the `wanted` layers of an image; returns paths of the tree -> the snapshot to
-    put there. Raises as `image_changes`."""
+    """Writes the contents of the layers of an image whose diff_ids are `wanted`. Returns, for each path of
+    the tree that changes, the snapshot to put there. Raises as `image_changes`."""
     numbers = {layer.diff_id: number for number, layer in enumerate(image.layers) if layer.diff_id in wanted}
     read = _read(image, list(numbers.values()), ingest, observer)
     return {layer_path(diff_id): keep(records, params, ingest) for diff_id, records in read.items()}

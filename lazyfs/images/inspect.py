@@ -20,7 +20,8 @@ class LayerFacts(msgspec.Struct):
 
     diff_id: str
     size: int
-    """Bytes of the layer: at a source, of its (compressed) blob; as published, of the files in it."""
+    """The size of the layer in bytes: at a source that of its blob, which may be compressed; as published
+    that of the files in it."""
     entries: int | None = None
 
 

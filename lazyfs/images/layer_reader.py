@@ -125,7 +125,7 @@ class Clamps:
 
 
 def _bounded(raw: Iterable[bytes], blob: Blob) -> Iterator[bytes]:
-    """Passes parts on. Raises DigestMismatch when they are more than the blob's size."""
+    """Yields the parts unchanged. Raises DigestMismatch once they have more bytes than the blob's size."""
     got = 0
     for part in raw:
         got += len(part)

@@ -32,7 +32,7 @@ class PreparedSource(NamedTuple):
     place: str
     """The path in the repository at which the image's link, or the tree, is put."""
     changes: dict[str, Inode]
-    """Path in the tree -> link or snapshot to put there."""
+    """Maps a path in the tree to the link or snapshot to put there."""
 
 
 @dataclass(frozen=True)

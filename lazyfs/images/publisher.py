@@ -33,7 +33,8 @@ class PublishOptions:
     bind_points: tuple[str, ...] = ()
     """Directories to add to images besides the standard bind points, relative to the image's root."""
     inherit_profiles: bool = True
-    """True to give a new image the profile of the last image of its repository, as far as it applies."""
+    """True to give a new image the profile of the last image of the same registry's repository, as far as the
+    profile applies to the new image."""
     guess_profiles: bool = False
     """True to guess a profile for a new image that inherits none."""
     observer: PublishObserver = field(default_factory=PublishObserver)
@@ -47,7 +48,7 @@ class PublishReport:
     changed: bool
     """False if everything was there already."""
     places: dict[str, str]
-    """Source -> path in the tree."""
+    """Maps a source to the path in the tree at which it is published."""
     new_objects: int
     new_bytes: int
     """Stored bytes of the new objects."""

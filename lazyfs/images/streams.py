@@ -1,4 +1,5 @@
-"""Bytes on their way from a source to the tar reader: hashed, decompressed by magic, read in exact pieces."""
+"""Bytes on their way from a source to the tar reader: they are hashed, decompressed if their first bytes are
+those of gzip or zstd, and read in pieces of exact sizes."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
@@ -57,8 +58,8 @@ def is_compressed(head: bytes) -> bool:
 
 
 def decompressed(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """Yields the plain bytes of a gzip (several members), zstd (several frames) or plain stream, told apart
-    by magic.
+    """Yields the plain bytes of a gzip (several members), zstd (several frames) or plain stream. Its first
+    bytes show which of them it is.
 
     Gzip output is taken in steps, because a part of PART bytes may expand to 1 GiB. Raises FormatError for a
     stream that is cut off or damaged.
@@ -207,7 +208,7 @@ class ExactReader:
         return b"".join(pieces)
 
     def rest(self) -> Iterator[int]:
-        """Reads to the end, giving the length of each part passed over."""
+        """Skips everything up to the end; yields the length of each part that it skips."""
         self._buffer, self._position = b"", 0
         for part in self._parts:
             yield len(part)

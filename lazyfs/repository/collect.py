@@ -6,11 +6,12 @@ Steps, each of which a killed collector can leave to the next one:
 1. Mark the objects that the kept revisions lead to, and those of collected profiles. A missing or unreadable
    object ends the collection here: the objects that it led to are unknown, and a folder that was moved away
    may come back. Only an operator who knows that the object is lost may let the collection go on.
-2. Condemn: list those of the other objects that are older than every publisher under way, and commit the
-   list by a conditional write. Publishers that start from now on know the list.
+2. Condemn: list the unmarked objects that are older than every publisher under way, and commit the list by
+   a conditional write. Publishers that start from now on know the list.
 3. Wait for the publishers under way at that moment, whose commits may lead to condemned objects.
-4. Mark the revisions that came meanwhile, and commit the rest of the list as the list of deletions. Until
-   then a publisher that needs a condemned object takes the list back; from then on it waits for step 5.
+4. Mark the revisions that came meanwhile, and commit the list of deletions: the condemned objects that are
+   still unmarked. Until this commit, a publisher that needs a condemned object takes the list back; after it,
+   such a publisher waits for step 5.
 5. Delete the listed objects.
 """
 
@@ -182,8 +183,7 @@ class Collector:
             raise _Incomplete
 
     def _list(self) -> list[Digest]:
-        """Returns the unmarked objects to condemn, MOST_LISTED at most, and counts all of them in the
-        report."""
+        """Returns up to MOST_LISTED unmarked objects to condemn. The report counts all such objects."""
         horizon = self._horizon(read_state(self._store))
         found: list[Digest] = []
         self._report.garbage = self._report.garbage_bytes = 0
@@ -197,7 +197,7 @@ class Collector:
         return found
 
     def _horizon(self, state: CollectionState) -> float:
-        """Returns a time on the store's clock; no publisher under way has written an object before it."""
+        """Returns a time on the store's clock before which no publisher under way has written an object."""
         now = self._store.now()
         return min([now, *(lease.since for lease in self._living(state))]) - MARGIN
 

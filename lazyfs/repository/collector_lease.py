@@ -74,7 +74,7 @@ class CollectorLease:
         )
 
     def end_if_possible(self) -> None:
-        """As `end`, but only warns if the right cannot be given back: the lease then expires by itself."""
+        """Ends the lease. If that fails, only warns: the lease then expires by itself."""
         try:
             self.end()
         except LazyfsError as error:

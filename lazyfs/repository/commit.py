@@ -172,7 +172,7 @@ def write_timestamp(
     days: float,
 ) -> datetime:
     """Signs and writes the timestamp that names this snapshot; returns the time at which the timestamp
-    expires."""
+    expires. `version`: that of the snapshot. `before`: the revision whose timestamp is replaced."""
     expires = _in_days(now, days)
     own = before.timestamp.version + 1 if before else 1
     meta = MetaFile.from_data(version, snapshot, ["sha256"])

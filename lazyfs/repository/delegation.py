@@ -1,5 +1,5 @@
-"""The key that a publisher delegates to a collector of reports: how it is named in the publisher's targets
-and withdrawn, and how it signs the list of collected profiles."""
+"""The right to sign collected profiles: a publisher delegates it to the key of a collector of reports, and
+withdraws it; with it the collector signs its list of profiles."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
@@ -21,7 +21,8 @@ from lazyfs.store import ReadableStore, Store, reader
 
 DAYS = 30
 """Days until a signed list of profiles expires. Clients ignore an expired list, so the profiles of a
-collector that has stopped do not stay in use; a running collector renews its list in half of the time."""
+collector that has stopped do not stay in use; a running collector renews its list once half of that time has
+passed."""
 
 
 def delegate(

@@ -121,7 +121,8 @@ class _Comparison:
     def __init__(self) -> None:
         self._found = 0
         self._compared: dict[tuple[object, ...], tuple[bytes, bool]] = {}
-        """Key of a pair -> the path at which the pair was compared, and True if the directories differed."""
+        """Maps the key of a pair to the path at which the pair was compared, and to True if its directories
+        differed."""
 
     def walk(self, pair: _Pair, path: bytes) -> Iterator[Difference]:
         if pair.same:

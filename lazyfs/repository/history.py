@@ -31,7 +31,8 @@ def find_revision(store: Store, text: str) -> Revision:
 
 
 def find_past(store: Store, newest: Revision, text: str) -> PastRevision:
-    """As `find_revision`, but returns the entry in the history of the newest revision."""
+    """Returns the entry, in the history of `newest`, of the revision that a number, a date or a name means.
+    Raises UsageError if there is none."""
     return choose(read_history(store, newest), parse_choice(text), reader(store))
 
 

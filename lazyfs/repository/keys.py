@@ -39,8 +39,8 @@ class Keys:
         return self._signers.get(keyid)
 
     def require(self, root: Root, role: str, where: str) -> list[CryptoSigner]:
-        """As `signers`, but raises UsageError if there are fewer keys than the role demands. `where`: the
-        option that names the keys' directory, for the message."""
+        """Returns the keys whose signature counts for `role` under `root`. Raises UsageError if they are
+        fewer than the role demands. `where`: the option that names the keys' directory, for the message."""
         found, threshold = self.signers(root, role), root.roles[role].threshold
         if len(found) < threshold:
             raise UsageError(

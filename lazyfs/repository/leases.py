@@ -145,8 +145,8 @@ class PublisherLease:
         change_state(self._store, lambda state: state.without_lease(self.token), self._pause)
 
     def end_if_possible(self) -> None:
-        """As `end`, but only warns if the lease cannot be given back: it then expires by itself, and the
-        commit stands."""
+        """Gives the lease back. If that fails, only warns: the lease then expires by itself, and the commit
+        stands."""
         try:
             self.end()
         except LazyfsError as error:
@@ -217,15 +217,17 @@ class LeasedObjects:
 
     @property
     def writers(self) -> int:
-        """As ObjectSink.writers."""
+        """The best number of threads that call `has` and `put` side by side: that of the store."""
         return self._store.writers
 
     def has(self, digest: Digest) -> bool:
-        """As ObjectSink.has. Raises as PublisherLease.rely_on."""
+        """Returns True if the object is stored; it then stays until the lease ends. Raises as
+        PublisherLease.rely_on."""
         self._lease.rely_on(digest)
         return self._store.has(digest)
 
     def put(self, digest: Digest, frame: bytes) -> None:
-        """As ObjectSink.put. Raises as PublisherLease.rely_on."""
+        """Stores a frame under its plaintext's digest, if the object is not there; it then stays until the
+        lease ends. Raises as PublisherLease.rely_on."""
         self._lease.rely_on(digest)
         self._store.put(digest, frame)

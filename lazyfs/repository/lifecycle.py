@@ -108,7 +108,8 @@ def begin(
     timestamp_days: float = TIMESTAMP_DAYS,
 ) -> tuple[bytes, Revision]:
     """Writes the first root and an empty first revision into an empty store; returns the root's file and the
-    revision. Uses only the name, number, time and parameters of `new`."""
+    revision. `new`: only its name, number, time and parameters are used. `roots`, `publisher`, `stamper`: the
+    keys of the root, of targets and snapshot, and of the timestamp."""
     root = Root(
         1,
         expires=(now + timedelta(days=ROOT_DAYS)).replace(microsecond=0),

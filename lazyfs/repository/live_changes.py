@@ -54,8 +54,9 @@ def _live(entry: Entry | None) -> ObjectRef | None:
 
 
 def _identity(entry: Entry | None) -> bytes:
-    """Returns the identity of an image or tree: the last part of a link's target, as raw bytes if it is a
-    digest; the digest of a tree's catalog."""
+    """Returns the identity of an image or tree. For a link it is the last part of the target, as raw bytes if
+    that part is a digest; for a tree it is the digest of the catalog. Empty for a folder, and if nothing is
+    there."""
     if entry is None or entry.flags & LIVE:
         return b""
     if entry.nested:

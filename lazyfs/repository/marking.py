@@ -48,8 +48,8 @@ class Marked:
         """Catalogs, chunk lists, profiles and parts of histories that are not in the store."""
         self.problems: list[str] = []
         self._packs: dict[ObjectRef, int] = {}
-        """Pack -> its used pieces, as an integer with one bit for each. This takes some 256 bytes a pack;
-        sets of the used files would not fit into memory for a large site."""
+        """Maps a pack to an integer in which one bit stands for each piece, set if the piece is used. This
+        takes some 256 bytes a pack; sets of the used files would not fit into memory for a large site."""
 
     def mark(self, kept: Iterable[KeptRevision]) -> None:
         """Marks the objects that these revisions lead to. Raises StoreError, BadData."""
@@ -75,7 +75,7 @@ class Marked:
                 pool.shutdown(cancel_futures=True)
 
     def mark_objects(self, digests: Iterable[Digest]) -> None:
-        """Marks objects that lead to no others."""
+        """Marks objects that lead to no other objects."""
         self.reached.update(digests)
 
     def mostly_dead(self) -> "MostlyDead":

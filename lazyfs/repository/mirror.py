@@ -39,7 +39,7 @@ class _Open:
     stored: bytes
     below: Iterator[Reached]
     old: dict[bytes, Reached]
-    """Path -> the catalog that the copy's last revision has there."""
+    """Maps a path to the catalog that the copy's last revision has there."""
     before: set[ObjectRef]
     """The objects that the copy's last revision names at this place: the copy has them already."""
 

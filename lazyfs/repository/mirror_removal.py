@@ -30,8 +30,8 @@ class MirrorReport:
     """Stored bytes of the objects copied."""
     deleted: int = 0
     problems: list[str] = field(default_factory=list)
-    """Errors of deleting and marking, and collected profiles that were not copied; the copy is whole
-    nevertheless."""
+    """The errors met in marking and deleting objects, and the collected profiles that were not copied, one
+    line each. The copy is whole nevertheless."""
 
 
 def delete_unkept(target: Store, revision: Revision, report: MirrorReport) -> None:
@@ -68,8 +68,9 @@ def delete_unkept(target: Store, revision: Revision, report: MirrorReport) -> No
 def _marked(
     target: Store, report: MirrorReport, roots: list[ObjectRef], heads: list[ObjectRef | None]
 ) -> set[Digest] | None:
-    """Returns the digests of the objects that these revisions lead to, as far as the copy has the revisions.
-    Returns None, with a note in the report, if an object cannot be read."""
+    """Returns the digests of the objects that revisions lead to, as far as the copy has them. `roots`,
+    `heads`: the revisions' root catalogs, and the heads of their histories. Returns None, with a note in the
+    report, if an object cannot be read."""
     read = reader(target)
     starts = [catalog_at(root) for root in roots if target.has(root.digest)]
     starts += [history_at(head) for head in heads if head and target.has(head.digest)]

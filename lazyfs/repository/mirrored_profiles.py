@@ -1,7 +1,7 @@
 """Copies the list of collected profiles, and the profiles that it names, into a copy of a repository.
 
-The profiles are hints: one that cannot be had is a problem in the report, and keeps nothing else from being
-copied.
+Profiles are hints. So a profile that cannot be copied is only a problem in the report, and everything else is
+copied all the same.
 """
 
 from collections.abc import Callable

@@ -13,8 +13,8 @@ from lazyfs.store import Store
 
 PREFIX = "collection-"
 BATCH = 500
-"""Objects deleted between two reads of the state: under one lock of a directory, or by one request to a
-bucket."""
+"""Number of objects that are deleted between two reads of the state: a directory is locked once for them, a
+bucket gets one request."""
 
 
 def write_list(store: Store, digests: Collection[Digest]) -> ObjectList:
@@ -62,7 +62,7 @@ def delete_listed(
     deleted: Callable[[int], None] = lambda _count: None,
 ) -> bool:
     """Deletes `digests`, in batches, then forgets the list that they are from. Deletion must have begun in
-    the state.
+    the state. `deleted` is called with the size of each batch.
 
     Returns False if it stopped early because another process has taken over. Raises CollectorLost,
     StoreError.

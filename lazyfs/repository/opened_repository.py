@@ -20,7 +20,8 @@ def open_repository(location: str, keys_directory: str | None) -> OpenedReposito
     """Opens the store and loads the keys, from `keys_directory` or from the default directory for the
     repository's name.
 
-    Raises UsageError for a store without a repository, and for keys that are missing or that others can read.
+    Raises UsageError for a store without a repository, and for keys that are missing or that other users can
+    read.
     """
     store = open_store(location)
     name = read_revision(store).name

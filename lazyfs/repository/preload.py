@@ -1,5 +1,5 @@
-"""Copies some images of a repository into a store. Mounts of the store read the other images elsewhere, or go
-without."""
+"""Copies some images of a repository into a store. A mount of the store reads the other images from another
+store, or does not have them."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,8 +18,8 @@ from lazyfs.repository.stored_tree import StoredTree
 
 
 class Preload(Mirror):
-    """One run. The target may have a catalog without everything below it, so a mirror must not continue from
-    such a store."""
+    """One run that copies images. Afterwards the target may have a catalog without everything below it, so no
+    Mirror may continue from such a store."""
 
     def take(self, images: Sequence[str]) -> MirrorReport:
         """Copies these images of the newest revision, and the catalogs that lead to them, into the target.

@@ -1,8 +1,8 @@
-"""Tells a file that a store directory does not have from a file that cannot be reached now.
+"""Distinguishes a file that a store directory does not have from a file that cannot be reached now.
 
-Opening either one fails with ENOENT. A file cannot be reached if a link leads nowhere for the moment, if a
-directory was moved away, or if a filesystem is not mounted. A caller that takes such a file for missing gives
-up files that are still needed.
+Opening either of them fails with ENOENT. A file cannot be reached if a link leads nowhere for the moment, if
+a directory was moved away, or if a filesystem is not mounted. A caller that took such a file for a missing
+one would give up files that are still needed.
 """
 
 import errno
@@ -11,8 +11,9 @@ import stat
 
 
 def check_absent(path: str) -> None:
-    """Returns only if there is certainly no object at `path` (`data/ab/cd...` of a store): its directory is
-    there and is no link, or data/ can be listed and has no such directory. Raises OSError otherwise."""
+    """Returns if there is certainly no object at `path` (`data/ab/cd...` of a store); otherwise raises
+    OSError. It is certain if the directory of `path` exists and is no link, or if data/ can be listed and
+    does not have that directory."""
     _check_no_link(path)
     directory = os.path.dirname(path)
     try:
@@ -25,8 +26,8 @@ def check_absent(path: str) -> None:
 
 
 def check_no_metadata(path: str) -> None:
-    """Returns only if there is certainly no file at `path` (`metadata/NAME` of a store), or if no store has
-    been made in the directory. Raises OSError otherwise."""
+    """Returns if there is certainly no file at `path` (`metadata/NAME` of a store), or if no store has been
+    made in the directory; otherwise raises OSError."""
     directory = os.path.dirname(path)
     data = os.path.join(os.path.dirname(directory), "data")
     _check_no_link(path)
@@ -35,8 +36,8 @@ def check_no_metadata(path: str) -> None:
 
 
 def _check_no_link(path: str) -> None:
-    """Raises OSError if `path` is a link. If any other file is there, it was made after the caller had
-    looked, and is no error."""
+    """Raises OSError if `path` is a link. A file at `path` that is no link was made after the caller had
+    looked: that is no error."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:

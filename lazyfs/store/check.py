@@ -17,8 +17,8 @@ MAX_PROBLEMS = 1000
 """The largest number of problems that are described; further ones are only counted."""
 
 _AHEAD = 32
-"""The largest number of objects that are read ahead, while the contents of earlier ones are still to be
-followed."""
+"""The largest number of objects that are read ahead, while the objects that earlier ones lead to are still to
+be found."""
 
 
 @dataclass
@@ -39,7 +39,7 @@ class CheckFindings:
 
 
 _Slices = dict[tuple[int, int, Digest], Reached]
-"""The files of a pack: (offset, size, digest) of each -> the first path that led to it."""
+"""The files of a pack: maps the (offset, size, digest) of each file to the first path that led to it."""
 
 
 class _ReadObject(NamedTuple):

@@ -24,14 +24,15 @@ from lazyfs.system.file_lock import lock_within
 
 BATCH_OBJECTS = 1024
 BATCH_BYTES = 256 << 20
-"""A batch is flushed and named when it reaches either limit: a killed publisher repeats at most one batch."""
+"""A batch is flushed and named when it reaches BATCH_OBJECTS or BATCH_BYTES, so that a killed publisher
+repeats at most one batch."""
 
 SYNCFS_FROM = 32
 """A batch of this many files or more is flushed by one syncfs(2), a smaller one by an fsync(2) for each file:
 1000 files of 4 KiB on ext4 took 0.25 s with fsync and 0.016 s with syncfs."""
 
 LOCK_WAIT = 10.0
-"""Seconds a committing publisher waits for another: a commit takes milliseconds."""
+"""Seconds for which a publisher that commits waits for another one; a commit takes milliseconds."""
 
 _FILE_MODE = 0o644
 _DIRECTORY_MODE = 0o755
@@ -119,7 +120,7 @@ class DirectoryStore:
             return object_files.delete_older(self._temporary, before)
 
     def now(self) -> float:
-        """As Store.now: the filesystem's clock, which on NFS is the server's."""
+        """Returns the time on the filesystem's clock, which on NFS is the server's."""
         with _reported(self.path):
             data = os.path.join(self.path, "data")
             os.utime(data)
@@ -179,8 +180,8 @@ class DirectoryStore:
                 return None
 
     def write_metadata(self, name: str, data: bytes, *, expected: bytes | None) -> None:
-        """As Store.write_metadata. Creation is atomic by itself; for a replacement the caller must hold
-        `exclusive`."""
+        """Writes a file under metadata/ atomically, as Store.write_metadata states. The creation of a file
+        needs no lock; to replace a file, the caller must hold `exclusive`."""
         final = self._metadata(name)
         if expected is not None and self.read_metadata(name) != expected:
             raise self._overtaken(name)

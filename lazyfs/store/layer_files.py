@@ -24,7 +24,7 @@ class Pack:
         """The record of each file in the pack, with the file's offset."""
 
     def settle(self) -> None:
-        """Sets the place in the pack in each file's record, once the pack is stored."""
+        """Notes in the record of each file its place in the pack. Called once the pack is stored."""
         for record, offset in self.files:
             record.pack, record.offset = self.ref, offset
 
@@ -32,7 +32,7 @@ class Pack:
 class LayerFiles:
     """Takes the files of one layer. Each content is stored once: a repeated one gets the place of the first.
 
-    At most one pack is held here; full ones are handed on at once.
+    It holds at most one pack, and passes each pack on to be stored as soon as the pack is full.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class LayerFiles:
             self.end()
 
     def end(self) -> None:
-        """Ends the last pack of the layer."""
+        """Passes the pack that is being filled on to be stored, even if it is not full."""
         if self._pack.size:
             self._put(self._pack)
             self._pack = Pack()

@@ -1,4 +1,4 @@
-"""The files of a store directory as a collection sees them: their times, their deletion."""
+"""Lists the objects of a store directory with the times at which they were written, and deletes files."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from lazyfs.store.protocol import StoredObject
 
 
 def list_objects(store: str) -> Iterator[StoredObject]:
-    """Yields the objects of a store directory; other users' files are passed over."""
+    """Yields the objects of a store directory. Passes over files whose names are no objects'."""
     data = os.path.join(store, "data")
     for first in os.listdir(data):
         if len(first) != 2:

@@ -22,7 +22,8 @@ class StoreKind(NamedTuple):
     create: Callable[[str], Store]
     """Makes the missing parts of a store at the location, and opens it."""
     web_files: Callable[[str, str], WebFiles]
-    """Returns the web files in a folder beside the store at the location."""
+    """Returns the web files in a folder beside a store, given the location of the store and the name of the
+    folder."""
 
 
 @contextmanager
@@ -61,7 +62,8 @@ _KINDS = {
     ),
     "s3": StoreKind("s3://BUCKET/PREFIX", lambda _location: True, _bucket, _bucket, _bucket_files),
 }
-"""Scheme -> the kind of store whose locations begin with `scheme://`; the empty one for a plain path."""
+"""Maps a scheme to the kind of store whose locations begin with `scheme://`, and the empty text to the kind
+whose locations are plain paths."""
 
 
 def open_store(location: str) -> Store:

@@ -24,8 +24,8 @@ TIMESTAMP_CACHE = f"public, max-age={TIMESTAMP_KEPT}"
 workers of a site together ask for the timestamp at most twice a minute."""
 
 MISSING_METADATA_CACHE = "public, max-age=60"
-"""Cache-Control of a missing file of metadata: a client looks for the next root before each new revision, and
-proxies may answer that it does not exist."""
+"""Cache-Control of the answer that a file of metadata does not exist. Before each new revision a client asks
+for the next root, which is rarely there; with this field a proxy may repeat that answer."""
 
 _CHANGING = {f"metadata/{name}" for name in CHANGING_FILES}
 IDLE_SECONDS = 75
@@ -66,8 +66,8 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def parse_request(self) -> bool:
-        """As inherited; closes the connection after a request with a body, because an unread body would be
-        taken for the next request."""
+        """Parses a request. Has the connection closed after a request with a body, because the unread body
+        would be taken for the next request."""
         parsed: bool = super().parse_request()
         if parsed and any(
             name in self.headers for name in ("Content-Length", "Transfer-Encoding", "Upgrade")
@@ -97,8 +97,8 @@ class _Handler(BaseHTTPRequestHandler):
         """Does nothing: Origin.log does the logging."""
 
     def _open(self, path: str) -> BinaryIO | None:
-        """Opens the regular file of that name; returns None if that fails. Follows no link, because a link
-        could lead out of the store."""
+        """Opens the regular file at `path` in the store; returns None if that fails. Follows no link, because
+        a link could lead out of the store."""
         try:
             return open(open_file(self.server.store, path), "rb", buffering=0)
         except OSError:
@@ -131,7 +131,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(code, headers, file, start, end)
 
     def _unchanged(self, etag: str, mtime: int) -> bool:
-        """Returns True if the client's copy is still right."""
+        """Returns True if the request says that the client has a copy, and the copy is still right. `etag`,
+        `mtime`: those of the file."""
         if (tags := self.headers["If-None-Match"]) is not None:
             return tags.strip() == "*" or etag in [tag.strip().removeprefix("W/") for tag in tags.split(",")]
         if (since := self.headers["If-Modified-Since"]) is not None:
@@ -143,7 +144,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _range(self, etag: str, modified: str, size: int) -> tuple[int, int] | None:
         """Returns (start, end) of the requested range, `end` excluded; an empty range if the file does not
-        have it. Returns None if the whole file is to be sent."""
+        have it. Returns None if the whole file is to be sent. `etag`, `modified`: the values of these header
+        fields, for If-Range."""
         match = _RANGE.fullmatch(self.headers.get("Range", "").strip())
         if not match or match[0] == "bytes=-" or self.headers.get("If-Range", etag) not in (etag, modified):
             return None

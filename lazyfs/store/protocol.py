@@ -67,8 +67,8 @@ class ObjectSink(Protocol):
 
     @property
     def writers(self) -> int:
-        """The best number of threads to call `has` and `put`: one a core, at most a few, for hashing and
-        compression; more if each call waits for a server."""
+        """The best number of threads that call `has` and `put` side by side: one for each core, up to a few,
+        where the threads mostly hash and compress; more where each call waits for a server."""
         ...
 
     def has(self, digest: Digest) -> bool:
@@ -93,7 +93,7 @@ class Store(ObjectSink, ReadableStore, Protocol):
         ...
 
     def delete(self, digests: Sequence[Digest]) -> None:
-        """Deletes these objects; those that are not there are passed over. Up to 1,000 at a time."""
+        """Deletes these objects, up to 1,000 of them. Passes over objects that are not there."""
         ...
 
     def delete_unnamed(self, before: float) -> int:
@@ -106,8 +106,9 @@ class Store(ObjectSink, ReadableStore, Protocol):
         ...
 
     def spare(self) -> AbstractContextManager[None]:
-        """During a collection, frees the space that the store has set aside: lists must be written before the
-        first deletion, even if the disk is full. Does nothing in a store without such a limit."""
+        """Frees, for the time of the context, the space that the store has set aside: a collection must write
+        its lists before its first deletion, even if the disk is full. Does nothing in a store without such a
+        limit."""
         ...
 
     def sync(self) -> None:

@@ -25,7 +25,7 @@ class RecentObjects:
         self._mutex = threading.Lock()
 
     def __call__(self, ref: ObjectRef) -> bytes:
-        """Returns an object's plaintext. Raises as the function that reads it."""
+        """Returns an object's plaintext. Raises the exceptions of `read`."""
         with self._mutex:
             plain = self._kept.get(ref)
             if plain is not None:

@@ -39,7 +39,8 @@ class Counters:
                 self._paths[served.path] += 1
 
     def lost(self, path: str, count: int) -> None:
-        """Subtracts body bytes that were counted but could not be sent."""
+        """Subtracts `count` body bytes of the file at `path`, which `add` has counted but which could not be
+        sent."""
         with self._mutex:
             self._bytes[_kind(path)] -= count
 
@@ -59,7 +60,8 @@ class Counters:
             return sum(count for own, count in self._bytes.items() if kind in (None, own))
 
     def paths(self) -> dict[str, int]:
-        """Returns path -> number of requests, for each existing path, relative to the store."""
+        """Returns a map from each existing path that was asked for, relative to the store, to the number of
+        requests for it."""
         with self._mutex:
             return dict(self._paths)
 

@@ -34,7 +34,7 @@ class DirectoryFiles:
     """Files in a directory. Implements WebFiles."""
 
     def __init__(self, directory: str) -> None:
-        """`directory`: made with the first file if it is missing."""
+        """If `directory` is missing, the first file that is written makes it."""
         self.location = directory
 
     def update(self, files: Mapping[str, bytes], *, durable: bool = True) -> None:

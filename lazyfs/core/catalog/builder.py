@@ -61,7 +61,8 @@ def _directories(root: Inode) -> list[Inode]:
 
 
 def _split(root: Inode, limit: int) -> list[Inode]:
-    """Returns the directories that become catalogs, children before parents; `root` is the last."""
+    """Returns the directories that become catalogs, children before parents; `root` is the last. `limit`: as
+    for `build`."""
     weights: dict[int, int] = {}
     tops = []
     for directory in reversed(_directories(root)):
@@ -97,8 +98,8 @@ def _walk(root: Inode, tops: set[int]) -> Iterator[tuple[bytes, Inode, Inode]]:
 
 
 def _count_links(root: Inode, tops: list[Inode]) -> dict[int, tuple[int, bytes]]:
-    """Sets every inode's nlink; returns id(inode) -> (group id, first path) of hardlink groups that have
-    names in several catalogs."""
+    """Sets every inode's nlink. Returns the hardlink groups that have names in several catalogs: maps the
+    id() of a group's inode to the group's number and the path of its first name."""
     for directory in _directories(root):
         assert directory.children is not None
         directory.nlink = 2 + sum(child.is_dir for child in directory.children.values())
@@ -144,7 +145,8 @@ def _encode(
     emit: Emit,
 ) -> Nested:
     """Writes the catalog whose root is the directory `top` and returns a reference to it. `made`: the
-    catalogs made so far, among them those nested in this one."""
+    catalogs made so far, among them those nested in this one. `shared`: the result of `_count_links`.
+    `table`: the field `shared` of the header. `live`: its field `live`."""
     inner = [top]
     owns, parents, depths = [0], [0], [0]
     blobs: list[list[Entry]] = []
@@ -208,8 +210,9 @@ def _with_list(entry: Entry, emit: Emit) -> Entry:
 def _entry(
     name: bytes, inode: Inode, nested: Nested | None, number: int, link: int, packs: dict[ObjectRef, int]
 ) -> Entry:
-    """Returns the entry of an inode. `packs`: pack -> number in the catalog; a pack that is new to the
-    catalog gets the next number."""
+    """Returns the entry of an inode. `number`: that of a directory in this catalog. `link`: the field of
+    Entry. `packs` maps each pack to its number in the catalog; a pack that is not in it yet is added with the
+    next number."""
     flags = inode.flags
     content, detail, size = inode.content, inode.detail, inode.size
     if inode.is_dir:

@@ -62,8 +62,8 @@ class Chain:
 
     def proxy_order(self, key: str) -> list[Member]:
         """Returns all proxies, group by group, in the order in which a request for the object `key` asks
-        them. Rendezvous hashing orders each group: each object has its own first proxy there, and the others
-        share the load of a proxy that is down."""
+        them. Rendezvous hashing orders each group: each object has its own first proxy in the group, and if a
+        proxy is down, the other proxies of the group share its load."""
         order: list[Member] = []
         for group in self.groups:
             if len(group) == 1:
@@ -118,7 +118,8 @@ class Chain:
 
     def take_sweep(self, now: float) -> bool:
         """Returns True if the calling request is now to try all paths, even those whose proxy or origin
-        failed recently. One request in each interval gets True; the others fail at once."""
+        failed recently. One request in each interval gets True; for every other request it returns False, and
+        that request fails at once."""
         if now < self._sweep_at:
             return False
         wait = min(self.policy.probe_first * 2.0 ** min(self._sweeps, 30), self.policy.probe_max)

@@ -6,7 +6,7 @@ rules, which docs/chain.md states for operators:
 
 - The first path is the first origin over the proxy that rendezvous hashing gives for the object, in the first
   group that has a usable proxy. After a failure the next origin is asked through the same proxy; a proxy that
-  fails with two origins, or that cannot be connected to, is left for the next.
+  fails with two origins, or that cannot be connected to, is given up for the next proxy.
 - Wrong bytes and 404 make all further attempts of the request go past caches.
 - When a path works that shares one member with a failed path, the other member of the failed path is blamed.
   If none works, an origin is blamed if it failed over two proxies, or if a proxy itself reports that the
@@ -49,9 +49,9 @@ class GiveUp(NamedTuple):
 
 
 class Plan:
-    """The state of one request. The caller ends every Route that `next` or `hedge` gave by exactly one of
-    `succeeded`, `failed` and `abandoned`. If the request ends with neither bytes nor GiveUp, the caller ends
-    it by `left`."""
+    """The state of one request. For every Route that `next` or `hedge` has returned, the caller calls exactly
+    one of `succeeded`, `failed` and `abandoned`. If the request ends with neither bytes nor GiveUp, the
+    caller calls `left`."""
 
     def __init__(
         self, chain: Chain, path: str, now: float, deadline: float, *, no_cache: bool, may_be_missing: bool
@@ -135,7 +135,8 @@ class Plan:
     def succeeded(
         self, route: Route, now: float, *, size: int, first_byte: float, elapsed: float, from_cache: bool
     ) -> None:
-        """Notes that the attempt brought the right bytes, in a body of `size` bytes."""
+        """Notes that the attempt brought the right bytes, in a body of `size` bytes. `first_byte`, `elapsed`:
+        seconds to the first byte and to the last. `from_cache`: True if a proxy answered from its cache."""
         self._return(route)
         route.proxy.bytes += size
         route.origin.bytes += size

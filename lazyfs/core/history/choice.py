@@ -54,8 +54,8 @@ def check_name(name: str) -> str:
 
 
 def as_revision(past: PastRevision, newest: Revision) -> Revision:
-    """Returns an older revision in full. Name, parameters and history are those of the newest revision, whose
-    history proves the older one. Raises UnsupportedFormat."""
+    """Returns the older revision `past` as a Revision. Its name, parameters and history are those of the
+    newest revision, whose history proves the older one. Raises UnsupportedFormat."""
     if past.version not in READABLE:
         raise UnsupportedFormat(
             f"revision {past.number} has format version {past.version}; this lazyfs reads versions "

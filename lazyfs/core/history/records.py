@@ -62,12 +62,12 @@ class PastRevision(msgspec.Struct, frozen=True, array_like=True):
     changes: list[Change]
     changes_digest: bytes
     changes_size: int
-    """Digest and size of the object of the changes, if they are too many to stand in `changes`; otherwise
-    empty and 0."""
+    """`changes_digest` and `changes_size` name the object that holds the changes, if they are too many to
+    stand in `changes`; otherwise they are empty and 0."""
     before_digest: bytes
     before_size: int
-    """Digest and size of the history's head that the revision before was last signed with; empty and 0 for
-    the first."""
+    """`before_digest` and `before_size` name the head of the history with which the revision before was last
+    signed; for the first revision they are empty and 0."""
 
     @property
     def root(self) -> ObjectRef:

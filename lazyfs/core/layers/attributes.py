@@ -1,4 +1,5 @@
-"""Tells the extended attributes that belong to an image from those that its build host left behind."""
+"""Distinguishes the extended attributes that belong to an image from those that its build host left
+behind."""
 
 _HOST = (
     b"security.selinux",

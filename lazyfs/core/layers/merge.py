@@ -35,8 +35,8 @@ class Merge:
         directory's files one after another. None once an entry has been replaced or hidden, or a link made,
         because the path may then lead elsewhere."""
         self._upper: dict[Inode, set[bytes]] = {}
-        """Directory -> the names in it that a whiteout of the current layer must spare: entries of this
-        layer, and the directories above them."""
+        """Maps a directory to the names in it that a whiteout of the current layer must spare: entries of
+        this layer, and the directories above them."""
 
     def start_layer(self) -> None:
         """Begins a layer: the entries so far lie below the records that follow."""

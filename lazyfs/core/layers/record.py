@@ -126,7 +126,8 @@ def clamped(member: tar.Member, record: Record) -> str | None:
 
 def clean(path: bytes, shown: bytes) -> bytes:
     """Returns the path without empty and `.` parts; a leading `/` means the image's root. Raises FormatError
-    for a `..` that leads above the root, a NUL, and names that the kernel refuses."""
+    for a `..` that leads above the root, a NUL, and names that the kernel refuses. `shown`: the name of the
+    layer's entry in errors."""
     parts: list[bytes] = []
     for part in path.split(b"/"):
         if part in (b"", b"."):

@@ -46,13 +46,13 @@ class Member(NamedTuple):
     mtime: int
     """Nanoseconds since 1970."""
     size: int
-    """Bytes of the file, holes of a sparse one included; 0 for everything else."""
+    """Bytes of the file, with the holes of a sparse file; 0 for everything that is no file."""
     target: bytes
     major: int
     minor: int
     xattrs: tuple[tuple[bytes, bytes], ...]
     stated_uid: int
-    """The id in the header; `uid` is 65534 if that is not valid (negative, 2^32 - 1 and above)."""
+    """The user id in the header. If it is not valid (negative, or 2^32 - 1 and above), `uid` is 65534."""
     stated_gid: int
 
 
@@ -213,7 +213,8 @@ class TarReader:
         )
 
     def _start(self, header: bytes, kind: bytes, stored: int, records: pax.Records, runs: pax.Sparse) -> int:
-        """Prepares reading of the member's data; returns the expanded size."""
+        """Prepares reading of the member's data; returns the size of its file, holes included. `stored`:
+        bytes of the data in the archive. `records`, `runs`: those of its pax header."""
         if kind not in (FILE, b"S"):
             return 0  # these types may state a size (old hard links do), but have no data
         self._stored, self._padding, self._position = stored, -stored % BLOCK, 0

@@ -9,7 +9,8 @@ def string(field: bytes) -> bytes:
 
 
 def number(field: bytes, what: str, first: bool = False) -> int:
-    """Returns a number in octal digits, or in base 256 with the top bit set (GNU, for larger ones).
+    """Returns the number that a field holds: in octal digits, or, if its top bit is set, in base 256, which
+    GNU tar uses for larger numbers.
 
     `what` names the field in errors. `first`: the field is the archive's first, so that a wrong one means
     that this is no tar archive. Raises FormatError.

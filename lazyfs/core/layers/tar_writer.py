@@ -84,8 +84,8 @@ def inode_header(record: Record, *, layer: bool, dialect: Dialect = PLAIN) -> by
 def hardlink_header(
     path: bytes, target: bytes, first: Record, *, layer: bool, dialect: Dialect = PLAIN
 ) -> bytes:
-    """Returns the header of another name of the file `first`, whose name in the archive is `target`. Raises
-    FormatError as `inode_header`."""
+    """Returns the header of a hard link. `path`: the name of the link. `first`: the record of the file that
+    it links to. `target`: the name of this file in the archive. Raises FormatError as `inode_header`."""
     _check_name(path, layer)
     return _entry(path, tar.HARDLINK, first, dialect, target=target)
 
@@ -183,7 +183,7 @@ def _pax_record(key: bytes, value: bytes) -> bytes:
 
 
 def _time(nanoseconds: int) -> bytes:
-    """Returns seconds with a decimal fraction."""
+    """Returns a time as the text of seconds with a decimal fraction."""
     seconds, rest = divmod(abs(nanoseconds), _SECOND)
     text = b"%d.%09d" % (seconds, rest) if rest else b"%d" % seconds
     return (b"-" if nanoseconds < 0 else b"") + text.rstrip(b"0" if rest else b"")

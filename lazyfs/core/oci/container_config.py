@@ -17,5 +17,5 @@ class RunConfig(msgspec.Struct, frozen=True, rename="pascal"):
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment variables: name -> value, selected as by `run_config.variables`."""
+        """The environment variables of the image, by name: those that `run_config.variables` keeps."""
         return variables(self.env)

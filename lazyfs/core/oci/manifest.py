@@ -26,7 +26,8 @@ DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 SCHEMA1 = "application/vnd.docker.distribution.manifest.v1"
 REF_NAME = "org.opencontainers.image.ref.name"
 CONTAINERD_NAME = "io.containerd.image.name"
-"""The whole reference in layouts of docker and containerd, where REF_NAME has the tag alone."""
+"""The annotation with the whole image reference in layouts of docker and containerd, where the annotation
+REF_NAME has only the tag."""
 
 _LAYER = re.compile(
     r"application/vnd\.(?:oci\.image\.layer(?:\.nondistributable)?\.v1\.tar"

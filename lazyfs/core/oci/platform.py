@@ -1,8 +1,8 @@
 """The choice of an image from an index: `os/architecture[/variant]`, with the names people use for them.
 
-The order of choice is that of containerd and skopeo. The machine's own platform comes first, then others that
-it runs, best first. An entry without a variant comes before an entry with one, unless a variant was asked
-for.
+The order of choice is that of containerd and skopeo. The machine's own platform comes first, then the other
+platforms whose images it runs, best first. An entry without a variant comes before an entry with one, unless
+a variant was asked for.
 """
 
 import re
@@ -41,8 +41,8 @@ _ARM = {
     "v6": ("v6", "v5", ""),
     "v5": ("v5", ""),
 }
-"""32-bit Arm: wanted variant -> the variants that run on it, best first. containerd takes an entry without a
-variant for v7."""
+"""Maps a wanted variant of 32-bit Arm to the variants that run on it, best first. containerd treats an entry
+without a variant as one of v7."""
 
 
 def parse_platform(text: str) -> Platform:
@@ -82,7 +82,8 @@ def variants(wanted: Platform) -> Sequence[str]:
 
 
 def _arm64(major: int, minor: int) -> list[str]:
-    """Returns the variants that an arm64 version runs: v9.N has all of v8.N+5."""
+    """Returns the variants that a processor of arm64 version `major`.`minor` runs, best first. A processor of
+    version 9.N also runs everything for version 8.(N+5)."""
     found = []
     if major >= 9:
         found += [f"v9.{number}" for number in range(minor, 0, -1)] + ["v9.0", "v9"]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from lazyfs.core.errors import UsageError
 
 HUB = "docker.io"
-"""The registry of references that name none."""
+"""The registry of image references that name none."""
 HUB_HOSTS = (HUB, f"index.{HUB}", f"registry-1.{HUB}", "registry.hub.docker.com")
 """Names of the same registry; images under any of them hang under the first."""
 DEFAULT_TAG = "latest"
@@ -30,8 +30,8 @@ class Reference(NamedTuple):
 
     @property
     def path(self) -> str:
-        """The place of the image's link in the tree: `registry/repository:tag`, or `...:sha256:...` for a
-        reference by digest alone."""
+        """The place of the image's link in the tree: `registry/repository:tag`, or
+        `registry/repository:sha256:...` for an image reference by digest alone."""
         return f"{self.registry}/{self.repository}:{self.tag or self.digest}"
 
     @property
@@ -48,12 +48,13 @@ class Reference(NamedTuple):
 
 
 def is_tag(text: str) -> bool:
-    """Returns True if a reference can have this tag."""
+    """Returns True if an image reference can have this tag."""
     return _TAG.fullmatch(text) is not None
 
 
 def parse(text: str) -> Reference:
-    """Reads a reference; without tag and digest the tag is `latest`. Raises UsageError.
+    """Returns the image reference that a text states. If the text has neither tag nor digest, the tag is
+    `latest`. Raises UsageError.
 
     The first part is a registry if it has a dot or a colon or is `localhost`, as in every other tool.
     """

@@ -31,8 +31,8 @@ class StartConfig(NamedTuple):
 
 
 def variables(entries: Iterable[str] | None) -> dict[str, str]:
-    """Returns name -> value; the last of equal names counts. Entries without a name or without `=` are left
-    out, because no program can be given them."""
+    """Returns the values of environment variables by name, from entries `NAME=VALUE`; of equal names the last
+    one counts. Leaves out entries without a name or without `=`, which no program can be given."""
     pairs = (entry.partition("=") for entry in entries or ())
     return {name: value for name, separator, value in pairs if name and separator}
 

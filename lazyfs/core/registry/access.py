@@ -1,11 +1,11 @@
-"""Rules that decide for each request to a repository if it is made anonymously or with an account.
+"""Rules that decide for each request to a registry's repository if it is made anonymously or with an account.
 
 Every request is first made anonymously, to learn if the image is public. The account is used when the
 anonymous request is refused (401, 403), is answered with 404 (registries hide private images), or has met the
 anonymous rate limit (429). `Exchange` is the course of one request; `Access` is the state that all requests
 to a repository share. Both are pure: they are told events and return the next step.
 
-    Send -> answered -> Serve | Stop | Pause | Ask (a token) | Ping (for challenges) | FindAccount
+The step after an answer is Serve, Stop, Pause, Ask (for a token), Ping (for challenges) or FindAccount.
 """
 
 from dataclasses import dataclass, field
@@ -41,7 +41,7 @@ _SCHEMES = ("bearer", "basic")
 
 @dataclass
 class Access:
-    """The knowledge about one repository that its requests have gained. Needs a lock around it."""
+    """The facts that all requests to a registry's repository have shown. Needs a lock around it."""
 
     account: bool | None = None
     """True if there is an account; None before the first look."""
@@ -162,8 +162,8 @@ class Exchange:
         return Send(header)
 
     def denied(self, challenge: Challenge, answer: Answer) -> Step:
-        """Takes the event that a challenge cannot be answered: the token server refuses, or the account does
-        not fit the challenge."""
+        """Notes that a challenge cannot be answered: the token server refuses, or the account does not fit
+        the challenge."""
         self._used_up.add(challenge.scheme)
         return self._ask(answer)
 
@@ -212,7 +212,8 @@ class Exchange:
         return self._ask(answer)
 
     def _ask(self, answer: Answer) -> Step:
-        """Asks for the next challenge that this identity can answer; ends as `_refused` if there is none."""
+        """Returns the step that gets a header for the next challenge that this identity can answer. If there
+        is no such challenge, returns a Ping, if that may bring challenges, or the step of `_refused`."""
         access = self._access
         for challenge in access.usable(self._identity):
             if challenge.scheme not in self._used_up:

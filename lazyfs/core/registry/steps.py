@@ -22,7 +22,7 @@ class Identity(Enum):
 
 
 class Privacy(Enum):
-    """The privacy of a repository, as far as requests have shown it."""
+    """The privacy of a registry's repository, as far as requests have shown it."""
 
     PUBLIC = auto()
     PRIVATE = auto()

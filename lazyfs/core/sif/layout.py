@@ -47,7 +47,7 @@ ARCHITECTURES = {
     b"11": "s390x",
     b"12": "riscv64",
 }
-"""Code in the file -> Go's name."""
+"""Maps the code of an architecture in a SIF file to Go's name for it."""
 
 
 class DataType(IntEnum):

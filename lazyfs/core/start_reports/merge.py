@@ -15,9 +15,9 @@ import msgspec
 from lazyfs.core.digest import Digest
 
 PART: Final = 3
-"""An item is kept if at least one in this many starts touched it."""
+"""An object is kept if at least one in this many starts touched it."""
 MOST_BYTES: Final = 2
-"""The kept items together have at most this many times the bytes of the median start. Honest starts of one
+"""The kept objects together have at most this many times the bytes of the median start. Honest starts of one
 program touch nearly the same objects, so they stay far below that."""
 MOST_STARTS: Final = 512
 """The number of counted starts at which all counts are halved. So what programs touch today counts more than
@@ -30,13 +30,14 @@ class Voices(msgspec.Struct):
 
     starts: int = 0
     touched: dict[Digest, tuple[int, int]] = {}
-    """Object -> (number of starts that touched it, sum of its places in these starts). A place is scaled to
-    the range from 0, first, to 65,535, last."""
+    """Maps an object to the number of starts that touched it and the sum of its places in these starts. A
+    place is scaled to the range from 0 (first) to 65,535 (last)."""
     sizes: list[int] = []
     """The number of bytes that each start touched."""
 
     def count(self, items: Sequence[Digest], size: int) -> None:
-        """Counts a start. `items`: what it touched, in order; repetitions count once. `size`: its bytes."""
+        """Counts a start. `items`: the objects that it touched, in order; a repeated object counts once.
+        `size`: the bytes of these objects."""
         if self.starts >= MOST_STARTS:
             self._halve()
         distinct = dict.fromkeys(items)
@@ -47,8 +48,9 @@ class Voices(msgspec.Struct):
         self.sizes.append(size)
 
     def kept(self, size_of: Callable[[Digest], int]) -> list[Digest]:
-        """Returns the items to keep, in the mean order of the starts. If they have more bytes than MOST_BYTES
-        allows, those that the fewest starts touched are left out."""
+        """Returns the objects to keep, in the mean order of the starts. If they have more bytes than
+        MOST_BYTES allows, the objects that the fewest starts touched are left out. `size_of` returns the
+        bytes of an object."""
         if not self.starts:
             return []
         left = MOST_BYTES * median_low(self.sizes)
@@ -74,7 +76,8 @@ class Voices(msgspec.Struct):
 
 def merged(starts: Iterable[Sequence[Digest]], size_of: Callable[[Digest], int]) -> list[Digest]:
     """Returns the objects that at least a third of the starts touched, in their mean order, within the bound
-    of MOST_BYTES. The order of the starts does not matter up to MOST_STARTS of them."""
+    of MOST_BYTES. `size_of` returns the bytes of an object. The order of the starts does not matter up to
+    MOST_STARTS of them."""
     voices = Voices()
     for items in starts:
         voices.count(items, sum(map(size_of, set(items))))

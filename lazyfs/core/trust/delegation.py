@@ -25,7 +25,7 @@ MAX_FILE: Final = 16_384
 
 
 def delegations(keys: list[Key]) -> Delegations:
-    """Returns the part of a targets file that lets each of these keys sign profiles without the others."""
+    """Returns the part of a targets file that lets each of these keys sign profiles by itself."""
     ids = [key.keyid for key in keys]
     role = DelegatedRole(PROFILES, ids, 1, terminating=True, paths=[TARGET])
     return Delegations({key.keyid: key for key in keys}, {PROFILES: role})

@@ -98,7 +98,8 @@ def _signed(role: str, text: str, prover: _Fields) -> _Fields:
 
 
 def _check_signatures(role: str, envelope: _Fields, prover: _Fields) -> None:
-    """Raises _Refused unless the file is of this role and enough of the role's keys have signed it."""
+    """Raises _Refused unless the file is of this role and enough of the role's keys have signed it.
+    `envelope`: the parsed file. `prover`: the root that names the keys."""
     signed = envelope["signed"]
     if signed["_type"] != role or not _is_version(signed["version"]):
         raise _Refused
@@ -127,7 +128,8 @@ def _is_valid(key: _Fields, signature: str, payload: bytes) -> bool:
 
 
 def _check_named(named: Mapping[str, Any], text: str, signed: _Fields) -> None:
-    """Raises _Refused unless this is the file that signed metadata names."""
+    """Raises _Refused unless the file is the one that signed metadata names. `named`: what the metadata
+    states of it. `text`, `signed`: the file, and the signed part of it."""
     data = text.encode()
     hashes = named.get("hashes", {})
     if (

@@ -16,7 +16,7 @@ T = TypeVar("T", Root, Snapshot, Targets, Timestamp)
 def load(kind: type[T], data: bytes, root: Root, limit: int) -> T:
     """Returns the content of a file signed by the role's keys in `root`.
 
-    Raises TooLarge over `limit` bytes, Malformed, WrongKey or ThresholdNotMet.
+    Raises TooLarge for more than `limit` bytes, Malformed, WrongKey or ThresholdNotMet.
     """
     metadata = _parse(kind, data, limit)
     result = root.get_verification_result(kind.type, metadata.signed_bytes, metadata.signatures)

@@ -141,10 +141,11 @@ def save(state: TrustState) -> bytes:
 
 
 def restore(data: bytes, anchor: TrustState | Digest | None) -> TrustState:
-    """Decodes a saved state and checks every signature, version and hash again; no clock, no network.
+    """Decodes a saved state and checks every signature, version and hash again. Uses neither clock nor
+    network.
 
-    `anchor`: the operator's root, or the fingerprint of one; None trusts the saved one.
-    Raises WrongRoot if the saved chain does not contain the anchor, other TrustErrors if it does not hold.
+    `anchor`: the operator's root, or the fingerprint of a root; None trusts the saved root. Raises WrongRoot
+    if the saved chain of roots does not contain the anchor, and other TrustErrors if a check fails.
     """
     saved = decode(data)
     texts = [text.encode() for text in saved.roots]

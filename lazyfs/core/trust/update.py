@@ -23,8 +23,8 @@ class WantedFile(NamedTuple):
 class Update:
     """Holds the files that have been verified so far. A call that raises changes nothing.
 
-    `state` may be kept at any time: a new root is in it from the moment it is verified, the new revision once
-    the three other files are.
+    `state` may be kept at any time. It has a new root as soon as the root is verified, and the new revision
+    as soon as timestamp, snapshot and targets are verified.
     """
 
     def __init__(self, state: TrustState, now: datetime) -> None:

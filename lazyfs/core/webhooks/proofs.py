@@ -29,8 +29,8 @@ there is none."""
 
 
 def proven(kind: str, secret: str, field: Fields, body: bytes, now: float) -> bool:
-    """Returns True if the sender knows the secret. `now`: seconds since 1970. An empty secret proves
-    nothing."""
+    """Returns True if the sender knows the secret. `kind`: that of the sender, as in the table. `now`:
+    seconds since 1970. An empty secret proves nothing."""
     if not secret:
         return False
     if kind == GITHUB:

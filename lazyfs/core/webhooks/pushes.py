@@ -1,4 +1,4 @@
-"""The pushes that the bodies of webhooks report: repositories and tags only.
+"""The pushes that the bodies of webhooks report: the registry's repositories and the tags, nothing else.
 
 The operator states for each sender which registry it speaks for. What a pushed tag names is then asked of
 that registry.
@@ -21,7 +21,7 @@ MOST_PUSHES = 1000
 
 
 class Push(NamedTuple):
-    """One push: of an image, or of something in a project."""
+    """One push into a registry's repository, or into any repository of a project."""
 
     registry: str
     repository: str
@@ -32,7 +32,7 @@ class Push(NamedTuple):
 
 
 class PushedImages:
-    """Pushes, ordered by the repository that they went into."""
+    """Pushes, ordered by the registry's repository that they went into."""
 
     def __init__(self, pushes: Iterable[Push]) -> None:
         self._by_name: dict[tuple[str, str], list[Push]] = {}
@@ -146,7 +146,7 @@ def pushes_of(kind: str, registry: str, body: bytes) -> list[Push]:
 
 
 def _known(registry: str, named: Iterable[Push]) -> Iterator[Push]:
-    """Yields the pushes whose names are valid in a reference; no wishlist can ask for others."""
+    """Yields the pushes whose names are valid in an image reference. No wishlist can ask for other names."""
     for push in named:
         try:
             found = parse(f"{registry}/{push.repository}:{push.tag or 'any'}")

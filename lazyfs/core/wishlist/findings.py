@@ -25,7 +25,7 @@ class Finding(NamedTuple):
 
 
 class Refused(Exception):
-    """A part of a wishlist cannot be read; the others can."""
+    """A part of a wishlist cannot be read; its other parts can."""
 
     def __init__(self, line: int, reason: str, mend: str = "") -> None:
         super().__init__(reason)
@@ -45,11 +45,11 @@ class Findings:
         self._more = 0
 
     def error(self, line: int, reason: str, mend: str = "") -> None:
-        """Adds an error: the line gives no wish."""
+        """Adds an error: the line gives no wish. `mend`: the remedy."""
         self.add(Finding(line, reason, mend))
 
     def notice(self, line: int, reason: str, mend: str = "") -> None:
-        """Adds a notice: a part of the line has no effect."""
+        """Adds a notice: a part of the line has no effect. `mend`: the remedy."""
         self.add(Finding(line, reason, mend, error=False))
 
     def once(self, key: str, line: int, reason: str, mend: str = "") -> None:

@@ -37,7 +37,8 @@ _OWNER = re.compile(r"[A-Za-z0-9_.@+-]{1,100}")
 
 
 class _Exclusion(NamedTuple):
-    """A text that begins with `!`: images of a repository that are not wished."""
+    """An item of the list that begins with `!`: it names images of a registry's repository that are not
+    wished."""
 
     name: str
     """registry/repository"""

@@ -39,8 +39,8 @@ def _compile(expression: str) -> "re2._Regexp[str]":
 
 
 def stars(text: str) -> Pattern:
-    """Returns the pattern in which `*` stands for any characters, and all others for themselves. Raises
-    ValueError, as do the other functions that return a pattern."""
+    """Returns the pattern in which `*` stands for any characters, and every other character for itself.
+    Raises ValueError, as do the other functions that return a pattern."""
     return whole(".*".join(re2.escape(part) for part in text.split("*")))
 
 

@@ -26,8 +26,8 @@ class Wishlist(NamedTuple):
     wishes: tuple[Wish, ...]
     findings: tuple[Finding, ...]
     whole: bool
-    """False if the text is no wishlist, or was cut. Then an image that the list does not name may still be
-    wished."""
+    """False if the text is no wishlist, or is only a part of one. Then an image that the list does not name
+    may still be wished."""
 
     @property
     def errors(self) -> list[Finding]:
@@ -35,8 +35,8 @@ class Wishlist(NamedTuple):
 
     @property
     def complete(self) -> bool:
-        """True if every line was understood. Only then may images that the list does not name be taken as no
-        longer wished."""
+        """True if every line was understood. If it is False, images that the list does not name must still be
+        treated as wished."""
         return self.whole and bool(self.wishes) and not self.errors
 
 
@@ -103,8 +103,8 @@ def _doubt(text: str, kind: str, wishes: list[Wish], findings: Findings) -> None
 
 
 def _is_yaml(lines: list[str]) -> bool:
-    """Returns True if the text is YAML: most of the lines at the left edge are keys or items, and no image's
-    name is."""
+    """Returns True if a text with these lines is YAML. This is so if most of its lines without indentation
+    are keys or items of YAML; the name of an image is neither."""
     edge = [line for line in lines if line.strip() and line[:1] not in ("#", " ", "\t")]
     marks = sum(bool(_KEY_LINE.match(line) or _YAML_MARK.match(line)) for line in edge)
     return 2 * marks > len(edge) or bool(edge and edge[0].startswith(("{", "[")))

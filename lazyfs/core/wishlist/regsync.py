@@ -73,7 +73,8 @@ def _wish(entry: Mapping) -> Wish:
 
 
 def _repository(line: int, source: str) -> tuple[str, str]:
-    """Returns registry and repository of a source without tag, told apart as in every image reference."""
+    """Returns the registry and the registry's repository that a source without a tag names. The first part of
+    the source is a registry by the rule for image references."""
     first, slash, rest = source.partition("/")
     if not slash:
         return HUB, f"library/{source}"

@@ -24,8 +24,8 @@ _NOTHING = Version(-1, 0, 0)
 def kept(tags: Iterable[str], retention: Retention, created: Mapping[str, int], now: float) -> list[str]:
     """Returns the tags that stay wished; newest first if `retention.last` is set, else in the given order.
 
-    `created`: tag -> the time at which its image was made, in seconds since 1970, if that is known. `now`:
-    seconds since 1970.
+    `created`: for each tag the time at which its image was made, in seconds since 1970, if that is known.
+    `now`: seconds since 1970.
     """
     left = list(dict.fromkeys(tags))
     if retention.newer_than:

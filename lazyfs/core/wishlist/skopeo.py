@@ -36,7 +36,7 @@ def read(document: Mapping, findings: Findings) -> list[Wish]:
 
 
 class _Entry(NamedTuple):
-    """A repository that the list names below a registry, and the node that states its tags."""
+    """A registry's repository that the list names, and the node that states its tags."""
 
     registry: str
     repository: str

@@ -1,4 +1,4 @@
-"""One wish: the images of a repository that one line of a list asks for."""
+"""One wish: the images of a registry's repository that one line of a list asks for."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -41,14 +41,14 @@ class Extras(NamedTuple):
     bind_points: tuple[str, ...] = ()
     """Directories to add to the images, as `start_files.bind_point` returns them."""
     profile: tuple[str, ...] = ()
-    """A command whose start is to be recorded: its words."""
+    """The words of a command whose start is to be recorded."""
 
 
 PLAIN = Extras()
 
 
 class TagChoice(NamedTuple):
-    """The tags of a repository that are wished."""
+    """The tags of a registry's repository that are wished."""
 
     shown: str
     """The choice as messages and the state write it."""
@@ -68,11 +68,11 @@ class TagChoice(NamedTuple):
 
 
 class Wish(NamedTuple):
-    """The images of one repository that one line of a list asks for."""
+    """The images of one registry's repository that one line of a list asks for."""
 
     line: int
     reference: Reference
-    """The reference, with the tag or digest that is wished; without either if `choice` selects tags."""
+    """The image reference, with the tag or digest that is wished; it has neither if `choice` selects tags."""
     choice: TagChoice | None = None
     """The choice of tags; None for one tag or digest."""
     extras: Extras = PLAIN
@@ -84,8 +84,8 @@ class Wish(NamedTuple):
 
 
 def reference_of(line: int, registry: str, repository: str, tag: str = "", digest: str = "") -> Reference:
-    """Returns the reference made of these parts; without tag and digest it means the whole repository. Raises
-    Refused."""
+    """Returns the image reference made of these parts; without tag and digest it means the whole repository
+    of the registry. Raises Refused."""
     if not ("." in registry or ":" in registry or registry == "localhost"):
         mend = f"write REGISTRY/{registry}/{repository}, or {HUB}/{registry}/{repository} for Docker Hub's"
         raise Refused(line, f"{quoted(registry)} is no registry's host", mend)

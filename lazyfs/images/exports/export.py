@@ -24,7 +24,7 @@ class Target(NamedTuple):
 
     form: str
     path: str
-    """A file, or a directory for `oci`."""
+    """The path of the file to write; for the form `oci`, that of a directory."""
 
     def __str__(self) -> str:
         return f"{self.form}:{self.path}"

@@ -103,7 +103,8 @@ class LayoutDirectory:
 
 
 def named(manifest: dict[str, Any], reference: str, tag: str) -> dict[str, Any]:
-    """Returns the descriptor with the names by which tools find the image in a layout."""
+    """Returns a descriptor with the names by which tools find the image in a layout. `manifest`: the
+    descriptor of the manifest, without names. `reference`: the image reference."""
     return manifest | {"annotations": {CONTAINERD_NAME: reference, REF_NAME: tag}}
 
 

@@ -136,7 +136,7 @@ def _gzipped(parts: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _reference(place: str) -> str | None:
-    """Returns an image's place as a reference if it is one, a name with a tag; otherwise None."""
+    """Returns the place unchanged if it is also an image reference with a tag; otherwise None."""
     try:
         found = parse(place)
     except UsageError:

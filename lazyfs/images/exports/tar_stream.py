@@ -82,8 +82,8 @@ def _tar(
     others: Sequence[_InDialect] = (),
 ) -> Iterator[bytes]:
     """Yields the archive of records. `attributes`: returns, for the record of a hardlink, a record with the
-    mode, owner and time of its file. `layer`: True for the archive of a layer. `others`: hash the same
-    archive in other dialects."""
+    mode, owner and time of its file. `layer`: True for the archive of a layer. `others`: each takes the same
+    archive in another dialect."""
 
     def header(record: Record, in_dialect: Dialect) -> bytes:
         if record.kind == Kind.HARDLINK:

@@ -8,7 +8,8 @@ from lazyfs.core.reach import ObjectKind, Reached, Seen, catalog_at, leads_to
 from lazyfs.repository.stored_tree import StoredTree
 
 MOST_OF_A_FILE: Final = 2
-"""The smallest number of touched chunks of a file for which its last one is added, a third of it at most."""
+"""If all chunks of a file but the last one were touched, and these are at least this many, the last chunk is
+added. It is then at most a third of the file."""
 
 
 class TouchedContent(NamedTuple):
@@ -26,11 +27,12 @@ class ImageContents:
         """`top`: the image's top catalog. Raises as StoredTree.read, and FormatError."""
         self._tree = tree
         self.files: dict[Digest, Reached] = {}
-        """SHA-256 of each small file -> the pack that holds it, and its place there."""
+        """Maps the SHA-256 of each small file to the pack that holds the file, with the place of the file in
+        it."""
         self._objects: dict[Digest, Reached] = {}
         self._packs: dict[Digest, dict[Digest, None]] = {}
         self._chunked: dict[bytes, list[Digest]] = {}
-        """Path of each file of several chunks -> its chunks."""
+        """Maps the path of each file of several chunks to the digests of its chunks."""
         seen = Seen()
         waiting = [catalog_at(top)]
         while waiting:
@@ -48,8 +50,9 @@ class ImageContents:
                     waiting += list(leads_to(found, tree.read(found.ref)))[::-1]
 
     def resolve(self, touched: Iterable[Digest]) -> list[TouchedContent]:
-        """Finds touched objects and small files, the latter by their SHA-256, in the order of first use. The
-        catalogs and chunk lists that lead to one come just before it, from the top down.
+        """Returns the touched objects and small files, in the order of first use. Just before each of them
+        come the catalogs and chunk lists that lead to it, from the top down. `touched`: digests of objects,
+        and SHA-256 of small files.
 
         The digest of a pack stands for all files in it. Digests that the image does not have are left out.
         """
@@ -71,7 +74,8 @@ class ImageContents:
         return list(resolved.values())
 
     def _with_ends(self, touched: list[Digest]) -> Iterator[Digest]:
-        """Yields the touched objects, and after all other chunks of a file also its last one.
+        """Yields the touched objects. If all chunks of a file but the last one are among them, yields also
+        the last chunk, after these.
 
         Whether the kernel reads ahead to the end of a file depends on its pace, and so differs between two
         starts: the analysis image waited for three such ends, of its 302 objects.

@@ -14,13 +14,13 @@ from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store.ingest import Ingest
 
 MOST = 512 << 20
-"""The largest number of plaintext bytes in a profile; the rest is left out. A program that touches more is
-past its start."""
+"""The largest number of plaintext bytes in a profile. Contents beyond it are left out: a program that touches
+more is past its start."""
 AT_HAND = 16
 """The number of packs whose bytes are kept while files are copied from them."""
 
 Touched = Mapping[str, Iterable[Digest]]
-"""Program -> the objects and small files that its starts touch, in the order of first use."""
+"""Maps a program to the objects and small files that its starts touch, in the order of first use."""
 
 
 class WrittenProfile(NamedTuple):
@@ -46,9 +46,9 @@ class ProfileWriter:
     ) -> WrittenProfile | None:
         """Stores a profile; returns None if nothing of the image was touched.
 
-        `earlier`: the profile that this one replaces or is inherited from; its hot packs are used again if
-        they hold files that this one lists. Raises DigestMismatch or FormatError for a damaged object, and
-        StoreError.
+        `earlier`: the profile that the new one replaces, or from which it is inherited; hot packs of the
+        earlier profile that hold files of the new one are used again. Raises DigestMismatch or FormatError
+        for a damaged object, and StoreError.
         """
         resolved = {name: self._contents.resolve(digests) for name, digests in touched.items()}
         resolved = {name: one for name, one in resolved.items() if one}
@@ -75,8 +75,8 @@ class ProfileWriter:
     def _within_bounds(
         self, resolved: Mapping[str, list[TouchedContent]]
     ) -> tuple[dict[str, list[TouchedContent]], int]:
-        """Returns (program -> the contents that fit into the bounds of a profile, the number of contents left
-        out)."""
+        """Returns, for each program, the contents that fit into the bounds of a profile; and the number of
+        contents that are left out."""
         taken: set[ObjectRef] = set()
         left_out: set[ObjectRef] = set()
         size, files, objects = 0, bounds.HOT_FILES, bounds.PROFILE_OBJECTS

@@ -1,5 +1,5 @@
 """Finds the profile that a new image inherits, and the objects of the new image that correspond to the
-profile's."""
+objects of the profile."""
 
 import re
 from collections.abc import Iterator
@@ -15,15 +15,15 @@ from lazyfs.repository.diff import resolve
 from lazyfs.repository.stored_tree import StoredTree
 
 CANDIDATES = 16
-"""Number of other tags in which a profile is looked for, the newest first."""
+"""The largest number of other tags whose images are searched for a profile, the newest images first."""
 
 
 def predecessor(tree: StoredTree, place: str, at: str) -> PublishedProfile | None:
     """Returns the profile that an image published at `place` inherits; None if there is none.
 
     Looks for a profile at the path `at` of the image's own tree, then at the image that has the name now,
-    then at the other tags of its repository, the newest first. Passes over guessed profiles: these are
-    guessed anew.
+    then at the images with other tags of the same registry's repository, the newest first. Passes over
+    guessed profiles: these are guessed anew.
     """
     for path in dict.fromkeys([at, place, *_tags(tree, place)]):
         try:
@@ -36,7 +36,7 @@ def predecessor(tree: StoredTree, place: str, at: str) -> PublishedProfile | Non
 
 
 def _tags(tree: StoredTree, place: str) -> Iterator[str]:
-    """Yields the places of a repository's tags, the newest images first."""
+    """Yields the places of the images in the same registry's repository, the newest first."""
     folder, _, name = place.rpartition("/")
     repository = re.split("[:@]", name)[0]
     node = tree.find(folder)

@@ -1,5 +1,5 @@
-"""Gives new images profiles as they are published: the profile of the repository's last image, or a guessed
-one."""
+"""Gives new images profiles as they are published: the profile of the last image of the same registry's
+repository, or a guessed one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class NewImageProfiles:
     def hinted(
         self, tree: StoredTree, new: NewImage, made: Inode, ingest: Ingest, warn: Callable[[str], None]
     ) -> Inode:
-        """Adds a profile to the snapshot `made` and returns it. Returns it unchanged if it hangs in the tree
+        """Returns the snapshot `made` with a profile added. Returns it unchanged if it hangs in the tree
         already, or if there is no profile for it.
 
         If the older image's profile is damaged, warns and adds none: an image works without a profile. Raises

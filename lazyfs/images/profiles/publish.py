@@ -57,9 +57,10 @@ def publish_profile(
     """Gives an image a profile of the contents in `touched`, except those of other images. `image`: path in
     the tree of the image's name or of its own tree.
 
-    The new profile keeps what the image's profile of the same origin lists for other programs. `lease`: as
-    for Edit. Raises UsageError if there is no such image, if `touched` has none of its objects, or if another
-    tree was published at its place meanwhile; also raises as Edit.commit.
+    If the image has a profile of the same origin, the new profile keeps the program lists that the old one
+    has for other programs. `lease`: as for Edit. Raises UsageError if there is no such image, if `touched`
+    has none of its objects, or if another tree was published at its place meanwhile; also raises as
+    Edit.commit.
     """
     with Edit(store, keys, now, lease=lease) as edit:
         found, top = profiled_tree(edit.tree, image)
@@ -96,9 +97,9 @@ def _earlier(found: ResolvedPath) -> profile.Profile | None:
 
 
 def _kept_programs(earlier: profile.Profile | None, touched: Touched, origin: Origin) -> Touched:
-    """Returns what the image's profile lists for other programs. Returns nothing if `touched` holds a start
-    of an unknown program, or if the profile has another origin: a recorded start is worth more than an
-    inherited one."""
+    """Returns the contents that the image's earlier profile lists for programs that are not in `touched`.
+    Returns none if `touched` holds a start of an unknown program, or if the earlier profile has another
+    origin: a recorded start is worth more than an inherited one."""
     if earlier is None or earlier.origin is not origin or "" in touched:
         return {}
     others = [one for one in earlier.programs if one.path not in touched]

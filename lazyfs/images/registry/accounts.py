@@ -1,4 +1,4 @@
-"""Finds the account for an image in its various sources: options, GitLab's variables, auth files."""
+"""Finds the account with which to pull an image: in options, in GitLab's variables, in auth files."""
 
 import os
 from collections.abc import Mapping
@@ -49,8 +49,8 @@ def given(asked: Asked) -> Credentials:
 
 
 class LazyAccount:
-    """The account for a repository. It is looked for only when it is needed, so that a public image starts no
-    credential helper."""
+    """The account for a registry's repository. It is looked for only when it is needed, so that a public
+    image starts no credential helper."""
 
     def __init__(self, reference: Reference, asked: Asked, environment: Mapping[str, str]) -> None:
         """Finds the account at once if the command line has options for it. Raises UsageError if they cannot

@@ -1,8 +1,8 @@
 """Trusted CAs and client certificates for each server from which a pull reads.
 
-Trusted are the CAs of the system, or of the files that environment variables name in their place; and every
-`*.crt` in the registry's folder of certs.d, which is read as docker and podman do. A client certificate of
-that folder (`NAME.cert` with `NAME.key`) is shown to that registry only.
+Two kinds of CAs are trusted: those of the system, or of the files that environment variables name in their
+place; and every `*.crt` in the registry's folder of certs.d, which is read as docker and podman read it. A
+client certificate of that folder (`NAME.cert` with `NAME.key`) is shown to that registry only.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""One repository of a registry: manifests, blobs and tags, resumed where a connection broke.
+"""Reads one repository of a registry: manifests, blobs and tags. Resumes a blob where a connection broke.
 
-A broken blob goes on with a Range request from the last byte. Blobs are not verified here, because their
-reader hashes them anyway.
+A blob whose transfer broke is continued by a Range request from the last byte received. Blobs are not
+verified here, because their reader hashes them anyway.
 """
 
 import re
@@ -60,7 +60,7 @@ _NEXT = re.compile(r'<([^<>]*)>\s*;[^,<]*rel="?next"?')
 
 
 class RegistryClient:
-    """Reads one repository."""
+    """Reads one repository of a registry."""
 
     def __init__(
         self,
@@ -90,8 +90,8 @@ class RegistryClient:
         return data
 
     def _check(self, data: bytes, expected: str) -> None:
-        """Compares a manifest with a digest, if there is one. Raises DigestMismatch, or UsageError for the
-        oldest form of manifests."""
+        """Compares a manifest with the digest `expected`, if that is a SHA-256. Raises DigestMismatch, or
+        UsageError for the oldest form of manifests."""
         if expected.startswith("sha256:") and f"sha256:{sha256(data).hex()}" != expected:
             # of schema 1, registries state the digest of a part only
             refuse_schema1(data, str(self._reference))
@@ -252,8 +252,8 @@ class RegistryClient:
             raise FormatError(f"{self._reference}: the list of tags is not one") from None
 
     def _resumed(self, reply: Reply, got: int) -> int:
-        """Checks that an answer goes on at byte `got` of the blob. Returns 0, the number of bytes at its
-        beginning that were received before. Raises TransportError if the answer starts at another byte."""
+        """Raises TransportError unless the answer continues the blob at byte `got`. Returns the number of
+        bytes to skip at the beginning of the answer, which is 0."""
         if reply.status != 206 or resumed_at(reply.headers) != got:
             raise TransportError(f"{self._reference}: the registry resumes a blob at the wrong byte")
         return 0

@@ -1,4 +1,5 @@
-"""Requests to one repository, made by the rules of `core.registry.access` and repeated where that helps."""
+"""Requests to one repository of a registry, made by the rules of `core.registry.access` and repeated where
+that helps."""
 
 import threading
 import time
@@ -28,7 +29,8 @@ def api_host(registry: str) -> str:
 
 
 class Conversation:
-    """One repository's requests, from several threads. No state is kept between conversations."""
+    """The requests to one repository of a registry, from several threads. No state is kept between
+    conversations."""
 
     def __init__(
         self,
@@ -89,9 +91,9 @@ class Conversation:
         hashed: bool = False,
         method: str = "GET",
     ) -> Reply:
-        """Returns a successful answer, its body unread. `hashed`: the body will be compared with a digest.
-        `method`: GET or HEAD. If the registry answers 405 or 501 to HEAD, returns the answer to a GET, with
-        its body.
+        """Returns a successful answer, its body unread. `path`: that below the repository's API. `kind`: the
+        purpose of the request. `hashed`: the body will be compared with a digest. `method`: GET or HEAD. If
+        the registry answers 405 or 501 to HEAD, returns the answer to a GET, with its body.
 
         Raises UsageError if the registry refuses anonymous requests and the account, or if only an account
         may read and `allow_private` is not set; NotFound; TransportError.

@@ -18,7 +18,7 @@ from lazyfs.images.registry.credentials import Credentials
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _ABSENT = ("credentials not found", "no credentials server url", "no credentials username")
-"""Texts of helpers that have no account; they come with an exit code other than 0."""
+"""Messages by which a helper says that it has no account; it then exits with a code other than 0."""
 TOKEN_USER = "<token>"  # noqa: S105 - the name that stands for an identity token
 HELPER_DEADLINE = 60.0
 """Seconds for a helper, which may ask a cloud's servers."""

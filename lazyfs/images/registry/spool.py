@@ -1,8 +1,8 @@
 """Fetches the next layers of an image while an earlier one is read. A few are fetched side by side, each into
 a temporary file, a part at a time; together the files have at most LIMIT bytes. The layers are read in order.
 
-The layer being read comes straight from the network, or from the file that a thread is filling. A layer that
-does not fit the rest of the limit is not fetched ahead at all.
+The layer being read comes straight from the network, or from the file that a thread is filling. A layer for
+which the limit leaves too little room is not fetched ahead at all.
 """
 
 import tempfile
@@ -81,7 +81,8 @@ class _File:
 def read_ahead(
     layers: Sequence[tuple[int, Descriptor]], fetch: Fetch, *, parallel: int = PARALLEL, limit: int = LIMIT
 ) -> Iterator[tuple[int, Iterator[bytes]]]:
-    """Yields (number, bytes) of each layer in order; the following layers are fetched meanwhile."""
+    """Yields (number, bytes) of each layer in order; the following layers are fetched meanwhile. `parallel`:
+    the largest number of layers that are fetched side by side. `limit`: as LIMIT."""
     files: dict[int, _File] = {}
     used = 0
     with ThreadPoolExecutor(max(parallel, 1), "layer") as pool:

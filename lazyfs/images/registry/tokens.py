@@ -49,7 +49,7 @@ class Busy(Exception):
 
 
 class Authorizer:
-    """Makes Authorization fields for one repository."""
+    """Makes Authorization fields for one repository of a registry."""
 
     def __init__(self, wire: Wire, scope: str, *, plain_http: bool, wall: Callable[[], float]) -> None:
         """`wall`: seconds since 1970, for a Retry-After that is a date."""
@@ -123,7 +123,7 @@ class Authorizer:
 
 
 def wiped(text: str, credentials: Credentials | None) -> str:
-    """Returns the text without the account's secrets and name, in case a server repeats them."""
+    """Returns the text without the secrets and the name of the account, which a server may repeat."""
     for secret in credentials.secrets if credentials else ():
         if len(secret) > 3:
             text = text.replace(secret, "***")

@@ -73,8 +73,8 @@ class Reply:
         now: Callable[[], float],
         check: Callable[[Origin], None],
     ) -> None:
-        """`check`: called for each part of the body; raises Failed if the server must not be read from any
-        longer."""
+        """`now`: the monotonic clock. `check`: called for each part of the body; raises Failed if nothing
+        more may be read from the server."""
         self._check = check
         self._response = response
         self._now = now
@@ -118,7 +118,7 @@ class Reply:
 
 
 class Pace(Protocol):
-    """Limits the requests of a client that makes many, as the servers ask for."""
+    """Limits the requests of a client that makes many requests, as the servers want it."""
 
     def turn(self, origin: Origin) -> AbstractContextManager[None]:
         """Waits until one request may be sent; the context is held until the head of its answer has come.
@@ -170,9 +170,9 @@ class Wire:
         pace: Pace = NO_PACE,
         connections: int = 4,
     ) -> None:
-        """`plain_http`: http is allowed. `proxies`: returns the proxy's address for an address; by default
-        from the environment (https_proxy, http_proxy, all_proxy, no_proxy). `connections`: number of
-        connections kept open to each server."""
+        """`plain_http`: http is allowed. `proxies`: a function that returns the URL of the proxy through
+        which to ask a URL, or None for a direct connection; by default it reads the environment (https_proxy,
+        http_proxy, all_proxy, no_proxy). `connections`: number of connections kept open to each server."""
         self._pace = pace
         self._connections = connections
         self._certificates = certificates

@@ -1,9 +1,9 @@
 """`docker save` archives: a tar of layers with a manifest.json, read twice and never unpacked.
 
-The manifest may be the last file, so the first pass finds it and the config; the second gives the layers in
-the archive's order. Both formats are read: the old one (`<id>/layer.tar`, links between equal layers) and the
-OCI-like one of Docker 25 (`blobs/sha256/...`). An archive from a pipe is first copied to an unlinked
-temporary file.
+The manifest may be the last file. So the first pass over the archive finds manifest and config, and the
+second pass gives the layers in the archive's order. Both formats are read: the old one (`<id>/layer.tar`,
+links between equal layers) and the OCI-like one of Docker 25 (`blobs/sha256/...`). An archive from a pipe is
+first copied to an unlinked temporary file.
 """
 
 import os
@@ -133,8 +133,8 @@ class DockerArchive:
             raise type(error)(f"{self.name}: {error}") from None
 
     def _choose(self, images: list[ArchivedImage], which: Which) -> tuple[ArchivedImage, str | None]:
-        """Returns the chosen image, and the tag by which it was chosen; otherwise its first tag, or None if
-        it has no tag. Raises UsageError."""
+        """Returns the chosen image and one tag of it: the one by which it was chosen; if it was not chosen by
+        a tag, its first one; None if it has no tag. Raises UsageError."""
         if which.digest is not None:
             raise UsageError(
                 f"{self.name}: an archive names its images by reference or number, not by digest"

@@ -13,7 +13,7 @@ digest, so that it need not be fetched again; otherwise None."""
 
 
 def none_known(_: str, __: Digest) -> bytes | None:
-    """Returns the KnownConfig of a tree in which nothing is published."""
+    """Returns None, as the KnownConfig of a tree in which nothing is published."""
     return None
 
 

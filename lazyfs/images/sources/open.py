@@ -39,9 +39,9 @@ def open_image(source: str, options: ImageOptions, known: KnownConfig = none_kno
     """Yields the image of `docker://REFERENCE`, `oci:DIR[:NAME]`, `oci-archive:FILE[:NAME]`,
     `docker-archive:FILE[:REFERENCE]` or `sif:FILE`.
 
-    Raises UsageError for any other text, and the source's exceptions. Leaving the context raises UsageError
-    if the image may not be made public (unless `allow_public`). Only then have all requests for the image
-    been made, so commit after leaving the context.
+    `known`: finds configs that need not be fetched. Raises UsageError for any other text, and the source's
+    exceptions. Leaving the context raises UsageError if the image may not be made public (unless
+    `allow_public`). Only then have all requests for the image been made, so commit after leaving the context.
     """
     kind, colon, rest = source.partition(":")
     asked = options.platform_asked
@@ -75,7 +75,8 @@ def open_image(source: str, options: ImageOptions, known: KnownConfig = none_kno
 
 @contextmanager
 def open_registry(source: str, options: ImageOptions) -> Iterator[tuple["RegistryClient", Reference]]:
-    """Yields a client for the repository of `docker://REFERENCE`, and the reference."""
+    """Yields a client for the registry's repository that `docker://REFERENCE` names, and the image
+    reference."""
     # importing urllib3 and others takes 50 ms, which other sources need not wait for
     from lazyfs.images.registry.certificates import Certificates, folders
     from lazyfs.images.registry.client import RegistryClient

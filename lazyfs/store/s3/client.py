@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 class Refused(Exception):
-    """Passes a failed attempt on to the caller, who decides what it means."""
+    """Carries the failure of an attempt to the caller, who decides what it means."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.text)
@@ -84,7 +84,7 @@ class Client:
         monotonic: Callable[[], float] = time.monotonic,
         pause: Callable[[float], object] = time.sleep,
     ) -> None:
-        """Raises UsageError for a profile that cannot be used."""
+        """Raises UsageError for an AWS profile that cannot be used."""
         self.location = location
         self.pace = pace or Pace()
         self._connection = Connection(location, profile)
@@ -119,8 +119,8 @@ class Client:
 
     def put(self, key: str, data: bytes, condition: Condition, headers: dict[str, str]) -> bool | None:
         """Writes a name. Returns True if it was written, False if the condition did not hold. Returns None if
-        neither is known: the answer to one attempt was lost and the retry was refused, perhaps because the
-        first had succeeded.
+        it is not known which of the two is true: the answer to one attempt was lost and the retry was
+        refused, perhaps because the first had succeeded.
 
         Raises StoreError; then too it is not known if the name was written.
         """
@@ -148,7 +148,7 @@ class Client:
         return True
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Deletes names in one request; those that are not there are passed over. Raises StoreError."""
+        """Deletes names in one request. Passes over names that are not there. Raises StoreError."""
         try:
             self._asked(f"DELETE of {len(keys)} objects", lambda store: obstore.delete(store, list(keys)))
         except Refused as refused:
@@ -158,7 +158,7 @@ class Client:
     def listing(self, prefix: str) -> Iterator[Listed]:
         """Yields the names below a prefix, in their order. Raises StoreError.
 
-        A listing that breaks off is taken up after its last name.
+        If the listing breaks off, a new request continues after the last name.
         """
         last: str | None = None
         while True:
@@ -184,8 +184,8 @@ class Client:
             raise self._failed(f"LIST {prefix}", refused.failure) from None
 
     def _asked(self, what: str, ask: Callable[[S3Store], T]) -> T:
-        """Makes a request, and retries it while that may help. Raises StoreError, and Refused for a failure
-        that the caller must judge."""
+        """Calls `ask` to make a request, and calls it again while that may help. `what`: the name of the
+        request in errors. Raises StoreError, and Refused for a failure that the caller must judge."""
         end = self._monotonic() + self._patience
         attempt = renewals = 0
         while True:

@@ -1,7 +1,7 @@
 """The clock of a bucket, read from the time that the bucket gives to an object when it is written.
 
-The bucket is asked once a minute; between, this machine's monotonic clock counts on. A publisher needs the
-time at each renewal of its lease, a collector before each deletion.
+The bucket is asked once a minute; until it is asked again, its time is computed with this machine's monotonic
+clock. A publisher needs the time at each renewal of its lease, a collector before each deletion.
 """
 
 import threading
@@ -29,7 +29,8 @@ class BucketClock:
         self._looked: float | None = None
 
     def now(self) -> float:
-        """As Store.now; up to a second late where the bucket counts whole seconds. Raises StoreError."""
+        """Returns the time on the bucket's clock, in seconds since 1970. It is up to a second late if the
+        bucket counts whole seconds. Raises StoreError."""
         with self._mutex:
             now = self._monotonic()
             if self._looked is None or now - self._looked > KEPT:

@@ -13,14 +13,15 @@ from lazyfs.store.s3.location import BucketLocation
 _CONNECT = timedelta(seconds=10)
 _SILENCE = timedelta(seconds=30)
 _WHOLE = timedelta(seconds=120)
-"""The limits of one attempt: to connect, without a byte, and as a whole. 16 MiB in 120 s are 1.1 Mbit/s."""
+"""The limits of one attempt: _CONNECT for the connection, _SILENCE for a time without a byte, _WHOLE for all
+of it. 16 MiB in 120 s are 1.1 Mbit/s."""
 
 
 class Connection:
     """The connection to a bucket, below the prefix of one store. Thread-safe."""
 
     def __init__(self, location: BucketLocation, profile: Profile) -> None:
-        """Raises UsageError for a profile that cannot be used."""
+        """Raises UsageError for an AWS profile that cannot be used."""
         self._location = location
         self._profile = profile
         self._mutex = threading.Lock()

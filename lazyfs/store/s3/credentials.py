@@ -1,4 +1,5 @@
-"""Credentials and addresses as AWS's own tools find them: the environment, then the profile's files.
+"""Credentials and addresses, found as AWS's own tools find them: in the environment, then in the files of an
+AWS profile.
 
 Credentials that a cloud gives to a machine or container (web identity, container and instance endpoints) are
 left to obstore. Nothing here is ever put into a message.
@@ -21,7 +22,7 @@ _CLOUD = (
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 )
 PROCESS_SECONDS = 60
-"""Timeout in seconds for a profile's credential_process, which may ask a token service."""
+"""Timeout in seconds for an AWS profile's credential_process, which may ask a token service."""
 
 
 class Credentials(NamedTuple):
@@ -37,7 +38,7 @@ class Credentials(NamedTuple):
 
 
 class Surroundings(NamedTuple):
-    """The settings of the service in the environment and the profile: address, region, CAs."""
+    """The address, the region and the CAs of the service, from the environment or the AWS profile."""
 
     endpoint: str | None
     """The server's URL; None for AWS's own."""
@@ -46,7 +47,8 @@ class Surroundings(NamedTuple):
 
 
 class Profile:
-    """The profile that the environment names. Its files are read at each call: they are renewed in place."""
+    """The AWS profile that the environment names. Each call reads the profile's files again, because other
+    programs renew the credentials in them."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
@@ -70,7 +72,8 @@ class Profile:
         return asked in ("true", "1", "yes", "on")
 
     def credentials(self) -> Credentials | None:
-        """Returns the credentials of the environment or the profile's; None if the cloud is to be asked.
+        """Returns the credentials of the environment, or those of the profile; None if the cloud is to be
+        asked.
 
         Raises UsageError for a profile that is not there, or one that only AWS's own tools can follow.
         """

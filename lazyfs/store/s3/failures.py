@@ -18,7 +18,7 @@ _DAMAGED = {"XAmzContentSHA256Mismatch", "BadDigest", "XAmzContentChecksumMismat
 
 
 class Meaning(enum.Enum):
-    """Kinds of failure, by what is to be done."""
+    """The meaning of a failure for the caller: the fact that it states, or the next thing to do."""
 
     ABSENT = "there is certainly no such object"
     PRECONDITION = "the condition of a write did not hold (412)"
@@ -33,7 +33,7 @@ class Failure(NamedTuple):
 
     meaning: Meaning
     text: str
-    """The reason that the bucket gave, in a few words of its protocol."""
+    """The reason that the bucket gave, such as the status and the code."""
     may_have_happened: bool = False
     """True for a write that may have been made: no answer says that it was not."""
 
@@ -76,7 +76,8 @@ def _meaning(kind: str, status: int, code: str, text: str) -> Meaning:
 
 
 def _asks_the_cloud(text: str) -> bool:
-    """Returns True for the request with which obstore asks a cloud's machine for its credentials."""
+    """Returns True if the failed request is one of obstore's for the credentials that a cloud gives to a
+    machine."""
     return "/latest/api/token" in text or "/latest/meta-data/" in text
 
 

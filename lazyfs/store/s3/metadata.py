@@ -21,7 +21,8 @@ PROBE = ".conditions"
 """The name that is written to test conditions. Nobody reads it for its content."""
 _COMMIT = file_name(TIMESTAMP, 0)
 _CHANGING = {**dict.fromkeys(CHANGING_FILES, TIMESTAMP_CACHE), "collection.json": "no-store"}
-"""Name of each file that is replaced -> its Cache-Control header, which limits how long a proxy keeps it."""
+"""Maps the name of each file that is replaced to its Cache-Control header, which limits how long a proxy
+keeps the file."""
 _LIES_THERE = b"the name that lazyfs writes under conditions, to see that the bucket honours them"
 _TRIES = 5
 _NO_TAG = '"00000000000000000000000000000000"'
@@ -44,7 +45,8 @@ class Metadata:
         return None if found is None else found.data
 
     def write(self, name: str, data: bytes, expected: bytes | None) -> None:
-        """As Store.write_metadata."""
+        """Writes a file under metadata/ if it now holds `expected`, as Store.write_metadata states. Before
+        the first write and after each commit, makes sure that the bucket honours conditions."""
         self._prove_once()
         before = None if expected is None else self._expected(name, expected)
         condition = "create" if before is None else self._tag(before.tag)
@@ -60,7 +62,8 @@ class Metadata:
                 raise self._unfit("let another publisher overwrite a commit")
 
     def _put(self, key: str, data: bytes, condition: str, headers: dict[str, str]) -> str | None:
-        """Writes a name; returns the text that marks this write, None if its condition did not hold."""
+        """Writes a name under a condition. Returns the random text that marks this write, or None if the
+        condition did not hold."""
         mine = secrets.token_hex(8)
         try:
             written = self._client.put(key, data, condition, headers | {WRITE: mine})
@@ -75,7 +78,7 @@ class Metadata:
         return mine if written else None
 
     def _is_there(self, key: str, write: str) -> bool:
-        """Returns True if a name has the content of this write."""
+        """Returns True if the name has the content of the write that the text `write` marks."""
         found = self._client.get(key)
         return found is not None and found.write == write
 
@@ -95,7 +98,7 @@ class Metadata:
             self._proven = True
 
     def _find_form(self) -> None:
-        """Finds out if the bucket wants ETags in conditions with or without quotes: Ceph until version 18
+        """Finds out if conditions must state ETags with their quotes or without them: Ceph until version 18
         compares the text without quotes."""
         for _ in range(_TRIES):  # others may write it too, and where it is encrypted each write has a new tag
             found = self._client.get(PROBE)

@@ -11,7 +11,7 @@ from lazyfs.store.s3.web_files import BucketFiles
 
 
 def open_bucket(location: str) -> BucketStore:
-    """Returns the store at s3://BUCKET/PREFIX; no request is made. Raises UsageError for a location or a
+    """Returns the store at s3://BUCKET/PREFIX; no request is made. Raises UsageError for a location or an AWS
     profile that cannot be used."""
     return BucketStore(_client(location))
 

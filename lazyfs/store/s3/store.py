@@ -1,7 +1,7 @@
 """A store in an S3 bucket. Conditional writes alone keep publishers apart, so `exclusive` does nothing.
 
-An object is uploaded whole by `put`, and has its name when the bucket says so: nothing waits for `sync`, and
-a publish that was killed repeats no upload.
+`put` uploads an object whole and under its name, so `sync` has nothing left to do, and the publish that
+follows a killed one repeats no upload.
 """
 
 from collections.abc import Iterator, Sequence
@@ -68,11 +68,11 @@ class BucketStore:
         return nullcontext()
 
     def sync(self) -> None:
-        """As Store.sync: a bucket answers a PUT once it is durable."""
+        """Does nothing: a bucket answers a PUT only when the object is on stable storage."""
 
     def abandon(self) -> None:
-        """As Store.abandon: does nothing, because every object has its name already. The next collection
-        deletes those that nothing leads to."""
+        """Does nothing: every object has its name already. The next collection deletes the objects that
+        nothing leads to."""
 
     def read_metadata(self, name: str) -> bytes | None:
         metadata_key(name)

@@ -22,7 +22,8 @@ _CACHE = "public, max-age=60"
 class BucketFiles:
     """Files below a folder of a store in a bucket. Implements WebFiles.
 
-    It looks at the bucket once. So it is for one run of one writer; if there are several, the last one wins.
+    It lists the bucket only once, so it is for one run of one writer. If several writers run, the last one
+    wins.
     """
 
     def __init__(self, client: Client, folder: str) -> None:
@@ -52,7 +53,7 @@ class BucketFiles:
 
     @cached_property
     def _tags(self) -> dict[str, str]:
-        """Path -> ETag without quotes, of each file that is there."""
+        """Maps the path of each file that the bucket has to its ETag, without quotes."""
         listed = self._client.listing(self._folder)
         return {line.key.removeprefix(f"{self._folder}/"): (line.tag or "").strip('"') for line in listed}
 
