@@ -51,7 +51,8 @@ class ImageJob(msgspec.Struct, frozen=True, omit_defaults=True):
     osg: bool = False
 
     def target(self) -> Target:
-        """Returns the Target that this request was made from, as far as the tree's layout needs it."""
+        """Returns the Target that this request was made from, with those of its fields that the tree's layout
+        needs."""
         return Target(self.reference, platforms=self.platforms, bind_points=self.bind_points, osg=self.osg)
 
 

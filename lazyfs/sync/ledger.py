@@ -61,8 +61,8 @@ class Ledger:
         """Notes the present wishes of each target's image; adds new images to the state.
 
         `silent`: returns True for an earlier wish if this run cannot tell what that wish means now. Such a
-        wish stays noted beside the present ones; otherwise the image would leave as soon as they no longer
-        name it.
+        wish stays noted beside the present wishes; without it, the image would leave as soon as no present
+        wish names it.
         """
         for target in targets:
             image = self.state.images.setdefault(target.place, ImageState())

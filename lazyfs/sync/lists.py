@@ -53,8 +53,8 @@ class GivenList(NamedTuple):
     problems: tuple[Finding, ...]
     """The faults of the content read now."""
     complete: bool
-    """True if every line of the content read now was understood. Only then are images that the list does not
-    name taken as no longer wished."""
+    """True if every line of the content read now was understood. If it is False, images that the list does
+    not name still count as wished."""
     kept: bool = False
     """True if the last good content is in force, not the content read now."""
     fresh: bytes | None = None
@@ -71,8 +71,8 @@ class ListKeeper:
     def __init__(
         self, directory: str | None, now: Callable[[], float] = time.time, meant: Container[str] = ()
     ) -> None:
-        """`now`: returns seconds since 1970. `meant`: shown names of lists that may lose wishes without
-        confirmation."""
+        """`directory`: None to keep nothing. `now`: returns seconds since 1970. `meant`: shown names of lists
+        that may lose wishes without confirmation."""
         self._directory = directory
         self._now = now
         self._meant = meant

@@ -26,7 +26,7 @@ class QuotaUse(msgspec.Struct, frozen=True, omit_defaults=True):
     images: int
     """The number of the owner's images that are in the tree and count for this owner."""
     size: int
-    """The bytes of their layers at their registries."""
+    """The bytes of these images' layers at their registries."""
     most_images: int | None = None
     most_size: int | None = None
 

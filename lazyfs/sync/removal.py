@@ -18,7 +18,7 @@ class Leaving(NamedTuple):
     reason: str
     ask: bool
     """True if the image may leave only after the registry, asked for its tag, has said that the tag is gone:
-    a list of tags that lacks it proves nothing."""
+    a list of tags in which the tag is missing proves nothing."""
 
 
 class Lists(NamedTuple):

@@ -28,7 +28,7 @@ from lazyfs.sync.state import State, held, read_state, write_state
 from lazyfs.sync.status_directory import default_status_directory
 
 SITE_IN_STORE = "status"
-"""Folder of the public status site beside the store."""
+"""The folder, beside the store's own files, that holds the public status site."""
 SHOWN_EVENTS = 500
 """The number of events that the status site shows, the latest ones."""
 

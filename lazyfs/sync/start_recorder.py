@@ -62,8 +62,9 @@ class StartRecorder:
         """`store`: the directory or URL that is mounted. `trust`: the fingerprint of the repository at a URL.
 
         `seconds`: a command is ended after this time, and what it has read by then counts as its start.
-        `memory`: the most bytes of its processes and its /tmp together. `options`: of `lazyfs run`. `output`:
-        the descriptor for stdout and stderr of the commands."""
+        `memory`: the largest number of bytes that its processes and its /tmp may take together. `options`:
+        options of `lazyfs run` for each start. `output`: the descriptor for stdout and stderr of the
+        commands."""
         self._store = store
         self._trust = trust
         self._options = options
@@ -195,8 +196,8 @@ def _environment(work: str) -> dict[str, str]:
 
 
 def _bound(pid: int, memory: int) -> None:
-    """Sets rlimits for a process, which its children inherit. Does nothing if the process has already
-    ended."""
+    """Limits memory, the size of files and the number of processes by rlimits of a process; its children
+    inherit them. Does nothing if the process has already ended."""
     with suppress(ProcessLookupError):
         resource.prlimit(pid, resource.RLIMIT_DATA, (memory, memory))
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (memory, memory))
@@ -206,7 +207,7 @@ def _bound(pid: int, memory: int) -> None:
 
 def _check(result: str, code: int) -> None:
     """Raises RecordingFailed if the command failed, NoRecorder if the runtime or the mount did. `result`: the
-    file of --result. `code`: the exit code."""
+    path of the file that `lazyfs run --result` has written. `code`: the exit code."""
     try:
         with open(result, encoding="utf-8") as file:
             failed = json.load(file).get("failed")

@@ -36,7 +36,8 @@ class StartSettings(NamedTuple):
     images: int
     """The largest number of images whose starts one run records; the next run records more."""
     inherit: bool = True
-    """True to give a new image the profile of the last image in the same repository, as far as it applies."""
+    """True to give a new image the profile of the last image in the same repository of its registry, as far
+    as it applies."""
     guess: bool = False
     """True to guess a profile for a new image that inherits none."""
 

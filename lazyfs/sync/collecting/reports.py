@@ -29,9 +29,9 @@ MOST_OBJECTS: Final = 1_000_000
 """The largest number of objects for all programs together, each some 200 bytes in memory. Beyond it, the
 images whose last report is the oldest are dropped."""
 WRONG: Final = 0.1
-"""The largest share of a report's objects that may not belong to the image; these are left out. Honest
-reports have some: a mount has one inode for a file that two images share, and may report it for the wrong
-image."""
+"""The largest share of foreign objects with which a report still counts. An object is foreign if it does not
+belong to the file for which the report names it; foreign objects are left out. Honest reports have some: a
+mount has one inode for a file that two images share, and may report it for the wrong image."""
 _VOICE = 8
 """The number of bytes of the hash that is stored for a reporter."""
 

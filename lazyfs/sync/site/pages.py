@@ -17,8 +17,8 @@ from lazyfs.sync.site.document import StatusDocument, schema
 
 FEED_EVENTS = 100
 LONGEST_NAME = 240
-"""The largest number of bytes of a file's name, before its suffix: repository and tag together may have more
-than 255."""
+"""The largest number of bytes of a file's name, before its suffix: the name of a registry's repository and
+the tag together may have more than 255."""
 SHORT = 12
 """Hex digits of a digest that a page shows, from its beginning."""
 
