@@ -36,7 +36,8 @@ class Docker:
         self._program = None if is_socket else program
 
     def probe(self) -> RuntimeProbe:
-        """Asks the daemon before it tries a start: the daemon's own error is shorter than that of a trial."""
+        """Tries docker and returns the result. The daemon is asked for its version first, because its own
+        error is shorter than that of a failed start."""
         if executable_of((_INIT,)) is None:
             return RuntimeProbe(self.name, False, f"{_INIT} is not on PATH; install tini")
         if executable_of((_PROGRAM,), self._program) is None:

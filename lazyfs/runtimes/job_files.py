@@ -67,7 +67,7 @@ def write_account(path: str, image: str, user: str, password: str) -> None:
 
 def read_result(path: str, code: int) -> dict[str, Any]:
     """Returns the document of `lazyfs run --result`. If the run was killed before it wrote one, returns a
-    document in which lazyfs failed, with an exit code made of `code` (as Popen.returncode)."""
+    document that says that lazyfs failed. `code`: the run's exit code in the form of Popen.returncode."""
     try:
         with open(path) as file:
             document: dict[str, Any] = json.load(file)

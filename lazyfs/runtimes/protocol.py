@@ -144,7 +144,7 @@ class ProgramEnd(NamedTuple):
     started: bool
     """False if the runtime failed before the program ran; its message is on stderr."""
     failed: str | None = None
-    """The part that failed, one of `result.FAILURES`, if the other fields do not tell."""
+    """The part that failed, one of `result.FAILURES`, if the other fields do not show it."""
     limit: str | None = None
     """The limit that ended the program, as in RuntimeExit."""
 
@@ -168,7 +168,7 @@ class Runtime(Protocol):
     def start(self, plan: RuntimePlan) -> RuntimeExit:
         """Runs the plan to its end on this process's streams. Signals sent to this process reach the program.
 
-        Call it from the main thread of a process that leaves SIGCHLD alone.
+        Call it from the main thread of a process that neither ignores nor handles SIGCHLD.
         """
         ...
 

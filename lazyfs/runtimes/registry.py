@@ -22,8 +22,9 @@ BUILT_IN: Mapping[str, str] = {
     "udocker": "lazyfs.runtimes.udocker:Udocker",
     "shifter": "lazyfs.runtimes.shifter:Shifter",
 }
-"""Name -> place of the runtime, in the order of preference. pyproject.toml has the same table for other
-programs; it is repeated here because reading the entry points of an installation takes 30 ms."""
+"""Name of a runtime -> the function that makes it, as `MODULE:FUNCTION`, in the order of preference.
+pyproject.toml has the same table for other programs; it is repeated here because reading the entry points of
+an installation takes 30 ms."""
 _OTHER_NAMES = {
     "singularity": "apptainer",
     "bwrap": "bubblewrap",
