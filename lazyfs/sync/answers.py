@@ -28,7 +28,7 @@ class Revisions(Protocol):
         ...
 
     def tree_at(self, root: ObjectRef) -> StoredTree:
-        """Returns the tree of a revision."""
+        """Returns the tree of the revision that has this root catalog."""
         ...
 
 

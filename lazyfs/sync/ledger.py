@@ -179,7 +179,8 @@ class Ledger:
                 del self.state.images[place]
 
     def would(self, kind: str, place: str, reason: str = "", digest: str = "") -> None:
-        """Notes, in a dry run, a change that a real run would make."""
+        """Notes, in a dry run, a change that a real run would make. `kind`: the kind of the event, as
+        Event.event has it."""
         before = self.state.images[place].digest if place in self.state.images else ""
         self._event(kind, place, digest=digest, before=before, reason=reason)
 

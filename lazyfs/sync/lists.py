@@ -96,8 +96,8 @@ class ListKeeper:
             return None
 
     def confirms(self, name: str, data: bytes) -> bool:
-        """Returns True if the operator or an earlier run confirms that a list is meant to have lost
-        wishes."""
+        """Returns True if the operator or an earlier run confirms that a list is meant to have lost wishes.
+        `data`: the content of the list without these wishes."""
         since = self._doubted_since(name, data)
         return name in self._meant or (since is not None and self._now() - since >= CONFIRMED_AFTER)
 
@@ -236,7 +236,8 @@ def shown_name(name: str) -> str:
 
 
 def load(name: str, keeper: ListKeeper, get: Callable[[str], bytes] = fetch) -> GivenList:
-    """Reads a list; if it is not good now, returns its last good content. Never raises LazyfsError."""
+    """Reads a list; if it is not good now, returns its last good content. `name`: the list's path or address.
+    `get`: returns the bytes at a path or address. Never raises LazyfsError."""
     given, name = name, shown_name(name)
     try:
         data = get(given)

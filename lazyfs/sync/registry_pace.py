@@ -60,9 +60,9 @@ class RegistryPace:
 
     @contextmanager
     def turn(self, origin: Origin) -> Iterator[None]:
-        """Waits until a request may be sent to the server, and counts it as one of the `parallel` requests
-        until the block ends. Raises Failed if the server is down or asks for too long a pause, or if the
-        registry's time in the run is over."""
+        """Waits until a request may be sent to the server at `origin`, and counts it as one of the `parallel`
+        requests until the block ends. Raises Failed if the server is down or asks for too long a pause, or if
+        the registry's time in the run is over."""
         with self._slots:
             while True:
                 self.check(origin)

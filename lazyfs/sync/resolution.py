@@ -168,7 +168,7 @@ class Resolver:
     @contextmanager
     def _threads(self, name: str) -> Iterator[ThreadPoolExecutor]:
         """Yields threads for questions. If an exception leaves the block, such as an interrupt, stops the
-        registries' pauses."""
+        registries' pauses. `name`: the beginning of the threads' names."""
         with ThreadPoolExecutor(THREADS, name) as pool:
             try:
                 yield pool

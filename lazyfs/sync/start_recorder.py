@@ -123,7 +123,8 @@ class StartRecorder:
             self._must(work, "umount", mountpoint)
 
     def _must(self, work: str, *arguments: str) -> None:
-        """Runs a lazyfs command to its end. Raises NoRecorder, with the reason, if it fails."""
+        """Runs a lazyfs command to its end, in the folder `work`. Raises NoRecorder, with the reason, if it
+        fails."""
         try:
             done = subprocess.run(
                 [*LAZYFS, *arguments], check=False, capture_output=True, text=True, errors="replace",
@@ -135,7 +136,9 @@ class StartRecorder:
             raise NoRecorder(f"lazyfs {arguments[0]}: {printable(done.stderr) or done.returncode}")
 
     def _start(self, work: str, image: str, command: Sequence[str], number: int) -> None:
-        """Runs a command until it ends or its time is up. Raises RecordingFailed or NoRecorder."""
+        """Runs a command until it ends or its time is up. `work`: the folder for the files of the starts.
+        `number`: the number of this start, for the name of its file there. Raises RecordingFailed or
+        NoRecorder."""
         result = os.path.join(work, f"result-{number}")
         argv = [*LAZYFS, "run", image, *self._options, "--result", result, "--", *command]
         with subprocess.Popen(
@@ -180,8 +183,8 @@ def _home(work: str) -> str:
 
 
 def _environment(work: str) -> dict[str, str]:
-    """Returns an environment for commands. Of the service's own environment it has only the paths of programs
-    and sockets."""
+    """Returns an environment for commands, with home and caches in the folder `work`. Of the service's own
+    environment it has only the paths of programs and sockets."""
     home = _home(work)
     sockets = os.environ.get("LAZYFS_RUNTIME_DIR")  # not below `work`: a socket's path has 107 bytes at most
     return ({"LAZYFS_RUNTIME_DIR": sockets} if sockets else {}) | {
