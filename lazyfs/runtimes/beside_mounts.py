@@ -201,8 +201,8 @@ def _mount_proc() -> None:
 def _be_init(
     command: Sequence[str], environment: Mapping[str, str], status: int, own_processes: bool
 ) -> NoReturn:
-    """The init: starts the command, reaps orphans until the command ends, and reports its exit code. Runs in
-    a new process."""
+    """The init: starts the command, reaps orphans until the command ends, and reports the command's exit code
+    on the descriptor `status`. Runs in a new process."""
     try:
         if own_processes:
             _mount_proc()

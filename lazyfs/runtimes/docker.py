@@ -126,7 +126,8 @@ class _Container:
 
 def container_configuration(launch: Launch, root: DockerRoot, image: str, init: str) -> dict[str, Any]:
     """Returns the body of POST /containers/create. docker-init is process 1 in the container, because the
-    kernel would keep signals from a program that is process 1."""
+    kernel would keep signals from a program that is process 1. `image`: the name of docker's image. `init`:
+    the path of docker-init on this machine."""
     inner = f"/.{image}-init"
     user, group = launch.identity
     gpus = [{"Driver": "nvidia", "Count": -1, "Capabilities": [["gpu"]]}] if launch.gpus else []
