@@ -111,7 +111,7 @@ class Publishing:
         return ExecutorPreparer(local, service.workers.executor, surroundings)
 
     def run(self) -> dict[str, str]:
-        """Publishes the images. Returns place -> reason, for the images that their registries no longer know.
+        """Publishes the images. Returns the images that their registries no longer know: place -> reason.
         Raises StoreError, and any unforeseen error of a thread."""
         try:
             self._work()

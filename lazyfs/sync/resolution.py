@@ -77,10 +77,11 @@ class Resolution(NamedTuple):
     """The failed wishes. A wish for which only a tag's date is unknown is in `resolved` too: the images that
     it chooses are published, but no image leaves because it was not chosen."""
     listed: dict[tuple[str, str], frozenset[str]]
-    """(registry, repository) -> its tags; only for lists of tags that were asked for and are complete."""
+    """The tags in a registry's repository, by (registry, repository). Only lists of tags that were asked for
+    and are complete are here."""
     dates: dict[str, int]
-    """Digest of a manifest -> the time at which its image was made, including times known from earlier
-    runs."""
+    """The times at which images were made, by the digests of their manifests; times known from earlier runs
+    are included."""
 
 
 @dataclass

@@ -61,8 +61,8 @@ class LeftFiles:
         return None if data is None else self._decoded(_image, number, data).failed
 
     def layers(self, number: int) -> dict[str, SnapshotForm] | None:
-        """Returns path -> snapshot, for the layers that were read for a deferred image; None if the image is
-        not deferred."""
+        """Returns the snapshots, by path, of the layers that were read for a deferred image; None if the
+        image is not deferred."""
         data = self._store.read_metadata(conversion_file(self._token, number, "layers"))
         return None if data is None else self._decoded(_layers, number, data)
 

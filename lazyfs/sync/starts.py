@@ -80,8 +80,8 @@ def record_starts(
 
 
 def _recorded(target: Target, recorder: Recorder) -> dict[str, Trace]:
-    """Records the starts of a target's commands. Returns program -> the objects and small files that its
-    starts touched."""
+    """Records the starts of a target's commands. Returns, for each program, the objects and small files that
+    its starts touched."""
     touched: dict[str, Trace] = {}
     for command in target.profiles:
         touched.setdefault(command[0], {}).update(read_traces(recorder.record(target.place, [command])))
