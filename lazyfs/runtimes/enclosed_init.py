@@ -36,7 +36,7 @@ class _End(NamedTuple):
     name: str
     code: int
     others: dict[int, int]
-    """Process id -> exit code of the first processes that ended before this one."""
+    """The exit codes, by process id, of the first processes that ended before this one."""
 
 
 def read_end(status: bytes) -> EnclosedEnd:

@@ -60,8 +60,8 @@ class JobResult:
     """Path of the file with the program's output."""
     stderr: str
     seconds: Mapping[str, float]
-    """Part -> its seconds. `prepare`: preparing the start; `run`: the program; `total`: both and copying the
-    files."""
+    """The seconds that each part took. `prepare`: preparing the start; `run`: the program; `total`: both and
+    copying the files."""
 
 
 class _Start(NamedTuple):
