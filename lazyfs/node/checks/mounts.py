@@ -26,9 +26,9 @@ class MountFacts(msgspec.Struct, frozen=True, kw_only=True):
     journal: str = ""
     """The reason why inode numbers are no longer written to the journal; empty if they are."""
     down: dict[str, str] = {}
-    """Proxy or origin -> the fault for which the daemon has stopped asking it for some time. Filled only for
-    a mount whose settings are not known; if they are known, the check of paths tries the proxies and origins
-    itself."""
+    """The proxies and origins that the daemon has stopped asking for some time, each with the fault that was
+    the reason. Filled only for a mount whose settings are not known; if they are known, the check of paths
+    tries the proxies and origins itself."""
 
 
 def gather(found: Surroundings) -> list[MountFacts]:
