@@ -32,7 +32,8 @@ class Option(NamedTuple):
 
 
 def read_quickly(options: Sequence[Option], words: Sequence[str]) -> tuple[list[str], dict[str, Any]] | None:
-    """Returns (arguments, option name -> value); None for a command line that is not certainly correct.
+    """Returns (the arguments, the values of the options by name); None for a command line that is not
+    certainly correct.
 
     As in click, options may stand between arguments, and all words after `--` are arguments.
     """
