@@ -48,7 +48,7 @@ class PreparedImage(NamedTuple):
     own: dict[str, Inode]
     """The links and metadata for the target that the image was read for: path -> inode."""
     place: str
-    """The place of that target."""
+    """The place of the target that the image was read for."""
     config: str
     """Digest of the image's config, in hex."""
     size: int

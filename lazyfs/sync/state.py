@@ -120,7 +120,7 @@ class State(msgspec.Struct, omit_defaults=True):
     version: int = VERSION
     repository: str = ""
     images: dict[str, ImageState] = {}
-    """Place -> image."""
+    """The images, by place."""
     lists: dict[str, ListState] = {}
     failing_wishes: dict[str, int] = {}
     """The wishes whose tags could not be listed in the last run, each with the time at which this failure
