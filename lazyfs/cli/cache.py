@@ -126,8 +126,8 @@ def pin(directory: str | None, /, path: str, proxy: str | None, **tls_files: str
 
 
 def _located(text: str) -> "MountedPath":
-    """Returns the place of a path in a mount. If the text is no path there, returns the place of the image of
-    that name."""
+    """Returns the mounted repository, and the path in it, that a text names: by a path in a mount, or, if
+    there is no such path, by an image's name."""
     from lazyfs.daemon.mounted_path import NoSuchPath, locate
     from lazyfs.runtimes.find_image import find, is_path, node_mounts
 

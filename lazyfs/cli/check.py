@@ -40,8 +40,8 @@ def command(
     workers: int,
     **registry: Any,
 ) -> int:
-    """Read every object that the committed revision of STORE leads to, and compare sizes and digests; also
-    those of collected profiles.
+    """Read every object that the committed revision and the collected profiles of STORE lead to, and compare
+    sizes and digests.
 
     With --against, fetch an image from its registry (or another source), verify it, and compare the tree that
     its layers make with the published one; --bind-point names the bind points that it was published with.
@@ -82,7 +82,8 @@ def command(
 
 
 def _collected(store: Store) -> tuple[ObjectRef | None, list[str]]:
-    """Returns the list of collected profiles, or a problem if no worker accepts it."""
+    """Returns (the list of collected profiles, problems). The list is None if there is none, or if its
+    signature is not valid, so that no worker accepts it; the latter is a problem."""
     try:
         found = signed_list(store)
     except TrustError as error:

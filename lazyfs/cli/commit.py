@@ -1,4 +1,4 @@
-"""`lazyfs commit`: makes a revision of the images that the shards of a plan have converted."""
+"""`lazyfs commit`: makes a revision from the images that the shards of a plan have converted."""
 
 from datetime import UTC, datetime
 
@@ -24,10 +24,10 @@ from lazyfs.sync.settings import read_settings
 def command(
     plan: str, store: str, keys: str | None, configuration: str | None, finish: bool, as_json: bool
 ) -> int:
-    """Make one revision of STORE of the images that the shards of PLAN have converted, and say which are
-    missing.
+    """Make one revision in STORE from the images that the shards of PLAN have converted, and say which images
+    of PLAN are missing.
 
-    While some are missing the plan goes on: convert them, and commit again.
+    While images are missing the plan goes on: convert them, and commit again.
 
     Exits 0 if the revision has all images of the plan, 1 if some are missing.
 

@@ -21,7 +21,7 @@ def command(plan: str, store: str, shard: str, configuration: str | None) -> int
     """Convert the I-th of N shards of PLAN: upload objects and layers to STORE, and commit nothing.
 
     Shards may run side by side, one after the other, and again; a layer that several images share is
-    converted by one of them. It needs no key.
+    converted by one of them. No key is needed.
 
     Exits 0 if all images of the shard are converted, 1 if some failed or wait for layers that other shards
     convert. The shard that ends last converts the images that wait.

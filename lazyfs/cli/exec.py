@@ -27,10 +27,10 @@ from lazyfs.core.errors import UsageError
 def command(arguments: tuple[str, ...], mounts: tuple[str, ...], config: str | None, **options: Any) -> int:
     """Run COMMAND with repositories mounted for it alone: no root, no install, nothing left behind.
 
-    COMMAND keeps its user, working directory, environment, network and files, and sees the mounts besides,
-    also below directories that this machine does not have, such as /cvmfs. When COMMAND ends in any way, all
-    that it started ends, and the mounts with it. The cache stays, for the next one. Other options are those
-    of `lazyfs mount`, for every mount.
+    COMMAND keeps its user, working directory, environment, network and files, and sees the mounts in
+    addition, also below directories that this machine does not have, such as /cvmfs. When COMMAND ends in any
+    way, all that it started ends, and the mounts with it. The cache stays for the next command. Other options
+    are those of `lazyfs mount`, for every mount.
 
     Exit code: the program's; 128+N if signal N ended it; 127 not found; 125 a mount could not be made.
 

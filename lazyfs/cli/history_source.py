@@ -37,7 +37,7 @@ class HistorySource:
         return self.history.newest_first(self.read)
 
     def tree_at(self, root: ObjectRef) -> StoredTree:
-        """Returns the tree of a revision."""
+        """Returns the tree of the revision that has this root catalog."""
         return StoredTree(self.read, root)
 
     def names(self) -> dict[int, list[str]]:

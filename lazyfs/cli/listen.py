@@ -82,7 +82,8 @@ def _tell(name: str, status: int) -> None:
 
 
 def _run(runs: ServiceRuns, names: list[str], pushes: list[Push]) -> None:
-    """Makes a run for pushes, after waiting for any other run to end; retries if the run fails."""
+    """Makes a run for pushes, after waiting for any other run to end; retries if the run fails. `names`: the
+    paths and addresses of the wishlists."""
     tries = 0
     while tries < TRIES:
         try:

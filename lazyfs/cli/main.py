@@ -52,8 +52,9 @@ COMMANDS: dict[str, str] = {
     "top": "Show the activity of a mount, live.",
     "demo": "Publish, mount and run on this machine, with figures.",
 }
-"""Command name -> its help, in the order of `--help`. The module of that name has the click command, called
-`command`, and is imported only when the command is run, so that start-up stays fast."""
+"""Command name -> its help, in the order of `--help`. The module with the command's name has the click
+command in its variable `command`. It is imported only when the command is run, so that start-up stays
+fast."""
 
 _ENDED_BY_INTERRUPT = ("run", "exec")
 """Commands that SIGINT ends at once, as SIGTERM does, until the program is started. Until then they import

@@ -1,8 +1,8 @@
 """The options of a command as data, and a quick reader for them that makes the start of a program faster.
 
 Click makes its own options from the same data (`click_options`), but importing click would cost each job 20
-ms. So the quick reader handles the command lines that are certainly correct, and leaves all others to click:
-abbreviations, mistakes, --help.
+ms. So the quick reader handles the command lines that are certainly correct. It leaves the other command
+lines to click: those with abbreviations, mistakes or --help.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,8 @@ class Option(NamedTuple):
 
 
 def read_quickly(options: Sequence[Option], words: Sequence[str]) -> tuple[list[str], dict[str, Any]] | None:
-    """Returns (arguments, option name -> value); None for a command line that is not certainly correct.
+    """Returns (the arguments, the values of the options by name); None for a command line that is not
+    certainly correct.
 
     As in click, options may stand between arguments, and all words after `--` are arguments.
     """

@@ -29,7 +29,8 @@ def command(words: tuple[str, ...], configuration: str | None, lease_hours: floa
     """Print what WISHLISTs ask for and STORE lacks, as JSON for `lazyfs convert` and `lazyfs commit`.
 
     Registries are asked for tags, manifests and configs. The plan takes a lease in STORE, which `lazyfs gc`
-    waits for. It needs no key, changes no image and takes none out of the tree: `lazyfs sync` does.
+    waits for. No key is needed. Images are neither changed nor taken out of the tree; `lazyfs sync` takes
+    them out.
 
     Exits 0 if every wish could be planned, 1 if some of them failed.
 

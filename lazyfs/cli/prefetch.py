@@ -1,4 +1,4 @@
-"""`lazyfs prefetch`: brings the rest of an image into the cache of a mount."""
+"""`lazyfs prefetch`: fetches the objects of an image that the cache of a mount does not have."""
 
 import time
 from typing import TYPE_CHECKING, Any
@@ -39,8 +39,8 @@ def command(
     """Fetch all of IMAGE that the mount's cache does not have yet, or what its programs read at their start.
 
     IMAGE is a name or path as for `lazyfs run`. Reads of programs go first, and the mount's --prefetch-share
-    holds. A job that is under way already goes on at its own rate. Objects that have come stay: a
-    prefetch that was stopped goes on where it was. Exits 1 if something is missing in the end.
+    holds. If IMAGE is already being prefetched, that goes on, at its own rate. Objects that were fetched
+    stay: a prefetch that was stopped goes on where it was. Exits 1 if something is missing in the end.
 
     \b
     Example:

@@ -56,8 +56,9 @@ def make(
 ) -> None:
     """Publish a profile of IMAGE made from one or more traces.
 
-    A TRACE is written by `lazyfs mount --trace FILE` while a program starts from the image. Objects of other
-    images in it are passed over. Of several traces, all that any of them touched is taken.
+    A TRACE is written by `lazyfs mount --trace FILE` while a program starts from the image. Objects in a
+    TRACE that belong to other images are passed over. A profile made from several traces lists all that any
+    of them touched.
 
     \b
     Example:

@@ -25,7 +25,7 @@ def file_bundle(paths: list[str]) -> list[str]:
 
 
 def fields(name: str, report: profiles.ProfileReport) -> dict[str, Any]:
-    """Returns the result of publishing a profile, for JSON."""
+    """Returns the result of publishing a profile, for JSON. `name`: the repository's name."""
     return {
         "repository": name,
         "revision": report.revision.number,
@@ -81,7 +81,7 @@ def shown_lines(found: PublishedProfile) -> list[str]:
 
 
 def lines(name: str, report: profiles.ProfileReport) -> list[str]:
-    """Returns the result of publishing a profile, as lines for people."""
+    """Returns the result of publishing a profile, as lines for people. `name`: the repository's name."""
     beyond = f"; {report.left_out} more left out: too large for a start" if report.left_out else ""
     news = "" if report.changed else ": up to date"
     return [

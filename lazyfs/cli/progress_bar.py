@@ -42,7 +42,8 @@ class ProgressBar:
             self._bar.stop()
 
     def show(self, done: int, total: int, text: str) -> None:
-        """Shows the progress of the task. `total`: 0 if it is not known yet."""
+        """Shows the progress of the task. `total`: 0 if it is not known yet. `text`: the text shown with the
+        bar."""
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, total=total or None, text=text)
         else:

@@ -30,7 +30,7 @@ _OF_THE_GRID = {
     "--forceStaged": False,
     "--official": False,
 }
-"""Options of PanDA's prun that concern only the grid -> True if they take a value."""
+"""The options of PanDA's prun that concern only the grid, each with True if it takes a value."""
 
 
 def _with_options_of_the_grid(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -27,8 +27,8 @@ LIVE = (
 def command(mountpoint: str | None, config: str | None, **options: Any) -> None:
     """Replace the daemon of a live mount: by this version of lazyfs, with its settings read anew.
 
-    Programs that use the mount go on. If this version or the settings cannot serve the mount on, the old
-    daemon stays, and the reason is said.
+    Programs that use the mount go on. If the mount cannot be continued with this version and these settings,
+    the old daemon stays, and the reason is printed.
 
     \b
     Examples:

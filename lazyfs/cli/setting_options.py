@@ -9,8 +9,8 @@ from lazyfs.daemon.mount_options import MOUNT_OPTIONS, MountOption
 
 
 def setting_options(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Returns a decorator that adds options for the settings with these names; for all settings if no name is
-    given."""
+    """Returns a decorator that adds an option for each setting of these names, or for every setting if no
+    name is given."""
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
         for option in reversed(MOUNT_OPTIONS):

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def command(mountpoint: str | None, config: str | None, as_json: bool) -> None:
     """Show every setting of a mount and where it comes from: default, file and line, command line, variable.
 
-    A mount tells the settings that it was mounted with to its user and root only. Passwords are left out.
+    Only a mount's own user and root can ask for the settings that it was mounted with. Passwords are left
+    out.
 
     \b
     Examples:

@@ -20,8 +20,8 @@ UNANSWERED = 1
 def command(mountpoint: str | None, as_json: bool) -> int:
     """Show revision, proxies and origins, cache and counters of one mount, or of all.
 
-    Everybody may see root's mounts; those of other users answer their owner and root only. Exits 1 if a mount
-    does not answer.
+    Everybody may see root's mounts; a mount of another user answers only this user and root. Exits 1 if a
+    mount does not answer.
     """
     from lazyfs.daemon import control_client
     from lazyfs.system import mountpoint as points

@@ -114,7 +114,7 @@ def say_progress(line: str) -> None:
 
 
 def show_report(name: str, report: Report, *, as_json: bool, dry_run: bool = False) -> None:
-    """Prints the report of a run."""
+    """Prints the report of a run. `name`: the repository's name."""
     if as_json:
         say_json(
             {

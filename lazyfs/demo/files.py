@@ -22,7 +22,8 @@ _LIBRARY = re.compile(r"^\s+(?:\S+ => )?(/.*) \(0x[0-9a-f]+\)$", re.MULTILINE)
 
 
 def with_links(path: str) -> Iterator[str]:
-    """Yields every link on the way to `path`, and at last the file itself: /lib and /usr/lib/x for /lib/x."""
+    """Yields every link on the way to `path`, and at last the file itself. For /lib/x these are /lib and
+    /usr/lib/x, if /lib is a link to /usr/lib."""
     pending = [part for part in reversed(path.split("/")) if part]
     found = "/"
     while pending:

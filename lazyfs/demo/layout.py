@@ -78,8 +78,9 @@ class Layout:
     ) -> None:
         """Adds one layer of this machine's files, and of files that exist only in the image.
 
-        `path_in_image` returns a file's path in the image for its path on this machine. Every file belongs to
-        root, so that every user makes the same image. Files that vanish meanwhile raise OSError.
+        `extra`: path in the image -> content, for the files that exist only there. `path_in_image`: returns a
+        file's path in the image for its path on this machine. Every file belongs to root, so that every user
+        makes the same image. Files that vanish meanwhile raise OSError.
         """
         temporary = os.path.join(self.directory, "layer")
         with open(temporary, "wb") as file:
@@ -123,7 +124,8 @@ class Layout:
             self.plain_bytes += len(data)
 
     def finish(self, tag: str, settings: dict[str, object]) -> None:
-        """Writes configuration (`settings` is its `config`), manifest and index."""
+        """Writes the image's configuration, manifest and index. `settings`: the value of `config` in the
+        configuration, such as the image's command and environment."""
         config = self._write(
             {
                 "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(
@@ -188,8 +190,8 @@ def _owned_by_root(entry: tarfile.TarInfo) -> None:
 
 
 def unpack(layers: Iterable[BinaryIO], directory: str) -> None:
-    """Unpacks the whole image onto the disk, as a pull does; for layouts written here, which have no
-    whiteouts. `layers` are the compressed ones, the lowest first."""
+    """Unpacks all layers of an image into a directory, as a pull does. Works for layouts written by this
+    module, since these have no whiteouts. `layers`: the compressed layers, the lowest first."""
     for layer in layers:
         with gzip.open(layer, "rb") as packed, tarfile.open(fileobj=packed, mode="r|") as tar:
             # written here a moment ago; Python 3.11.2 has no filters, 3.14 filters by default

@@ -81,9 +81,10 @@ def python_image(directory: str) -> tuple[Layout, DemoImage]:
 
 
 def tell(source: str | None, command: tuple[str, ...], say: Callable[[str], None], way: Way) -> Result:
-    """Publishes `source` (None: this machine's Python), serves, mounts, and runs the command several times.
+    """Publishes an image, serves the store, mounts it, and runs the command several times. `source`: the
+    image to publish; None for this machine's Python.
 
-    `say` gets a line before each step. Everything is removed at the end. Raises LazyfsError.
+    `say`: called with a line before each step. Everything is removed at the end. Raises LazyfsError.
     """
     with ExitStack() as stack:
         work = stack.enter_context(workplace())
@@ -120,7 +121,8 @@ def tell(source: str | None, command: tuple[str, ...], say: Callable[[str], None
 
 
 def _publish(source: str, name: str, work: str) -> tuple[float, str]:
-    """Publishes a source; returns (seconds, store)."""
+    """Publishes a source under `name`, in a new store in the directory `work`; returns (seconds that
+    publishing took, path of the store)."""
     store, keys = os.path.join(work, "store"), os.path.join(work, "keys")
     lazyfs("repo", "init", store, "--name", "demo.lazyfs.example", "--keys", keys)
     shutil.copy(os.path.join(store, "metadata/1.root.json"), os.path.join(work, "root.json"))

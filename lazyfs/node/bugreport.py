@@ -106,7 +106,7 @@ def archive(parts: Parts, clean: Scrubber, top: str) -> bytes:
 
 
 def _make_file(path: str) -> None:
-    """Makes an empty file that only this user may read; writes over nothing."""
+    """Makes an empty file that only this user may read. Raises OSError if the path exists already."""
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
 
 
@@ -132,7 +132,8 @@ def _on_disk(path: str, work: Callable[[], None]) -> None:
 
 
 def _ask(asked: dict[str, Callable[[], Any]], parts: Parts) -> None:
-    """Adds the answers to the parts; the names of those that did not come are added to `missing.json`."""
+    """Gathers parts of the report, each in a child, and adds them to `parts`. `asked`: name of a part -> the
+    function that returns it. The names of parts that did not come are added to `missing.json`."""
     answers = ask_each(list(asked.values()), PART_SECONDS, patience=PART_SECONDS, enough=lambda _: False)
     for name, answer in zip(asked, answers, strict=True):
         if answer.came:

@@ -57,7 +57,8 @@ facts."""
 
 
 def examine(found: Surroundings, checks: Sequence[Check] = CHECKS, seconds: float = SECONDS) -> list[Finding]:
-    """Returns the findings, the worst first. A check that fails or hangs is a finding too."""
+    """Returns the findings, the worst first. A check that fails, or does not end within `seconds`, is a
+    finding too."""
     gatherers = list(dict.fromkeys(check.gather for check in checks))
     questions = [_question(gather, found) for gather in gatherers]
     answers = ask_each(questions, seconds, patience=seconds, enough=lambda _: False)

@@ -20,8 +20,8 @@ LOOK_SECONDS = 3.0
 """Seconds that the filesystem may take to answer statfs. A healthy one takes a millisecond; a machine with
 sixteen runnable processes on two cores has been seen to take one second."""
 ASK_SECONDS = 1.0
-"""Seconds that the daemon may take to tell its status. Monitoring expects an answer within five seconds: this
-time and LOOK_SECONDS leave one second for Python's start."""
+"""Seconds that the daemon may take to answer a request for its status. Monitoring expects an answer within
+five seconds: this time and LOOK_SECONDS leave one second for Python's start."""
 LONG_WAIT = 60.0
 """Seconds after which a call that still waits for an object causes a warning; by default a read waits 30."""
 
@@ -59,8 +59,8 @@ class Judgement(NamedTuple):
 
 
 def probe(mountpoint: str | None) -> Judgement:
-    """Returns the health of the mount at a path, or of all mounts of lazyfs. Takes LOOK_SECONDS and
-    ASK_SECONDS at most."""
+    """Returns the health of the mount at a path, or of all mounts of lazyfs. Takes no longer than
+    LOOK_SECONDS and ASK_SECONDS together."""
     if mountpoint is None:
         found = [mount for mount in points.mounts() if mount.fstype == points.FSTYPE]
         if not found:

@@ -12,7 +12,8 @@ from lazyfs.system import mountpoint as points
 from lazyfs.system.mountpoint import Mount
 
 ASK_SECONDS = 1.0
-"""Seconds that a daemon, which has just told its status, may take to tell its settings."""
+"""Seconds that a daemon may take to answer a request for its settings, after it has answered one for its
+status."""
 
 
 class LookedAtMount(NamedTuple):
@@ -35,8 +36,8 @@ class Surroundings(NamedTuple):
 
 
 def look_around(mounts: Sequence[Mount], wanted: WantedSettings | None) -> Surroundings:
-    """Looks at these mounts. `wanted`: the settings of a mount that is to be made. Takes the probe's time and
-    ASK_SECONDS at most."""
+    """Looks at these mounts. `wanted`: the settings of a mount that is to be made. Takes no longer than
+    `probe.look`, which this calls first, and ASK_SECONDS together."""
     found = []
     table = points.mounts()
     looks = look(mounts)

@@ -1,7 +1,7 @@
 """A bounded directory of pulled images, shared by the jobs of one user on one node.
 
-    names/HASH       the image that a reference meant when it was pulled
-    names/HASH.lock  held by the process that pulls this reference
+    names/HASH       the image that an image reference meant when it was pulled
+    names/HASH.lock  held by the process that pulls the image of this reference
     images/KEY/      one whole image: `root` or `image.sif`, and its manifest and config
     images/KEY.lock  held by each job that uses the image; its mtime is the time of the last use
     partial/N/       an image that is being pulled, or was when its process was killed
@@ -74,7 +74,7 @@ class PartialImage:
 
 
 class ImageStore:
-    """The store of images in one directory."""
+    """The store of pulled images in one directory."""
 
     def __init__(self, directory: str, limit: int) -> None:
         """Makes the directory if it is missing. Raises UsageError if others than this user can write to
@@ -92,15 +92,16 @@ class ImageStore:
 
     @contextmanager
     def one_pulls(self, reference: str) -> Iterator[None]:
-        """Holds the lock of a reference for the block, so that only one process pulls it. Raises LazyfsError
-        if another process does not release the lock in PULL_SECONDS."""
+        """Holds the lock of an image reference for the block, so that only one process pulls its image.
+        Raises LazyfsError if another process does not release the lock within PULL_SECONDS."""
         with self._opened(f"{self._name(reference)}.lock") as number:
             if not lock_within(number, PULL_SECONDS):
                 raise LazyfsError(f"{reference}: another process has been pulling it for {PULL_SECONDS:g} s")
             yield
 
     def named(self, reference: str) -> KeptImage | None:
-        """Returns the image that a reference meant when it was pulled; None if the store no longer has it."""
+        """Returns the image that an image reference meant when it was pulled; None if the store no longer has
+        it."""
         try:
             with open(self._name(reference), "rb") as file:
                 key = str(json.loads(file.read(1 << 12))["key"])
@@ -109,7 +110,7 @@ class ImageStore:
         return self.held(key)
 
     def name(self, reference: str, key: str) -> None:
-        """Remembers that a reference means the image with this key."""
+        """Remembers that an image reference means the image with this key."""
         path = self._name(reference)
         with open(f"{path}.{os.getpid()}", "w") as file:
             json.dump({"reference": reference, "key": key, "time": int(time.time())}, file)

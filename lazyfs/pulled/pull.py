@@ -1,4 +1,5 @@
-"""Pulls an image of a registry, an OCI layout, an archive or a SIF file, unless the store has it."""
+"""Pulls an image of a registry, an OCI layout, an archive or a SIF file, unless the store of pulled images
+has it."""
 
 import os
 from collections.abc import Callable
@@ -31,7 +32,8 @@ class PulledImage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Pull:
-    """Pulls images into a store. An image that it has returned stays in the store until this process ends."""
+    """Pulls images into a store of pulled images. An image that it has returned stays in the store until this
+    process ends."""
 
     store: ImageStore
     options: ImageOptions

@@ -103,7 +103,8 @@ def _keep(
     environment: Mapping[str, str],
     status: int,
 ) -> NoReturn:
-    """The keeper: makes the namespaces and mounts, and waits for the command's end. Runs in a new process."""
+    """The keeper: makes the namespaces and mounts, and waits for the command's end. Runs in a new process.
+    `status`: the descriptor to which errors and notes are written, one JSON object a line."""
     daemons: list[int] = []
     try:
         os.set_inheritable(status, False)
@@ -132,8 +133,8 @@ def _keep(
 
 
 def _enter(user: tuple[int, int]) -> None:
-    """Enters a new mount namespace. For a user other than root, also enters a new user namespace, as its
-    root."""
+    """Enters a new mount namespace. For a user other than root, also enters a new user namespace, in which
+    this process is root. `user`: the caller's user id and group id."""
     if is_root_of_node():
         namespaces.unshare(namespaces.NEW_MOUNTS)
         namespaces.mount("", "/", flags=namespaces.RECURSIVE | namespaces.SLAVE)
@@ -146,7 +147,8 @@ def _enter(user: tuple[int, int]) -> None:
 def _open_door(
     user: tuple[int, int], command: Sequence[str], environment: Mapping[str, str], status: int, own: bool
 ) -> NoReturn:
-    """The door: moves into new namespaces for the command, and starts the init. Runs in a new process."""
+    """The door: moves into new namespaces for the command, and starts the init. Runs in a new process. `own`:
+    the result of `_own_processes`."""
     try:
         _enter_inner(user, own)
         init = _fork()
@@ -199,8 +201,8 @@ def _mount_proc() -> None:
 def _be_init(
     command: Sequence[str], environment: Mapping[str, str], status: int, own_processes: bool
 ) -> NoReturn:
-    """The init: starts the command, reaps orphans until the command ends, and reports its exit code. Runs in
-    a new process."""
+    """The init: starts the command, reaps orphans until the command ends, and reports the command's exit code
+    on the descriptor `status`. Runs in a new process."""
     try:
         if own_processes:
             _mount_proc()
@@ -229,7 +231,7 @@ def _become(command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
 
 
 def _fork() -> int:
-    """Forks, and returns as os.fork. The kernel kills the child when this process ends."""
+    """Forks, and returns what os.fork returns. The kernel kills the child when this process ends."""
     parent = os.getpid()
     child = os.fork()
     if not child:

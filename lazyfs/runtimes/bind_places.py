@@ -124,7 +124,8 @@ def _place(root: str, bind: Bind, mounted: dict[str, Bind | None]) -> BindPlace:
 
 def _check_inside(bind: Bind, outer: Bind, rest: tuple[str, ...]) -> None:
     """Checks a mount point inside another bind, `outer`. Raises UsageError unless it exists already, with no
-    link on the way: a runtime would make a missing mount point on the host, or follow a link there."""
+    link on the way: a runtime would make a missing mount point on the host, or follow a link there. `rest`:
+    the mount point's path below the target of `outer`, name by name."""
     inner = "/".join(rest)
     there = os.path.join(outer.source, inner)
     try:

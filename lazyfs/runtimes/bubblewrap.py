@@ -40,7 +40,7 @@ _ISOLATION = ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts
 _TRIAL = ("--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--", "true")
 _TRIAL_SECONDS = 20
 _DISABLE_USERNS, _BIND_DESCRIPTOR = "--disable-userns", "--ro-bind-fd"
-"""Options that only newer versions of bwrap have: from 0.8 and from 0.10."""
+"""Options that only newer versions of bwrap have: the first from 0.8 on, the second from 0.10 on."""
 _MISSING = "bwrap is not on PATH; install the package bubblewrap"
 _SECCOMP = "/proc/sys/kernel/seccomp/actions_avail"
 
@@ -57,7 +57,7 @@ class Bubblewrap:
 
     def probe(self) -> RuntimeProbe:
         """Tries bwrap: starts `true` in all the namespaces that a program gets, because many systems forbid
-        some of them. Returns the result, or that of an earlier try."""
+        some of them. Returns the result, which may be remembered from an earlier try."""
         executable = self._executable()
         if executable is None:
             return RuntimeProbe(self.name, False, _MISSING)
@@ -70,8 +70,8 @@ class Bubblewrap:
         return self._program or find_executable("bwrap")
 
     def _able(self) -> frozenset[str]:
-        """Returns the options of newer versions that this bwrap has, as the probe found them. Without a
-        probe, asks bwrap now."""
+        """Returns those options of newer versions that this bwrap has: as the probe found them, or, if no
+        probe was made, as bwrap says now."""
         if self._abilities is None:
             self._abilities = _abilities(self._executable() or "bwrap")
         return self._abilities

@@ -34,7 +34,8 @@ class Described(NamedTuple):
 
 
 def describe(launch: Launch, isolation: tuple[str, ...], *, by_descriptor: bool) -> Described:
-    """Returns the description of a start. Raises UsageError for a bind that cannot be made.
+    """Returns the description of a start. `isolation`: the arguments that isolate the program, which come
+    first. Raises UsageError for a bind that cannot be made.
 
     `by_descriptor`: True to pass bwrap the image's root, or its parts if they are few, as open descriptors.
     Then a name that changes in a published tree cannot lead bwrap to another file.

@@ -1,7 +1,7 @@
 """Charliecloud: `ch-run`, for high-performance computing. It makes only a user and a mount namespace.
 
-So it is started in namespaces that lazyfs makes (`enclosure`). They isolate the rest: processes, message
-queues, shared memory, devices. Binds are made read-only there too.
+So it is started in namespaces that lazyfs makes (`enclosure`). They isolate what ch-run does not: processes,
+message queues, shared memory, devices. Binds are made read-only there too.
 """
 
 import os

@@ -28,7 +28,8 @@ _RUNS: dict[str, frozenset[int]] = {
     "s390x": frozenset({22}),
     "riscv64": frozenset({243}),
 }
-"""Machine, as uname says it -> e_machine (elf.h) of the programs that it executes."""
+"""The values of e_machine (elf.h) of the programs that a machine executes, by the machine's name as uname
+gives it."""
 _NAMES = {3: "386", 21: "ppc64le", 22: "s390x", 40: "arm", 62: "amd64", 183: "arm64", 243: "riscv64"}
 _EMULATION = "/proc/sys/fs/binfmt_misc"
 

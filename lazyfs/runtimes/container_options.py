@@ -18,7 +18,7 @@ _REFUSED = {
     "--fakeroot": "a program of a user's is never root",
 }
 FLAGS = frozenset({"--nv", "--rocm"})
-"""Options of singularity without a value that `lazyfs run` has under the same names."""
+"""Options of singularity that take no value, and that `lazyfs run` has under the same names."""
 _USERS = frozenset({"pilot", "wrapper"})
 
 

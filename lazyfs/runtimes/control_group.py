@@ -80,8 +80,8 @@ class ControlGroup(NamedTuple):
 
 
 def places(wanted: Mapping[str, int]) -> dict[str, Place]:
-    """Returns controller -> this process's own group, for those of the `wanted` controllers (`memory`,
-    `pids`) with which a group can be made below it. Makes such a group as a trial and removes it."""
+    """Returns this process's own group for each of the `wanted` controllers (`memory`, `pids`), if a group
+    with this controller can be made below this group. Makes such a group as a trial and removes it."""
     found = {}
     for controller, limit in wanted.items():
         place = _own_group(controller)

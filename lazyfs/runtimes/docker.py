@@ -36,7 +36,8 @@ class Docker:
         self._program = None if is_socket else program
 
     def probe(self) -> RuntimeProbe:
-        """Asks the daemon before it tries a start: the daemon's own error is shorter than that of a trial."""
+        """Tries docker and returns the result. The daemon is asked for its version first, because its own
+        error is shorter than that of a failed start."""
         if executable_of((_INIT,)) is None:
             return RuntimeProbe(self.name, False, f"{_INIT} is not on PATH; install tini")
         if executable_of((_PROGRAM,), self._program) is None:
@@ -125,7 +126,8 @@ class _Container:
 
 def container_configuration(launch: Launch, root: DockerRoot, image: str, init: str) -> dict[str, Any]:
     """Returns the body of POST /containers/create. docker-init is process 1 in the container, because the
-    kernel would keep signals from a program that is process 1."""
+    kernel would keep signals from a program that is process 1. `image`: the name of docker's image. `init`:
+    the path of docker-init on this machine."""
     inner = f"/.{image}-init"
     user, group = launch.identity
     gpus = [{"Driver": "nvidia", "Count": -1, "Capabilities": [["gpu"]]}] if launch.gpus else []

@@ -155,7 +155,8 @@ def lines_of_environment(launch: Launch, runtime: str) -> bytes:
 
 
 def plain(path: str, runtime: str, of: str) -> str:
-    """Returns the path. Raises Unfit if it holds a character with which the runtime separates paths."""
+    """Returns the path. Raises Unfit if it holds a character with which the runtime separates paths. `of`:
+    the word for the path in the message, such as `bind target`."""
     if any(character in path for character in ':,"\\\n'):
         raise Unfit(f"{of} {path!a}: {runtime} takes no path with a colon, comma, quote or backslash")
     return path
@@ -168,7 +169,7 @@ def source_and_target(inner: InnerMount, runtime: str) -> str:
 
 
 def start(plan: RuntimePlan, executable: str) -> RuntimeExit:
-    """Runs the plan to its end, in its enclosure."""
+    """Runs the plan to its end, in its enclosure. `executable`: the path of the runtime's executable."""
     enclosure = plan.enclosure
     assert enclosure is not None
 
@@ -230,7 +231,8 @@ def _reachable(launch: Launch) -> tuple[str, ...]:
 
 
 def program_end(ended: RuntimeExit, name: str, was_started: Callable[[EnclosedEnd], bool]) -> ProgramEnd:
-    """Returns the end of a start. If the enclosure could not be made, prints the reason on stderr.
+    """Returns the end of a start. If the enclosure could not be made, prints the reason on stderr. `name`:
+    the runtime's name.
 
     `was_started`: returns True for a report that proves that the program ran.
     """
@@ -259,7 +261,8 @@ def executable_of(names: Iterable[str], given: str | None = None) -> str | None:
 
 
 def start_with(plan: RuntimePlan, names: Sequence[str], given: str | None) -> RuntimeExit:
-    """Runs the plan with the runtime's executable. Raises UsageError if this file is not there any more."""
+    """Runs the plan with the runtime's executable, which `executable_of` finds by `names` and `given`. Raises
+    UsageError if it is not there any more."""
     executable = executable_of(names, given)
     if executable is None:
         raise UsageError(f"{given or names[0]} cannot be executed any more")

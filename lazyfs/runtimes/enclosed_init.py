@@ -36,7 +36,7 @@ class _End(NamedTuple):
     name: str
     code: int
     others: dict[int, int]
-    """Process id -> exit code of the first processes that ended before this one."""
+    """The exit codes, by process id, of the first processes that ended before this one."""
 
 
 def read_end(status: bytes) -> EnclosedEnd:
@@ -52,7 +52,7 @@ def read_end(status: bytes) -> EnclosedEnd:
 
 def listen(enclosure: Enclosure) -> "socket.socket | None":
     """Returns the socket to which the runtime reports the program's start by sd_notify; None for a runtime
-    that does not. Raises OSError."""
+    that does not report it. Raises OSError."""
     if not enclosure.notified:
         return None
     import socket  # 2 ms, for the one runtime that notifies
@@ -64,8 +64,9 @@ def listen(enclosure: Enclosure) -> "socket.socket | None":
 
 
 def wait(runtime: int, enclosure: Enclosure, status: int, notices: "socket.socket | None") -> NoReturn:
-    """Waits until the runtime ends, or the program of a detached runtime, and reaps the other processes
-    meanwhile. Then writes the report to the descriptor `status` and exits."""
+    """Waits until the runtime ends and, if it is a detached one, until its program ends too. Reaps all other
+    processes meanwhile. `runtime`: the process id. In the end, writes the report to the descriptor `status`
+    and exits."""
     name, code, others = _end_of(runtime)
     evidence = _evidence(enclosure)
     if enclosure.detached and code == 0 and evidence:

@@ -6,7 +6,8 @@ from lazyfs.runtimes.enclosure import Enclosure
 from lazyfs.runtimes.watcher import children, mount_namespace
 
 _Place = Callable[[int], object]
-"""A function from a process id to a thing that is the same for processes in one place."""
+"""A function that takes a process id and returns the process's root filesystem or mount namespace. The
+results are equal if two processes are in the same one."""
 
 
 def programs_below(enclosure: Enclosure, outer: int) -> list[int]:
@@ -14,8 +15,8 @@ def programs_below(enclosure: Enclosure, outer: int) -> list[int]:
 
     A process below the init counts as a program if its root is not the machine's, and it has no name of the
     runtime's own processes. A helper of the runtime (a squashfuse that apptainer asks for its version) may be
-    in the namespaces of the program, but it is the machine's, so it has the machine's root. If that is the
-    image too, the mount namespace tells.
+    in the namespaces of the program, but it is the machine's, so it has the machine's root. If the machine's
+    root is the image too, mount namespaces are compared in place of roots.
     """
     place = mount_namespace if enclosure.root == "/" else root_mount
     found = [

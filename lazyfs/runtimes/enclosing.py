@@ -139,7 +139,7 @@ def _mount_proc() -> None:
 
 def _cover_proc() -> None:
     """Protects two kinds of parts of /proc: those that are the same in all namespaces, and those through
-    which root can change the machine. Hides some of them and makes the others read-only."""
+    which root can change the machine. Hides some of these parts and makes the other parts read-only."""
     found = proc_covers(list_proc())
     for name in found.read_only:
         binds.bind(f"/proc/{name}", f"/proc/{name}", read_only=True, devices=False)

@@ -15,11 +15,11 @@ from lazyfs.system.mountpoint import FSTYPE, Mount, mounts
 from lazyfs.system.paths_in_mounts import resolve_among_mounts
 
 LOOK_SECONDS = 30
-"""Seconds within which a mount has to tell if it has an image of the wanted name: it may have to fetch
-catalogs over a slow line."""
+"""Seconds within which a mount has to answer whether it has an image of the wanted name. The mount may have
+to fetch catalogs over a slow line."""
 PATIENCE_SECONDS = 2
-"""Seconds that the other mounts still have once one mount has an image of the name: they can only make the
-name ambiguous."""
+"""Seconds to wait for answers of further mounts after one mount has answered that it has an image of the
+name. Further answers could only make the name ambiguous."""
 
 
 SITE = "lazyfs"

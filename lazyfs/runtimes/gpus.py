@@ -106,8 +106,8 @@ def _nvidia(paths: Sequence[str]) -> Iterator[Bind]:
 
 
 def _names_of(library: str) -> list[str]:
-    """Returns the names under which programs load a library: its own, and those of links to it in its
-    directory."""
+    """Returns the names under which programs load a library: its own name, and the names of the links to it
+    in the library's directory."""
     directory, own = os.path.split(library)
     real = os.path.realpath(library)
     stem = own.split(".so", 1)[0] + ".so"

@@ -54,8 +54,9 @@ class GridJob(NamedTuple):
 
 
 def dataset_files(name: str, most: int | None) -> tuple[str, ...]:
-    """Returns the paths of the files of an input dataset, sorted, `most` at most. `name`: a directory, or
-    `SCOPE:DATASET`, which `rucio download` puts into the directory DATASET. Raises UsageError."""
+    """Returns the paths of the files of an input dataset, sorted; only the first `most` of them unless that
+    is None. `name`: a directory, or `SCOPE:DATASET`, which `rucio download` puts into the directory DATASET.
+    Raises UsageError."""
     places = (name, name.rpartition(":")[2].rstrip("/"))
     directory = next((os.path.abspath(place) for place in places if os.path.isdir(place)), None)
     if directory is None:

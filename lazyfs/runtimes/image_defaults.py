@@ -30,7 +30,8 @@ class ImageDefaults(NamedTuple):
 
 
 def from_config(root: str, raw: bytes, origin: str) -> ImageDefaults:
-    """Reads an OCI image configuration; `origin` names it in errors. Raises FormatError."""
+    """Reads an OCI image configuration, and returns the defaults that it states for the root filesystem at
+    `root`. `origin`: the configuration's name in errors. Raises FormatError."""
     run = parse_run_config(raw, origin)
     return ImageDefaults(
         root,

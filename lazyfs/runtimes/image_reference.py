@@ -1,4 +1,4 @@
-"""The notations for an image: a name, a path, a reference in a registry, a SIF file."""
+"""The notations for an image: a name, a path, an image reference of a registry, a SIF file."""
 
 from lazyfs.core.errors import UsageError
 

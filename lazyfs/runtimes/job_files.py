@@ -67,7 +67,7 @@ def write_account(path: str, image: str, user: str, password: str) -> None:
 
 def read_result(path: str, code: int) -> dict[str, Any]:
     """Returns the document of `lazyfs run --result`. If the run was killed before it wrote one, returns a
-    document in which lazyfs failed, with an exit code made of `code` (as Popen.returncode)."""
+    document that says that lazyfs failed. `code`: the run's exit code in the form of Popen.returncode."""
     try:
         with open(path) as file:
             document: dict[str, Any] = json.load(file)
@@ -81,9 +81,10 @@ def read_result(path: str, code: int) -> dict[str, Any]:
 
 
 def carry_out(work: str, patterns: Sequence[str], results: str) -> dict[str, str]:
-    """Copies the files and directories that match the patterns; returns name -> path of the copy. Links are
-    copied as links, never followed: the program could have pointed them at any file of this machine. Raises
-    UsageError for a name that leads out of the job's directory."""
+    """Copies files and directories of the directory `work` whose names match the patterns into the directory
+    `results`; returns name -> path of the copy. Links are copied as links, never followed: the program could
+    have pointed them at any file of this machine. Raises UsageError for a name that leads out of the job's
+    directory."""
     found = {}
     top = os.path.realpath(work)
     for pattern in patterns:

@@ -60,8 +60,8 @@ class JobResult:
     """Path of the file with the program's output."""
     stderr: str
     seconds: Mapping[str, float]
-    """Part -> its seconds. `prepare`: preparing the start; `run`: the program; `total`: both and copying the
-    files."""
+    """The seconds that each part took. `prepare`: preparing the start; `run`: the program; `total`: both and
+    copying the files."""
 
 
 class _Start(NamedTuple):
@@ -76,7 +76,8 @@ class _Start(NamedTuple):
     stderr: IO[bytes]
 
     def result(self, job: Job, code: int) -> JobResult:
-        """Copies the outputs out, and returns the job's result. `code`: as Popen.returncode."""
+        """Copies the outputs out, and returns the job's result. `code`: the exit code of `lazyfs run` in the
+        form of Popen.returncode."""
         document = read_result(os.path.join(self.private, "result"), code)
         outputs = carry_out(os.path.join(self.private, "work"), job.outputs, self.results)
         seconds = {**document.get("seconds", {}), "total": round(time.monotonic() - self.begun, 3)}
@@ -93,8 +94,8 @@ class _Start(NamedTuple):
 
 
 class Virtualization:
-    """A container for jobs. Its subclasses name runtimes; `Auto` takes the first that works on this
-    machine."""
+    """Runs jobs in containers that are made from one image. Each subclass names the runtimes that it uses;
+    `Auto` uses the first runtime that works on this machine."""
 
     runtimes: Sequence[str] = ()
     """The runtimes to try; the first that works is taken. Empty: all, in the site's order."""
@@ -111,14 +112,14 @@ class Virtualization:
         before: Callable[[Job], None] | None = None,
         after: Callable[[Job, JobResult], None] | None = None,
     ) -> None:
-        """`image`: a name in a mounted repository, `docker://NAME`, a directory; a SIF file as File, path or
-        open file.
+        """`image`: a text, which is a name in a mounted repository, `docker://NAME` or a directory; or a SIF
+        file, given as File, path or open file.
 
         `mounts`: path on this machine -> path inside; a mount is left out, with a warning in the job's
-        stderr, if its path on this machine does not exist. `options`: as for singularity, see
-        `container_options`. `tokenuser`, `tokenpassword`: the account for a private image; it is passed on in
-        a file that only this user can read. `before`, `after`: called on this machine, outside the container;
-        `after` whether the job succeeded or failed. Raises UsageError.
+        stderr, if its path on this machine does not exist. `options`: options in the notation of singularity,
+        which `container_options` translates. `tokenuser`, `tokenpassword`: the account for a private image;
+        it is passed on in a file that only this user can read. `before`, `after`: called on this machine,
+        outside the container; `after` is called for failed jobs too. Raises UsageError.
         """
         self.image = image
         self.mounts = dict(mounts)

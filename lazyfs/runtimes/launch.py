@@ -40,7 +40,7 @@ def check_argument(text: str, where: str) -> str:
 
 def most_bytes() -> int:
     """Returns the number of bytes that a program's arguments and variables may have together: a quarter of
-    its stack, at most 6 MiB (execve(2)), less the number that a runtime adds."""
+    its stack or 6 MiB, whichever is less (execve(2)), minus the bytes that a runtime adds."""
     stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
     most = _MOST if stack == resource.RLIM_INFINITY else min(max(stack // 4, LONGEST + 1), _MOST)
     return most - _OF_A_RUNTIME
@@ -70,7 +70,7 @@ class Launch(NamedTuple):
     """One start. Paths are str; names that are not UTF-8 are decoded by os.fsdecode.
 
     A runtime learns everything about the image and from the caller through a Launch. So its constructor
-    checks every field. Raises UsageError.
+    checks every field, and raises UsageError for an invalid one.
     """
 
     root: str

@@ -11,7 +11,7 @@ from lazyfs.runtimes.trial import try_out
 
 _PROGRAM = "systemd-nspawn"
 _STATE = "/run"
-"""The directory in which nspawn leaves files, and finds a machine's settings."""
+"""The directory in which nspawn leaves files, and in which it looks for a container's settings."""
 _OWN_NAMES = (_PROGRAM, "(sd-stubinit)")
 _SHELL = "/bin/sh"
 _WRAPPER = 'exec 3>&2 2>/dev/null; (exec 2>&3 3>&-; exec "$@"); exit $?'

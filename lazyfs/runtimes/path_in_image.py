@@ -17,9 +17,9 @@ def resolve(root: str, path: str) -> tuple[str, str]:
     """Follows all links of a path inside `root`; returns (the part that exists, the missing rest).
 
     The existing part is absolute inside the root, and both are free of links. Joined they are the target of
-    `path`: `/var/run/x`, where /var/run -> /run and /run is empty, gives (`/run`, `x`). Absolute links and
-    `..` never leave the root. Raises UsageError for a loop of links and for a path that continues below a
-    file.
+    `path`: `/var/run/x`, where /var/run is a link to /run and /run is empty, gives (`/run`, `x`). Absolute
+    links and `..` never leave the root. Raises UsageError for a loop of links and for a path that continues
+    below a file.
     """
     place = locate(root, path)
     return place.found, "/".join(place.rest)

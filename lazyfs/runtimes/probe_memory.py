@@ -32,8 +32,8 @@ MOST = 64
 
 
 def remembered(runtime: str, executable: str, ask: Callable[[], RuntimeProbe]) -> RuntimeProbe:
-    """Returns the result of an earlier probe in the same circumstances, else that of `ask`, the probe
-    itself."""
+    """Returns the result of an earlier probe in the same circumstances. If there is none, returns the result
+    of `ask`, which makes a probe."""
     try:
         facts = _circumstances(executable)
         top = directory()

@@ -74,8 +74,7 @@ class _Plan(NamedTuple):
     shown: tuple[str, ...]
     """The whole command line for people, including the arguments that are passed through a descriptor."""
     files: Mapping[str, bytes] = NOTHING
-    """Placeholder in the options -> content of an unnamed file, which the runtime inherits as a
-    descriptor."""
+    """The unnamed files that the runtime inherits as descriptors: placeholder in the options -> content."""
 
     user: tuple[int, int] | None = None
     """Ids of the user and group that the runtime is started as; None for the caller's."""
@@ -91,8 +90,7 @@ class _Plan(NamedTuple):
     needs itself."""
 
     paths: Mapping[str, bytes] = NOTHING
-    """An option that ends with `=` -> content of an unnamed file. The path of the file is put behind the
-    `=`."""
+    """The unnamed files whose paths are put behind options that end with `=`: option -> content."""
     environment: Mapping[str, str] = NOTHING
     """The environment of the runtime itself, if the plan has no enclosure."""
     limits: KeptLimits = KeptLimits()
@@ -144,7 +142,7 @@ class ProgramEnd(NamedTuple):
     started: bool
     """False if the runtime failed before the program ran; its message is on stderr."""
     failed: str | None = None
-    """The part that failed, one of `result.FAILURES`, if the other fields do not tell."""
+    """The part that failed, one of `result.FAILURES`, if the other fields do not show it."""
     limit: str | None = None
     """The limit that ended the program, as in RuntimeExit."""
 
@@ -168,7 +166,7 @@ class Runtime(Protocol):
     def start(self, plan: RuntimePlan) -> RuntimeExit:
         """Runs the plan to its end on this process's streams. Signals sent to this process reach the program.
 
-        Call it from the main thread of a process that leaves SIGCHLD alone.
+        Call it from the main thread of a process that neither ignores nor handles SIGCHLD.
         """
         ...
 

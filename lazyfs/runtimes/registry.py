@@ -22,8 +22,9 @@ BUILT_IN: Mapping[str, str] = {
     "udocker": "lazyfs.runtimes.udocker:Udocker",
     "shifter": "lazyfs.runtimes.shifter:Shifter",
 }
-"""Name -> place of the runtime, in the order of preference. pyproject.toml has the same table for other
-programs; it is repeated here because reading the entry points of an installation takes 30 ms."""
+"""Name of a runtime -> the function that makes it, as `MODULE:FUNCTION`, in the order of preference.
+pyproject.toml has the same table for other programs; it is repeated here because reading the entry points of
+an installation takes 30 ms."""
 _OTHER_NAMES = {
     "singularity": "apptainer",
     "bwrap": "bubblewrap",
@@ -33,8 +34,8 @@ _OTHER_NAMES = {
 
 
 def load(names: Iterable[str], programs: Mapping[str, str]) -> Iterator[Runtime]:
-    """Yields the runtimes with these names; imports each only when it is asked for. `programs`: runtime's
-    name -> path of the executable that the site has given.
+    """Yields the runtimes with these names; imports each only when it is asked for. `programs`: the paths of
+    executables that the site has given, by the runtime's name.
 
     Raises UsageError for a name that no runtime has, and for a package whose runtime cannot be loaded.
     """

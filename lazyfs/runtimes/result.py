@@ -14,7 +14,8 @@ mount does not answer any more. `runtime`: no runtime works here, or it failed b
 
 
 def of_end(prepared: PreparedRun, ended: ProgramEnd, seconds: tuple[float, float]) -> dict[str, Any]:
-    """Returns the document of a start that has ended. `seconds`: (of the preparation, of the program)."""
+    """Returns the document of a start that has ended. `seconds`: (duration of the preparation, duration of
+    the program)."""
     return {
         "image": prepared.launch.root,
         "runtime": prepared.runtime.name,

@@ -36,8 +36,8 @@ class RunSettings(NamedTuple):
     """Binds of every start. A bind is left out without a warning if its source does not exist."""
     isolation: str = "best"
     programs: Mapping[str, str] = NOTHING
-    """Runtime's name -> path of the runtime's executable, for example on a mount; for docker, path of the
-    daemon's socket."""
+    """The paths of runtimes' executables, which may be on a mount, by the runtime's name; for docker, the
+    path of the daemon's socket."""
     image_store: str | None = None
     """The directory with a store of pulled images for each user, named by user id; None for each user's
     default."""

@@ -102,9 +102,9 @@ def prepare(
     """Finds the image, reads its defaults, tries the runtimes and makes the command line.
 
     A bind whose source does not exist is left out with a warning, because the sites of one grid differ.
-    `thorough`: True to try every runtime, for `--explain`. `pull`: brings an image that no mount has to this
-    machine; None if nothing may be pulled. Raises UsageError (no such image, no runtime, no command, a bind
-    that cannot be made) and FormatError (a configuration that cannot be read).
+    `thorough`: True to try every runtime, for `--explain`. `pull`: pulls an image that is in no mount onto
+    this machine; None if nothing may be pulled. Raises UsageError (no such image, no runtime, no command, a
+    bind that cannot be made) and FormatError (a configuration that cannot be read).
     """
     if options.user is not None and os.geteuid() != 0:
         raise UsageError("only root can start a program as another user; leave --user out")
@@ -201,8 +201,8 @@ def _check(runtime: Runtime) -> tuple[Check, ...]:
 
 
 def _present(binds: Sequence[Bind], warn: Callable[[str], None]) -> list[Bind]:
-    """Returns the binds whose source exists, and warns of the others. Raises UsageError if the source of a
-    required bind is missing.
+    """Returns the binds whose source exists, and calls `warn` for each bind whose source is missing. Raises
+    UsageError if the source of a required bind is missing.
 
     A source on a filesystem that does not answer (NFS without its server) counts as missing: the start would
     wait for it without end.

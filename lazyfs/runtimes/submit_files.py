@@ -55,8 +55,8 @@ def write_slurm(job: GridJob, lists: Mapping[str, str]) -> Written:
 
 def _with_found_image(job: GridJob) -> tuple[GridJob, tuple[str, ...]]:
     """Returns the job, and warnings. The job's image is replaced by its path in a mounted tree, links
-    resolved: so a job that waits keeps its image when a tag moves. A reference that no mounted tree has stays
-    unchanged, and so does a path that exists only on the nodes."""
+    resolved: so a job that waits keeps its image when a tag moves. A `docker://` image that no mounted tree
+    has stays unchanged, and so does a path that exists only on the nodes."""
     name = looked_up(job.image)
     if name is None:  # https://..., which no tree has
         return job, ()
@@ -132,7 +132,8 @@ def slurm(job: GridJob, work: str) -> str:
 
 
 def run_command(job: GridJob, work: str) -> list[str]:
-    """Returns the command line that starts the job on a node with the mounts."""
+    """Returns the command line that starts the job on a node with the mounts. `work`: the job's working
+    directory."""
     options = ["--work", f"{work}:{INSIDE}", "--result", os.path.join(job.directory, "result.json")]
     options += [word for bind in job.binds for word in ("--bind", bind)]
     options += [word for pair in job.environment.items() for word in ("--env", "=".join(pair))]
@@ -140,8 +141,8 @@ def run_command(job: GridJob, work: str) -> list[str]:
 
 
 def _outputs(job: GridJob) -> str | None:
-    """Returns the names of the outputs, separated by commas; None if there are no outputs, or patterns among
-    them. Without names HTCondor sends back every new file."""
+    """Returns the names of the outputs, separated by commas; None if there are no outputs, or if one of them
+    is a pattern. If it gets no names, HTCondor sends back every new file."""
     if not job.outputs or any(re.search(r"[*?\[]", name) for name in job.outputs):
         return None
     return ",".join(_plain(name, "--outputs") for name in job.outputs)

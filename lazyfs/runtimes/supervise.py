@@ -29,10 +29,10 @@ def supervise(
     terminal. Its environment is that of the plan's enclosure. Without an enclosure the environment is empty,
     because the program could read it in /proc/1/environ.
 
-    `executable`: the runtime's file. `detach`: called with the status descriptor in the new process, before
-    that becomes the runtime; it gives up resources that the program must not have. `programs`: returns the
-    ids of the processes that get the signals, given the runtime's process id. Raises LazyfsError if the
-    process cannot be made, RuntimeFailed if an Attendant does.
+    `executable`: the runtime's file. `detach`: called in the new process before this becomes the runtime,
+    with the descriptor for the runtime's status; it gives up resources that the program must not have.
+    `programs`: returns the ids of the processes that get the signals, given the runtime's process id. Raises
+    LazyfsError if the process cannot be made, RuntimeFailed if the plan's Attendant raises it.
     """
     with contextlib.ExitStack() as stack:
         status = stack.enter_context(_unnamed_file())

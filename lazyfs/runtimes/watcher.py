@@ -55,7 +55,7 @@ class WatchedCommand(NamedTuple):
     group: str | None = None
     """A control group that is made for the command, and removed together with the groups below it."""
     detach_becomes_user: bool = False
-    """True if `detach` changes to the user; False if it is called after the change."""
+    """True if `detach` itself changes to the command's user; False if it is called after that change."""
 
 
 def watch(command: WatchedCommand, ours: int, answer: int, mask: set[signal.Signals]) -> None:

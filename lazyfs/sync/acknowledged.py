@@ -37,7 +37,7 @@ class Acknowledged:
         return found.until.isoformat() if found else ""
 
     def note(self, state: State) -> None:
-        """Notes in the state which failures of images and lists are acknowledged."""
+        """Marks, in the state, the failures of images and lists that are acknowledged."""
         for place, image in state.images.items():
             image.acknowledged = self._noted(place) if image.error else None
         for name, one in state.lists.items():

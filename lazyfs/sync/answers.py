@@ -28,7 +28,7 @@ class Revisions(Protocol):
         ...
 
     def tree_at(self, root: ObjectRef) -> StoredTree:
-        """Returns the tree of a revision."""
+        """Returns the tree of the revision that has this root catalog."""
         ...
 
 
@@ -45,7 +45,7 @@ class Publication(NamedTuple):
     time: int
     """The time at which that revision was made: seconds since 1970."""
     certain: bool
-    """False if revisions before that one may have the image too."""
+    """False if revisions older than `revision` may have the image too."""
 
 
 class Answer(NamedTuple):

@@ -32,7 +32,8 @@ class BoundedServer(ListeningServer):
         seconds: float = SECONDS,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """Listens at once (port 0: any free port). Raises UsageError if the address is not available."""
+        """Listens at once (port 0: any free port). `most`: the largest number of connections at a time.
+        `seconds`: the deadline of each connection. Raises UsageError if the address is not available."""
         self.seconds = seconds
         self._tls = tls
         self._free = threading.BoundedSemaphore(most)

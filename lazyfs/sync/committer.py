@@ -148,7 +148,7 @@ class Onlooker(Committer):
     """Stands in for Committer in a dry run: reads the repository and writes nothing, not even a lease."""
 
     def __init__(self, store: Store) -> None:
-        """Raises as `read_revision`."""
+        """Reads the newest revision of the store. Raises as `read_revision`."""
         self._store = store
         self._revision = read_revision(store)
         self._published = None

@@ -51,7 +51,8 @@ class ImageJob(msgspec.Struct, frozen=True, omit_defaults=True):
     osg: bool = False
 
     def target(self) -> Target:
-        """Returns the Target that this request was made from, as far as the tree's layout needs it."""
+        """Returns the Target that this request was made from, with those of its fields that the tree's layout
+        needs."""
         return Target(self.reference, platforms=self.platforms, bind_points=self.bind_points, osg=self.osg)
 
 
@@ -150,10 +151,10 @@ def open_tools(surroundings: Surroundings) -> _Tools:
 def convert(
     surroundings: Surroundings, job: ImageJob, layers: dict[str, SnapshotForm], _number: int = 0
 ) -> Converted:
-    """Reads an image and writes its contents to the store. `layers`: path -> snapshot of the layers that this
-    run has stored but not yet committed to the tree; these are not read again. `_number`: differs from
-    request to request of a run, because Dask answers a call that equals an earlier one with the outcome of
-    that one. Returns errors in the answer; never raises LazyfsError."""
+    """Reads an image and writes its contents to the store. `layers`: the snapshots, by path, of the layers
+    that this run has stored but not yet committed to the tree; these layers are not read again. `_number`:
+    differs from request to request of a run, because Dask answers a call that equals an earlier one with the
+    outcome of that one. Returns errors in the answer; never raises LazyfsError."""
     notes: list[str] = []
     try:
         tools = open_tools(surroundings)

@@ -17,7 +17,8 @@ TAIL = 1 << 20
 
 
 def latest_events(directory: str, most: int) -> list[Event]:
-    """Returns the latest events, newest first, `most` at most. A line that cannot be read is skipped."""
+    """Returns the latest events, newest first, and no more than `most` of them. A line that cannot be read is
+    skipped."""
     try:
         with open(os.path.join(directory, FILE), "rb") as file:
             size = file.seek(0, os.SEEK_END)

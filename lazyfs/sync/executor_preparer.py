@@ -48,11 +48,11 @@ class ExecutorPreparer:
     executor: concurrent.futures.Executor
     surroundings: Surroundings
     company: SharedLock = field(default_factory=SharedLock)
-    """Held by each image while a worker has it: at the first try together with other images, at a second try
-    alone. The lock is taken before layers are claimed, so an image that waits for its second try claims no
-    layers."""
+    """Held for each image while a worker has this image: at the first try together with other images, at a
+    second try alone. The lock is taken before layers are claimed, so an image that waits for its second try
+    claims no layers."""
     numbers: Iterator[int] = field(default_factory=itertools.count)
-    """A new number for each request; see `convert`."""
+    """Yields a new number for each request, so that no two requests are equal (`convert` says why)."""
 
     def prepare(self, job: Job) -> PreparedImage:
         """Prepares an image like ImagePreparer.prepare. Raises LostWorker, which does not mean that other

@@ -1,4 +1,4 @@
-"""The reading half of a store that is served at a URL; answers questions about published images."""
+"""Reads a store over the URL at which it is served, to answer questions about published images."""
 
 import time
 from collections.abc import Callable
@@ -16,7 +16,8 @@ MOST = bounds.OBJECT + (1 << 16)
 
 
 class FetchedStore:
-    """A ReadableStore. Its readers verify every object, as they do with any store."""
+    """A ReadableStore that fetches each file from a URL. It verifies nothing: that is left to its callers, as
+    with any store."""
 
     def __init__(self, fetcher: Fetcher, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._fetcher = fetcher

@@ -42,12 +42,12 @@ def multiarch_place(platform: Platform, place: str) -> str:
 
 
 def digest_place(reference: Reference, digest: str) -> str:
-    """Returns the path of an image by the digest that its tag names."""
+    """Returns the path at which the tree has an image under the digest that its tag names."""
     return f"{reference.registry}/{reference.repository}:{digest}"
 
 
 def osg_place(reference: Reference) -> str:
-    """Returns the path of an image without its registry."""
+    """Returns the path at which the tree has an image without the registry's name."""
     return f"{reference.repository}:{reference.tag or reference.digest}"
 
 

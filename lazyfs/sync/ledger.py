@@ -61,8 +61,8 @@ class Ledger:
         """Notes the present wishes of each target's image; adds new images to the state.
 
         `silent`: returns True for an earlier wish if this run cannot tell what that wish means now. Such a
-        wish stays noted beside the present ones; otherwise the image would leave as soon as they no longer
-        name it.
+        wish stays noted beside the present wishes; without it, the image would leave as soon as no present
+        wish names it.
         """
         for target in targets:
             image = self.state.images.setdefault(target.place, ImageState())
@@ -179,7 +179,8 @@ class Ledger:
                 del self.state.images[place]
 
     def would(self, kind: str, place: str, reason: str = "", digest: str = "") -> None:
-        """Notes, in a dry run, a change that a real run would make."""
+        """Notes, in a dry run, a change that a real run would make. `kind`: the kind of the event, as
+        Event.event has it."""
         before = self.state.images[place].digest if place in self.state.images else ""
         self._event(kind, place, digest=digest, before=before, reason=reason)
 

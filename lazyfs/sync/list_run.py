@@ -60,7 +60,7 @@ def _publish(
     resolver: Resolver,
     resolution: Resolution,
 ) -> dict[str, str]:
-    """Publishes the wished images; returns place -> reason, for the images that may leave."""
+    """Publishes the wished images; returns the images that may leave: place -> reason."""
     images = ledger.state.images
     owned = [(one.place, one.owners) for one in wished.by_place.values()]
     room = OwnersRoom(owned, {place: image.size for place, image in images.items()}, service.quotas)
@@ -113,7 +113,7 @@ def _reasons(
     state: State,
     meanwhile: Callable[[], None],
 ) -> dict[str, str]:
-    """Returns place -> reason, for the images that may leave. A candidate with `ask` may leave only if its
+    """Returns the images that may leave: place -> reason. A candidate with `ask` may leave only if its
     registry says that the tag is gone. A private image that is still wished may leave only if the registry
     has answered a request made with the service's account. `meanwhile`: called while registries are asked."""
     ask = [one for one in candidates if one.ask]

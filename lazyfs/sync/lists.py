@@ -53,8 +53,8 @@ class GivenList(NamedTuple):
     problems: tuple[Finding, ...]
     """The faults of the content read now."""
     complete: bool
-    """True if every line of the content read now was understood. Only then are images that the list does not
-    name taken as no longer wished."""
+    """True if every line of the content read now was understood. If it is False, images that the list does
+    not name still count as wished."""
     kept: bool = False
     """True if the last good content is in force, not the content read now."""
     fresh: bytes | None = None
@@ -71,8 +71,8 @@ class ListKeeper:
     def __init__(
         self, directory: str | None, now: Callable[[], float] = time.time, meant: Container[str] = ()
     ) -> None:
-        """`now`: returns seconds since 1970. `meant`: shown names of lists that may lose wishes without
-        confirmation."""
+        """`directory`: None to keep nothing. `now`: returns seconds since 1970. `meant`: shown names of lists
+        that may lose wishes without confirmation."""
         self._directory = directory
         self._now = now
         self._meant = meant
@@ -96,8 +96,8 @@ class ListKeeper:
             return None
 
     def confirms(self, name: str, data: bytes) -> bool:
-        """Returns True if the operator or an earlier run confirms that a list is meant to have lost
-        wishes."""
+        """Returns True if the operator or an earlier run confirms that a list is meant to have lost wishes.
+        `data`: the content of the list without these wishes."""
         since = self._doubted_since(name, data)
         return name in self._meant or (since is not None and self._now() - since >= CONFIRMED_AFTER)
 
@@ -236,7 +236,8 @@ def shown_name(name: str) -> str:
 
 
 def load(name: str, keeper: ListKeeper, get: Callable[[str], bytes] = fetch) -> GivenList:
-    """Reads a list; if it is not good now, returns its last good content. Never raises LazyfsError."""
+    """Reads a list; if it is not good now, returns its last good content. `name`: the list's path or address.
+    `get`: returns the bytes at a path or address. Never raises LazyfsError."""
     given, name = name, shown_name(name)
     try:
         data = get(given)

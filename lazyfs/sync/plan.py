@@ -42,7 +42,7 @@ class PlannedImage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     job: ImageJob
     layers: dict[str, int]
-    """diff_id in hex -> stored bytes, for the layers that the tree lacks."""
+    """The layers that the tree lacks: diff_id in hex -> stored bytes."""
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,7 +56,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     platform_asked: bool
     images: list[PlannedImage]
     failed: dict[str, str]
-    """Place or wish -> the reason why it is not planned."""
+    """The images and wishes that are not planned: place or wish -> reason."""
     unchanged: int
 
     def surroundings(self, store: str, registries: Registries) -> Surroundings:
@@ -132,7 +132,7 @@ class Planner(NamedTuple):
         )
 
     def _layers(self, tree: StoredTree, target: Target, digest: str) -> dict[str, int]:
-        """Returns diff_id in hex -> stored bytes, for the layers of an image that the tree lacks."""
+        """Returns those layers of an image that the tree lacks: diff_id in hex -> stored bytes."""
         client = self.registries.client(target.reference)
         found: dict[Digest, int] = {}
         for platform in target.platforms or (self.platform,):
@@ -155,9 +155,9 @@ def _stands(published: Published, target: Target, digest: str) -> bool:
 
 
 def shard_of(plan: Plan, shards: int) -> tuple[list[int], dict[str, int]]:
-    """Returns the shard of each image (by its number), and diff_id -> shard of each layer. Every machine gets
-    the same result. Shards get about the same number of bytes; a layer belongs to the shard of the first
-    image that has it."""
+    """Returns (the shard of each image, in the plan's order; the shard of each layer, by diff_id). Shards are
+    numbered from 0. Every machine gets the same result. Shards get about the same number of bytes; a layer
+    belongs to the shard of the first image that has it."""
     loads = [0] * shards
     image_shards = [0] * len(plan.images)
     layer_shards: dict[str, int] = {}

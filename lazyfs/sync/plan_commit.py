@@ -22,7 +22,7 @@ class CommitReport(NamedTuple):
     committed: list[str]
     """Places of the images that the revision has."""
     missing: dict[str, str]
-    """Place -> the reason why the revision lacks the image."""
+    """The images that the revision lacks: place -> reason."""
 
 
 def commit_plan(

@@ -32,8 +32,8 @@ SHARED = (f"{FLAT_FOLDER}/", ".layers/")
 
 
 class Job(NamedTuple):
-    """A request to read the image of a target. Other targets in the same registry repository may get the same
-    image."""
+    """A request to read the image of a target. Other targets in the same repository of the registry may get
+    the same image."""
 
     target: Target
     digest: str
@@ -44,19 +44,19 @@ class PreparedImage(NamedTuple):
     """An image that can be put into the tree."""
 
     shared: dict[str, Inode]
-    """Path -> inode of the trees and layers."""
+    """The trees and layers: path -> inode."""
     own: dict[str, Inode]
-    """Path -> inode of the links and metadata for the target that the image was read for."""
+    """The links and metadata for the target that the image was read for: path -> inode."""
     place: str
-    """The place of that target."""
+    """The place of the target that the image was read for."""
     config: str
     """Digest of the image's config, in hex."""
     size: int
     private: bool
 
     def of(self, target: Target, digest: str) -> dict[str, Inode]:
-        """Returns path -> inode of the links and metadata for another target with the same registry
-        repository and digest."""
+        """Returns the links and metadata for another target with the same digest in the same repository of
+        the registry: path -> inode."""
         created = self.own[self.place].mtime
         found = {
             path.removesuffix(self.place) + target.place if path.endswith(self.place) else path: inode
@@ -132,7 +132,7 @@ class ImagePreparer:
 
     def prepare_layers(self, job: Job, wanted: Collection[Digest]) -> dict[str, Inode]:
         """Reads the `wanted` layers of a job's image, except those that the tree has, and writes their
-        contents. Returns path -> snapshot of the layers. Raises as `prepare`."""
+        contents. Returns the snapshots of the layers, by path. Raises as `prepare`."""
         changes: dict[str, Inode] = {}
         for image in self.images(job):
             notes = Notes()

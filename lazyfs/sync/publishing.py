@@ -29,8 +29,8 @@ from lazyfs.sync.service import Service
 from lazyfs.sync.targets import Target, Targets, alias_paths, all_paths
 
 TRIES = 3
-"""The largest number of tries of a question or an image in one run, if a retry may help. Within each try, the
-client makes six of its own."""
+"""The largest number of times that a run asks a registry the same question, or reads the same image, while a
+retry may help. Each time, the registry's client itself tries every request up to six times."""
 
 
 class _Key(NamedTuple):
@@ -111,7 +111,7 @@ class Publishing:
         return ExecutorPreparer(local, service.workers.executor, surroundings)
 
     def run(self) -> dict[str, str]:
-        """Publishes the images. Returns place -> reason, for the images that their registries no longer know.
+        """Publishes the images. Returns the images that their registries no longer know: place -> reason.
         Raises StoreError, and any unforeseen error of a thread."""
         try:
             self._work()

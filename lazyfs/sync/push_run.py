@@ -21,8 +21,8 @@ def run_pushes(service: Service, lists: Sequence[GivenList], state: State, pushe
     """Publishes the pushed images that are wished, if their tags have moved. Raises as `run_lists`.
 
     The bodies of webhooks prove nothing. As in every run, a registry is asked which digest each tag names, so
-    a push that is reported twice, late or falsely changes nothing. For pushes that no list wishes, nothing is
-    asked.
+    a push that is reported twice, late or falsely changes nothing. No registry is asked about a push of an
+    image that no list wishes.
     """
     ledger = Ledger(state, service.now, service.acknowledged)
     dates = dict(state.dates)
@@ -58,10 +58,10 @@ def run_pushes(service: Service, lists: Sequence[GivenList], state: State, pushe
 
 
 def _meant(lists: Iterable[GivenList], pushed: PushedImages) -> tuple[list[Resolved], list[GivenList]]:
-    """Divides the wishes for the repositories into which images were pushed. Returns (resolved, lists).
-    `resolved`: the wishes whose tags are known from the pushes alone. `lists`: the given lists with the other
-    wishes only, for which registries have to list tags: a push named no tag, or the wish's choice depends on
-    tags that were not pushed."""
+    """Divides the wishes for the registries' repositories into which images were pushed. Returns (resolved,
+    lists). `resolved`: the wishes whose tags are known from the pushes alone. `lists`: the given lists, with
+    only those wishes for which registries have to list tags, because a push named no tag, or because the
+    wish's choice depends on tags that were not pushed."""
     direct: list[Resolved] = []
     asked: list[GivenList] = []
     for given in lists:
@@ -105,7 +105,7 @@ def _room(service: Service, state: State, wished: Targets) -> OwnersRoom:
 
 
 def _leave_taken_paths(wished: Iterable[Target], ledger: Ledger) -> None:
-    """Takes the path without registry away from targets if another image has that path already. Only runs
-    that see all wishes may decide which of two images gets it."""
+    """Withdraws a target's path without registry if another image has that path already. Only runs that see
+    all wishes may decide which of two images gets it."""
     for target in wished:
         target.osg = target.osg and not ledger.paths(without=[target.place]) & {target.grid_place}

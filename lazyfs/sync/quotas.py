@@ -26,7 +26,7 @@ class QuotaUse(msgspec.Struct, frozen=True, omit_defaults=True):
     images: int
     """The number of the owner's images that are in the tree and count for this owner."""
     size: int
-    """The bytes of their layers at their registries."""
+    """The bytes of these images' layers at their registries."""
     most_images: int | None = None
     most_size: int | None = None
 
@@ -49,7 +49,7 @@ name."""
 def over_quota(
     images: Iterable[Owned], sizes: Mapping[str, int], quotas: Mapping[str, Quota]
 ) -> dict[str, str]:
-    """Returns place -> reason, for the images that have no room in the quotas of any of their owners.
+    """Returns the images that have no room in the quotas of any of their owners: place -> reason.
 
     Room is given in the order of `images`, so that equal lists give equal trees and earlier images stay. An
     image has room if one of its owners has room for it, or if a wish for it has no owner. It then counts for
@@ -62,8 +62,8 @@ def over_quota(
 def quota_use(
     images: Iterable[Owned], sizes: Mapping[str, int], quotas: Mapping[str, Quota]
 ) -> dict[str, QuotaUse]:
-    """Returns owner -> use, for each owner who has a quota, sorted by owner. `images`: those in the tree;
-    room is given as by `over_quota`."""
+    """Returns the use of each owner's quota, sorted by owner; owners without a quota are left out. `images`:
+    the images in the tree, which get room in the same way as in `over_quota`."""
     there = list(images)
     used = _given_room(there, sizes, quotas)[1]
     owners = {one for one in quotas if one != EVERYBODY}
@@ -80,8 +80,8 @@ def quota_use(
 def _given_room(
     images: Iterable[Owned], sizes: Mapping[str, int], quotas: Mapping[str, Quota]
 ) -> tuple[dict[str, str], dict[str, tuple[int, int]]]:
-    """Returns (place -> reason, for the images without room; owner -> number and bytes of the images that
-    count for this owner)."""
+    """Returns (the images without room: place -> reason; the number and the bytes of the images that count
+    for each owner, by owner)."""
     used: dict[str, tuple[int, int]] = {}
     refused: dict[str, str] = {}
     for place, named in images:
@@ -110,7 +110,7 @@ class OwnersRoom:
 
     @property
     def refused(self) -> dict[str, str]:
-        """Place -> reason, for the images that have no room."""
+        """The images that have no room: place -> reason."""
         return over_quota(self._images, self._sizes, self._quotas)
 
     def refusal(self, place: str, size: int) -> str:

@@ -1,5 +1,5 @@
-"""The registries of a run. Each registry has one connection pool and one pace; each of its repositories has
-one client."""
+"""The registries of a run. Each registry has one connection pool and one pace; each repository of a registry
+has one client."""
 
 import logging
 import os
@@ -36,8 +36,8 @@ class Registries:
         pause: Callable[[float], None] | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`settings`: registry's name, as in references -> its settings. `pause`: waits for a number of
-        seconds; the default waits until `stop` is called at the latest."""
+        """`settings`: the settings of each registry, by the registry's name as image references have it.
+        `pause`: waits for a number of seconds. The default also stops waiting as soon as `stop` is called."""
         self._now = now
         self._stopped = threading.Event()
         self._settings = settings
@@ -82,7 +82,7 @@ class Registries:
 
     @property
     def all_settings(self) -> Mapping[str, RegistrySettings]:
-        """Registry's name -> its settings, for the registries that the operator has configured."""
+        """The settings that the operator has made for registries, by the registry's name."""
         return self._settings
 
     def settings(self, registry: str) -> RegistrySettings:
@@ -90,8 +90,9 @@ class Registries:
         return self._settings.get(registry, RegistrySettings())
 
     def client(self, reference: Reference) -> RegistryClient:
-        """Returns the client for the repository of a reference. It is the same client each time, because its
-        tokens, and what it has learned about privacy, hold for all images of the repository."""
+        """Returns the client for the registry's repository that an image reference names. It is the same
+        client each time, because its tokens, and what it has learned about privacy, hold for all images
+        there."""
         key = reference.registry, reference.repository
         with self._lock:
             found = self._clients.get(key)
@@ -117,8 +118,8 @@ class Registries:
         return RegistryClient(reference._replace(tag=None, digest=None), conversation, pause=self._pause)
 
     def _account(self, reference: Reference, asked: Asked) -> Callable[[], Credentials | None]:
-        """Returns a function that finds the account for a repository. Checks at once what the operator has
-        configured. Both raise UsageError."""
+        """Returns a function that finds the account for a registry's repository. `asked`: the operator's
+        settings for the account, which are checked at once. This method and the function raise UsageError."""
         with self._without_details(reference.registry):
             account = LazyAccount(reference, asked, self._environment)
 

@@ -46,7 +46,9 @@ class RegistryPace:
         wall: Callable[[], float] = time.time,
         longest: float = math.inf,
     ) -> None:
-        """`longest`: the most seconds from the first request to the last."""
+        """`parallel`: the largest number of requests that wait for an answer at a time. `longest`: the
+        registry's time in the run: the seconds after its first request from which on no further one is
+        sent."""
         self._slots = threading.BoundedSemaphore(parallel)
         self._pause = pause
         self._now = now
@@ -58,8 +60,9 @@ class RegistryPace:
 
     @contextmanager
     def turn(self, origin: Origin) -> Iterator[None]:
-        """Waits for one of the `parallel` slots, and holds it for the block. Raises Failed if the server is
-        down or asks for too long a pause, or if the registry's time in the run is over."""
+        """Waits until a request may be sent to the server at `origin`, and counts it as one of the `parallel`
+        requests until the block ends. Raises Failed if the server is down or asks for too long a pause, or if
+        the registry's time in the run is over."""
         with self._slots:
             while True:
                 self.check(origin)

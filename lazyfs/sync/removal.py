@@ -18,7 +18,7 @@ class Leaving(NamedTuple):
     reason: str
     ask: bool
     """True if the image may leave only after the registry, asked for its tag, has said that the tag is gone:
-    a list of tags that lacks it proves nothing."""
+    a list of tags in which the tag is missing proves nothing."""
 
 
 class Lists(NamedTuple):
@@ -68,9 +68,9 @@ def leaving(
     for it was in a list that was not read whole, the tags of its wish could not be listed, or `listed` knows
     nothing of its tag.
 
-    `wished`: the places of the targets. `listed`: place -> True if the registry's list of tags, as read in
-    this run, has the image's tag, False if it has not; None if the tags were not asked for or the list is
-    incomplete.
+    `wished`: the places of the targets. `listed`: gets a place; returns True if the registry's list of tags,
+    as read in this run, has the image's tag, False if it has not, None if the tags were not asked for or the
+    list is incomplete.
     """
     meant = set(wished)
     found = []

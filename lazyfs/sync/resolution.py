@@ -57,7 +57,7 @@ class FailedWish(NamedTuple):
     wish: Wish
     failure: Failure
     holds: bool = True
-    """False if the registry said that it does not have the repository: then the wish's images may leave."""
+    """False if the registry said that it has no such repository: then the wish's images may leave."""
 
 
 class _Chosen(NamedTuple):
@@ -65,8 +65,8 @@ class _Chosen(NamedTuple):
 
     references: list[Reference]
     undated: Failure | None = None
-    """The reason why a tag's date is unknown, if the wish goes by dates. Then `references` may lack images
-    that the wish means."""
+    """If the wish goes by dates and the date of a tag is unknown, the reason for this; otherwise None. With a
+    reason, `references` may lack images that the wish means."""
 
 
 class Resolution(NamedTuple):
@@ -75,12 +75,13 @@ class Resolution(NamedTuple):
     resolved: list[Resolved]
     failed: list[FailedWish]
     """The failed wishes. A wish for which only a tag's date is unknown is in `resolved` too: the images that
-    it chooses are published, but none leaves because of it."""
+    it chooses are published, but no image leaves because it was not chosen."""
     listed: dict[tuple[str, str], frozenset[str]]
-    """(registry, repository) -> its tags; only for lists of tags that were asked for and are complete."""
+    """The tags in a registry's repository, by (registry, repository). Only lists of tags that were asked for
+    and are complete are here."""
     dates: dict[str, int]
-    """Digest of a manifest -> the time at which its image was made, including times known from earlier
-    runs."""
+    """The times at which images were made, by the digests of their manifests; times known from earlier runs
+    are included."""
 
 
 @dataclass
@@ -168,7 +169,7 @@ class Resolver:
     @contextmanager
     def _threads(self, name: str) -> Iterator[ThreadPoolExecutor]:
         """Yields threads for questions. If an exception leaves the block, such as an interrupt, stops the
-        registries' pauses."""
+        registries' pauses. `name`: the beginning of the threads' names."""
         with ThreadPoolExecutor(THREADS, name) as pool:
             try:
                 yield pool

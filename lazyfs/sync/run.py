@@ -38,8 +38,8 @@ def sync(
     `executor`: reads the images. Its processes have to reach the store at the same location, and the files
     that the settings name. An executor of threads works, but only one thread computes at a time. `settings`:
     used in place of the file `configuration`. `max_age`, `wait`: seconds. `tell`: called with each line of
-    progress, from several threads. The other arguments are the options of the command. Raises LazyfsError as
-    the command.
+    progress, from several threads. The other arguments are the options of the command. Raises LazyfsError
+    where the command would fail.
     """
     chosen = read_settings(configuration) if settings is None else checked(settings, "settings")
     return ServiceRuns(store, keys, chosen, status_directory, tell).sync(

@@ -150,7 +150,7 @@ class OwnerSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_
 
 
 class ProfileSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
-    """The settings for recording profiles: True if commands in wishes may be started, and the limits of a
+    """The settings for recording profiles: whether commands in wishes may be started, and the limits of a
     start."""
 
     allowed: bool = False
@@ -160,8 +160,8 @@ class ProfileSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknow
     url: str = ""
     """The URL at which the store is served, to mount it from there; needed for a bucket."""
     inherit: bool = True
-    """True to give a new image the profile of the last image in the same repository; for this no command is
-    started."""
+    """True to give a new image the profile of the last image in the same repository of its registry; for this
+    no command is started."""
     guess: bool = False
     """True to guess a profile for a new image that inherits none; for this no command is started."""
 

@@ -55,7 +55,7 @@ class Service:
     """Names of lists that the operator has given up."""
     acknowledged: Acknowledged = NOBODY
     quotas: Mapping[str, Quota] = field(default_factory=dict)
-    """Owner -> quota."""
+    """The quotas, by owner."""
     starts: StartSettings = NOT_ALLOWED
     announce: Callable[[Sequence[News]], None] = lambda _news: None
     """Called with the new events each time that the state has been saved."""

@@ -28,7 +28,7 @@ from lazyfs.sync.state import State, held, read_state, write_state
 from lazyfs.sync.status_directory import default_status_directory
 
 SITE_IN_STORE = "status"
-"""Folder of the public status site beside the store."""
+"""The folder, beside the store's own files, that holds the public status site."""
 SHOWN_EVENTS = 500
 """The number of events that the status site shows, the latest ones."""
 
@@ -72,10 +72,11 @@ class ServiceRuns:
     ) -> Report:
         """Makes the tree what the lists wish.
 
-        `forget`: lists to give up. `accept_shorter`: lists that are meant to have lost most of their wishes.
-        `max_age`: seconds for which no tag is asked again. `max_delete`: the most images that may leave; None
-        for the configuration's number. `dry_run`: True to change nothing. `wait`: seconds to wait for another
-        run to end. `workers`: processes that read the images; None for threads of this process.
+        `names`: the paths and addresses of the lists. `forget`: lists to give up. `accept_shorter`: lists
+        that are meant to have lost most of their wishes. `max_age`: seconds for which no tag is asked again.
+        `max_delete`: the most images that may leave; None for the configuration's number. `dry_run`: True to
+        change nothing. `wait`: seconds to wait for another run to end. `workers`: processes that read the
+        images; None for threads of this process.
 
         Raises LazyfsError; Busy if that other run has not ended by then.
         """
@@ -105,8 +106,8 @@ class ServiceRuns:
         return report
 
     def take(self, names: Sequence[str], pushes: Sequence[Push], wait: float) -> Report:
-        """Publishes the pushed images that are wished. `wait`: seconds to wait for another run to end. Raises
-        LazyfsError; Busy if that run has not ended by then."""
+        """Publishes the pushed images that are wished. `names`: the paths and addresses of the lists. `wait`:
+        seconds to wait for another run to end. Raises LazyfsError; Busy if that run has not ended by then."""
         with (
             held(self._status, wait),
             Registries(self._settings.registries) as registries,
@@ -122,8 +123,9 @@ class ServiceRuns:
     def _load(
         self, names: Sequence[str], meant: frozenset[str], forgotten: tuple[str, ...], *, dry_run: bool
     ) -> list[GivenList]:
-        """Returns the lists in force. Except in a dry run, keeps their content for later runs and forgets the
-        `forgotten` lists."""
+        """Returns the lists in force. Except in a dry run, keeps the lists' content for later runs and
+        forgets the `forgotten` lists. `names`: the paths and addresses of the lists. `meant`: shown names of
+        lists that are meant to have lost wishes."""
         keeper = ListKeeper(os.path.join(self._status, "lists"), meant=meant)
         if not dry_run:
             for name in forgotten:

@@ -59,8 +59,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknow
 
     layout: str = CERN
     platforms: list[str] = []
-    """Platforms to publish. An image's own place gets the first one; the others are below .multiarch. Empty:
-    this machine's platform."""
+    """Platforms to publish. An image's own place has the image for the first platform; the images for all
+    platforms are below .multiarch. Empty: this machine's platform."""
     images_at_once: int = 2
     """Images that are read at the same time. Each needs memory for the records of its layers."""
     images_per_revision: int = 20
@@ -129,8 +129,9 @@ def read_settings(path: str | None) -> Settings:
 
 
 def checked(found: Settings, origin: str) -> Settings:
-    """Checks settings, and returns them with Docker Hub under one of its several names. Raises UsageError
-    that names `origin`, where the settings come from, and the field."""
+    """Checks settings, and returns them. Docker Hub, which has several names, has only one of them in the
+    result. `origin`: a name, for messages, of the place that the settings come from. Raises UsageError, which
+    names `origin` and the field."""
     service = found.service
     for name, value, least, most in (
         ("images-at-once", service.images_at_once, 1, MOST_PARALLEL),

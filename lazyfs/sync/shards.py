@@ -38,7 +38,8 @@ class ShardReport(NamedTuple):
 
 
 class LeftFiles:
-    """The files that the shards of a plan have left in the store."""
+    """The files that the shards of a plan have left in the store. In its methods, `number` is an image's
+    index in the plan."""
 
     def __init__(self, store: Store, plan: Plan) -> None:
         self._store = store
@@ -60,14 +61,15 @@ class LeftFiles:
         return None if data is None else self._decoded(_image, number, data).failed
 
     def layers(self, number: int) -> dict[str, SnapshotForm] | None:
-        """Returns path -> snapshot, for the layers that were read for a deferred image; None if the image is
-        not deferred."""
+        """Returns the snapshots, by path, of the layers that were read for a deferred image; None if the
+        image is not deferred."""
         data = self._store.read_metadata(conversion_file(self._token, number, "layers"))
         return None if data is None else self._decoded(_layers, number, data)
 
     def leave(self, number: int, kind: str, content: Converted | dict[str, SnapshotForm]) -> None:
-        """Writes a file about an image. If another shard has written the file already, its content is the
-        same, and it stays; a file about a failure is replaced."""
+        """Leaves a file about an image. `kind`: `image` for the result, `layers` for the layers of a deferred
+        image, `failed` for a failure. If another shard has already left a file of this kind, that file stays,
+        since its content is the same; only a file about a failure is replaced."""
         name = conversion_file(self._token, number, kind)
         if kind == "failed":
             self._store.delete_metadata(name)
@@ -77,7 +79,7 @@ class LeftFiles:
             pass
 
     def forget(self, names: Iterable[str]) -> None:
-        """Deletes files."""
+        """Deletes the files with these names."""
         for name in names:
             self._store.delete_metadata(name)
 
@@ -102,8 +104,9 @@ class Shard:
         at_once: int,
         tell: Callable[[str], None],
     ) -> None:
-        """`number`: of this shard, from 0. `at_once`: images that are read at the same time. Raises LeaseLost
-        if the plan's lease has expired; otherwise as the store."""
+        """`number`: the number of this shard, from 0. `shards`: the number of shards. `at_once`: images that
+        are read at the same time. Raises LeaseLost if the plan's lease has expired, and the errors of reading
+        the store."""
         self._plan = plan
         self._surroundings = surroundings
         self._tools = open_tools(surroundings)
@@ -157,7 +160,7 @@ class Shard:
         self._tell(f"converted {self._place(number)}")
 
     def _convert_layers(self, number: int) -> None:
-        """Reads the missing layers of an image that belong to this shard, and defers the image."""
+        """Reads those layers of an image that are missing and belong to this shard, and defers the image."""
         job = self._plan.images[number].job
         wanted = [diff_id for diff_id in self._missing(number) if self._layer_shards[diff_id] == self._number]
         try:
@@ -204,8 +207,8 @@ class Shard:
         return conversion_file(self._plan.lease, number, kind) in self._taken
 
     def _missing(self, number: int, *, others: bool = False) -> list[str]:
-        """Returns the diff_ids, in hex, of the layers of an image that are not there yet; with `others`, only
-        those that belong to other shards."""
+        """Returns the diff_ids, in hex, of the layers that an image needs and that are not there yet.
+        `others`: True to return only those that belong to other shards."""
         wanted = [
             diff_id
             for diff_id in self._plan.images[number].layers

@@ -62,8 +62,9 @@ class StartRecorder:
         """`store`: the directory or URL that is mounted. `trust`: the fingerprint of the repository at a URL.
 
         `seconds`: a command is ended after this time, and what it has read by then counts as its start.
-        `memory`: the most bytes of its processes and its /tmp together. `options`: of `lazyfs run`. `output`:
-        the descriptor for stdout and stderr of the commands."""
+        `memory`: the largest number of bytes that its processes and its /tmp may take together. `options`:
+        options of `lazyfs run` for each start. `output`: the descriptor for stdout and stderr of the
+        commands."""
         self._store = store
         self._trust = trust
         self._options = options
@@ -122,7 +123,8 @@ class StartRecorder:
             self._must(work, "umount", mountpoint)
 
     def _must(self, work: str, *arguments: str) -> None:
-        """Runs a lazyfs command to its end. Raises NoRecorder, with the reason, if it fails."""
+        """Runs a lazyfs command to its end, in the folder `work`. Raises NoRecorder, with the reason, if it
+        fails."""
         try:
             done = subprocess.run(
                 [*LAZYFS, *arguments], check=False, capture_output=True, text=True, errors="replace",
@@ -134,7 +136,9 @@ class StartRecorder:
             raise NoRecorder(f"lazyfs {arguments[0]}: {printable(done.stderr) or done.returncode}")
 
     def _start(self, work: str, image: str, command: Sequence[str], number: int) -> None:
-        """Runs a command until it ends or its time is up. Raises RecordingFailed or NoRecorder."""
+        """Runs a command until it ends or its time is up. `work`: the folder for the files of the starts.
+        `number`: the number of this start, for the name of its file there. Raises RecordingFailed or
+        NoRecorder."""
         result = os.path.join(work, f"result-{number}")
         argv = [*LAZYFS, "run", image, *self._options, "--result", result, "--", *command]
         with subprocess.Popen(
@@ -179,8 +183,8 @@ def _home(work: str) -> str:
 
 
 def _environment(work: str) -> dict[str, str]:
-    """Returns an environment for commands. Of the service's own environment it has only the paths of programs
-    and sockets."""
+    """Returns an environment for commands, with home and caches in the folder `work`. Of the service's own
+    environment it has only the paths of programs and sockets."""
     home = _home(work)
     sockets = os.environ.get("LAZYFS_RUNTIME_DIR")  # not below `work`: a socket's path has 107 bytes at most
     return ({"LAZYFS_RUNTIME_DIR": sockets} if sockets else {}) | {
@@ -195,8 +199,8 @@ def _environment(work: str) -> dict[str, str]:
 
 
 def _bound(pid: int, memory: int) -> None:
-    """Sets rlimits for a process, which its children inherit. Does nothing if the process has already
-    ended."""
+    """Limits memory, the size of files and the number of processes by rlimits of a process; its children
+    inherit them. Does nothing if the process has already ended."""
     with suppress(ProcessLookupError):
         resource.prlimit(pid, resource.RLIMIT_DATA, (memory, memory))
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (memory, memory))
@@ -206,7 +210,7 @@ def _bound(pid: int, memory: int) -> None:
 
 def _check(result: str, code: int) -> None:
     """Raises RecordingFailed if the command failed, NoRecorder if the runtime or the mount did. `result`: the
-    file of --result. `code`: the exit code."""
+    path of the file that `lazyfs run --result` has written. `code`: the exit code."""
     try:
         with open(result, encoding="utf-8") as file:
             failed = json.load(file).get("failed")

@@ -36,7 +36,8 @@ class StartSettings(NamedTuple):
     images: int
     """The largest number of images whose starts one run records; the next run records more."""
     inherit: bool = True
-    """True to give a new image the profile of the last image in the same repository, as far as it applies."""
+    """True to give a new image the profile of the last image in the same repository of its registry, as far
+    as it applies."""
     guess: bool = False
     """True to guess a profile for a new image that inherits none."""
 
@@ -79,8 +80,8 @@ def record_starts(
 
 
 def _recorded(target: Target, recorder: Recorder) -> dict[str, Trace]:
-    """Records the starts of a target's commands. Returns program -> the objects and small files that its
-    starts touched."""
+    """Records the starts of a target's commands. Returns, for each program, the objects and small files that
+    its starts touched."""
     touched: dict[str, Trace] = {}
     for command in target.profiles:
         touched.setdefault(command[0], {}).update(read_traces(recorder.record(target.place, [command])))

@@ -120,12 +120,13 @@ class State(msgspec.Struct, omit_defaults=True):
     version: int = VERSION
     repository: str = ""
     images: dict[str, ImageState] = {}
-    """Place -> image."""
+    """The images, by place."""
     lists: dict[str, ListState] = {}
     failing_wishes: dict[str, int] = {}
-    """Wish whose tags could not be listed in the last run -> the time at which that failure began."""
+    """The wishes whose tags could not be listed in the last run, each with the time at which this failure
+    began."""
     dates: dict[str, int] = {}
-    """Digest of a manifest -> the time at which its image was made; for wishes that go by dates."""
+    """The times at which images were made, by the digests of their manifests; for wishes that go by dates."""
     run: RunState = RunState()
     quotas: dict[str, QuotaUse] = {}
     """Owner -> use of the owner's quota, for the owners who have one."""

@@ -137,7 +137,7 @@ def _join(target: Target, source: str, wish: Wish, layout: str) -> None:
 
 
 def place_reference(place: str) -> Reference:
-    """Returns the reference of the image at this place: the reverse of Target.place."""
+    """Returns the image reference of the image at this place: the reverse of Target.place."""
     name, colon, digest = place.partition(":sha256:")
     if not colon:
         return parse(place)

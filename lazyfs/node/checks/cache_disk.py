@@ -57,7 +57,7 @@ class CacheFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Files that can still be made; None if the filesystem does not count them."""
     limit: int = 4 << 30
     charged: int = 0
-    """Bytes that the cache takes already, as far as a daemon tells."""
+    """The bytes that the cache takes already, if a daemon reports them; otherwise 0."""
     off: str = ""
     """The reason why a daemon works without its cache; empty if it does not."""
 

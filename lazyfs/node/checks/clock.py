@@ -7,8 +7,8 @@ from lazyfs.node.checks.paths import Way, offsets
 from lazyfs.node.findings import Finding, Level
 
 MOST_APART = 120.0
-"""The largest difference of a server's clock that is no fault, in seconds. Certificates and signatures bear a
-difference of minutes; a larger one is a fault, not drift."""
+"""The largest difference between a server's clock and this machine's, in seconds, that is no fault.
+Certificates and signatures bear a difference of minutes; a larger one is a fault, not drift."""
 
 
 def judge(facts: list[Way]) -> Iterator[Finding]:

@@ -18,16 +18,17 @@ class MountFacts(msgspec.Struct, frozen=True, kw_only=True):
     number: int | None = 0
     """The errno of statfs, 0 for none; None if no answer came in time."""
     silent: str = ""
-    """The reason why the daemon tells no status; empty if it does."""
+    """The reason why the daemon reports no status; empty if it reports one."""
     owner: int | None = 0
     user: int = 0
     """The user who makes the check."""
     covered_by: str = ""
     journal: str = ""
-    """The reason why inode numbers are no longer written down; empty if they are."""
+    """The reason why inode numbers are no longer written to the journal; empty if they are."""
     down: dict[str, str] = {}
-    """Proxy or origin -> the fault for which the daemon has stopped asking it for some time. Filled only for
-    a mount that tells no settings: the check of paths tries the proxies and origins of the other mounts."""
+    """The proxies and origins that the daemon has stopped asking for some time, each with the fault that was
+    the reason. Filled only for a mount whose settings are not known; if they are known, the check of paths
+    tries the proxies and origins itself."""
 
 
 def gather(found: Surroundings) -> list[MountFacts]:

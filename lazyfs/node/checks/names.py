@@ -15,8 +15,8 @@ from lazyfs.node.surroundings import Surroundings
 SECONDS = 5.0
 """Timeout of all look-ups together, in seconds."""
 SLOW = 2.0
-"""Seconds after which an answer counts as slow. An attempt gives up a connection after three, the look-up of
-the name included."""
+"""Seconds after which an answer counts as slow. A request gives up a connection that takes more than three
+seconds, the look-up of the name included."""
 
 
 class LookedUp(msgspec.Struct, frozen=True):

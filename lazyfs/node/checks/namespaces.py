@@ -18,11 +18,11 @@ class NamespaceFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     user: int = 1000
     most: int | None = 100_000
-    """user.max_user_namespaces"""
+    """The value of the sysctl user.max_user_namespaces."""
     unprivileged: int | None = 1
-    """kernel.unprivileged_userns_clone: Debian's and Ubuntu's"""
+    """The value of the sysctl kernel.unprivileged_userns_clone, which Debian's and Ubuntu's kernels have."""
     apparmor: int | None = 0
-    """kernel.apparmor_restrict_unprivileged_userns"""
+    """The value of the sysctl kernel.apparmor_restrict_unprivileged_userns."""
     refused: str = ""
     """The kernel's error when this process tried to make a namespace; empty if it could."""
     bubblewrap: str = "/usr/bin/bwrap"

@@ -83,7 +83,7 @@ class _Request(NamedTuple):
 
 
 def gather(found: Surroundings) -> list[Way]:
-    """Tries all ways side by side, for 8 s at most."""
+    """Tries all ways side by side. Takes no longer than 8 s."""
     wanted = dict.fromkeys(request for settings in found.wanted for request in _requests(settings))
     deadline = time.monotonic() + _SECONDS
     with ThreadPoolExecutor(_AT_ONCE) as threads:
@@ -91,9 +91,10 @@ def gather(found: Surroundings) -> list[Way]:
 
 
 def judge(facts: list[Way]) -> Iterator[Finding]:
-    """Yields the findings. A proxy is to blame if nothing comes over it, and if the fault is its own or other
-    ways reach the same origins. An origin is to blame if nothing comes from it over the other proxies. For
-    all other failures the way from one proxy to one origin is to blame."""
+    """Yields the findings. A proxy is to blame if no request over it succeeds, and if either the fault is its
+    own or one of these origins can be reached without it. Ways over such a proxy are then left aside. An
+    origin is to blame if all remaining ways to it fail. If only some of them fail, each of these ways is to
+    blame."""
     blamed = set()
     for proxy in dict.fromkeys(way.proxy for way in facts if way.proxy != DIRECT):
         over = [way for way in facts if way.proxy == proxy]

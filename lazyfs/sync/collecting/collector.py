@@ -46,7 +46,7 @@ class ReportCollector:
 
     def may_report(self, reporter: str) -> bool:
         """Notes that a reporter sends a report; returns False if the reporter sends too many, so that this
-        one is to be refused."""
+        report is to be refused."""
         with self._mutex:
             return self._reporters.may_report(reporter, self._wall())
 

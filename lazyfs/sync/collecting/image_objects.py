@@ -29,9 +29,9 @@ class ImageObjects:
         """The path of the image's root directory in the repository."""
 
     def sizes(self, path: bytes) -> dict[Digest, int]:
-        """Returns digest -> plaintext size for the contents of a file, as a profile names them: the SHA-256
-        of the file itself if it is stored in a pack, otherwise the objects that hold its bytes. The result is
-        empty if the image has no such file."""
+        """Returns the contents of a file as a profile names them, each digest with its plaintext size: the
+        SHA-256 of the file itself if it is stored in a pack, otherwise the objects that hold its bytes. The
+        result is empty if the image has no such file."""
         found = self._at(path)
         if found is not None and found.entry.pack_number >= 0:
             return {Digest(found.entry.content): found.entry.size}

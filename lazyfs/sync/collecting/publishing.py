@@ -31,7 +31,8 @@ could decide what the profile lists."""
 _BY_HAND = (profile.Origin.RECORDED, profile.Origin.IMPORTED)
 
 Wanted = Mapping[Digest, Mapping[str, Sequence[Digest]]]
-"""Digest of an image's top catalog -> program -> the objects and small files that the profile is to list."""
+"""The objects and small files that profiles are to list, by the digest of the image's top catalog and by
+program."""
 
 
 class PublishedImages(NamedTuple):
@@ -55,7 +56,7 @@ class ProfilePublisher:
         self._now = now
         self._least = least
         self._made: dict[Digest, tuple[Digest, ObjectRef]] = {}
-        """Image -> (hash of the list that its profile was made from, reference of the profile)."""
+        """For each image: (the hash of the list that its profile was made from, the profile's object)."""
 
     def publish(self, wanted: Wanted, images: RepositoryImages) -> PublishedImages:
         """Makes the profiles that are missing, and publishes the list if it has changed or expires soon.

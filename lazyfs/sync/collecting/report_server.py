@@ -1,7 +1,7 @@
 """The HTTP server to which workers send reports: `POST /reports`, and nothing else.
 
-The status of an answer does not tell whether a valid report was counted, so that a sender of false reports
-learns nothing. No part of a report is logged or sent back.
+The HTTP status of an answer does not show whether a valid report was counted, so that a sender of false
+reports learns nothing. No part of a report is logged or sent back.
 """
 
 import ssl
@@ -17,8 +17,8 @@ from lazyfs.sync.bounded_server import SECONDS, BoundedServer
 
 PATH = "/reports"
 RETRY = "3600"
-"""Value of Retry-After in seconds, for a reporter that has sent too many reports, or if the store cannot be
-read."""
+"""The value of the header Retry-After, in seconds. It is sent to a reporter that has sent too many reports,
+and to every reporter while the store cannot be read."""
 
 Identify = Callable[[str, Mapping[str, Any] | None, str], str | None]
 """A function of the Authorization header, the verified client certificate (None if there is none) and the
@@ -41,9 +41,9 @@ class ReportServer(BoundedServer):
     ) -> None:
         """Listens at once (port 0: any free port). Raises UsageError if the address is not available.
 
-        All functions are called from many threads. `may_report`: gets a reporter who sends a report; returns
-        False if there have been too many. `take`: gets a report and its reporter. `refused`: gets the reason
-        for which a request was refused, in a few words.
+        All functions are called from many threads. `identify`: see Identify. `may_report`: gets the name of a
+        reporter who sends a report; returns False if the reporter has sent too many. `take`: gets a report
+        and its reporter. `refused`: gets the reason for which a request was refused, in a few words.
         """
         self.identify = identify
         self.may_report = may_report

@@ -29,9 +29,9 @@ MOST_OBJECTS: Final = 1_000_000
 """The largest number of objects for all programs together, each some 200 bytes in memory. Beyond it, the
 images whose last report is the oldest are dropped."""
 WRONG: Final = 0.1
-"""The largest share of a report's objects that may not belong to the image; these are left out. Honest
-reports have some: a mount has one inode for a file that two images share, and may report it for the wrong
-image."""
+"""The largest share of foreign objects with which a report still counts. An object is foreign if it does not
+belong to the file for which the report names it; foreign objects are left out. Honest reports have some: a
+mount has one inode for a file that two images share, and may report it for the wrong image."""
 _VOICE = 8
 """The number of bytes of the hash that is stored for a reporter."""
 
@@ -65,7 +65,7 @@ class ProgramReports(msgspec.Struct):
     voices: Voices = msgspec.field(default_factory=Voices)
     reporters: set[bytes] = set()
     sizes: dict[Digest, int] = {}
-    """Digest of each object or small file that counted starts touched -> its plaintext size."""
+    """The plaintext sizes, by digest, of the objects and small files that counted starts touched."""
 
     def kept(self) -> list[Digest]:
         """Returns the objects and small files that the program's profile is to list, in the order of their
@@ -87,14 +87,15 @@ class Reports:
         self.repository = repository
         self.outcomes: Counter[str] = Counter()
         self._images: OrderedDict[Digest, dict[bytes, ProgramReports]] = OrderedDict()
-        """Image -> program -> its reports; the image with the latest report is last."""
+        """The reports by image and program; the image with the latest report is last."""
         self._objects = 0
 
     def take(
         self, report: StartReport, reporter: str, find: Callable[[Digest], ImageObjects | None]
     ) -> Outcome:
         """Counts a report if it is valid, and returns the outcome. `reporter`: the name of its sender.
-        `find`: returns the image of the newest revision with this top catalog, or None. Raises as `find`."""
+        `find`: returns the image of the newest revision with this top catalog, or None if there is none.
+        Raises what `find` raises."""
         outcome = self._take(report, reporter, find)
         self.outcomes[outcome] += 1
         return outcome
@@ -187,9 +188,9 @@ def restored(data: bytes, repository: str) -> Reports:
 
 
 def _honest(report: StartReport, image: ImageObjects) -> dict[Digest, int]:
-    """Returns digest -> plaintext size of the reported objects that belong to the files for which the report
-    names them. The result is empty if more than the share WRONG do not, or if the program is no executable
-    file of the image."""
+    """Returns the plaintext sizes, by digest, of those reported objects that belong to the files for which
+    the report names them. The result is empty if the share of foreign objects is larger than WRONG, or if the
+    program is no executable file of the image."""
     if not image.is_program(report.program):
         return {}
     found: dict[Digest, int] = {}

@@ -79,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _take(self, source: PushSource, body: bytes) -> HTTPStatus:
         """Puts the pushes in a body into the queue; returns the status of the answer. The status does not
-        tell whether an image is wished: senders need not learn that."""
+        show whether an image is wished: senders need not learn that."""
         server = self.server
         if not proven(source.kind, source.secret, self._field, body, server.wall()):
             return HTTPStatus.UNAUTHORIZED

@@ -52,9 +52,9 @@ def document(state: State, events: list[Event], now: int) -> StatusDocument:
 
 
 def public_document(whole: StatusDocument, state: State) -> StatusDocument:
-    """Returns the part of the status that everybody who reaches the store may read: the images of the tree
-    that need no account, without wishes, owners and lists, and without names and reasons of
-    acknowledgements."""
+    """Returns the part of the status that everybody who reaches the store may read. It has only the images of
+    the tree that need no account. It has no wishes, owners and lists, and of an acknowledgement neither name
+    nor reason."""
     images = [
         msgspec.structs.replace(one, wishes=(), acknowledged=None)
         for one in whole.images

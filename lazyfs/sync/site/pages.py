@@ -17,8 +17,8 @@ from lazyfs.sync.site.document import StatusDocument, schema
 
 FEED_EVENTS = 100
 LONGEST_NAME = 240
-"""The largest number of bytes of a file's name, before its suffix: repository and tag together may have more
-than 255."""
+"""The largest number of bytes of a file's name, before its suffix: the name of a registry's repository and
+the tag together may have more than 255."""
 SHORT = 12
 """Hex digits of a digest that a page shows, from its beginning."""
 
@@ -62,7 +62,8 @@ def pages(status: StatusDocument, *, public: bool = False) -> dict[str, bytes]:
 
 
 def _feeds(environment: jinja2.Environment, status: StatusDocument, owners: list[str]) -> dict[str, str]:
-    """Returns path -> text of the feeds: of all events, of each owner's events, of each image's events."""
+    """Returns the feeds (path -> text): one of all events, one of each owner's events, one of each image's
+    events."""
     by_image: dict[str, list[Event]] = {image.image: [] for image in status.images}
     for event in status.events:
         by_image.get(event.image, []).append(event)
