@@ -4,7 +4,7 @@ import msgspec
 
 
 class TrustReport(msgspec.Struct, frozen=True):
-    """The state of trust that `lazyfs status` shows. Times are seconds since 1970; 0: never."""
+    """The state of trust that `lazyfs status` shows. Times are seconds since 1970; 0 means never."""
 
     repository: str
     revision: int
