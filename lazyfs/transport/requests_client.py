@@ -47,8 +47,8 @@ _FAULTS: tuple[tuple[type[Exception], Fault], ...] = (
     (urllib3.exceptions.HTTPError, Fault.GARBLED),
     (ValueError, Fault.GARBLED),
 )
-"""Exception -> fault. In a chain of exceptions, the innermost one that is in this table decides; if several
-rows match it, the first one counts."""
+"""The fault that each exception stands for. In a chain of exceptions, the innermost one that is in this table
+decides; if several rows match it, the first row counts."""
 
 
 def _fault_of(error: BaseException, peer: Peer) -> AttemptFailed:
