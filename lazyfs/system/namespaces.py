@@ -27,7 +27,8 @@ class _Program(ctypes.Structure):
 
 
 def unshare(flags: int) -> None:
-    """Moves this process into new namespaces; with NEW_PIDS, its next child. Raises OSError."""
+    """Moves this process into new namespaces; NEW_PIDS moves not the process but its next child. Raises
+    OSError."""
     _check(_libc().unshare(ctypes.c_int(flags)), "unshare")
 
 
