@@ -37,7 +37,7 @@ class OnEnter(Protocol):
 
 
 def _tell_nobody(_: ObjectRef, __: ObjectRef | None, ___: str = "") -> None:
-    """An observer that ignores its events."""
+    """Does nothing: the `on_enter` of a repository that needs no calls."""
 
 
 class Repository:

@@ -53,7 +53,7 @@ class SharedFile(msgspec.Struct, array_like=True, frozen=True):
 
 
 def _keep_nothing(_: SharedFile | int) -> None:
-    """An observer that ignores its events."""
+    """Does nothing: the `record` of SharedFiles that are not persisted."""
 
 
 class SharedFiles:

@@ -7,8 +7,8 @@ bytes below another top are another snapshot. A live folder has a slot by its pa
 A slot can be freed when the kernel has forgotten all numbers in it and no slot hangs below it. `IDLE` such
 slots wait until their repository's next revision before they are freed. A kernel that is short of memory
 forgets numbers that it will ask for again, and without the slot every answer made with them would be lost (a
-stat took 29 us instead of 19). Slot numbers are given out in rising order and not reused before 2**32 others,
-so a stale number is never another file's.
+stat took 29 us instead of 19). Slot numbers are given out in rising order and not reused before 2**32 others
+have been given out, so a stale number is never another file's.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -116,7 +116,7 @@ def _key(slot: Slot) -> _Key:
 
 
 def _keep_nothing(_: SlotRecord | int) -> None:
-    """An observer that ignores its events."""
+    """Does nothing: the `record` of a SlotTable that is not persisted."""
 
 
 class SlotTable:
@@ -254,9 +254,9 @@ class SlotTable:
 
     def sweep(self, repository: str) -> int:
         """Frees each slot of a repository that has neither lookups nor slots below it, because a new revision
-        of the repository has come. Its other slots are freed as soon as they have none. Slots of other
-        repositories stay: a name that the kernel has forgotten for want of memory gets its old number there.
-        Returns the number of freed slots."""
+        of the repository has come. The repository's other slots are freed as soon as they have neither. Slots
+        of other repositories stay: a name that the kernel has forgotten for want of memory gets its old
+        number there. Returns the number of freed slots."""
         before = len(self._slots)
         self._eras[repository] = self._eras.get(repository, 0) + 1
         self._idle.pop(repository, None)
