@@ -35,7 +35,7 @@ class Counters:
         self._parts: list[Counters] = []
 
     def part(self) -> "Counters":
-        """Returns counters for another thread. `snapshot` adds theirs to these."""
+        """Returns counters for another thread. `snapshot` adds the counts of that thread to these."""
         made = Counters()
         self._parts.append(made)
         return made

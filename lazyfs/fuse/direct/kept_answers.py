@@ -16,8 +16,8 @@ _NAME_COST = 400
 _PAGE_COST = 500
 
 MISSING, SHARED = 0, -1
-"""Values in a KeptName in place of a slot: for the answer that a name is missing, and for a file whose inode
-number several images share (`tree.shared_files`)."""
+"""Values in place of the slot in a KeptName. MISSING: the answer is that the name is missing. SHARED: the
+name is a file whose inode number several images share (`tree.shared_files`)."""
 KeptName = tuple[int, bytes]
 """The answer to one LOOKUP: the slot of the inode number in the answer, and the answer's bytes. A tuple of
 plain values, because the garbage collector stops looking at those: a full collection over 80,000 other
