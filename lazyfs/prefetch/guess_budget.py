@@ -70,7 +70,7 @@ class GuessBudget:
     def take(self, ref: ObjectRef, file: bytes = b"") -> None:
         """Charges an object that is about to be fetched. `file`: the content id of the file, if the file is
         guessed whole. As soon as one object of the file is used, all of them count as used: a miss of that
-        one would have brought the others (`programs`)."""
+        one would have brought the file's other objects too (`programs`)."""
         self._objects += 1
         self._bytes += ref.size
         self.unused[ref.digest] = Guessed(ref.size, file)

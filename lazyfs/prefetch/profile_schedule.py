@@ -1,4 +1,5 @@
-"""The time to fetch a profile, and the choice of its objects. Pure: takes the time and the sizes."""
+"""The time to fetch a profile, and the choice of its objects. Pure: the caller passes the time and the
+sizes."""
 
 import math
 from typing import Final
