@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from lazyfs.fuse.trace import Trace
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""SIGHUP reopens the log; the others unmount."""
+"""Signals that a mount handles: SIGHUP reopens the log; SIGINT and SIGTERM unmount."""
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,8 @@ class AnsweringMount:
         return known
 
     def keep_signals(self) -> None:
-        """Keeps the signals for the event loop from now on: their default action would leave a dead mount."""
+        """From now on, notes each of SIGNALS that comes, until the event loop deals with it
+        (`earlier_signals`). Its default action would end the process and leave a dead mount."""
         for number in SIGNALS:
             signal.signal(number, self._note_signal)
 
@@ -175,7 +176,7 @@ class AnsweringMount:
         ready()
 
     def earlier_signals(self) -> list[int]:
-        """Returns the signals that came before the event loop took them."""
+        """Returns the signals that have come since `keep_signals`, for the event loop to deal with."""
         return self._signals
 
     def source(self) -> str:

@@ -1,8 +1,8 @@
 """The process behind a mount: opens its resources before the event loop runs, and closes them after it.
 
 The order keeps a start cheap. First come the checks that fork, because a small process forks cheaply. Then
-the modules that answer from local objects are loaded, and the mount answers. Only then are trio and all the
-rest loaded.
+the modules that answer from local objects are loaded, and the mount answers. After that, trio and all other
+modules are loaded.
 """
 
 import gc

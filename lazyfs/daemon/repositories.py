@@ -167,8 +167,8 @@ class Repositories:
                 await trio.sleep(RETRY)
 
     async def _follow_profiles(self, opened: ConnectedRepository) -> None:
-        """Looks for profiles made from reports at once, and then at the interval at which new revisions are
-        looked for."""
+        """Looks for newer collected profiles, first at once and then at the interval at which new revisions
+        are looked for."""
         while True:
             deadline = time.monotonic() + self._settings.patience
             try:

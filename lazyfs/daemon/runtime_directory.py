@@ -44,7 +44,8 @@ def directory() -> str:
 
 
 def socket_paths(mount: Mount) -> Iterator[str]:
-    """Yields the paths at which the daemon of a mount may listen, the likeliest first. Makes no file."""
+    """Yields the paths at which the control socket of a mount's daemon may be, the likeliest first. Makes no
+    file."""
     for path in dict.fromkeys((*_candidates(), ROOTS)):
         if is_private_directory(path):
             yield os.path.join(path, socket_name(mount))

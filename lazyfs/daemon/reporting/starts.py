@@ -114,11 +114,11 @@ class RepositoryStarts:
         self._repository = repository
 
     def waits_for(self, image: Digest) -> bool:
-        """Returns True as WatchedStarts.waits_for does."""
+        """Returns True if a read in the image with this top catalog is worth a call of `read`."""
         return self._starts.waits_for(image)
 
     def read(self, image: Digest, path: bytes, read: ReadPlan) -> None:
-        """Notes a read as WatchedStarts.read does."""
+        """Notes a read of the file at `path` below the image's root."""
         self._starts.read(self._repository, image, path, read)
 
 

@@ -1,7 +1,7 @@
 """The kernel's requests of a mount while no daemon serves it: the keeper reads them from the device.
 
-STATFS is answered, so that `df` does not hang. The others go into the table of requests, for the next daemon,
-and get EIO once they are past the mount's patience.
+STATFS is answered, so that `df` does not hang. All other requests go into the table of requests, for the next
+daemon, and get EIO once they are past the mount's patience.
 """
 
 import errno
