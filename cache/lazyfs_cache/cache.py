@@ -196,7 +196,7 @@ class Cache:
         return self._pinning.drop(label)
 
     def kept(self) -> dict[bytes, list[bytes]]:
-        """Returns the pin sets: label -> keys."""
+        """Returns the keys of each pin set, by the set's label."""
         return self._pinning.kept()
 
     # -- dropping ----------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ PASSES = 512
 _INDEX_BYTES_PER_ENTRY = 360
 """Bytes of the index's map that are set aside for each entry. With keys of 32 bytes up to 260 are used, once
 every entry has been replaced many times: 160 for the row in `entries` and its ghosts, 100 for the row in
-`queue`. Ghosts take a third of the former, since a page is split when rows and ghosts fill it together; uses
-leave gaps in the pages of the latter."""
+`queue`. Ghosts take a third of the 160 bytes, since a page is split when rows and ghosts fill it together.
+Uses leave gaps in the pages of `queue`."""
 
 _PAGE = 4096
 

@@ -72,7 +72,8 @@ class DownloadLocks:
         return DownloadLock()
 
     def take_many(self, keys: Sequence[bytes]) -> list[DownloadLock | None]:
-        """As `take`, for several keys that nobody has waited for."""
+        """Takes the locks of several keys, for a caller that has not waited for any. Returns for each key
+        what `take` would return."""
         taken: list[DownloadLock | None] = []
         if self._health.off is None:
             try:
@@ -119,8 +120,8 @@ class DownloadLocks:
         return True
 
     def _wait(self, number: int, timeout: float, lane_left: float) -> bool:
-        """As `wait`, for the lock of this number. `lane_left`: seconds until it is time to ask for the next
-        lane."""
+        """Waits for the lock of this number. Returns True if it ended within `timeout` seconds, or if it is
+        time to ask for the next lane. `lane_left`: seconds until it is."""
         polling = Polling(time.monotonic() + min(timeout, lane_left))
         while True:
             with self._guard:

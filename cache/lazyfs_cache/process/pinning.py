@@ -92,7 +92,7 @@ class Pinning:
         return count
 
     def kept(self) -> dict[bytes, list[bytes]]:
-        """Returns the pin sets: label -> keys."""
+        """Returns the keys of each pin set, by the set's label."""
         return dict(pin_sets.load_all(self._files.root))
 
     def _replace_set(self, count: int, act: Callable[[Transaction], None], otherwise: str) -> None:

@@ -17,8 +17,8 @@ class Room:
         self._shared = shared
 
     def evict(self, shortfall: Shortfall) -> int:
-        """Evicts values towards the shortfall, as many as one transaction may. Returns the number of evicted
-        values."""
+        """Evicts values in one transaction, until the shortfall is met or the transaction may evict no more.
+        Returns the number of evicted values."""
         with self._shared.transaction() as transaction:
             if transaction is None:
                 return 0

@@ -204,8 +204,8 @@ class SharedIndex:
     # -- the end -----------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Enters the last arrivals, gives up this process's pins; the last process to close leaves a clean
-        mark.
+        """Enters the last arrivals and gives up this process's pins. The last process to close marks the
+        index as clean.
 
         Takes two transactions: the journal goes only after the first has entered its values. A process that
         does not get so far leaves a dead owner behind, and the next process cleans up.
