@@ -1,6 +1,6 @@
 """`python -m lazyfs.daemon.survival.successor`: takes a mount over from a daemon that is gone.
 
-successor DEVICE TABLE LINE PROGRAM...   go on serving the mount. DEVICE, TABLE and LINE are inherited descriptors:
+successor DEVICE TABLE LINE PROGRAM...   serve the mount. DEVICE, TABLE and LINE are inherited descriptors:
                                          of /dev/fuse, of the table of requests, and of the line to the
                                          keeper (-1: no keeper). PROGRAM is the start of this command line
 successor --check                        read a state from stdin, and tell by the exit code and a line if
