@@ -134,8 +134,8 @@ class Cache:
     def put_many(
         self, values: Sequence[tuple[bytes, bytes | memoryview]], *, tenant: bytes = b""
     ) -> list[bool]:
-        """Admits several verified values, as `put` does. Returns, for each, True if it is here afterwards. A
-        value that has no room, or fails, does not affect the others."""
+        """Admits several verified values, as `put` does. Returns a list with True for each value that is here
+        afterwards. A value that has no room, or fails, does not affect the other values."""
         layout.check_tenant(tenant)
         return self._admission.put_many(values, tenant)
 
@@ -157,8 +157,8 @@ class Cache:
 
     def wait(self, key: bytes, timeout: float, waited: float = 0.0) -> bool:
         """Waits until a new claim of `key` may succeed: the download lock has ended, by release or by death,
-        or the caller has waited long enough. Returns False after `timeout` seconds. `waited`: as for `claim`.
-        """
+        or the caller has waited long enough. Returns False after `timeout` seconds. `waited`: seconds since
+        the caller first asked for the key."""
         return self._downloads.wait(key, timeout, waited)
 
     # -- keeping -----------------------------------------------------------------------------------------
@@ -184,7 +184,8 @@ class Cache:
 
     def keep(self, label: bytes, sizes: Mapping[bytes, int]) -> int:
         """Pins a set of keys, each with its value's size, in place of the earlier set of that label. The pins
-        outlive this process. Returns the number of keys that are here; the others are pinned when they come.
+        outlive this process. Returns the number of keys that are here; the values of the other keys are
+        pinned when they come.
 
         Raises PinSetTooLarge, and CacheError if the set could not be written.
         """

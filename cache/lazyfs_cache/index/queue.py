@@ -18,8 +18,8 @@ class Queue:
         self._txn = txn
         self._sums = sums
         self._free_after: dict[tuple[int, int], int] = {}
-        """(tenant, tick) -> the tick at which to begin the search for a free one. Saves time if many values
-        ask for the same tick: files of one age are not rare."""
+        """For (tenant, tick), the tick at which to begin the search for a free one. This saves time if many
+        values ask for the same tick: files of one age are not rare."""
         self._last_tenant: int | None = None
         """The tenant of the table's last row, or a later tenant; None if it was not looked up yet."""
 

@@ -36,8 +36,8 @@ class Admission:
     # -- space -------------------------------------------------------------------------------------------
 
     def reserve(self, key: bytes, size: int) -> Reservation | None:
-        """Holds space for a value before its download starts. Returns None if there is none: the caller goes
-        on without the cache."""
+        """Holds space for a value before its download starts. Returns None if there is no space: the caller
+        goes on without the cache."""
         charge = self._files.most_for_value(size)
         if self._health.off is None and 0 < len(key) <= layout.MAX_KEY:
             found = self._draw(charge, write_over=size < spare_files.LARGEST)
@@ -53,8 +53,8 @@ class Admission:
         return Reservation(key, size, charge, drawn, generation, self._wake)
 
     def _reserve_many(self, sizes: dict[bytes, int]) -> list[Reservation]:
-        """Holds space for several values, in one transaction at most. If they do not fit together, the rest
-        are tried one by one. Values that get no space are left out."""
+        """Holds space for several values, in one transaction at most. If they do not fit together, those that
+        have no space yet are tried one by one. Values that get no space are left out."""
         charges = {key: self._files.most_for_value(size) for key, size in sizes.items()}
         generation = self._shared.generation
         held: list[Reservation] = []
@@ -133,7 +133,7 @@ class Admission:
         return bool(self._store([held], {key: value}, tenant))
 
     def put_many(self, values: Sequence[tuple[bytes, bytes | memoryview]], tenant: bytes) -> list[bool]:
-        """Admits several verified values. Returns, for each, True if it is here afterwards."""
+        """Admits several verified values. Returns a list with True for each value that is here afterwards."""
         here: set[bytes] = set()
         wanted: dict[bytes, bytes | memoryview] = {}
         for key, value in values:

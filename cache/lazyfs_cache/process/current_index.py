@@ -177,7 +177,7 @@ class CurrentIndex:
             self.replace("the limit was lowered", keep=False)
 
     def enlarge(self) -> None:
-        """Enlarges the map, which is full: its size, computed from the limit (see `policy.sizes`), was too
+        """Enlarges the map, which is full because the size computed from the limit (`policy.sizes`) was too
         small."""
         self._enlarge(self.generation.index)
 

@@ -55,8 +55,8 @@ class DownloadLocks:
         self._locks = ByteLocks(path)
         self._health = health
         self._mine: dict[int, threading.Event | None] = {}
-        """The number of each lock that this process holds -> the event of the lock's end; None until a thread
-        waits for it."""
+        """The event of the end of each lock that this process holds, by the lock's number; None until a
+        thread waits for the lock."""
         self._guard = threading.Lock()
 
     def take(self, key: bytes, waited: float) -> DownloadLock | None:

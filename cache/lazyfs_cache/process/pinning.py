@@ -45,7 +45,8 @@ class Pinning:
 
     def keep(self, label: bytes, sizes: Mapping[bytes, int]) -> int:
         """Pins a set of keys, each with its value's size, in place of the earlier set of that label. The pins
-        outlive this process. Returns the number of keys that are here; the others are pinned when they come.
+        outlive this process. Returns the number of keys that are here; the values of the other keys are
+        pinned when they come.
 
         Raises PinSetTooLarge, and CacheError if the set could not be written.
         """
