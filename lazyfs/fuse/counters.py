@@ -13,9 +13,9 @@ class Counters:
 
     def __init__(self) -> None:
         self.upcalls: dict[str, int] = {}
-        """Type of request, by its name in linux/fuse.h -> the number of the kernel's requests."""
+        """The number of the kernel's requests of each type, by the type's name in linux/fuse.h."""
         self.faults: dict[str, int] = {}
-        """Class of an error -> the number of calls that failed with EIO because of it."""
+        """The number of calls that failed with EIO because of an error, by the error's class."""
         self.misses = 0
         """The number of objects that calls had to wait for."""
         self.fetched_bytes = 0

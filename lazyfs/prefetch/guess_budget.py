@@ -50,7 +50,7 @@ class GuessBudget:
         self.unused: OrderedDict[Digest, Guessed] = OrderedDict()
         """The guessed objects that nobody has read."""
         self._of_file: dict[bytes, list[Digest]] = {}
-        """Content id of a file -> the objects of it that are in `unused`."""
+        """The objects of each file that are in `unused`, by the file's content id."""
         self._used_files: OrderedDict[bytes, None] = OrderedDict()
 
     @property

@@ -24,7 +24,7 @@ BATCH_BYTES = 1 << 20
 BATCH_FILES = 128
 PACKS = 8
 """The largest number of packs of a directory that are all fetched after a miss in one of them. In a directory
-with more (calibrations, events), one file says little about the others."""
+with more packs (calibrations, events), one file says little about the other files."""
 DIRECTORIES = 1024
 """The largest number of directories that are remembered. The one whose last miss is longest ago is forgotten;
 its files may then be returned by `missed` once more."""
@@ -40,8 +40,8 @@ class Neighbours:
 
     def __init__(self) -> None:
         self._suggested: OrderedDict[tuple[int, int], set[int]] = OrderedDict()
-        """Directory -> positions of the files that were missed or that `missed` has chosen; _PACKS is among
-        them once the directory's packs were chosen."""
+        """For each directory, the positions of the files that were missed or that `missed` has chosen; _PACKS
+        is among them once the directory's packs were chosen."""
         self._read: deque[Siblings] = deque(maxlen=NEAR)
         """The files read last that lie in packs."""
 

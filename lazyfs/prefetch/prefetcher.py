@@ -66,7 +66,7 @@ class Prefetcher:
         self._around = around
         self._cache_limit = cache_limit
         self._images: dict[Digest, WholeImage] = {}
-        """Digest of an image's top catalog -> its job."""
+        """The job of each image, by the digest of the image's top catalog."""
         self._budget = GuessBudget()
         self._guesses = Guesses(objects, around.demand, lambda: room_in(around.cache_space()), self._budget)
         self._programs = NeededByPrograms(objects, around.entries, around.lock, self._guesses)

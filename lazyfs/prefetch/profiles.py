@@ -27,10 +27,10 @@ from lazyfs.prefetch.system_task import begin
 log = logging.getLogger(__name__)
 
 AT_ONCE: Final = 24
-"""The largest number of objects of one profile under way. Readers have the rest of `objects.THREADS`. If a
-profile began with four objects and allowed one more after each arrival, a start would have to wait four more
-times, one after the other: computed for the 302 objects of the analysis image, on a line of 50 ms and 100
-Mbit/s."""
+"""The largest number of objects of one profile under way. `objects.THREADS` is larger, and the difference is
+left to readers. If a profile began with four objects and allowed one more after each arrival, a start would
+have to wait four more times, one after the other: computed for the 302 objects of the analysis image, on a
+line of 50 ms and 100 Mbit/s."""
 UNUSED_SECONDS: Final = 60.0
 """The number of seconds without a use of any object of a list after which the list is given up."""
 TOLD_SECONDS: Final = 0.5

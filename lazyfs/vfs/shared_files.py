@@ -65,11 +65,11 @@ class SharedFiles:
         self._numbers: dict[tuple[int, bytes, Entry], int] = {}
         self._lookups: dict[int, int] = {}
         self._idle: dict[int, dict[int, None]] = {}
-        """Slot (and with it the repository) -> rows without lookups, in the order in which they lost their
-        last lookup."""
+        """The rows without lookups in each slot (and so of each repository), in the order in which they lost
+        their last lookup."""
         self._next = 0
         self._rows: dict[int, int] = {}
-        """Slot (and with it the repository) -> number of rows."""
+        """The number of rows in each slot, and so of each repository."""
         self.most = MOST
         """The largest number of rows. When a repository has its share of them, each further file of its
         images gets a number of its own in its image."""

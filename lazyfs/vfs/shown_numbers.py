@@ -54,9 +54,9 @@ class ShortNumbers:
         self._blocks = blocks
         self._next = 1
         self._of: dict[int, int] = {}
-        """Number of a run (slot, and upper bits of an index) -> the block allotted to it."""
+        """The block allotted to each run, by the run's number (slot, and upper bits of an index)."""
         self._runs: dict[int, list[int]] = {}
-        """Slot -> the runs of the slot that have a block."""
+        """For each slot, its runs that have a block."""
         self._used: set[int] = set()
 
     def __len__(self) -> int:

@@ -130,10 +130,11 @@ class SlotTable:
         self._by_key: dict[_Key, Slot] = {}
         self._next = 1
         self._idle: dict[str, dict[int, None]] = {}
-        """Repository -> slots kept although they could be freed, in the order in which they became free."""
+        """For each repository, the slots that are kept although they could be freed, in the order in which
+        they became free."""
         self._eras: dict[str, int] = {}
-        """Repository -> the number of sweeps it has seen, one for each new revision; repositories without a
-        sweep are left out."""
+        """The number of sweeps that each repository has seen, one for each new revision; repositories without
+        a sweep are left out."""
         self._moved: dict[int, Slot] = {}
         """The slots of live folders that show a catalog of which `record` has not been told yet."""
         self.root: Slot | None = None
@@ -155,8 +156,8 @@ class SlotTable:
     def restore(self, slots: Iterable[SlotRecord], lookups: Mapping[int, int] | None = None) -> None:
         """Takes over the slots that an earlier process had allotted.
 
-        `lookups`: slot -> the number of times that the kernel looked up numbers of it. Without it the slots
-        stay until the mount ends, because these counts are not known.
+        `lookups`: for each slot, the number of times that the kernel looked up its inode numbers. Without
+        these counts the slots stay until the mount ends.
         """
         for record in slots:
             slot = self._add(record)

@@ -35,8 +35,8 @@ class KeptPage(NamedTuple):
 
     body: bytes
     slots: tuple[tuple[int, int], ...]
-    """(an inode number of the slot, the lookups that the page counts as) for each slot with inodes in the
-    page. A READDIRPLUS counts as a lookup of each name."""
+    """For each slot with inodes in the page: an inode number of the slot, and the number of lookups that the
+    page counts as. A READDIRPLUS counts as a lookup of each name."""
     shared_files: tuple[int, ...]
     """The inode numbers in the page that several images share (`tree.shared_files`): one lookup each."""
 
@@ -48,10 +48,10 @@ class KeptAnswers:
         self._limit = limit
         self._size = 0
         self.names: dict[bytes, KeptName] = {}
-        """`key` of a name -> the answer to its LOOKUP. One table serves all folders: reads come in any order,
-        and a second table would be a second cache miss of the processor."""
+        """The kept answer to LOOKUP of each name, by `key`. One table serves all folders: reads come in any
+        order, and a second table would be a second cache miss of the processor."""
         self._keys: dict[int, list[bytes]] = {}
-        """Number of a folder -> the keys of its names that are kept."""
+        """The keys of the kept names of each folder, by the folder's inode number."""
         self._pages: dict[int, dict[tuple[int, int], KeptPage]] = {}
 
     @property

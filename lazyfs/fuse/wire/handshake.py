@@ -1,4 +1,4 @@
-"""INIT: the features that the kernel offers, and those of them that are used. Pure."""
+"""The request INIT: the features that the kernel offers, and the ones among them that are used. Pure."""
 
 from lazyfs.core.errors import UsageError
 from lazyfs.fuse.wire import protocol as p
