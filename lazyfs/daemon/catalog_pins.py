@@ -34,8 +34,8 @@ class CatalogPins:
         self._generation = cache.generation
 
     def follow(self, in_use: list[tuple[str, HeldKey]]) -> None:
-        """Pins the catalogs in use and unpins the others. `in_use`: the repository of each catalog and the
-        catalog's key in the cache, the most recently used catalog last.
+        """Pins the catalogs in use and unpins all other catalogs. `in_use`: the repository of each catalog
+        and the catalog's key in the cache, the most recently used catalog last.
 
         May wait for the cache's lock: call it in a thread, one call at a time.
         """

@@ -50,7 +50,8 @@ class RepeatFilter(logging.Filter):
         self._lock = threading.Lock()
         self._began = clock()
         self._kinds: dict[str, tuple[int, int, str]] = {}
-        """Kind -> (number of records held back in this interval, their level, the first one's message)."""
+        """For each kind, the number of records held back in this interval, their level, and the message of
+        the first one."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Returns True if the record is to be written."""

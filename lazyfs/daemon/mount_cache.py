@@ -47,8 +47,8 @@ class MountCache:
         return self._opened
 
     def open(self, *, mount_answers: bool) -> None:
-        """Opens the cache, unless that is done. If it fails, a mount that answers already goes on without a
-        cache: it must not vanish from under its readers. Otherwise raises UsageError."""
+        """Opens the cache, unless it is open. If that fails, a mount that answers already goes on without a
+        cache: the mount must not vanish from under its readers. Otherwise raises UsageError."""
         if self._opened is not None:
             return
         try:

@@ -74,8 +74,9 @@ def resume(
     daemon_log: DaemonLog,
     ready: Callable[[Sequence[str]], None] | None = None,
 ) -> None:
-    """Takes over a mount that another process has made, and serves it until it is unmounted. `ready`: as for
-    `run`; without it the notes go to the log. Raises LazyfsError."""
+    """Takes over a mount that another process has made, and serves it until it is unmounted. `ready` is
+    called with notes for the operator once the mount answers; without `ready` the notes go to the log. Raises
+    LazyfsError."""
     _begin(daemon_log)
     state = taken.state
     directory = state.settings.cache or state.cache or default_cache()

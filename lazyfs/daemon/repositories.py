@@ -129,9 +129,9 @@ class Repositories:
                 load(OF_A_CHOSEN_REVISION)
 
     async def settle(self, name: str) -> None:
-        """Waits until a newer revision has been looked for, but at most FIRST_LOOK seconds, and at most half
-        of the time that a call may wait. From then on a missing name counts as absent. Raises LazyfsError for
-        a repository that is not open."""
+        """Waits until a newer revision has been looked for, but neither longer than FIRST_LOOK seconds nor
+        longer than half of the time that a call may wait. From then on a missing name counts as absent.
+        Raises LazyfsError for a repository that is not open."""
         opened = self.opened.get(name)
         if opened is None:
             raise LazyfsError(f"repository {name}: not connected yet")

@@ -1,4 +1,5 @@
-"""The servers that an operator's description of a store names. Costs no import of a client library."""
+"""The servers that an operator's description of a store names. Importing this module imports no client
+library."""
 
 import os
 from typing import NamedTuple

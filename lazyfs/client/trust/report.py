@@ -1,4 +1,4 @@
-"""The state of trust as the daemon reports it. Costs its readers no import of python-tuf."""
+"""The state of trust as the daemon reports it. Importing this module does not import python-tuf."""
 
 import msgspec
 

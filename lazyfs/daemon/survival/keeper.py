@@ -28,7 +28,7 @@ PAUSES = (0.0, 0.2, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 repeats."""
 SOON = 2.0
 """A daemon that served for so many seconds counts as healthy, and the pauses begin anew. A request that kills
-every daemon does so in less time."""
+every daemon takes less time to do it."""
 HOPELESS = 6
 """If more daemons than this die in a row, every request gets EIO at once, until a successor serves."""
 _OOM_SCORE = "/proc/self/oom_score_adj"
