@@ -109,8 +109,8 @@ class Cache:
 
     def reserve(self, key: bytes, size: int) -> Reservation | None:
         """Holds space for a value of `size` bytes before its download starts, evicting least recently used
-        values. Returns None if no space may be freed, or if the lock is not got in time: the caller goes on
-        without the cache."""
+        values. Returns None if no space may be freed, or if the index lock cannot be taken in time: the
+        caller goes on without the cache."""
         return self._admission.reserve(key, size)
 
     def put(
@@ -172,8 +172,8 @@ class Cache:
         return self._pinning.pin(key, owner)
 
     def unpin(self, key: bytes, owner: bytes) -> bool:
-        """Undoes `pin`: the value returns to its place in the order of use. Returns False if the lock was not
-        got: the pin may still be there."""
+        """Undoes `pin`: the value returns to its place in the order of use. Returns False if the index lock
+        could not be taken: the pin may still be there."""
         return self._pinning.unpin(key, owner)
 
     @property
@@ -220,8 +220,8 @@ class Cache:
     # -- looking -----------------------------------------------------------------------------------------
 
     def stats(self) -> Stats:
-        """Returns the cache's figures. Waits for the lock at most a tenth of a second; if it is not got, the
-        figures are those that this process saw last. All are zero if the cache is off."""
+        """Returns the cache's figures. Waits for the index lock at most a tenth of a second; if it cannot be
+        taken, the figures are those that this process saw last. All are zero if the cache is off."""
         counters = {
             "hits": self._hits, "misses": self._misses, "admitted": self._admission.admitted,
             "refused": self._admission.refused, "damaged": self._damaged, "read_bytes": self._read_bytes,

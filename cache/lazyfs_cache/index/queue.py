@@ -24,9 +24,10 @@ class Queue:
         """The tenant of the table's last row, or a later tenant; None if it was not looked up yet."""
 
     def add(self, tenant: int, tick: int, charge: int, key: bytes, *, newest: bool = False) -> int:
-        """Puts a value into the queue. Returns the tick it got: `tick`, or the next free one if another value
-        of the tenant has that tick. `newest`: the caller expects no later tick of the tenant in the queue, so
-        the row is appended where possible; if the tick is taken, the value goes behind the tenant's last."""
+        """Puts a value into the queue. Returns the tick that the value got: `tick`, or the next free one if
+        another value of the tenant has that tick. `newest`: the caller expects no later tick of the tenant in
+        the queue, so the row is appended where possible; if the tick is taken, the value goes behind the
+        tenant's last."""
         row = U64.pack(charge) + key
         wanted, tick = tick, self._free_after.get((tenant, tick), tick)
         append = newest and tenant >= self._tenant_at_end()

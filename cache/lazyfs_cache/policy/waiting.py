@@ -49,8 +49,8 @@ class Patience:
         self._in_vain = 0
 
     def missed(self, waited: float) -> None:
-        """Notes that the lock was not got in `waited` seconds. A very short wait does not count: the holder
-        may be busy."""
+        """Notes that the caller waited `waited` seconds for the lock in vain. A very short wait does not
+        count: the holder may be busy."""
         if waited > BRIEFLY:
             self._in_vain += 1
 

@@ -162,7 +162,7 @@ class Admission:
             return False
 
     def remove_suspect(self, key: bytes) -> bool:
-        """Removes `key` if it is a suspect. Returns False if the lock was not got."""
+        """Removes `key` if it is a suspect. Returns False if the index lock could not be taken."""
         while key in self._suspects:
             if not self._shared.settle():
                 return False

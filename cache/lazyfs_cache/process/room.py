@@ -11,7 +11,7 @@ from lazyfs_cache.process.shared_index import SharedIndex
 
 
 class Room:
-    """The space of one cache directory, as this process changes it."""
+    """Frees space in one cache directory, and changes its limit."""
 
     def __init__(self, shared: SharedIndex) -> None:
         self._shared = shared
