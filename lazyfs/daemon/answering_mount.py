@@ -80,7 +80,7 @@ class AnsweringMount:
         self.journal, held = _open_journal(state_dir, settings.mountpoint, handover)
         self.trace = _open_trace(settings.trace) if settings.trace else None
         self.open_repository = _nothing_to_open
-        """Opens a repository that a call needs; set when the event loop is there."""
+        """A function that opens a repository which a call needs; set once the event loop runs."""
         numbers = ShortNumbers(record=self.journal.block) if settings.inode32 else None
         self.filesystem = Filesystem(
             Tree(

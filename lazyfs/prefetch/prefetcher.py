@@ -138,8 +138,8 @@ class Prefetcher:
             return None  # the directory was dropped
 
     def on_miss(self, read: ReadPlan, siblings: Siblings | None, fetched: Fetched) -> None:
-        """Notes a read that has to wait for objects, and fetches others along with them. `siblings`: the
-        directory around the file, if it is in one directory only."""
+        """Notes a read that has to wait for objects, and fetches other objects along with these. `siblings`:
+        the directory around the file, if it is in one directory only."""
         file = read.small_file
         if self._is_foreseen(read):
             return

@@ -21,8 +21,8 @@ PAUSE: Final = 30.0
 
 
 class LowerFirst:
-    """A Fetcher over two others: `lower` for objects; `upper` for other files and for objects that `lower`
-    does not bring."""
+    """A Fetcher over two other Fetchers: `lower` for objects; `upper` for other files and for objects that
+    `lower` does not bring."""
 
     def __init__(
         self, lower: Fetcher, upper: Fetcher, *, clock: Callable[[], float] = time.monotonic

@@ -29,7 +29,7 @@ or less memory sets another (`most`)."""
 GREED = 4
 """A repository gets further rows as long as it has fewer than `GREED` times the rows that are free (the
 dynamic threshold of Choudhury and Hahne, 1998). One repository alone takes 4/5 of all rows, two take 4/9
-each, and for a further one some are always free."""
+each, and some rows are always free for a further repository."""
 _NO_CATALOG = ObjectRef(Digest(bytes(32)), 0)
 
 

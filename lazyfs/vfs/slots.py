@@ -1,8 +1,8 @@
 """Slots: each stands for one catalog at one path, until the kernel has forgotten its numbers.
 
 A slot is allotted to (repository, path where the catalog hangs, catalog digest, digest of the snapshot's top
-catalog). The last part is there because a nested catalog's hardlinks may lead into its neighbours: the same
-bytes below another top are another snapshot. A live folder has a slot by its path alone.
+catalog). The top catalog's digest is among them because a nested catalog's hardlinks may lead into its
+neighbours: the same bytes below another top are another snapshot. A live folder has a slot by its path alone.
 
 A slot can be freed when the kernel has forgotten all numbers in it and no slot hangs below it. `IDLE` such
 slots wait until their repository's next revision before they are freed. A kernel that is short of memory

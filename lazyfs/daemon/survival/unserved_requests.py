@@ -35,7 +35,8 @@ def _give_up(_: int, __: FrameType | None) -> None:
 
 
 class UnservedRequests:
-    """The unserved requests of one mount. Not thread-safe; for the main thread, since SIGALRM is used."""
+    """The unserved requests of one mount. Not thread-safe; works in the main thread only, because it uses
+    SIGALRM."""
 
     def __init__(
         self, device: int, table: RequestTable, patience: float, refuses_all: Callable[[], bool]
