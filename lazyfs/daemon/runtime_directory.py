@@ -1,4 +1,5 @@
-"""The runtime directory, with one control socket per mount for its owner. Every user may use root's sockets.
+"""The runtime directory of a user, which holds the control socket of each of the user's mounts. Every user
+may use root's sockets.
 
 A socket is named by the mount's device number, which is the same in every mount namespace. Paths are not: two
 namespaces may have different filesystems at one path, and one filesystem at several paths. The directory

@@ -1,9 +1,9 @@
 """The next pack of a layer for a reader who takes one after the other. Pure.
 
 A layer's files lie in its packs in the order of its archive, and a catalog's table of packs keeps that order
-by and large. Packs with neighbouring numbers, missed one after the other, show a reader on its way through
-the layer: an archiver, a search. PROOF such steps are needed: when one was enough, a start of an analysis
-fetched 15 packs more to wait for 3 less.
+by and large. Steps from a missed pack to one of the next, one step after the other, show a reader on its way
+through the layer: an archiver, a search. PROOF such steps are needed: when one was enough, a start of an
+analysis fetched 15 packs more to wait for 3 less.
 """
 
 from collections import OrderedDict

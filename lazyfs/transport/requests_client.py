@@ -1,7 +1,7 @@
-"""One HTTP attempt on requests: one URL, one proxy or none, one body.
+"""One HTTP attempt by the library `requests`: one URL, one proxy or none, one body.
 
-The library `requests` handles URLs, proxies, TLS and pools of kept-alive connections. Its adapter is called
-directly with a prepared request (540-1000 us of CPU each, a Session takes 850-1210), and bodies are read raw
+The library handles URLs, proxies, TLS and pools of kept-alive connections. Its adapter is called directly
+with a prepared request (540-1000 us of CPU each, a Session takes 850-1210), and bodies are read raw
 (`.content` reads 8 MiB bodies at 330-470 MB/s, `read1` at 1090-1790).
 """
 

@@ -1,6 +1,7 @@
 """Admitting values: space first, then the bytes, then the name, then the entry.
 
-    1. draw the upper bound from the allowance; if it has too little, a transaction evicts values and fills it
+    1. draw as much space from the allowance as the value's file can take at most; if the allowance has too
+       little, a transaction evicts values and fills it
     2. note the key in the journal, write the sealed value to tmp/, rename it into data/: no lock
     3. with the next transaction (16 values, or two seconds), enter it into the index, charged with the bytes
        that it occupies

@@ -3,8 +3,8 @@
 successor DEVICE TABLE LINE PROGRAM...   serve the mount. DEVICE, TABLE and LINE are inherited descriptors:
                                          of /dev/fuse, of the table of requests, and of the line to the
                                          keeper (-1: no keeper). PROGRAM is the start of this command line
-successor --check                        read a state from stdin, and tell by the exit code and a line if
-                                         this version can take its mount over
+successor --check                        read a state from stdin. The exit code is 0 if this version can take
+                                         its mount over; otherwise a line on stderr has the reason
 """
 
 import gc

@@ -1,8 +1,8 @@
 """Answers to LOOKUP and READDIRPLUS, packed once and kept as the kernel's bytes.
 
 A cold stat from kept bytes costs the daemon half of one from the tree. Kept answers stay right for as long as
-their slots live: an image never changes, and a new revision drops those of the live folders it changes. Their
-bytes are bounded: a full table is emptied, and each answer has to be packed once more.
+their slots live: an image never changes, and a new revision drops the answers about the live folders that it
+changes. Their bytes are bounded: a full table is emptied, and each answer has to be packed once more.
 """
 
 import sys
