@@ -101,8 +101,8 @@ _MODULES = {
     "Verified": "report",
     "open_cache": "open_caches",
 }
-"""Name -> the module that has it. A module is imported at the first use of one of its names: a program that
-only reads the figures of a cache (`Stats`) is spared the 50 others."""
+"""The module that has each public name. A module is imported at the first use of one of its names: a program
+that only reads the figures of a cache (`Stats`) is spared the 50 other modules."""
 
 
 def __getattr__(name: str) -> Any:

@@ -109,8 +109,8 @@ class Cache:
 
     def reserve(self, key: bytes, size: int) -> Reservation | None:
         """Holds space for a value of `size` bytes before its download starts, evicting least recently used
-        values. Returns None if no space may be freed, or if the lock is not got in time: the caller goes on
-        without the cache."""
+        values. Returns None if no space may be freed, or if the index lock cannot be taken in time: the
+        caller goes on without the cache."""
         return self._admission.reserve(key, size)
 
     def put(
@@ -134,8 +134,8 @@ class Cache:
     def put_many(
         self, values: Sequence[tuple[bytes, bytes | memoryview]], *, tenant: bytes = b""
     ) -> list[bool]:
-        """Admits several verified values, as `put` does. Returns, for each, True if it is here afterwards. A
-        value that has no room, or fails, does not affect the others."""
+        """Admits several verified values, as `put` does. Returns a list with True for each value that is here
+        afterwards. A value that has no room, or fails, does not affect the other values."""
         layout.check_tenant(tenant)
         return self._admission.put_many(values, tenant)
 
@@ -157,8 +157,8 @@ class Cache:
 
     def wait(self, key: bytes, timeout: float, waited: float = 0.0) -> bool:
         """Waits until a new claim of `key` may succeed: the download lock has ended, by release or by death,
-        or the caller has waited long enough. Returns False after `timeout` seconds. `waited`: as for `claim`.
-        """
+        or the caller has waited long enough. Returns False after `timeout` seconds. `waited`: seconds since
+        the caller first asked for the key."""
         return self._downloads.wait(key, timeout, waited)
 
     # -- keeping -----------------------------------------------------------------------------------------
@@ -172,8 +172,8 @@ class Cache:
         return self._pinning.pin(key, owner)
 
     def unpin(self, key: bytes, owner: bytes) -> bool:
-        """Undoes `pin`: the value returns to its place in the order of use. Returns False if the lock was not
-        got: the pin may still be there."""
+        """Undoes `pin`: the value returns to its place in the order of use. Returns False if the index lock
+        could not be taken: the pin may still be there."""
         return self._pinning.unpin(key, owner)
 
     @property
@@ -184,7 +184,8 @@ class Cache:
 
     def keep(self, label: bytes, sizes: Mapping[bytes, int]) -> int:
         """Pins a set of keys, each with its value's size, in place of the earlier set of that label. The pins
-        outlive this process. Returns the number of keys that are here; the others are pinned when they come.
+        outlive this process. Returns the number of keys that are here; the values of the other keys are
+        pinned when they come.
 
         Raises PinSetTooLarge, and CacheError if the set could not be written.
         """
@@ -196,7 +197,7 @@ class Cache:
         return self._pinning.drop(label)
 
     def kept(self) -> dict[bytes, list[bytes]]:
-        """Returns the pin sets: label -> keys."""
+        """Returns the keys of each pin set, by the set's label."""
         return self._pinning.kept()
 
     # -- dropping ----------------------------------------------------------------------------------------
@@ -219,8 +220,8 @@ class Cache:
     # -- looking -----------------------------------------------------------------------------------------
 
     def stats(self) -> Stats:
-        """Returns the cache's figures. Waits for the lock at most a tenth of a second; if it is not got, the
-        figures are those that this process saw last. All are zero if the cache is off."""
+        """Returns the cache's figures. Waits for the index lock at most a tenth of a second; if it cannot be
+        taken, the figures are those that this process saw last. All are zero if the cache is off."""
         counters = {
             "hits": self._hits, "misses": self._misses, "admitted": self._admission.admitted,
             "refused": self._admission.refused, "damaged": self._damaged, "read_bytes": self._read_bytes,

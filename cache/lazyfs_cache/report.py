@@ -27,7 +27,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of values handed out."""
     admitted: int = 0
     refused: int = 0
-    """Values not admitted: no space that may be freed, lock not got in time, or the disk failed."""
+    """Values not admitted, because no space may be freed, the index lock could not be taken in time, or the
+    disk failed."""
     damaged: int = 0
     """Values found wrong by their checksums, evicted, and answered as not here."""
     evictions: int = 0

@@ -34,8 +34,8 @@ class StandingValues:
             return None
 
     def read(self, key: bytes, offset: int, length: int, size: int | None = None) -> bytes | None:
-        """Returns bytes [offset, offset + length) of a value, cut at its end, the blocks touched checked.
-        Returns None if it is not here, is not `size` bytes long, or cannot be read."""
+        """Returns bytes [offset, offset + length) of a value, cut at its end; the blocks that are read are
+        checked. Returns None if the value is not here, is not `size` bytes long, or cannot be read."""
         try:
             return self._files.part(key, offset, length, size)
         except (OSError, Damaged):
@@ -64,8 +64,9 @@ class StandingValues:
 
 
 def standing_values(path: str) -> StandingValues | None:
-    """Returns the values in the cache directory at `path`, after the checks of its owners that opening makes
-    too. Returns None if there is no cache, or none that may be used: opening tells why."""
+    """Returns the values in the cache directory at `path`. First checks, as the opening of a cache does, that
+    no other user could have prepared the directory. Returns None if there is no cache, or none that may be
+    used: opening it tells why."""
     root = os.path.realpath(path)
     try:
         check_way(path)

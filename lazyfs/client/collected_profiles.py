@@ -25,8 +25,8 @@ class CollectedProfiles:
     thread meanwhile."""
 
     def __init__(self, fetcher: Fetcher, publisher: Callable[[], "Targets | None"]) -> None:
-        """`publisher` returns the targets of the trusted revision, which name the key; None if none is
-        trusted."""
+        """`publisher` returns the targets of the trusted revision, which name the key that signs the list; it
+        returns None if no revision is trusted."""
         self._fetcher = fetcher
         self._files = MetadataFiles(fetcher)
         self._publisher = publisher
@@ -40,12 +40,12 @@ class CollectedProfiles:
         return len(self._images)
 
     def of(self, image: Digest) -> ObjectRef | None:
-        """Returns the collected profile of an image by its top catalog; None if there is none."""
+        """Returns the collected profile of the image whose top catalog is `image`; None if there is none."""
         return self._images.get(image)
 
     def refresh(self, now: datetime, deadline: float) -> None:
-        """Looks for a newer list, if the publisher lets somebody sign one; otherwise makes no request, and
-        drops the list. A failure is logged, and the present list stays."""
+        """Looks for a newer list, if the publisher has delegated a key for such lists. If not, makes no
+        request and drops the list. A failure is logged, and the present list stays."""
         try:
             self._refresh(now, deadline)
         except LazyfsError as error:

@@ -16,7 +16,8 @@ _SLICE = 0.2
 def request_of(
     ref: ObjectRef, deadline: float, check_cancelled: Callable[[], None], *, optional: bool = False
 ) -> Request:
-    """Returns the request for an object, whose bytes are verified on arrival. `optional`: as for Download."""
+    """Returns the request for an object, whose bytes are verified on arrival. `optional`: True for an object
+    that only a profile names, so that a server that lacks it is not at fault."""
     path = object_path(ref.digest)
     still = still_wanted(path, deadline, check_cancelled)
     return Request(
@@ -73,10 +74,11 @@ class Downloader:
         *,
         optional: bool = False,
     ) -> bytes:
-        """Returns the object's plaintext; from the cache if another process or flight has just put it there.
+        """Returns the object's plaintext, from the cache if another process or flight has just put it there.
 
-        The bytes are returned even if the cache does not admit them. A process that is stopped or slow while
-        it downloads the object delays this call by two seconds at most. Raises as Fetcher.fetch does.
+        The bytes are returned even if the cache does not admit them. If another process is downloading the
+        object already, and is stopped or slow, this call waits two seconds for it at most. `optional`: True
+        for an object that only a profile names. Raises as Fetcher.fetch does.
         """
         started = time.monotonic()
         while True:

@@ -172,7 +172,8 @@ class DownloadLoop:
             self._arrived([download])
 
     def _download_elsewhere(self, download: Download) -> None:
-        """Waits for the claim of another holder, then downloads the object if it is still missing."""
+        """Waits in another thread until the process or mount that is fetching the object is done, and
+        downloads the object there if it is still missing."""
         del self._under_way[download]
         call = functools.partial(self._downloader.download, download.ref, download.deadline, download.check)
         if not self._start(download, functools.partial(download.take, call)):

@@ -31,8 +31,8 @@ class Flight(Download):
         self.ended_at = 0.0
 
     def hastier_than(self, patience: float) -> bool:
-        """Returns True if the flight waits less long for its object than `patience`, by more than a
-        second."""
+        """Returns True if the flight's own patience, from its start to its deadline, is shorter than
+        `patience` by more than a second."""
         return self.patience < patience - 1
 
     def over(self) -> bool:

@@ -45,7 +45,7 @@ class LocalCache(Protocol):
         ...
 
     def put_many(self, values: Sequence[tuple[Digest, bytes]], /) -> Sequence[bool]:
-        """Admits several verified values. A value that fails does not affect the others."""
+        """Admits several verified values. A value that fails does not affect the other values."""
         ...
 
     def wait(self, key: Digest, timeout: float, waited: float = 0.0, /) -> bool:

@@ -110,7 +110,8 @@ class Objects(ObjectsAtHand):
         `deadline` is on time.monotonic()'s clock; by default `patience` seconds from now. Raises
         DeadlineExceeded, another TransportError, or BadData when every copy in reach is bad. With
         `on_outage="wait"` it waits through all TransportErrors but NotFound instead of raising them, unless
-        `held` is False; cancel it to stop waiting. `optional`: as for Download.
+        `held` is False; cancel it to stop waiting. `optional`: True for an object that only a profile names:
+        a server that lacks it is not at fault.
         """
         patience = self._patience if deadline is None else max(deadline - time.monotonic(), 0.0)
         waiting = False
@@ -186,7 +187,8 @@ class Objects(ObjectsAtHand):
     def bring(self, ref: ObjectRef, ended: Callable[[], None], *, optional: bool = False) -> bool:
         """Brings an object into the cache without a task that waits for it: joins the object's flight, or
         starts one. Returns at once. `ended` is called when the object is here or has failed, and must not
-        raise. `optional`: as for Download. Returns False if the run is ending."""
+        raise. `optional`: True for an object that only a profile names. Returns False if the run is
+        ending."""
         flight = self._flights.get(ref.digest)
         if flight is None or flight.ref != ref or flight.ended.is_set():
             try:

@@ -13,7 +13,8 @@ class ObjectsAtHand:
     """A repository's objects in the local cache."""
 
     def __init__(self, cache: LocalCache, namespace: bytes = b"") -> None:
-        """`namespace`: sets its objects in the cache apart, for a repository that needs a credential."""
+        """`namespace`: keeps the repository's objects apart in the cache, for a repository that needs a
+        credential."""
         self.namespace = namespace
         self.cache = PrivateCache(cache, namespace) if namespace else cache
         """The part of the cache that this repository reads and writes."""
@@ -61,9 +62,9 @@ class ObjectsAtHand:
                 window.use(digest)
 
     def is_foreseen(self, read: Digest) -> bool:
-        """Returns True if a profile under way lists an object: then it also lists what is read with the
-        object. Returns False while that profile fetches nothing more until a reader uses something that it
-        has fetched."""
+        """Returns True if a profile under way lists the object that was read: the profile then also lists the
+        objects that are read after it. Returns False while the profile's bound on unused bytes stops its
+        fetches."""
         window = self.listed.get(read)
         return window is not None and not window.exhausted
 

@@ -37,6 +37,6 @@ class ThreadGroup:
                 self._changed.notify_all()
 
     def join(self, seconds: float) -> bool:
-        """Waits `seconds` at most until no work is under way. Returns True if none is."""
+        """Waits until no work is under way, for `seconds` at most. Returns True if none is."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._working, seconds)

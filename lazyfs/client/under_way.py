@@ -17,9 +17,9 @@ class UnderWay(Generic[T]):
     def __init__(
         self, count: int, most: int, begin: Callable[[T, int], None], allowance: Allowance | None = None
     ) -> None:
-        """`count`: the largest number of items under way; `most`: of bytes under way; `allowance`: a bound on
-        bytes shared with others. `begin` is called with an item and its bytes; it may call any method of this
-        object."""
+        """`count`: the largest number of items under way. `most`: the largest number of their bytes.
+        `allowance`: a bound on bytes that several such objects share; None for a bound of its own. `begin` is
+        called with an item and its bytes; it may call any method of this object."""
         self._count = count
         self._most = most
         self._begin = begin

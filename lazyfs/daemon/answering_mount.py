@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from lazyfs.fuse.trace import Trace
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""SIGHUP reopens the log; the others unmount."""
+"""Signals that a mount handles: SIGHUP reopens the log; SIGINT and SIGTERM unmount."""
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class AnsweringMount:
         self.journal, held = _open_journal(state_dir, settings.mountpoint, handover)
         self.trace = _open_trace(settings.trace) if settings.trace else None
         self.open_repository = _nothing_to_open
-        """Opens a repository that a call needs; set when the event loop is there."""
+        """A function that opens a repository which a call needs; set once the event loop runs."""
         numbers = ShortNumbers(record=self.journal.block) if settings.inode32 else None
         self.filesystem = Filesystem(
             Tree(
@@ -123,7 +123,8 @@ class AnsweringMount:
         return known
 
     def keep_signals(self) -> None:
-        """Keeps the signals for the event loop from now on: their default action would leave a dead mount."""
+        """From now on, notes each of SIGNALS that comes, until the event loop deals with it
+        (`earlier_signals`). Its default action would end the process and leave a dead mount."""
         for number in SIGNALS:
             signal.signal(number, self._note_signal)
 
@@ -175,7 +176,7 @@ class AnsweringMount:
         ready()
 
     def earlier_signals(self) -> list[int]:
-        """Returns the signals that came before the event loop took them."""
+        """Returns the signals that have come since `keep_signals`, for the event loop to deal with."""
         return self._signals
 
     def source(self) -> str:

@@ -7,7 +7,8 @@ from lazyfs.system.user_namespace import is_root_of_node
 
 
 def default_cache() -> str:
-    """Returns /var/cache/lazyfs for root, lazyfs below XDG_CACHE_HOME or ~/.cache for others.
+    """Returns the cache directory of a mount that names none: /var/cache/lazyfs for root; for other users the
+    directory lazyfs below XDG_CACHE_HOME or ~/.cache.
 
     Raises UsageError for a user without a home.
     """

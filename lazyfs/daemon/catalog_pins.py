@@ -34,8 +34,8 @@ class CatalogPins:
         self._generation = cache.generation
 
     def follow(self, in_use: list[tuple[str, HeldKey]]) -> None:
-        """Pins the catalogs in use and unpins the others. `in_use`: (repository, the catalog's key in the
-        cache), the latest used last.
+        """Pins the catalogs in use and unpins all other catalogs. `in_use`: the repository of each catalog
+        and the catalog's key in the cache, the most recently used catalog last.
 
         May wait for the cache's lock: call it in a thread, one call at a time.
         """
@@ -65,7 +65,7 @@ class CatalogPins:
 
 def within_shares(in_use: Iterable[tuple[str, HeldKey]], room: int) -> set[Digest]:
     """Returns the keys of the catalogs to pin. Each repository has an equal share of `room` bytes. It is
-    filled with the repository's catalogs from the latest used on, as many as fit."""
+    filled with the repository's catalogs from the most recently used one on, as many as fit."""
     by_repository: dict[str, list[HeldKey]] = {}
     for repository, held in in_use:
         by_repository.setdefault(repository, []).append(held)

@@ -58,7 +58,7 @@ class Reply(NamedTuple):
 
 
 def mounted_at(mountpoint: str) -> Mount:
-    """Returns the mount of lazyfs at a path. Raises UsageError if none of lazyfs is mounted there."""
+    """Returns the mount of lazyfs at a path. Raises UsageError if no mount of lazyfs is at the path."""
     path = absolute(mountpoint)
     there = find(path)
     if there is None or there.fstype != FSTYPE:

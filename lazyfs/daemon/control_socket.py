@@ -60,7 +60,7 @@ def listen(path: str, *, everybody: bool) -> ListeningSocket:
 
 
 def handed_over() -> ListeningSocket | None:
-    """Returns the socket that the program before handed over; None if there is none."""
+    """Returns the socket that this process's earlier program has handed over; None if there is none."""
     with suppress(ValueError, OSError):
         number, inode, path = os.environ.pop(HANDED, "").split(" ", 2)
         os.set_inheritable(int(number), False)

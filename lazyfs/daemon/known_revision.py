@@ -1,4 +1,5 @@
-"""Shows the root of a mount that needs no server: a site's folder, or the last trusted revision.
+"""Shows the root of a mount if this takes no server: the folder of a site, or the last trusted revision of a
+repository.
 
 The revision's signatures, versions and hashes are checked anew. Everything else, which only misses and
 refreshes need, is imported and connected once the mount answers.

@@ -48,7 +48,7 @@ BEFORE_ROOT_IS_GIVEN_UP = (
 
 
 def load(modules: Iterable[str]) -> None:
-    """Imports the modules. Those that are not installed are passed over."""
+    """Imports the modules, and passes over those that are not installed."""
     for module in modules:
         with suppress(ModuleNotFoundError):
             importlib.import_module(module)

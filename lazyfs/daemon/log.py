@@ -19,7 +19,7 @@ from lazyfs.system.trusted_files import Untrusted, open_output
 INTERVAL = 60.0
 """Seconds of an interval, in which one kind of record is written only once."""
 MOST_KINDS = 200
-"""The largest number of kinds of record written in one interval; the records of all others are counted
+"""The largest number of kinds of record written in one interval; the records of all further kinds are counted
 together."""
 MOST_CHARACTERS = 4000
 """The largest number of characters of one record; a traceback through trio has 3,000."""
@@ -50,7 +50,8 @@ class RepeatFilter(logging.Filter):
         self._lock = threading.Lock()
         self._began = clock()
         self._kinds: dict[str, tuple[int, int, str]] = {}
-        """Kind -> (number of records held back in this interval, their level, the first one's message)."""
+        """For each kind, the number of records held back in this interval, their level, and the message of
+        the first one."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Returns True if the record is to be written."""
@@ -81,7 +82,8 @@ class RepeatFilter(logging.Filter):
 
 
 class _OneLine(logging.Formatter):
-    """Escapes names chosen by strangers, and keeps the lines of a traceback apart."""
+    """Writes a record's message in one line, in which names chosen by strangers are escaped. A traceback
+    keeps its lines."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")

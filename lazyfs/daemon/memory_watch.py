@@ -95,8 +95,8 @@ class MemoryWatch:
 
 
 def _allocator() -> Callable[[], object]:
-    """Makes the C library give freed memory back to the kernel: large blocks at once; all threads share two
-    arenas. Returns a function that gives back the rest of the freed memory."""
+    """Makes the C library give each large block back to the kernel as soon as the block is freed, and limits
+    the library to two arenas for all threads. Returns a function that gives the other freed memory back."""
     libc = ctypes.CDLL(None)
     try:
         libc.mallopt(_ARENA_MAX, 2)

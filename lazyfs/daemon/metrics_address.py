@@ -24,7 +24,7 @@ def address_of(listen: str) -> Address:
 
 
 def check_free(listen: str) -> None:
-    """Raises UsageError unless a server can listen there now."""
+    """Raises UsageError unless a server can listen at this address now. `listen`: HOST:PORT."""
     address = address_of(listen)
     try:
         socket.create_server(address).close()

@@ -10,7 +10,8 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 MOST = 8
-"""The largest number of connections answered at a time; others are closed at once. A scraper needs one."""
+"""The largest number of connections answered at a time; further connections are closed at once. A scraper
+needs one."""
 SECONDS = 10.0
 """Timeout of a connection in seconds, however slowly its bytes come."""
 

@@ -21,7 +21,7 @@ class MountCache:
     """The cache of a mount, from its directory to its close."""
 
     def __init__(self, directory: str, settings: Settings) -> None:
-        """Opens the cache, unless its values can be read before. Raises UsageError."""
+        """Opens the cache, unless its values can be read without opening it. Raises UsageError."""
         self._directory = directory
         self._settings = settings
         self._opened: Cache | NullCache | None = None
@@ -33,7 +33,7 @@ class MountCache:
 
     @property
     def readable(self) -> LocalCache:
-        """The cache as far as it is open: what stands in it can be read."""
+        """The cache as far as it is open: at least, the values in its directory can be read."""
         return self._standing or self.opened
 
     @property
@@ -47,8 +47,8 @@ class MountCache:
         return self._opened
 
     def open(self, *, mount_answers: bool) -> None:
-        """Opens the cache, unless that is done. If it fails, a mount that answers already goes on without a
-        cache: it must not vanish from under its readers. Otherwise raises UsageError."""
+        """Opens the cache, unless it is open. If that fails, a mount that answers already goes on without a
+        cache: the mount must not vanish from under its readers. Otherwise raises UsageError."""
         if self._opened is not None:
             return
         try:
@@ -75,9 +75,10 @@ class MountCache:
         self.notes = settings_not_taken(self._opened, self._settings)
 
     def _values_that_stand(self) -> "StandingValues | None":
-        """Returns the values of a warm cache. Returns None if the cache has to be opened first: for its limit
-        or policy, which the command has to be told if they are not taken; or because root's modules could
-        not be loaded later, by the user whom the mount serves."""
+        """Returns the values in the cache's directory, to be read before the cache is opened. Returns None if
+        the cache has to be opened at once. This is so if no usable cache is there yet, or if it has another
+        limit or policy than the settings, of which the command has to be told. It is also so if root mounts
+        for another user: that user might not be able to load the cache's modules later."""
         settings = self._settings
         limit = parse_size(settings.cache_limit, "cache_limit")
         if limit == 0 or settings.user is not None:

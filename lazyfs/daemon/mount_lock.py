@@ -14,8 +14,8 @@ _PAUSE = 0.05
 
 
 class MountLock:
-    """The lock of a path in this mount namespace, held while mounting there. Ends with the process at the
-    latest."""
+    """The lock of a path in this mount namespace, held during a mount there. It is released when the process
+    ends, if not before."""
 
     def __init__(self, directory: str, mountpoint: str, seconds: float) -> None:
         """Takes the lock. Waits at most `seconds` until another mount there has succeeded or failed.

@@ -19,8 +19,8 @@ class Privileges:
     """The user and group ids of the daemon. Without a configured user, every call does nothing."""
 
     def __init__(self, user: str | None) -> None:
-        """Looks up the user. Raises UsageError if it does not exist, or if this process is neither root's nor
-        the user's. It is the user's if a daemon that gave up root has replaced its program."""
+        """Looks up the user. Raises UsageError if the user does not exist, or if this process runs neither as
+        root nor as the user. It runs as the user if a daemon that gave up root has replaced its program."""
         self._account: pwd.struct_passwd | None = None
         self._dropped = False
         if user is None:

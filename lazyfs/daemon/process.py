@@ -1,8 +1,8 @@
 """The process behind a mount: opens its resources before the event loop runs, and closes them after it.
 
 The order keeps a start cheap. First come the checks that fork, because a small process forks cheaply. Then
-the modules that answer from local objects are loaded, and the mount answers. Only then are trio and all the
-rest loaded.
+the modules that answer from local objects are loaded, and the mount answers. After that, trio and all other
+modules are loaded.
 """
 
 import gc
@@ -74,8 +74,9 @@ def resume(
     daemon_log: DaemonLog,
     ready: Callable[[Sequence[str]], None] | None = None,
 ) -> None:
-    """Takes over a mount that another process has made, and serves it until it is unmounted. `ready`: as for
-    `run`; without it the notes go to the log. Raises LazyfsError."""
+    """Takes over a mount that another process has made, and serves it until it is unmounted. `ready` is
+    called with notes for the operator once the mount answers; without `ready` the notes go to the log. Raises
+    LazyfsError."""
     _begin(daemon_log)
     state = taken.state
     directory = state.settings.cache or state.cache or default_cache()

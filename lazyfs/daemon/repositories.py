@@ -129,9 +129,9 @@ class Repositories:
                 load(OF_A_CHOSEN_REVISION)
 
     async def settle(self, name: str) -> None:
-        """Waits until a newer revision has been looked for, but at most FIRST_LOOK seconds, and at most half
-        of the time that a call may wait. From then on a missing name counts as absent. Raises LazyfsError for
-        a repository that is not open."""
+        """Waits until a newer revision has been looked for, but neither longer than FIRST_LOOK seconds nor
+        longer than half of the time that a call may wait. From then on a missing name counts as absent.
+        Raises LazyfsError for a repository that is not open."""
         opened = self.opened.get(name)
         if opened is None:
             raise LazyfsError(f"repository {name}: not connected yet")
@@ -167,8 +167,8 @@ class Repositories:
                 await trio.sleep(RETRY)
 
     async def _follow_profiles(self, opened: ConnectedRepository) -> None:
-        """Looks for profiles made from reports at once, and then at the interval at which new revisions are
-        looked for."""
+        """Looks for newer collected profiles, first at once and then at the interval at which new revisions
+        are looked for."""
         while True:
             deadline = time.monotonic() + self._settings.patience
             try:

@@ -1,4 +1,5 @@
-"""Connects a repository, given its source: a connection, a trusted revision, and the objects."""
+"""Connects a repository of a mount: makes its connection, finds a revision to trust, and sets up its
+objects."""
 
 import logging
 import os

@@ -1,4 +1,5 @@
-"""The runtime directory, with one control socket per mount for its owner. Every user may use root's sockets.
+"""The runtime directory of a user, which holds the control socket of each of the user's mounts. Every user
+may use root's sockets.
 
 A socket is named by the mount's device number, which is the same in every mount namespace. Paths are not: two
 namespaces may have different filesystems at one path, and one filesystem at several paths. The directory
@@ -44,7 +45,8 @@ def directory() -> str:
 
 
 def socket_paths(mount: Mount) -> Iterator[str]:
-    """Yields the paths at which the daemon of a mount may listen, the likeliest first. Makes no file."""
+    """Yields the paths at which the control socket of a mount's daemon may be, the likeliest first. Makes no
+    file."""
     for path in dict.fromkeys((*_candidates(), ROOTS)):
         if is_private_directory(path):
             yield os.path.join(path, socket_name(mount))

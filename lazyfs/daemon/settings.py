@@ -49,7 +49,7 @@ class RepositorySource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 class ProfileReporting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The section [profile]: the collector that the mount reports starts to, and its credential there."""
+    """The section [profile]: the collector to which the mount reports starts, and the credential for it."""
 
     report: str
     """URL of a collector (`lazyfs collect`)."""

@@ -57,7 +57,7 @@ class RepositoryStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CounterStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The counts of a session; see `lazyfs.fuse.counters`."""
+    """The counts of a session, with the meanings that `lazyfs.fuse.counters` gives them."""
 
     upcalls: dict[str, int]
     faults: dict[str, int]

@@ -22,8 +22,8 @@ CHECK_SECONDS = 60.0
 ANSWERED = 0.1
 """Seconds for the answer to `lazyfs reload` to leave, before this process is replaced."""
 KEEPERS = 60.0
-"""Seconds to wait after a keeper was started in place of a killed one, should something kill them again and
-again."""
+"""Seconds after the start of another keeper until the next one may be started, in case something kills
+keepers again and again."""
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,8 @@ class WantedSettings(NamedTuple):
 
     settings: Settings
     origins: dict[str, Origin]
-    """The origin of each setting that was given, by its name in TOML; the others have their defaults."""
+    """The origin of each setting that was given, by its name in TOML; all other settings have their
+    defaults."""
 
 
 def wanted_settings(

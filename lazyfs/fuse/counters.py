@@ -13,9 +13,9 @@ class Counters:
 
     def __init__(self) -> None:
         self.upcalls: dict[str, int] = {}
-        """Type of request, by its name in linux/fuse.h -> the number of the kernel's requests."""
+        """The number of the kernel's requests of each type, by the type's name in linux/fuse.h."""
         self.faults: dict[str, int] = {}
-        """Class of an error -> the number of calls that failed with EIO because of it."""
+        """The number of calls that failed with EIO because of an error, by the error's class."""
         self.misses = 0
         """The number of objects that calls had to wait for."""
         self.fetched_bytes = 0
@@ -35,7 +35,7 @@ class Counters:
         self._parts: list[Counters] = []
 
     def part(self) -> "Counters":
-        """Returns counters for another thread. `snapshot` adds theirs to these."""
+        """Returns counters for another thread. `snapshot` adds the counts of that thread to these."""
         made = Counters()
         self._parts.append(made)
         return made

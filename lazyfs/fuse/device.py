@@ -1,4 +1,4 @@
-"""/dev/fuse: mounted by mount(2) as root, by fusermount3 for other users."""
+"""Opens /dev/fuse and mounts it: by mount(2) as root, by fusermount3 for other users."""
 
 import array
 import ctypes

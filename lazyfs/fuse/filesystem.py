@@ -131,7 +131,8 @@ class Filesystem:
         return opened
 
     def catalogs_in_use(self) -> list[tuple[str, HeldKey]]:
-        """Returns each catalog in memory, with the repository for which it was read; the latest used last."""
+        """Returns each catalog in memory, with the repository for which it was read; the most recently used
+        one last."""
         with self.lock:
             return self.tree.parsed.catalogs()
 

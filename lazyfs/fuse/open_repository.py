@@ -30,7 +30,7 @@ class Prefetching(Protocol):
 
     def on_enter(self, image: ObjectRef, profile: ObjectRef | None, program: str = "", /) -> None:
         """Told of an image that was looked up, or in which a program is about to be started. `image`: its top
-        catalog. `profile`: its profile, if it has one."""
+        catalog. `profile`: its profile, if it has one. `program`: the program; empty if it is not known."""
         ...
 
     def on_read(self, read: ReadPlan, /) -> None:

@@ -2,8 +2,8 @@
 for it.
 
 An opening is a task of its own and ends with no call: if the caller that began it is killed or runs out of
-time, it goes on for the others. So no connection is left behind half made, and no repository gets two
-refreshers.
+time, the opening goes on for the other callers. So no connection is left behind half made, and no repository
+gets two refreshers.
 """
 
 import logging

@@ -16,7 +16,7 @@ from lazyfs.system import mountpoint as points
 
 TASKS = 1000
 """The largest number of requests under way at one time: each may wait for the network, and none must hold up
-the others."""
+another."""
 LOOK = 1.0
 """Seconds between checks that the mount still exists."""
 

@@ -55,7 +55,8 @@ class Trace:
         seconds: float,
         file: bytes = b"",
     ) -> None:
-        """Writes one event: the fields of a line. `file`: the SHA-256 of a file in a pack."""
+        """Lets the thread write one line; drops the line if too many wait. The parameters are the fields of
+        the line, as the module's docstring has them. `file`: the SHA-256 of a file in a pack."""
         try:
             self._lines.put_nowait((time.time(), operation, path, digest, size, source, seconds, file))
         except queue.Full:

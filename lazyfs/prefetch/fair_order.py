@@ -18,11 +18,11 @@ class FairOrder(Generic[T]):
     def __init__(self) -> None:
         self._groups: dict[Hashable, OrderedDict[T, int]] = {}
         self._had: dict[Hashable, int] = {}
-        """Waiting group -> the bytes that were taken for it, plus its start: the value of `_level` when it
-        began to wait."""
+        """For each waiting group, the bytes that were taken for it, plus its start: the value of `_level`
+        when it began to wait."""
         self._level = 0
         """The value in `_had` of the group served last, before that item was added. A group that begins to
-        wait starts with this value, and so level with the others."""
+        wait starts with this value, and so level with the other groups."""
 
     def __len__(self) -> int:
         return sum(map(len, self._groups.values()))

@@ -50,7 +50,7 @@ class GuessBudget:
         self.unused: OrderedDict[Digest, Guessed] = OrderedDict()
         """The guessed objects that nobody has read."""
         self._of_file: dict[bytes, list[Digest]] = {}
-        """Content id of a file -> the objects of it that are in `unused`."""
+        """The objects of each file that are in `unused`, by the file's content id."""
         self._used_files: OrderedDict[bytes, None] = OrderedDict()
 
     @property
@@ -70,7 +70,7 @@ class GuessBudget:
     def take(self, ref: ObjectRef, file: bytes = b"") -> None:
         """Charges an object that is about to be fetched. `file`: the content id of the file, if the file is
         guessed whole. As soon as one object of the file is used, all of them count as used: a miss of that
-        one would have brought the others (`programs`)."""
+        one would have brought the file's other objects too (`programs`)."""
         self._objects += 1
         self._bytes += ref.size
         self.unused[ref.digest] = Guessed(ref.size, file)

@@ -1,12 +1,12 @@
 """The other libraries of a directory, when one of them is missed. Pure.
 
-A program that starts with Python's scientific packages touches directories of large libraries, and uses most
-of these directories wholly or nearly so (pandas/_libs 10 of 10, scipy/linalg 8 of 8). The interpreter loads
-one module after the other, and each first page is a round trip. So the first miss also fetches the others of
-up to LARGEST bytes. A replay of such a start waited for 55 of its 89 libraries, and fetched 11 objects (6 MB)
-that were not used. If it fetched the others only after a second miss, it would wait for 64 and fetch 2
-objects fewer; if it fetched libraries of any size, it would wait for 48 and fetch another 10 MB that are not
-used.
+A program that starts with Python's scientific packages touches directories of large libraries. In most of
+these directories it uses all libraries or nearly all (pandas/_libs 10 of 10, scipy/linalg 8 of 8). The
+interpreter loads one module after the other, and each first page is a round trip. So the first miss of a
+library also fetches the directory's other libraries of up to LARGEST bytes. A replay of such a start waited
+for 55 of its 89 libraries, and fetched 11 objects (6 MB) that were not used. If it fetched the other
+libraries only after a second miss, it would wait for 64 and fetch 2 objects fewer; if it fetched libraries of
+any size, it would wait for 48 and fetch another 10 MB that are not used.
 
 This holds for modules only (`x.so`), which programs load by their paths. Libraries with a version
 (`libx.so.1`) are loaded because an ELF file names them (`needed_libraries`). A start needs ten of the 60 in a
@@ -21,11 +21,11 @@ from lazyfs.prefetch.neighbours import SMALL
 from lazyfs.vfs.siblings import Siblings
 
 LARGEST: Final = 2 << 20
-"""The largest number of bytes of a library that is fetched along. Larger ones are few, and one fetched in
-vain would cost much."""
+"""The largest number of bytes of a library that is fetched after a miss of another. Larger ones are few, and
+one fetched in vain would cost much."""
 FILES: Final = 32
-"""The largest number of libraries that are fetched along in one directory. If there are more (/usr/lib has
-hundreds), none is fetched, because a program uses few of them."""
+"""The largest number of libraries that are fetched after a miss in their directory. If there are more
+(/usr/lib has hundreds), none is fetched, because a program uses few of them."""
 DIRECTORIES: Final = 1024
 """The largest number of directories that are remembered. The one whose last miss is longest ago is forgotten;
 its next miss then fetches its libraries once more."""

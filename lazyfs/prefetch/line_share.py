@@ -1,4 +1,4 @@
-"""The share of a mount's line that fetching ahead may take. The rest is always free for readers."""
+"""The share of a mount's line that fetching ahead may take. The other part is always free for readers."""
 
 import math
 from collections.abc import Callable

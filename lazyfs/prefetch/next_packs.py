@@ -1,9 +1,9 @@
 """The next pack of a layer for a reader who takes one after the other. Pure.
 
 A layer's files lie in its packs in the order of its archive, and a catalog's table of packs keeps that order
-by and large. Packs with neighbouring numbers, missed one after the other, show a reader on its way through
-the layer: an archiver, a search. PROOF such steps are needed: when one was enough, a start of an analysis
-fetched 15 packs more to wait for 3 less.
+by and large. Steps from a missed pack to one of the next, one step after the other, show a reader on its way
+through the layer: an archiver, a search. PROOF such steps are needed: when one was enough, a start of an
+analysis fetched 15 packs more to wait for 3 less.
 """
 
 from collections import OrderedDict
@@ -26,7 +26,8 @@ class NextPacks:
 
     def __init__(self) -> None:
         self._last: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
-        """Start of a catalog's table of packs -> the pack missed last, and the number of steps in a row."""
+        """The pack missed last and the number of steps in a row, for each catalog's table of packs; the key
+        is the start of the table."""
 
     def missed(self, packs: PackTable, number: int) -> list[ObjectRef]:
         """Returns the packs to fetch after a miss in pack `number` of a table: the next AHEAD ones, if each

@@ -1,4 +1,4 @@
-"""A limit on the rate at which a job fetches. Pure: takes the time."""
+"""A limit on the rate at which a job fetches. Pure: the caller passes the time."""
 
 
 class Pace:

@@ -66,7 +66,7 @@ class Prefetcher:
         self._around = around
         self._cache_limit = cache_limit
         self._images: dict[Digest, WholeImage] = {}
-        """Digest of an image's top catalog -> its job."""
+        """The job of each image, by the digest of the image's top catalog."""
         self._budget = GuessBudget()
         self._guesses = Guesses(objects, around.demand, lambda: room_in(around.cache_space()), self._budget)
         self._programs = NeededByPrograms(objects, around.entries, around.lock, self._guesses)
@@ -85,8 +85,8 @@ class Prefetcher:
             self._soon(lambda: self._profiles.start(chosen, program))
 
     def _start(self, profile: ObjectRef) -> None:
-        """Begins to fetch a profile: at once in the event loop's thread, so that the reader who missed waits
-        for it."""
+        """Begins to fetch a profile. In the event loop's thread it begins at once, so that a reader whose
+        miss is served there waits for the profile."""
         if threading.get_ident() == self._thread:
             self._profiles.start(profile)
         else:
@@ -107,7 +107,8 @@ class Prefetcher:
             self._fetch(next_ones, read)
 
     def on_early_read(self, read: ReadPlan) -> None:
-        """Tells the watcher of starts of a read that was answered before there was a prefetcher."""
+        """Reports to the watcher of starts (`starts`) a read that was answered before there was a
+        prefetcher."""
         self._tell(read)
 
     def _tell(self, read: ReadPlan) -> None:
@@ -137,8 +138,8 @@ class Prefetcher:
             return None  # the directory was dropped
 
     def on_miss(self, read: ReadPlan, siblings: Siblings | None, fetched: Fetched) -> None:
-        """Notes a read that has to wait for objects, and fetches others along with them. `siblings`: the
-        directory around the file, if it is in one directory only."""
+        """Notes a read that has to wait for objects, and fetches other objects along with these. `siblings`:
+        the directory around the file, if it is in one directory only."""
         file = read.small_file
         if self._is_foreseen(read):
             return
@@ -218,16 +219,18 @@ class Prefetcher:
         return ref, decode(await self._objects.fetch(ref, held=False) if plain is None else plain)
 
     def on_profile(self, name: Digest, listed: list[ObjectRef], rate: float | None = None) -> WholeImage:
-        """Returns a job like `on_whole_image`, called `name`, for the objects that a profile lists."""
+        """Returns the job that fetches the objects that a profile lists: one under way, or a new one. `name`:
+        the name under which `whole_image` finds the job. `rate`: the largest number of plaintext bytes a
+        second; None for no limit."""
         return self._job(name, rate, ObjectRef(name, 0), listed)
 
     def whole_image(self, top: Digest) -> WholeImage | None:
-        """Returns the job of an image, if there is or was one lately."""
+        """Returns the job of the image with this top catalog, if one is under way or has ended lately."""
         return self._images.get(top)
 
     def profiled(self) -> dict[str, int]:
-        """Returns the number of objects that profiles had `fetched`, of those that `failed`, and of profiles
-        `given_up` because nobody used what came."""
+        """Returns the counts of profiles: `fetched` and `failed` are numbers of objects, `given_up` is the
+        number of profiles that were given up because nobody used what came."""
         return {
             "fetched": self._profiles.fetched,
             "failed": self._profiles.failed,

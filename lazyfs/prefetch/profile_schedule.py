@@ -1,4 +1,5 @@
-"""The time to fetch a profile, and the choice of its objects. Pure: takes the time and the sizes."""
+"""The time to fetch a profile, and the choice of its objects. Pure: the caller passes the time and the
+sizes."""
 
 import math
 from typing import Final
@@ -21,7 +22,7 @@ SHARE: Final = 0.5
 use."""
 
 Start = tuple[Digest, str]
-"""A profile, and the path or name of the program that is started; the latter is empty if it is not known."""
+"""A profile, and the path or name of the program that is started (empty if it is not known)."""
 
 
 class ProfileSchedule:
@@ -29,8 +30,8 @@ class ProfileSchedule:
 
     def __init__(self) -> None:
         self._rests: dict[Start, float] = {}
-        """Start -> the time before which it must not be begun: infinity while it is under way, and once all
-        its objects have come."""
+        """The time before which each start must not be begun. It is infinity while the start is under way,
+        and once all its objects have come."""
         self._under_way: set[Start] = set()
 
     def begin(self, start: Start, now: float) -> bool:

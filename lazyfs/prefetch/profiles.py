@@ -1,10 +1,10 @@
 """The objects that earlier starts of an image touched, fetched in order when the image is entered.
 
-Some objects are under way at a time. A reader of one of them joins its flight. A reader of a small file takes
-it from a hot pack, here or on its way, or else from the file's own pack. What is fetched ahead depends on
-what is used (`UnusedWindow`): only 2 MB come on trust, so that a start does not share the line with much when
-it waits for the first objects, and a list that is stale, wrong or hostile is given up. A list is given up
-after three objects that failed too.
+Several objects are under way at a time. A reader of one of them joins its flight. A reader of a small file
+takes it from a hot pack, here or on its way, or else from the file's own pack. What is fetched ahead depends
+on what is used (`UnusedWindow`): only 2 MB come on trust, so that a start does not share the line with much
+when it waits for the first objects, and a list that is stale, wrong or hostile is given up. A list is also
+given up after three of its objects have failed.
 """
 
 import logging
@@ -27,9 +27,10 @@ from lazyfs.prefetch.system_task import begin
 log = logging.getLogger(__name__)
 
 AT_ONCE: Final = 24
-"""The largest number of objects of one profile under way. Readers have the rest of `objects.THREADS`. To
-begin with four and to allow one more after each arrival made a start wait four times more in a row: computed
-for the 302 objects of the analysis image, on a line of 50 ms and 100 Mbit/s."""
+"""The largest number of objects of one profile under way. `objects.THREADS` is larger, and the difference is
+left to readers. If a profile began with four objects and allowed one more after each arrival, a start would
+have to wait four more times, one after the other: computed for the 302 objects of the analysis image, on a
+line of 50 ms and 100 Mbit/s."""
 UNUSED_SECONDS: Final = 60.0
 """The number of seconds without a use of any object of a list after which the list is given up."""
 TOLD_SECONDS: Final = 0.5

@@ -1,8 +1,8 @@
 """Shared objects and executables: a reader of one will want most of it, in any order. Pure.
 
 The dynamic linker and page faults read a library at scattered places, and each missing chunk is a round trip
-of waiting. So the first miss in a program brings its other chunks along. A program is known by its name
-(`*.so`, `*.so.1`), or by executable bit and ELF magic once its first chunk is here. Data files are not
+of waiting. So the first miss in a program also fetches the program's other chunks. A program is known by its
+name (`*.so`, `*.so.1`), or by executable bit and ELF magic once its first chunk is here. Data files are not
 fetched ahead: their random readers want the chunks they touch and no others.
 """
 
@@ -34,7 +34,8 @@ class Programs:
 
     def __init__(self) -> None:
         self._suggested: OrderedDict[bytes, set[int]] = OrderedDict()
-        """Content id -> indexes of the chunks that were missed or that `touched` has chosen."""
+        """For each file, by its content id, the indexes of the chunks that were missed or that `touched` has
+        chosen."""
 
     def touched(self, entry: Entry, chunks: ChunkList, offset: int, head: Head) -> list[ObjectRef]:
         """Returns the chunks to fetch when bytes at `offset` were missing or have just been fetched: first

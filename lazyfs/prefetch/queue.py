@@ -25,9 +25,9 @@ class PrefetchBudget:
     def __init__(self, most: int) -> None:
         self._most = most
         self._bytes: Counter[Hashable] = Counter()
-        """Image -> bytes that it has requested."""
+        """The bytes that each image has requested."""
         self.coming: dict[Digest, Hashable] = {}
-        """Object -> the image for which it was requested first."""
+        """For each object that was requested, the image for which it was requested first."""
 
     def has_room(self, ref: ObjectRef, image: Hashable) -> bool:
         """Returns True if the budget has room for the object too: an equal part for each image that asks."""

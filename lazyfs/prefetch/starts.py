@@ -1,4 +1,4 @@
-"""Tells a watcher of the reads by which programs in images start: the image, and the file's path in it."""
+"""Reports to a watcher the reads by which programs in images start: the image, and the file's path in it."""
 
 from typing import Protocol
 

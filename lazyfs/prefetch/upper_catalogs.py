@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 
 
 class UpperCatalogs:
-    """Prefetches the catalogs from one root down to its images, within the limits of UpperChoice. For a
-    single `run`, in one trio run."""
+    """Prefetches the catalogs from one root down to its images, within the limits of UpperChoice. Belongs to
+    one trio run; `run` is called once."""
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects

@@ -43,8 +43,9 @@ def restrict(top: str, flags: int) -> None:
 
 
 def _set_attributes(top: str, flags: int) -> bool:
-    """Sets the flags by one system call, which looks at no mount below the first: one of them may be dead.
-    Returns False if nothing was changed, as on an older kernel, or because `top` is no mount point."""
+    """Sets the flags with one system call. The call does not enter the mounts below `top`, one of which may
+    be dead. Returns False if nothing was changed, as on an older kernel, or because `top` is no mount
+    point."""
     wanted = _Attributes(flags)  # the numbers of these four flags are those of mount(2)
     call = ctypes.CDLL(None, use_errno=True).syscall
     here = ctypes.c_int(-100)

@@ -38,9 +38,9 @@ def ask_each(
 ) -> list[Answer]:
     """Asks all questions at the same time and waits `seconds` for the answers.
 
-    Once `enough` returns True for an answer, the others have at most `patience` seconds more. Each child has
-    a session of its own, so that no terminal's signal reaches it. Without `own_session` it stays in the
-    caller's process group, by which the kernel recognises the processes of an automounter.
+    Once `enough` returns True for an answer, the questions still open have at most `patience` seconds more.
+    Each child has a session of its own, so that no terminal's signal reaches it. Without `own_session` each
+    child stays in the caller's process group, by which the kernel recognises the processes of an automounter.
     """
     children = [_Child(question, own_session) for question in questions]
     end = time.monotonic() + seconds
@@ -62,7 +62,8 @@ def ask_each(
 
 
 def ask_one(question: Callable[[], Any], seconds: float, *, own_session: bool = True) -> Answer:
-    """Asks one question; see `ask_each`."""
+    """Asks one question in a child process and waits `seconds` for the answer. `own_session`: False keeps the
+    child in the caller's process group."""
     (answer,) = ask_each([question], seconds, patience=0, enough=lambda _: True, own_session=own_session)
     return answer
 

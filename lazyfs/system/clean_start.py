@@ -29,7 +29,8 @@ def open_standard_streams() -> None:
 def default_signals() -> None:
     """Unblocks all signals and gives each its default action: `nohup` and `trap ''` pass ignored signals on
     to their children. SIGPIPE and SIGXFSZ are ignored, so that a write fails and does not end the process.
-    Python ignores them at its start, but a child of subprocess that goes on in Python does not any more."""
+    Python ignores these two at its start, but the module subprocess gives them their default action again in
+    its children."""
     ignored = {signal.SIGPIPE, signal.SIGXFSZ}
     for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP} - ignored:
         if signal.getsignal(number) not in (signal.SIG_DFL, None):
@@ -41,8 +42,8 @@ def default_signals() -> None:
 
 def end_when_interrupted() -> None:
     """Has SIGINT end this process at once, as SIGTERM does, unless the signal is ignored. Python would raise
-    KeyboardInterrupt in the code that runs at that moment. Some code, such as the callbacks of the locks of
-    imports, lets no exception out, and the signal is lost: one of 400 that were sent during a start."""
+    KeyboardInterrupt in the code that runs at that moment. Some of this code, such as the callbacks of import
+    locks, lets no exception out: of 400 signals that were sent during a start, one was lost."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 

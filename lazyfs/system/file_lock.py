@@ -8,9 +8,8 @@ _PAUSE = 0.02
 
 
 def lock_within(descriptor: int, seconds: float) -> bool:
-    """Locks the file exclusively, and returns True, or returns False if another process still holds the lock
-    after `seconds`. The file is tried at least once; the lock ends when `descriptor` is closed. Raises
-    OSError."""
+    """Locks the file exclusively and returns True. Returns False if another process still holds the lock
+    after `seconds`. Tries at least once; the lock ends when `descriptor` is closed. Raises OSError."""
     deadline = time.monotonic() + seconds
     while True:
         try:

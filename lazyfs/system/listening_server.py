@@ -1,4 +1,5 @@
-"""The common part of our HTTP servers: a thread for each connection; serving for the time of a block."""
+"""The common part of our HTTP servers: one thread for each connection, and a context manager that serves
+while its block runs."""
 
 import socket
 import sys

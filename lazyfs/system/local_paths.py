@@ -19,16 +19,17 @@ _MAX_LINKS = 40
 
 def look(path: str, types: Mapping[str, str], question: Callable[[], Any], seconds: float) -> Answer:
     """Asks a question of the filesystems on a path: here if all of them are local, otherwise in a child
-    process of the caller's group, which has `seconds` to answer. `types`: mount point -> type of the topmost
-    filesystem there."""
+    process of the caller's group, which has `seconds` to answer. `types` maps each mount point to the type of
+    the topmost filesystem there."""
     if is_local(path, types):
         return Answer(question(), True)
     return ask_one(question, seconds, own_session=False)
 
 
 def is_local(path: str, types: Mapping[str, str]) -> bool:
-    """Returns True if only local filesystems are touched on the way to an absolute path, links and the path's
-    own mount included, as far as the way exists. Touches no other filesystem itself."""
+    """Returns True if a look-up of an absolute path touches only local filesystems: the links on the way are
+    followed, and a mount at the path itself counts. A path that does not exist is followed as far as it
+    exists. Touches no other filesystem itself."""
     if types.get("/") not in LOCAL:
         return False
     here, links = "/", 0

@@ -67,8 +67,8 @@ def _plain(name: bytes) -> bytes:
 
 
 def types_in(content: bytes) -> dict[str, str]:
-    """Returns mount point -> type of the topmost filesystem there, of a mountinfo. Parses no more than
-    that."""
+    """Returns the type of the topmost filesystem at each mount point in the content of a mountinfo. Parses
+    only these two fields."""
     found = {}
     for line in content.split(b"\n"):
         before, _, after = line.partition(b" - ")
@@ -79,8 +79,8 @@ def types_in(content: bytes) -> dict[str, str]:
 
 
 def mounts_in(content: bytes, mountpoint: str) -> list[Mount]:
-    """Returns the mounts on a directory, of a mountinfo. Parses their lines only: a start looks three times,
-    and a node with many jobs has a thousand mounts."""
+    """Returns the mounts on one directory in the content of a mountinfo. Parses only the lines of these
+    mounts: a start calls this three times, and a node with many jobs has a thousand mounts."""
     name = os.fsencode(mountpoint)
     found = []
     for line in content.split(b"\n"):

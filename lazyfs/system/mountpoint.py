@@ -174,7 +174,7 @@ def errno_of(path: str) -> int:
 def unmount(mountpoint: str, *, lazy: bool = True) -> None:
     """Unmounts the topmost mount of this directory. Raises InUse, UsageError.
 
-    `lazy`: also while the mount is in use; programs keep the files that they have open in it.
+    `lazy`: unmounts even while the mount is in use; programs keep the files that they have open in it.
     """
     if os.geteuid() == 0:
         libc = ctypes.CDLL(None, use_errno=True)

@@ -27,13 +27,14 @@ class _Program(ctypes.Structure):
 
 
 def unshare(flags: int) -> None:
-    """Moves this process into new namespaces; with NEW_PIDS, its next child. Raises OSError."""
+    """Moves this process into new namespaces; NEW_PIDS moves not the process but its next child. Raises
+    OSError."""
     _check(_libc().unshare(ctypes.c_int(flags)), "unshare")
 
 
 def map_numbers(inner: tuple[int, int], outer: tuple[int, int], pid: int | None = None) -> None:
-    """Maps the user and group of a process to the numbers that they have in its new user namespace, `inner`.
-    `outer`: their numbers outside. `pid`: the process; None for this one. Raises OSError."""
+    """Gives the user and group of a process other numbers in its new user namespace. `inner`: their numbers
+    inside. `outer`: their numbers outside. `pid`: the process; None for this one. Raises OSError."""
     for name, content in (
         ("setgroups", "deny"),
         ("uid_map", f"{inner[0]} {outer[0]} 1"),

@@ -33,7 +33,8 @@ class Location(NamedTuple):
     """The place at which a walk along a path has ended: the path's end, or the end of its existing part."""
 
     found: str
-    """The longest part of the path that exists, or a stop; absolute below the root, free of links."""
+    """The longest part of the path that exists, or the stop (`locate`) at which the walk ended. Absolute
+    below the root, free of links."""
     rest: tuple[str, ...]
     """The names after `found`: missing ones, or those inside the stop."""
     mode: int

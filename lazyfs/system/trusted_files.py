@@ -70,8 +70,8 @@ def make_private_directory(path: str) -> None:
 
 
 def is_private_directory(path: str) -> bool:
-    """Returns True if `path` is a directory of this user's or root's that nobody else may write to, and
-    nobody else could have put it there."""
+    """Returns True if `path` is a directory that belongs to this user or root, that nobody else could have
+    put there, and that nobody else may write to."""
     try:
         number = open_directory(path)
     except (OSError, Untrusted):

@@ -4,7 +4,8 @@ import os
 
 
 def outer_user(user: int) -> int:
-    """Returns the id that a user has one namespace above; the same id outside any user namespace."""
+    """Returns the id that a user of this user namespace has in the namespace above; the same id outside any
+    user namespace."""
     for here, above, count in _map():
         if here <= user < here + count:
             return above + user - here

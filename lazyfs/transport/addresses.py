@@ -1,4 +1,5 @@
-"""The servers that an operator's description of a store names. Costs no import of a client library."""
+"""The servers that an operator's description of a store names. Importing this module imports no client
+library."""
 
 import os
 from typing import NamedTuple
@@ -19,7 +20,7 @@ def addresses_of(store: str, proxy: str | None, repository: str | None) -> Addre
     """Returns the servers of a store; None for a store in a directory.
 
     `store`: a directory, or `http://s1/@repo@;http://s2/@repo@` where @repo@ stands for `repository`.
-    `proxy`: `http://p1:3128|http://p2:3128;DIRECT`; None is DIRECT. Raises UsageError.
+    `proxy`: `http://p1:3128|http://p2:3128;DIRECT`; None means DIRECT, no proxy. Raises UsageError.
     """
     if "://" not in store:
         if proxy:

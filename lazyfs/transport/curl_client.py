@@ -41,7 +41,8 @@ class CurlClient:
     """Makes attempts. Thread-safe; handles with their kept-alive connections are lent to threads."""
 
     def __init__(self, limits: Limits, *, connections: int = 32, tls: "Tls | None" = None) -> None:
-        """Arguments as for RequestsClient."""
+        """`connections`: the largest number of idle handles that are kept, each with its connections. `tls`:
+        needed if a proxy or origin has an https URL."""
         self._limits = limits
         self._connections = connections
         self._tls = tls
@@ -54,7 +55,8 @@ class CurlClient:
         return CurlLoop(self._limits, self._resolver, connections=self._connections, tls=self._tls)
 
     def get(self, attempt: Attempt, check_cancelled: Callable[[], None]) -> Answer:
-        """Works as RequestsClient.get."""
+        """Returns the answer with status 200 and its whole body. Raises AttemptFailed for any other answer,
+        and the exceptions of `check_cancelled`."""
         guard = Guard(attempt.deadline, self._limits.hurried(attempt.patience), check_cancelled)
         try:
             handle = self._idle.get_nowait()

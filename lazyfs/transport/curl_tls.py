@@ -21,8 +21,9 @@ _NOWHERE = "/proc/self/fd/none"
 
 
 def believe(easy: Any, tls: "Tls") -> None:
-    """Sets the trusted CAs for origins and proxies alike. Always names a directory: otherwise libcurl uses
-    the one that it was built with."""
+    """Sets the trusted CAs and the client certificate, for origins and proxies alike. If no directory of CAs
+    is trusted, sets one that cannot exist, because libcurl would otherwise use the directory that it was
+    built with."""
     named = {"CAINFO": tls.ca_file, "CAPATH": tls.ca_directory or _NOWHERE}
     named |= {"SSLCERT": tls.identity_file, "SSLKEY": tls.identity_file}
     for name, value in named.items():

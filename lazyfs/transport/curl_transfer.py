@@ -116,8 +116,8 @@ class Transfer:
 
     def answer(self, code: int, text: str) -> Answer | AttemptFailed:
         """Returns the answer, or the failure for a refusal whose whole body was read; the connection can then
-        be used again. `code`, `text`: libcurl's; 0 for success. Raises any failure that leaves the connection
-        in doubt."""
+        be used again. `code`, `text`: those with which libcurl ended the transfer; code 0 means success.
+        Raises any failure that leaves the connection in doubt."""
         body, attempt, easy = self._body, self.attempt, self.handle.easy
         if body.failure is not None:
             raise body.failure

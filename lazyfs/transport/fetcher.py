@@ -52,13 +52,13 @@ class Request(NamedTuple):
     """The time on time.monotonic()'s clock by which the call returns or raises, however slowly bytes
     trickle."""
     no_cache: bool = False
-    """Ask caches on the way to go back to the origin (Cache-Control: no-cache)."""
+    """True to ask caches on the way to fetch the file from the origin again (Cache-Control: no-cache)."""
     accept: Callable[[bytes], bytes] = as_stored
-    """Turns the stored bytes into the result of `fetch` (decoded and verified), or raises BadData: then the
-    bytes are fetched again, past the server or cache that sent them."""
+    """A function that turns the stored bytes into the result of `fetch` (decoded and verified), or raises
+    BadData: the bytes are then fetched again, but not from the server or cache that sent the bad ones."""
     may_be_missing: bool = False
-    """A 404 from an origin is an answer, not a fault (the probe for the next root). Every other file is named
-    by signed metadata: its 404 means a lagging replica or a lying proxy."""
+    """True if a 404 from an origin is an answer and no fault, as when the next root is asked for. Every other
+    file is named by signed metadata: its 404 means a lagging replica or a lying proxy."""
 
 
 class Rest(NamedTuple):

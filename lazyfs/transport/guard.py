@@ -1,8 +1,8 @@
 """The limits of one attempt. Every wait for the network asks the guard, at least every SLICE seconds.
 
-requests' timeout counts from one received byte to the next, so a server that trickles never exceeds it; and a
-thread that waits in recv() does not notice cancellation. So every socket here waits in short slices and asks
-the guard between them.
+The timeout of the library `requests` counts from one received byte to the next, so a server that trickles
+never exceeds it; and a thread that waits in recv() does not notice cancellation. So every socket here waits
+in short slices and asks the guard between them.
 """
 
 import threading

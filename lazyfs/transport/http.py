@@ -19,11 +19,12 @@ class HttpFetcher:
         self._shared = SharedChain(chain, client)
 
     def fetch(self, request: Request, check_cancelled: Callable[[], None] = never_cancelled) -> bytes:
-        """As Fetcher.fetch. Raises Outage at once while every path is known dead."""
+        """Returns the result of `request.accept` for the whole file. Raises as Fetcher.fetch, and Outage at
+        once while every path is known to be dead."""
         return Passage(self._shared, request, check_cancelled).finish(lambda: None)
 
     def loop(self) -> FetchLoop | None:
-        """As SideBySide.loop."""
+        """Returns a loop that makes many fetches in one thread; None if the client has no loop."""
         attempts = self._shared.client.loop()
         return (
             None
@@ -37,5 +38,5 @@ class HttpFetcher:
             return self._shared.chain.report(time.monotonic())
 
     def close(self) -> None:
-        """As Fetcher.close."""
+        """Closes the connections; a later fetch is an error."""
         self._shared.client.close()

@@ -48,7 +48,8 @@ class HttpLoop:
         self._ended: list[_Ended] = []
 
     def begin(self, key: object, request: Request, check_cancelled: Callable[[], None]) -> None:
-        """As FetchLoop.begin."""
+        """Begins a fetch, whose end `advance` will report under this key. `check_cancelled` is called in any
+        thread."""
         passage = Passage(self._shared, request, check_cancelled)
         try:
             step = passage.next()
@@ -80,7 +81,8 @@ class HttpLoop:
         return True
 
     def advance(self, timeout: float) -> list[_Ended]:
-        """As FetchLoop.advance."""
+        """Waits until a fetch has ended, the loop is woken, or `timeout` seconds are over. Returns the ended
+        fetches by their keys, each with its result, its exception, or a Rest for another thread to run."""
         for attempt, outcome in self._attempts.advance(0 if self._ended else timeout):
             self._finish(self._running.pop(attempt), outcome)
         ended, self._ended = self._ended, []
@@ -124,11 +126,11 @@ class HttpLoop:
         self._ended.append((key, error))
 
     def wake(self) -> None:
-        """As FetchLoop.wake."""
+        """Ends the present or the next wait of `advance`. Thread-safe."""
         self._attempts.wake()
 
     def close(self) -> None:
-        """As FetchLoop.close."""
+        """Gives up the fetches under way, and closes all connections."""
         for running in self._running.values():
             running.race.finish()
             running.passage.settle(running.route, None, running.started)

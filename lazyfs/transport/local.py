@@ -21,8 +21,11 @@ class LocalFetcher:
         self._directory = os.path.abspath(directory)
 
     def fetch(self, request: Request, check_cancelled: Callable[[], None] = never_cancelled) -> bytes:
-        """As Fetcher.fetch. A failing disk, a file over `max_bytes` and a name that is not a regular file
-        (reading a pipe would wait, a device never ends) raise a TransportError that names it."""
+        """Reads the file and returns the result of `request.accept`. Raises as Fetcher.fetch.
+
+        A failing disk, a file over `max_bytes` and a name that is not a regular file (reading a pipe would
+        wait, a device never ends) raise a TransportError that names the file.
+        """
         name = os.path.join(self._directory, request.path)
         if not os.path.abspath(name).startswith(self._directory + os.sep):
             raise TransportError(f"{request.path}: outside the store {self._directory}")

@@ -1,4 +1,5 @@
-"""A site's pre-filled store below the node's own cache: asked first, never written, verified like a server.
+"""A site's pre-filled store below the node's own cache. It is asked before the network and never written to,
+and its answers are verified like a server's.
 
 It is a store directory (data/ab/cdef..., as `lazyfs publish` writes it, or a copy of one), on a filesystem
 that many nodes read: no index, no locks. Only objects come from it; missing or damaged ones come from the
@@ -20,8 +21,8 @@ PAUSE: Final = 30.0
 
 
 class LowerFirst:
-    """A Fetcher over two others: `lower` for objects; `upper` for other files and for objects that `lower`
-    does not bring."""
+    """A Fetcher over two other Fetchers: `lower` for objects; `upper` for other files and for objects that
+    `lower` does not bring."""
 
     def __init__(
         self, lower: Fetcher, upper: Fetcher, *, clock: Callable[[], float] = time.monotonic
@@ -32,7 +33,8 @@ class LowerFirst:
         self._paused_until = 0.0
 
     def fetch(self, request: Request, check_cancelled: Callable[[], None] = never_cancelled) -> bytes:
-        """As Fetcher.fetch; failures of `lower` are not raised."""
+        """Fetches an object from `lower`, or from `upper` if `lower` fails; any other file from `upper`.
+        Raises as Fetcher.fetch, but no failure of `lower` except DeadlineExceeded."""
         if request.path.startswith("data/") and self._clock() >= self._paused_until:
             try:
                 return self._lower.fetch(request, check_cancelled)

@@ -34,10 +34,11 @@ def open_fetcher(
 ) -> Fetcher:
     """Returns a Fetcher for a store directory, or for http(s) URLs.
 
-    `store`, `proxy`, `repository`: as for `addresses_of`. Proxies of the environment (`http_proxy`) are not
-    used: a mount must not depend on the shell it was started from. `tls`: the trusted CAs; by default the
-    system's. `http`: the library that makes the requests; `auto` is pycurl if it is installed, which takes a
-    third of the CPU (benchmarks/http). Raises UsageError.
+    `store`: a directory, or the origins' URLs. `proxy`: the chain of proxies. `repository`: the name that
+    replaces @repo@ in the URLs (all three in the notation of `addresses_of`). Proxies of the environment
+    (`http_proxy`) are not used: a mount must not depend on the shell it was started from. `tls`: the trusted
+    CAs; by default the system's. `http`: the library that makes the requests; `auto` is pycurl if it is
+    installed, which takes a third of the CPU (benchmarks/http). Raises UsageError.
     """
     found = addresses_of(store, proxy, repository)
     if found is None:

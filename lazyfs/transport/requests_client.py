@@ -1,7 +1,7 @@
-"""One HTTP attempt on requests: one URL, one proxy or none, one body.
+"""One HTTP attempt by the library `requests`: one URL, one proxy or none, one body.
 
-The library `requests` handles URLs, proxies, TLS and pools of kept-alive connections. Its adapter is called
-directly with a prepared request (540-1000 us of CPU each, a Session takes 850-1210), and bodies are read raw
+The library handles URLs, proxies, TLS and pools of kept-alive connections. Its adapter is called directly
+with a prepared request (540-1000 us of CPU each, a Session takes 850-1210), and bodies are read raw
 (`.content` reads 8 MiB bodies at 330-470 MB/s, `read1` at 1090-1790).
 """
 
@@ -47,8 +47,8 @@ _FAULTS: tuple[tuple[type[Exception], Fault], ...] = (
     (urllib3.exceptions.HTTPError, Fault.GARBLED),
     (ValueError, Fault.GARBLED),
 )
-"""Exception -> fault. In a chain of exceptions, the innermost one that is in this table decides; if several
-rows match it, the first one counts."""
+"""The fault that each exception stands for. In a chain of exceptions, the innermost one that is in this table
+decides; if several rows match it, the first row counts."""
 
 
 def _fault_of(error: BaseException, peer: Peer) -> AttemptFailed:

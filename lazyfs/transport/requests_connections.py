@@ -117,7 +117,8 @@ class TlsConnection(HTTPSConnection):
     response_class = _GuardedResponse
 
     def connect(self) -> None:
-        """Raises AttemptFailed, or the guard's exceptions.
+        """Connects to the origin or proxy, through a tunnel if one is set, and makes the TLS handshakes.
+        Raises AttemptFailed, or the guard's exceptions.
 
         urllib3's own method makes each handshake in one call, without asking the guard while it waits.
         """

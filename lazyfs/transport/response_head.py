@@ -67,8 +67,9 @@ class Head:
 
     @property
     def short_page(self) -> bool:
-        """True for a 404, a bucket's 403 or a 400 with a short body of stated length. Once that body is read,
-        the connection can be used again; the body of a 400 also tells the fault of TLS."""
+        """True for a status of 404, 403 (a bucket's refusal) or 400, if the answer states a length of its
+        body and the body is short. Once the body is read, the connection can be used again; the body of a 400
+        also tells the fault of TLS."""
         length = natural(self.field("content-length"))
         ends = length is not None and length <= ERROR_PAGE
         # the length stated beside chunks counts for nothing

@@ -10,8 +10,8 @@ if TYPE_CHECKING:  # ssl takes 10 ms to import, and most sites speak http
     from lazyfs.transport.tls import Tls
 
 _TIME = {9: "is not valid yet", 10: "has expired"}
-"""Error code of OpenSSL -> text, for certificates outside of their validity period. The codes (X509_V_ERR_*
-in <openssl/x509_vfy.h>) are part of OpenSSL's interface."""
+"""The texts for OpenSSL's error codes of certificates outside of their validity period. The codes
+(X509_V_ERR_* in <openssl/x509_vfy.h>) are part of OpenSSL's interface."""
 _NAME = (62, 64)
 _ISSUER = (2, 18, 19, 20, 21, 27)
 
@@ -33,7 +33,7 @@ class Peer:
     """The other end of a TLS connection, for messages."""
 
     def __init__(self, host: str, port: int, tls: "Tls | None", *, tunnelled: bool = False) -> None:
-        """`tunnelled`: an origin behind a proxy's tunnel."""
+        """`tunnelled`: True for an origin behind a proxy's tunnel."""
         self.where = f"{host} port {port}"
         self._host = host
         self._tls = tls

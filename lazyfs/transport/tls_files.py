@@ -1,4 +1,4 @@
-"""The names of the files that connections over TLS need. Costs no import of ssl."""
+"""The names of the files that connections over TLS need. Importing this module does not import ssl."""
 
 from typing import NamedTuple
 

@@ -50,8 +50,8 @@ class _Catalog(Catalog):
 
 
 class ParsedObjects:
-    """The parsed catalogs and chunk lists of a mount. If public repositories have equal ones, these are held
-    once. Not thread-safe: called under the filesystem's lock."""
+    """The parsed catalogs and chunk lists of a mount. Objects that are equal in several public repositories
+    are held once. Not thread-safe: called under the filesystem's lock."""
 
     def __init__(self, limit: int = LIMIT, list_limit: int = LIST_LIMIT) -> None:
         self._catalogs: HeldObjects[Catalog] = HeldObjects(limit)

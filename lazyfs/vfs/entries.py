@@ -37,7 +37,7 @@ class OnEnter(Protocol):
 
 
 def _tell_nobody(_: ObjectRef, __: ObjectRef | None, ___: str = "") -> None:
-    """An observer that ignores its events."""
+    """Does nothing: the `on_enter` of a repository that needs no calls."""
 
 
 class Repository:
@@ -56,8 +56,8 @@ class Repository:
     ) -> None:
         """`on_enter` is called when an image is looked up, with its top catalog, and its profile if it has
         one. `facts` returns the daemon's extended attributes of the repository, such as `user.host`.
-        `is_newest`: False until the server has been asked for a newer revision; till then a name that is
-        missing may exist in that revision."""
+        `is_newest`: False until the server has been asked for a newer revision. Until then, a name that is
+        missing may exist in the newer revision."""
         self.name = name
         self.objects = objects
         self.root = root

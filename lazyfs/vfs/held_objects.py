@@ -1,7 +1,8 @@
 """Decoded objects in memory, within a limit that the repositories of a mount share.
 
 The repository whose objects take the most bytes gives up those that it used least recently. So a repository
-of large catalogs does not push out the objects of the others, which would have to be read and decoded again.
+of large catalogs does not push out the objects of other repositories, which would have to be read and decoded
+again.
 """
 
 from collections import OrderedDict

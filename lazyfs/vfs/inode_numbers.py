@@ -1,7 +1,8 @@
 """Inode numbers: (slot, index) in 64 bits, so that no table grows with every file.
 
 The slot names a catalog and the path it hangs at; the index is the entry's place in the catalog. Number 1,
-the root of every FUSE filesystem, is the mount's top folder in whichever slot; slot 0 is never allotted.
+the root of every FUSE filesystem, is the mount's top folder, whatever slot that folder has; slot 0 is never
+allotted.
 """
 
 from lazyfs.core.errors import FormatError

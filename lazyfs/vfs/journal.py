@@ -67,8 +67,8 @@ class Journal:
         self._slots = {record.slot: record for record in held.slots}
         self._shared_files = {record.number: record for record in held.shared_files}
         self._blocks: dict[int, dict[int, ShownBlock]] = {}
-        """Slot -> number of a run, which is 256 entries of the slot's catalog -> the block of 32-bit inode
-        numbers that is allotted to the run (`shown_numbers`)."""
+        """For each slot, the blocks of 32-bit inode numbers that are allotted to it (`shown_numbers`), by the
+        number of their run. A run is 256 entries of the slot's catalog."""
         for block in held.blocks:
             self._blocks.setdefault(block.slot, {})[block.run] = block
         self._compact_at = COMPACT_AT

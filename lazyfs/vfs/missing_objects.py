@@ -48,8 +48,8 @@ class NeedDecoding(Need):
     """The call needs a catalog or directory that is too large to be decoded under the filesystem's lock."""
 
     def __init__(self, decode: Callable[[], Callable[[], object]]) -> None:
-        """`decode` is called without the lock and may take long. It returns a function, to be called under
-        the lock, that keeps the decoded object. It raises Need or FormatError."""
+        """`decode` is called without the lock and may take long; it raises Need or FormatError. It returns a
+        function that keeps the decoded object and is to be called under the lock."""
         super().__init__("", ())
         self.decode = decode
 

@@ -1,7 +1,7 @@
 """Moves a live mount from one revision to the next: the kernel drops the changed names, and only those.
 
-Live folders show the new catalog under their old number. The kernel must forget each name in them that was
-changed, added or removed, and the listing of its folder. Everything below an unchanged name keeps its
+Live folders show the new catalog under their old number. The kernel must forget each name in a live folder
+that was changed, added or removed, and the folder's listing. Everything below an unchanged name keeps its
 numbers, names and pages; everything in a snapshot that was opened before keeps its content.
 """
 

@@ -29,7 +29,7 @@ or less memory sets another (`most`)."""
 GREED = 4
 """A repository gets further rows as long as it has fewer than `GREED` times the rows that are free (the
 dynamic threshold of Choudhury and Hahne, 1998). One repository alone takes 4/5 of all rows, two take 4/9
-each, and for a further one some are always free."""
+each, and some rows are always free for a further repository."""
 _NO_CATALOG = ObjectRef(Digest(bytes(32)), 0)
 
 
@@ -53,7 +53,7 @@ class SharedFile(msgspec.Struct, array_like=True, frozen=True):
 
 
 def _keep_nothing(_: SharedFile | int) -> None:
-    """An observer that ignores its events."""
+    """Does nothing: the `record` of SharedFiles that are not persisted."""
 
 
 class SharedFiles:
@@ -65,11 +65,11 @@ class SharedFiles:
         self._numbers: dict[tuple[int, bytes, Entry], int] = {}
         self._lookups: dict[int, int] = {}
         self._idle: dict[int, dict[int, None]] = {}
-        """Slot (and with it the repository) -> rows without lookups, in the order in which they lost their
-        last lookup."""
+        """The rows without lookups in each slot (and so of each repository), in the order in which they lost
+        their last lookup."""
         self._next = 0
         self._rows: dict[int, int] = {}
-        """Slot (and with it the repository) -> number of rows."""
+        """The number of rows in each slot, and so of each repository."""
         self.most = MOST
         """The largest number of rows. When a repository has its share of them, each further file of its
         images gets a number of its own in its image."""

@@ -1,10 +1,11 @@
 """Inode numbers below 2**32 for programs to see, as XFS has `inode32`.
 
 A 32-bit program without large file support gets EOVERFLOW from stat and readdir for a larger number. The
-kernel goes on asking by the 64-bit numbers, which stay as they are; stat and readdir show others. A block of
-256 shown numbers is allotted to each run of 256 indices of a slot when the first index of the run is shown,
-and freed with the slot. So two files never share a number, and a file keeps its number for as long as the
-kernel knows the file. Blocks are allotted in rising order; after 2**24 of them, freed ones are used again.
+kernel goes on asking by the 64-bit numbers, which stay as they are; stat and readdir show smaller ones to
+programs. A block of 256 shown numbers is allotted to each run of 256 indices of a slot when the first index
+of the run is shown, and freed with the slot. So two files never share a number, and a file keeps its number
+for as long as the kernel knows the file. Blocks are allotted in rising order; after 2**24 of them, freed ones
+are used again.
 """
 
 from collections.abc import Callable, Iterable
@@ -38,7 +39,7 @@ class ShownBlock(NamedTuple):
 
 
 def _keep_nothing(_: ShownBlock) -> None:
-    """An observer that ignores its events."""
+    """Does nothing: the `record` of ShortNumbers that are not persisted."""
 
 
 class ShortNumbers:
@@ -53,9 +54,9 @@ class ShortNumbers:
         self._blocks = blocks
         self._next = 1
         self._of: dict[int, int] = {}
-        """Number of a run (slot, and upper bits of an index) -> the block allotted to it."""
+        """The block allotted to each run, by the run's number (slot, and upper bits of an index)."""
         self._runs: dict[int, list[int]] = {}
-        """Slot -> the runs of the slot that have a block."""
+        """For each slot, its runs that have a block."""
         self._used: set[int] = set()
 
     def __len__(self) -> int:

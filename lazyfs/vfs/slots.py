@@ -1,14 +1,14 @@
 """Slots: each stands for one catalog at one path, until the kernel has forgotten its numbers.
 
 A slot is allotted to (repository, path where the catalog hangs, catalog digest, digest of the snapshot's top
-catalog). The last part is there because a nested catalog's hardlinks may lead into its neighbours: the same
-bytes below another top are another snapshot. A live folder has a slot by its path alone.
+catalog). The top catalog's digest is among them because a nested catalog's hardlinks may lead into its
+neighbours: the same bytes below another top are another snapshot. A live folder has a slot by its path alone.
 
 A slot can be freed when the kernel has forgotten all numbers in it and no slot hangs below it. `IDLE` such
 slots wait until their repository's next revision before they are freed. A kernel that is short of memory
 forgets numbers that it will ask for again, and without the slot every answer made with them would be lost (a
-stat took 29 us instead of 19). Slot numbers are given out in rising order and not reused before 2**32 others,
-so a stale number is never another file's.
+stat took 29 us instead of 19). Slot numbers are given out in rising order and not reused before 2**32 others
+have been given out, so a stale number is never another file's.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -116,7 +116,7 @@ def _key(slot: Slot) -> _Key:
 
 
 def _keep_nothing(_: SlotRecord | int) -> None:
-    """An observer that ignores its events."""
+    """Does nothing: the `record` of a SlotTable that is not persisted."""
 
 
 class SlotTable:
@@ -130,10 +130,11 @@ class SlotTable:
         self._by_key: dict[_Key, Slot] = {}
         self._next = 1
         self._idle: dict[str, dict[int, None]] = {}
-        """Repository -> slots kept although they could be freed, in the order in which they became free."""
+        """For each repository, the slots that are kept although they could be freed, in the order in which
+        they became free."""
         self._eras: dict[str, int] = {}
-        """Repository -> the number of sweeps it has seen, one for each new revision; repositories without a
-        sweep are left out."""
+        """The number of sweeps that each repository has seen, one for each new revision; repositories without
+        a sweep are left out."""
         self._moved: dict[int, Slot] = {}
         """The slots of live folders that show a catalog of which `record` has not been told yet."""
         self.root: Slot | None = None
@@ -155,8 +156,8 @@ class SlotTable:
     def restore(self, slots: Iterable[SlotRecord], lookups: Mapping[int, int] | None = None) -> None:
         """Takes over the slots that an earlier process had allotted.
 
-        `lookups`: slot -> the number of times that the kernel looked up numbers of it. Without it the slots
-        stay until the mount ends, because these counts are not known.
+        `lookups`: for each slot, the number of times that the kernel looked up its inode numbers. Without
+        these counts the slots stay until the mount ends.
         """
         for record in slots:
             slot = self._add(record)
@@ -254,9 +255,9 @@ class SlotTable:
 
     def sweep(self, repository: str) -> int:
         """Frees each slot of a repository that has neither lookups nor slots below it, because a new revision
-        of the repository has come. Its other slots are freed as soon as they have none. Slots of other
-        repositories stay: a name that the kernel has forgotten for want of memory gets its old number there.
-        Returns the number of freed slots."""
+        of the repository has come. The repository's other slots are freed as soon as they have neither. Slots
+        of other repositories stay: a name that the kernel has forgotten for want of memory gets its old
+        number there. Returns the number of freed slots."""
         before = len(self._slots)
         self._eras[repository] = self._eras.get(repository, 0) + 1
         self._idle.pop(repository, None)

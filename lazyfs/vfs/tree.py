@@ -181,7 +181,8 @@ class Tree(Entries):
         return pack(slot.parent.number, above) if above else slot.parent.own
 
     def totals(self) -> list[Totals]:
-        """Returns the totals of each open repository whose root catalog is in memory or at hand."""
+        """Returns the numbers of entries, files and bytes of each open repository whose root catalog is in
+        memory or at hand."""
         found = []
         for repository in self.repositories.values():
             try:

@@ -14,7 +14,7 @@ _OURS = {
 
 
 def prepare(root: str, *, new: bool) -> None:
-    """Prepares the directory for a cache of this user; `new`: it may be missing.
+    """Prepares the directory for a cache of this user. `new`: True if the cache may have to be made.
 
     Raises UnusableDirectory with the reason if it cannot hold a cache.
     """

@@ -143,8 +143,9 @@ class ValueFiles:
         return self._fill(fd, name, length, parts)
 
     def write_over(self, name: str, key: bytes, value: bytes | memoryview) -> int:
-        """Like `write`, into a file of an evicted value: on ext4 this costs a tenth of a new file when many
-        have been deleted (see docs/cache.md)."""
+        """Writes a sealed value over the file tmp/`name`, which held an evicted value; returns the bytes of
+        disk that it occupies. On ext4 this costs a tenth of making a new file when many files have been
+        deleted (docs/cache.md)."""
         sealed_value = b"".join((value, sealed.seal(key, value)))
         fd = os.open(name, _OVER, dir_fd=self._tmp)
         return self._fill(fd, name, len(sealed_value), (sealed_value,), cut=True)

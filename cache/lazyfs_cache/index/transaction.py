@@ -134,8 +134,8 @@ class Transaction:
 
     def next_out(self, passes: int = PASSES) -> Iterator[Queued]:
         """Yields the values that may be evicted, in the order in which they should go. The caller must have
-        taken all it wants before any other change. `passes`: as for `eviction.sieve`, for all tenants
-        together."""
+        taken all it wants before any other change. `passes`: the largest number of values that SIEVE's hands
+        pass over, for all tenants together."""
         sums = self.sums
         holding = [(number, tenant) for number, tenant in enumerate(sums.tenants) if tenant.entries]
         stakes = []

@@ -20,8 +20,8 @@ IDLE = 24 * 3600 * 1_000_000
 jobs of one kind come daily."""
 
 MOST = 32
-"""Number of tenants that have a share of their own. All others, and values without a tenant, have one share
-together."""
+"""Number of tenants that have a share of their own. All further tenants, and the values without a tenant,
+have one share together."""
 
 _NEVER = 1 << 63
 

@@ -12,8 +12,8 @@ PASSES = 512
 _INDEX_BYTES_PER_ENTRY = 360
 """Bytes of the index's map that are set aside for each entry. With keys of 32 bytes up to 260 are used, once
 every entry has been replaced many times: 160 for the row in `entries` and its ghosts, 100 for the row in
-`queue`. Ghosts take a third of the former, since a page is split when rows and ghosts fill it together; uses
-leave gaps in the pages of the latter."""
+`queue`. Ghosts take a third of the 160 bytes, since a page is split when rows and ghosts fill it together.
+Uses leave gaps in the pages of `queue`."""
 
 _PAGE = 4096
 
@@ -55,9 +55,9 @@ def allowance(limit: int) -> int:
 
 
 def map_size(limit: int, address_space: int | None) -> int:
-    """Returns the number of bytes of address space for the index: a twelfth of the limit (a value costs at
-    least a block of 4 KiB, its entry 260 bytes), at least 16 MiB, and at most a quarter of `address_space`,
-    the most that the process may have (None: no bound)."""
+    """Returns the number of bytes of address space for the index: a twelfth of the limit, because a value
+    takes at least a block of 4 KiB and its entry 260 bytes. It is at least 16 MiB, and at most a quarter of
+    `address_space`, which is the most that the process may have (None for no bound)."""
     wanted = max(limit // 12, 16 << 20)
     if address_space is not None:
         wanted = min(wanted, max(address_space // 4, 4 << 20))

@@ -1,10 +1,10 @@
 """Waiting for other processes: how long, and how often to look. Times are in seconds on any clock that only
 goes forward.
 
-The holder of a download lock may be stopped, slow, or on a bad line. So a key has LANES, and each lane has
-one holder at a time. A waiter asks for the first lane at once and for the second after LANE_PATIENCE; after
-the same time again, it downloads without a lane. Of many waiters, one downloads beside a slow holder after a
-second, and the others find its value; if both are slow, all the others download after two seconds.
+The holder of a download lock may be stopped, slow, or on a bad line. So a key has LANES lanes, and each lane
+has one holder at a time. A waiter asks for the first lane at once and for the second after LANE_PATIENCE;
+after the same time again, it downloads without a lane. Of many waiters, one downloads beside a slow holder
+after a second, and the others find its value; if both are slow, all the others download after two seconds.
 """
 
 LANES = 2
@@ -49,8 +49,8 @@ class Patience:
         self._in_vain = 0
 
     def missed(self, waited: float) -> None:
-        """Notes that the lock was not got in `waited` seconds. A very short wait does not count: the holder
-        may be busy."""
+        """Notes that the caller waited `waited` seconds for the lock in vain. A very short wait does not
+        count: the holder may be busy."""
         if waited > BRIEFLY:
             self._in_vain += 1
 

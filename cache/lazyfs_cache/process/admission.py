@@ -1,6 +1,7 @@
 """Admitting values: space first, then the bytes, then the name, then the entry.
 
-    1. draw the upper bound from the allowance; if it has too little, a transaction evicts values and fills it
+    1. draw as much space from the allowance as the value's file can take at most; if the allowance has too
+       little, a transaction evicts values and fills it
     2. note the key in the journal, write the sealed value to tmp/, rename it into data/: no lock
     3. with the next transaction (16 values, or two seconds), enter it into the index, charged with the bytes
        that it occupies
@@ -36,8 +37,8 @@ class Admission:
     # -- space -------------------------------------------------------------------------------------------
 
     def reserve(self, key: bytes, size: int) -> Reservation | None:
-        """Holds space for a value before its download starts. Returns None if there is none: the caller goes
-        on without the cache."""
+        """Holds space for a value before its download starts. Returns None if there is no space: the caller
+        goes on without the cache."""
         charge = self._files.most_for_value(size)
         if self._health.off is None and 0 < len(key) <= layout.MAX_KEY:
             found = self._draw(charge, write_over=size < spare_files.LARGEST)
@@ -53,8 +54,8 @@ class Admission:
         return Reservation(key, size, charge, drawn, generation, self._wake)
 
     def _reserve_many(self, sizes: dict[bytes, int]) -> list[Reservation]:
-        """Holds space for several values, in one transaction at most. If they do not fit together, the rest
-        are tried one by one. Values that get no space are left out."""
+        """Holds space for several values, in one transaction at most. If they do not fit together, those that
+        have no space yet are tried one by one. Values that get no space are left out."""
         charges = {key: self._files.most_for_value(size) for key, size in sizes.items()}
         generation = self._shared.generation
         held: list[Reservation] = []
@@ -133,7 +134,7 @@ class Admission:
         return bool(self._store([held], {key: value}, tenant))
 
     def put_many(self, values: Sequence[tuple[bytes, bytes | memoryview]], tenant: bytes) -> list[bool]:
-        """Admits several verified values. Returns, for each, True if it is here afterwards."""
+        """Admits several verified values. Returns a list with True for each value that is here afterwards."""
         here: set[bytes] = set()
         wanted: dict[bytes, bytes | memoryview] = {}
         for key, value in values:
@@ -162,7 +163,7 @@ class Admission:
             return False
 
     def remove_suspect(self, key: bytes) -> bool:
-        """Removes `key` if it is a suspect. Returns False if the lock was not got."""
+        """Removes `key` if it is a suspect. Returns False if the index lock could not be taken."""
         while key in self._suspects:
             if not self._shared.settle():
                 return False

@@ -60,7 +60,7 @@ class Arrivals:
         self._waiting.extendleft(reversed(values))
 
     def end(self) -> list[Arrived]:
-        """Ends this generation of the index: returns the values that waited; no more are taken."""
+        """Ends this generation of the index: returns the values that waited, and lets no other value wait."""
         with self._guard:
             self._ended = True
             return self.take()

@@ -48,8 +48,8 @@ def _check_values(shared: SharedIndex, suspects: Suspects, directory: int) -> Ve
 
 
 def _remove_orphans(shared: SharedIndex, directory: int) -> int | None:
-    """Removes the files of one fan-out directory that have no entry; returns how many there were, None if the
-    lock was not got."""
+    """Removes the files of one fan-out directory that have no entry. Returns their number; None if the index
+    lock could not be taken."""
     orphans = 0
     with shared.transaction() as transaction:
         if transaction is None:

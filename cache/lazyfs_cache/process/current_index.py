@@ -46,9 +46,9 @@ class CurrentIndex:
         keep_free: int,
         limit: int | None,
     ) -> None:
-        """Joins the index that is in use. `keep_free`: see `Limits`. `wake` is set when there is a rebuild to
-        do. Raises PinSetTooLarge if `limit`, which the first process has set, is too low for the pinned
-        values."""
+        """Joins the index that is in use. `keep_free`: bytes of the filesystem that are left free. `wake` is
+        set when there is a rebuild to do. Raises PinSetTooLarge if `limit`, which the first process has set,
+        is too low for the pinned values."""
         self._membership = membership
         self._files = files
         self._suspects = suspects
@@ -151,7 +151,8 @@ class CurrentIndex:
         return self.generation
 
     def replace(self, why: object, *, keep: bool = True) -> None:
-        """Begins a new generation; `keep` the old index for operators."""
+        """Begins a new generation of the index. `why`: the reason, for the log. `keep`: True if the old index
+        is kept for an operator to look at."""
         self.generation.index.close()
         self._membership.begin_generation(why, keep=keep)
         self._reopen()
@@ -176,7 +177,7 @@ class CurrentIndex:
             self.replace("the limit was lowered", keep=False)
 
     def enlarge(self) -> None:
-        """Enlarges the map, which is full: its size, computed from the limit (see `policy.sizes`), was too
+        """Enlarges the map, which is full because the size computed from the limit (`policy.sizes`) was too
         small."""
         self._enlarge(self.generation.index)
 

@@ -55,8 +55,8 @@ class DownloadLocks:
         self._locks = ByteLocks(path)
         self._health = health
         self._mine: dict[int, threading.Event | None] = {}
-        """The number of each lock that this process holds -> the event of the lock's end; None until a thread
-        waits for it."""
+        """The event of the end of each lock that this process holds, by the lock's number; None until a
+        thread waits for the lock."""
         self._guard = threading.Lock()
 
     def take(self, key: bytes, waited: float) -> DownloadLock | None:
@@ -72,7 +72,8 @@ class DownloadLocks:
         return DownloadLock()
 
     def take_many(self, keys: Sequence[bytes]) -> list[DownloadLock | None]:
-        """As `take`, for several keys that nobody has waited for."""
+        """Takes the locks of several keys, for a caller that has not waited for any. Returns for each key
+        what `take` would return."""
         taken: list[DownloadLock | None] = []
         if self._health.off is None:
             try:
@@ -119,8 +120,8 @@ class DownloadLocks:
         return True
 
     def _wait(self, number: int, timeout: float, lane_left: float) -> bool:
-        """As `wait`, for the lock of this number. `lane_left`: seconds until it is time to ask for the next
-        lane."""
+        """Waits for the lock of this number. Returns True if it ended within `timeout` seconds, or if it is
+        time to ask for the next lane. `lane_left`: seconds until it is."""
         polling = Polling(time.monotonic() + min(timeout, lane_left))
         while True:
             with self._guard:

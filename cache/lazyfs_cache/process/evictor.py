@@ -27,9 +27,9 @@ class Evictor:
         shortfall: Shortfall,
         keep_file: Callable[[Queued], bool] = _keep_none,
     ) -> int:
-        """Evicts the next values until the shortfall is met, but no more than one transaction may. Returns
-        their number. `keep_file` may take a value's file, and returns True if it did; otherwise the file is
-        unlinked.
+        """Evicts the next values until the shortfall is met, or until as many are evicted as one transaction
+        may evict. Returns their number. `keep_file` may take a value's file, and returns True if it did;
+        otherwise the file is unlinked.
 
         Files go first, then their charges, so that no occupied byte is ever counted as free. Raises OSError.
         """

@@ -27,7 +27,8 @@ class IndexLock:
 
     @contextmanager
     def held(self, timeout: float) -> Iterator[bool]:
-        """Yields True if the lock was got within `timeout` seconds, and then holds it for the block."""
+        """Yields True if the lock could be taken within `timeout` seconds, and then holds it for the block;
+        otherwise yields False."""
         timeout = self._patience.allowed(timeout)
         deadline = time.monotonic() + timeout
         if not self._threads.acquire(timeout=timeout):

@@ -82,7 +82,8 @@ class Membership:
             state_file.save(self.root, self.state)
 
     def leave(self) -> None:
-        """Gives up presence under the index lock, so that a newcomer finds either this process or none."""
+        """Ends this process's presence. The caller holds the index lock, so that a process that opens the
+        cache meanwhile finds this one either still present or wholly gone."""
         self._presence.close()
 
     def close(self) -> None:

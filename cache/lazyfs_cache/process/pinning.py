@@ -36,8 +36,8 @@ class Pinning:
         return transaction is not None and transaction.committed
 
     def unpin(self, key: bytes, owner: bytes) -> bool:
-        """Undoes `pin`: the value returns to its place in the order of use. Returns False if the lock was not
-        got: the pin may still be there."""
+        """Undoes `pin`: the value returns to its place in the order of use. Returns False if the index lock
+        could not be taken: the pin may still be there."""
         with self._shared.transaction() as transaction:
             if transaction is not None:
                 transaction.unpin(key, self._shared.generation.owner, owner)
@@ -45,7 +45,8 @@ class Pinning:
 
     def keep(self, label: bytes, sizes: Mapping[bytes, int]) -> int:
         """Pins a set of keys, each with its value's size, in place of the earlier set of that label. The pins
-        outlive this process. Returns the number of keys that are here; the others are pinned when they come.
+        outlive this process. Returns the number of keys that are here; the values of the other keys are
+        pinned when they come.
 
         Raises PinSetTooLarge, and CacheError if the set could not be written.
         """
@@ -92,7 +93,7 @@ class Pinning:
         return count
 
     def kept(self) -> dict[bytes, list[bytes]]:
-        """Returns the pin sets: label -> keys."""
+        """Returns the keys of each pin set, by the set's label."""
         return dict(pin_sets.load_all(self._files.root))
 
     def _replace_set(self, count: int, act: Callable[[Transaction], None], otherwise: str) -> None:

@@ -15,7 +15,8 @@ from lazyfs_cache.process.locks import ByteLocks
 
 
 def clean_up_dead(transaction: Transaction, files: ValueFiles, owners: ByteLocks, me: int) -> int:
-    """Undoes the unfinished work of processes that died, and drop their pins; returns how many had died."""
+    """Undoes the unfinished work of processes that died, and drops their pins. Returns the number of these
+    processes."""
     dead = [owner for owner in transaction.all_owners() if owner != me and not owners.taken(owner)]
     for owner in dead:
         for key in journal.read(files.root, owner):
@@ -48,8 +49,8 @@ def measure_directory(transaction: Transaction, files: ValueFiles, number: int) 
 
 
 def restore_pin_sets(transaction: Transaction, sets: Mapping[bytes, Sequence[bytes]]) -> None:
-    """Pins exactly the keys that the files of pin sets name (label -> keys): a process may have died between
-    writing a file and committing its pins."""
+    """Pins exactly the keys that the files of pin sets name: a process may have died between writing a file
+    and committing its pins. `sets`: the keys of each pin set, by its label."""
     held: dict[bytes, set[bytes]] = defaultdict(set)
     for label, key in transaction.pins_of(KEPT):
         held[label].add(key)

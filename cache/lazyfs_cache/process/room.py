@@ -11,14 +11,14 @@ from lazyfs_cache.process.shared_index import SharedIndex
 
 
 class Room:
-    """The space of one cache directory, as this process changes it."""
+    """Frees space in one cache directory, and changes its limit."""
 
     def __init__(self, shared: SharedIndex) -> None:
         self._shared = shared
 
     def evict(self, shortfall: Shortfall) -> int:
-        """Evicts values towards the shortfall, as many as one transaction may. Returns the number of evicted
-        values."""
+        """Evicts values in one transaction, until the shortfall is met or the transaction may evict no more.
+        Returns the number of evicted values."""
         with self._shared.transaction() as transaction:
             if transaction is None:
                 return 0

@@ -79,7 +79,7 @@ class SharedIndex:
         return self._membership.owners
 
     def stale(self) -> bool:
-        """Returns True if another generation of the index is in use than `generation`."""
+        """Returns True if the generation of the index in use is no longer `generation`."""
         try:
             return self._lock.generation() != self.generation.number
         except OSError as error:
@@ -91,7 +91,7 @@ class SharedIndex:
     @contextmanager
     def transaction(self, timeout: float | None = None) -> Iterator[Transaction | None]:
         """Opens a transaction, which is made whole or not at all (`Transaction.committed` tells which).
-        Yields None if the index lock was not got within `timeout` seconds, or if the cache is off."""
+        Yields None if the index lock could not be taken within `timeout` seconds, or if the cache is off."""
         if self.health.off is not None:
             yield None
             return
@@ -159,8 +159,8 @@ class SharedIndex:
     # -- looking -----------------------------------------------------------------------------------------
 
     def account(self) -> Account:
-        """Returns the present account; if the index lock is not got at once, the account that this process
-        saw last."""
+        """Returns the present account; if the index lock cannot be taken at once, the account that this
+        process saw last."""
         if self.generation.arrivals.waiting:
             with self.transaction(_GLANCE):  # enters the arrivals
                 pass
@@ -170,16 +170,16 @@ class SharedIndex:
         return self._known
 
     def processes(self) -> int:
-        """Returns the number of processes that have the cache open, with this one; 1 if the index lock is not
-        got."""
+        """Returns the number of processes that have the cache open, with this one; 1 if the index lock cannot
+        be taken."""
         return self._look(lambda generation: generation.index.processes(), _GLANCE) or 1
 
     def _account(self, generation: IndexGeneration, sums: Sums) -> Account:
         return Account(sums, generation.index.used(), generation.limits.charged(sums))
 
     def _look(self, ask: Callable[[IndexGeneration], T], timeout: float) -> T | None:
-        """Calls a reading method of the index, and returns its answer; None if the index lock is not got, or
-        the index fails."""
+        """Calls a reading method of the index, and returns its answer; None if the index lock cannot be
+        taken, or the index fails."""
         if self.health.off is not None:
             return None
         with self._lock.held(timeout) as held:
@@ -195,7 +195,7 @@ class SharedIndex:
 
     def pages(self, count: int) -> Iterator[list[tuple[bytes, Entry]]]:
         """Yields every entry in the order of keys, in lists of at most `count`. Ends early if the index lock
-        is not got, or the index fails."""
+        cannot be taken, or the index fails."""
         after = b""
         while page := self._look(functools.partial(_page, after=after, count=count), self.timeout):
             yield page
@@ -204,8 +204,8 @@ class SharedIndex:
     # -- the end -----------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Enters the last arrivals, gives up this process's pins; the last process to close leaves a clean
-        mark.
+        """Enters the last arrivals and gives up this process's pins. The last process to close marks the
+        index as clean.
 
         Takes two transactions: the journal goes only after the first has entered its values. A process that
         does not get so far leaves a dead owner behind, and the next process cleans up.

@@ -62,8 +62,8 @@ class Upkeep:
             self._rebuild.run()
 
     def _settle(self) -> bool:
-        """Settles in a transaction, and from time to time clean up after dead processes. Returns True if this
-        process has a rebuild to do."""
+        """Settles in a transaction, and from time to time cleans up after dead processes. Returns True if
+        this process has a rebuild to do."""
         shared = self._shared
         with shared.transaction() as transaction:
             if transaction is None:

@@ -38,15 +38,20 @@ class ChosenRevision:
             return self._offline
 
     def serving(self, now: datetime) -> Revision | None:
-        """As Revisions.serving."""
+        """Returns the chosen revision; None if it was not found yet, or if no newest revision is trusted.
+        Raises Expired if `max_stale` has passed since the newest one expired."""
         return self._chosen if self._revisions.serving(now) else None
 
     def refresh(
         self, now: datetime, deadline: float, check_cancelled: Callable[[], None] = never_cancelled
     ) -> Revision:
-        """As Revisions.refresh. The first call looks the chosen revision up in the newest history, or in the
-        history of the persisted revision if the newest cannot be had; later calls return the same revision.
-        Raises UsageError if there is no such revision, TransportError if its history cannot be read."""
+        """Refreshes the newest revision, and returns the chosen one.
+
+        The first call that gets the newest revision looks the chosen one up in its history; later calls
+        return the same. Raises as Revisions.refresh, and then `serving` returns the revision that `offline`
+        has found. Raises UsageError if there is no such revision, TransportError if the history cannot be
+        read.
+        """
         try:
             newest = self._revisions.refresh(now, deadline, check_cancelled)
         except LazyfsError:
@@ -57,7 +62,7 @@ class ChosenRevision:
             return self._chosen
 
     def report(self, now: datetime) -> TrustReport:
-        """As Revisions.report, about the newest revision."""
+        """Returns the state of trust in the newest revision, for `lazyfs status`."""
         return self._revisions.report(now)
 
     def _find(self, newest: Revision) -> Revision:

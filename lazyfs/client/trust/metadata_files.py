@@ -65,8 +65,8 @@ class MetadataFiles:
     def _together(
         self, asks: Sequence[Ask], deadline: float, check_cancelled: Callable[[], None], no_cache: bool
     ) -> dict[str, bytes | Outage | None]:
-        """Returns file name -> the file, None if an optional file is missing, or the Outage of its fetch.
-        Raises any other failure."""
+        """Returns for each file name the file, or None if the file is optional and missing, or the Outage
+        that ended its fetch. Raises any other failure."""
         stop = threading.Event()
 
         def check() -> None:

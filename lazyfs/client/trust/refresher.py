@@ -47,8 +47,8 @@ class Refresher:
         """`shown`: the revision that the mount shows. `interval`: seconds between refreshes, give or take
         JITTER. `patience`: seconds that a refresh may take. `on_advance` is awaited with each revision that
         differs from `shown`; if it raises LazyfsError or OSError, it is called again at the next refresh.
-        `error`: the reason why an earlier refresh, made before `run`, failed. `is_newest`: False if no such
-        refresh was tried: `run` then refreshes at once."""
+        `error`: the reason why the caller's own refresh failed; empty if it succeeded or was not made.
+        `is_newest`: False if the caller made no refresh: `run` then begins with one."""
         self._revisions = revisions
         self.shown = shown
         """The revision that the mount shows: the last one that `on_advance` has taken."""

@@ -1,10 +1,10 @@
-"""The state of trust as the daemon reports it. Costs its readers no import of python-tuf."""
+"""The state of trust as the daemon reports it. Importing this module does not import python-tuf."""
 
 import msgspec
 
 
 class TrustReport(msgspec.Struct, frozen=True):
-    """The state of trust that `lazyfs status` shows. Times are seconds since 1970; 0: never."""
+    """The state of trust that `lazyfs status` shows. Times are seconds since 1970; 0 means never."""
 
     repository: str
     revision: int

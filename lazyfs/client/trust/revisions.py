@@ -209,8 +209,8 @@ class Revisions:
     def _follow_roots(
         self, attempt: RefreshAttempt, state: TrustState, data: bytes | None = None, *, asked: bool = False
     ) -> TrustState:
-        """Fetches and follows every newer root, and persists the result once at the end; `data` is the next
-        root if it was `asked` for already."""
+        """Fetches and follows every newer root, and persists the result once at the end. `asked`: True if the
+        first of these roots was asked for already; `data` is that root, or None if the server has none."""
         try:
             while True:
                 if not asked:

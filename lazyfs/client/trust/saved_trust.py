@@ -18,8 +18,8 @@ def state_path(directory: str) -> str:
 
 
 def read_state(path: str) -> tuple[bytes, tuple[int, int]]:
-    """Returns the file's content, cut at one byte more than the largest valid size, and two numbers that tell
-    this version of the file from others. Raises OSError, Untrusted."""
+    """Returns the file's content, cut at one byte more than the largest valid size, and two numbers that are
+    different for each version of the file. Raises OSError, Untrusted."""
     with open(open_file(path, os.O_RDONLY), "rb") as file:
         status = os.fstat(file.fileno())
         return file.read(MAX_SAVED + 1), (status.st_ino, status.st_mtime_ns)

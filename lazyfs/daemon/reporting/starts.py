@@ -1,7 +1,7 @@
 """Watches the first start of each image on a mount, and makes a report of it.
 
-Later starts are not reported: the kernel answers from its page cache what the first one has read, so that the
-mount does not see the whole of them. Reads are noted from any thread, under the filesystem's lock. `due`
+Later starts are not reported: the kernel answers from its page cache what the first start has read, so the
+mount sees only a part of a later start. Reads are noted from any thread, under the filesystem's lock. `due`
 takes that lock itself.
 """
 
@@ -23,7 +23,7 @@ from lazyfs.prefetch.prefetcher import is_executable
 from lazyfs.vfs.content import ReadPlan
 
 UNDER_WAY: Final = 8
-"""The largest number of starts that are watched at a time; others are not reported."""
+"""The largest number of starts that are watched at a time; further starts are not reported."""
 REMEMBERED: Final = 1 << 14
 """The number of images whose first start is remembered, so that no later start of them is watched."""
 
@@ -114,11 +114,11 @@ class RepositoryStarts:
         self._repository = repository
 
     def waits_for(self, image: Digest) -> bool:
-        """Returns True as WatchedStarts.waits_for does."""
+        """Returns True if a read in the image with this top catalog is worth a call of `read`."""
         return self._starts.waits_for(image)
 
     def read(self, image: Digest, path: bytes, read: ReadPlan) -> None:
-        """Notes a read as WatchedStarts.read does."""
+        """Notes a read of the file at `path` below the image's root."""
         self._starts.read(self._repository, image, path, read)
 
 

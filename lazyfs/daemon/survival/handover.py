@@ -57,7 +57,7 @@ class Handover:
 
     @property
     def listening(self) -> ListeningSocket | None:
-        """The control socket that the program before has handed over, if there is one."""
+        """The control socket that this process's earlier program has handed over, if there is one."""
         return self._taken.listening if self._taken else None
 
     @property

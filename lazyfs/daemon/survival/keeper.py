@@ -1,8 +1,8 @@
 """The keeper of a mount: a small process that holds the device while daemons come and go.
 
-It sleeps while the daemon lives. When the daemon is killed, the keeper starts a successor, at once the first
-time and later and later if successors die too. While no daemon answers (it is dead, or stopped), the keeper
-reads the kernel's requests in its place (`unserved_requests.py`).
+It sleeps while the daemon lives. When the daemon is killed, the keeper starts a successor: at once the first
+time, and after longer and longer pauses if successors die too. While no daemon answers (it is dead, or
+stopped), the keeper reads the kernel's requests in its place (`unserved_requests.py`).
 """
 
 import array
@@ -28,7 +28,7 @@ PAUSES = (0.0, 0.2, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 repeats."""
 SOON = 2.0
 """A daemon that served for so many seconds counts as healthy, and the pauses begin anew. A request that kills
-every daemon does so in less time."""
+every daemon takes less time to do it."""
 HOPELESS = 6
 """If more daemons than this die in a row, every request gets EIO at once, until a successor serves."""
 _OOM_SCORE = "/proc/self/oom_score_adj"
@@ -47,8 +47,8 @@ class Keeper:
         """The reader of the kernel's requests; None until a daemon has handed over the mount's
         descriptors."""
         self._state: KeptState | None = None
-        """The state that the last serving daemon handed over: used again if the program of a reload dies
-        before it serves."""
+        """The state that the daemon which served last has handed over. It is used again if the successor of a
+        `lazyfs reload` dies before it serves."""
         self._daemon = daemon
         self._watch = os.pidfd_open(daemon)
         self._began = time.monotonic()
@@ -275,8 +275,8 @@ def _name_itself() -> None:
 
 
 def main(arguments: list[str]) -> NoReturn:
-    """Becomes the keeper of a daemon whose keeper was killed. `arguments`: the descriptor of the line, the
-    daemon's process id."""
+    """Becomes the keeper of a daemon whose keeper was killed. `arguments`: the descriptor of the line to the
+    daemon, and the daemon's process id."""
     line, daemon = map(int, arguments)
     os.chdir("/")
     run(socket.socket(fileno=line), daemon)

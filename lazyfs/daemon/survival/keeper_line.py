@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 NAME = "lazyfs-keeper"
 """The name of a keeper's process in `ps`, `top` and /proc."""
 HOLD, END, SERVE = b"hold", b"end", b"serve"
-"""Messages. HOLD, with the descriptors of the device and of the table of requests: the sender serves this
-mount from now on. END: the mount is over. SERVE, from the keeper: the table has requests that it has read."""
+"""The messages on the line. HOLD comes with the descriptors of the device and of the table of requests, and
+means that the sender serves this mount from now on. END means that the mount is over. The keeper sends SERVE
+when it has entered requests into the table."""
 
 
 class Holder(Protocol):

@@ -1,4 +1,4 @@
-"""The settings of a mount after `lazyfs reload`: its files are read anew, the rest stays."""
+"""The settings of a mount after `lazyfs reload`: its settings file is read anew, all other settings stay."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,10 +1,10 @@
 """`python -m lazyfs.daemon.survival.successor`: takes a mount over from a daemon that is gone.
 
-successor DEVICE TABLE LINE PROGRAM...   serve the mount on. DEVICE, TABLE and LINE are inherited descriptors:
+successor DEVICE TABLE LINE PROGRAM...   serve the mount. DEVICE, TABLE and LINE are inherited descriptors:
                                          of /dev/fuse, of the table of requests, and of the line to the
                                          keeper (-1: no keeper). PROGRAM is the start of this command line
-successor --check                        read a state from stdin, and tell by the exit code and a line if
-                                         this version can take its mount over
+successor --check                        read a state from stdin. The exit code is 0 if this version can take
+                                         its mount over; otherwise a line on stderr has the reason
 """
 
 import gc
@@ -29,7 +29,7 @@ from lazyfs.system import clean_start  # noqa: E402
 
 
 def check(state: HandedState) -> None:
-    """Raises UsageError if this version cannot serve the mount on."""
+    """Raises UsageError if this version cannot go on serving the mount."""
     check_promises(state.init, state.answered)
     from lazyfs.daemon import answering_mount, served_mount  # noqa: F401 - they can be imported, with all below
 
@@ -65,8 +65,9 @@ def _holder(line: int) -> Holder:
 
 
 def _write_log(path: str) -> None:
-    """Writes to the log from here on. If it cannot be opened, for example because the daemon is no longer
-    root, goes on with the standard error of the daemon before: better than a mount without a daemon."""
+    """Makes the log file this process's standard output and error. If the file cannot be opened, for example
+    because the daemon is no longer root, standard error stays that of the daemon before: better than a mount
+    without a daemon."""
     try:
         target = open_log(path)
     except UsageError as error:

@@ -1,7 +1,7 @@
 """The kernel's requests of a mount while no daemon serves it: the keeper reads them from the device.
 
-STATFS is answered, so that `df` does not hang. The others go into the table of requests, for the next daemon,
-and get EIO once they are past the mount's patience.
+STATFS is answered, so that `df` does not hang. All other requests go into the table of requests, for the next
+daemon, and get EIO once they are past the mount's patience.
 """
 
 import errno
@@ -35,7 +35,8 @@ def _give_up(_: int, __: FrameType | None) -> None:
 
 
 class UnservedRequests:
-    """The unserved requests of one mount. Not thread-safe; for the main thread, since SIGALRM is used."""
+    """The unserved requests of one mount. Not thread-safe; works in the main thread only, because it uses
+    SIGALRM."""
 
     def __init__(
         self, device: int, table: RequestTable, patience: float, refuses_all: Callable[[], bool]

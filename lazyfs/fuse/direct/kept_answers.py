@@ -1,8 +1,8 @@
 """Answers to LOOKUP and READDIRPLUS, packed once and kept as the kernel's bytes.
 
 A cold stat from kept bytes costs the daemon half of one from the tree. Kept answers stay right for as long as
-their slots live: an image never changes, and a new revision drops those of the live folders it changes. Their
-bytes are bounded: a full table is emptied, and each answer has to be packed once more.
+their slots live: an image never changes, and a new revision drops the answers about the live folders that it
+changes. Their bytes are bounded: a full table is emptied, and each answer has to be packed once more.
 """
 
 import sys
@@ -16,8 +16,8 @@ _NAME_COST = 400
 _PAGE_COST = 500
 
 MISSING, SHARED = 0, -1
-"""Values in a KeptName in place of a slot: for the answer that a name is missing, and for a file whose inode
-number several images share (`tree.shared_files`)."""
+"""Values in place of the slot in a KeptName. MISSING: the answer is that the name is missing. SHARED: the
+name is a file whose inode number several images share (`tree.shared_files`)."""
 KeptName = tuple[int, bytes]
 """The answer to one LOOKUP: the slot of the inode number in the answer, and the answer's bytes. A tuple of
 plain values, because the garbage collector stops looking at those: a full collection over 80,000 other
@@ -35,8 +35,8 @@ class KeptPage(NamedTuple):
 
     body: bytes
     slots: tuple[tuple[int, int], ...]
-    """(an inode number of the slot, the lookups that the page counts as) for each slot with inodes in the
-    page. A READDIRPLUS counts as a lookup of each name."""
+    """For each slot with inodes in the page: an inode number of the slot, and the number of lookups that the
+    page counts as. A READDIRPLUS counts as a lookup of each name."""
     shared_files: tuple[int, ...]
     """The inode numbers in the page that several images share (`tree.shared_files`): one lookup each."""
 
@@ -48,10 +48,10 @@ class KeptAnswers:
         self._limit = limit
         self._size = 0
         self.names: dict[bytes, KeptName] = {}
-        """`key` of a name -> the answer to its LOOKUP. One table serves all folders: reads come in any order,
-        and a second table would be a second cache miss of the processor."""
+        """The kept answer to LOOKUP of each name, by `key`. One table serves all folders: reads come in any
+        order, and a second table would be a second cache miss of the processor."""
         self._keys: dict[int, list[bytes]] = {}
-        """Number of a folder -> the keys of its names that are kept."""
+        """The keys of the kept names of each folder, by the folder's inode number."""
         self._pages: dict[int, dict[tuple[int, int], KeptPage]] = {}
 
     @property

@@ -1,4 +1,4 @@
-"""INIT: the features that the kernel offers, and those of them that are used. Pure."""
+"""The request INIT: the features that the kernel offers, and the ones among them that are used. Pure."""
 
 from lazyfs.core.errors import UsageError
 from lazyfs.fuse.wire import protocol as p
@@ -24,8 +24,8 @@ WANTED = (
     | p.INIT_EXT
     | p.NO_EXPORT_SUPPORT
 )
-"""The features that are used if the kernel offers them. READDIRPLUS always, not READDIRPLUS_AUTO: with AUTO,
-every second page of a large folder comes without attributes, and the kernel then asks for each of its names
+"""The features that are used if the kernel offers them. READDIRPLUS_AUTO is not one of them: with it, every
+second page of a large folder comes without attributes, and the kernel then asks for each of that page's names
 alone."""
 
 

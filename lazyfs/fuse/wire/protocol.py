@@ -67,7 +67,7 @@ TMPFILE = 51
 STATX = 52
 
 OPCODES = 64
-"""The size of a table by opcode: every opcode is smaller."""
+"""The size of a table that opcodes index: every opcode is smaller than this."""
 OPCODE_NAMES: dict[int, str] = {
     value: name
     for name, value in list(globals().items())
