@@ -145,6 +145,7 @@ def test_a_run_goes_on_where_the_one_before_was_killed(repository: MemoryReposit
     assert copied <= total + 2
 
 
+@pytest.mark.timeout(count(120, 900))
 def test_a_change_costs_requests_in_proportion_to_it(tmp_path: Path) -> None:
     images = count(60, 1000)
     repository = MemoryRepository()
