@@ -61,8 +61,8 @@ class ProfilePublisher:
     def publish(self, wanted: Wanted, images: RepositoryImages) -> PublishedImages:
         """Makes the profiles that are missing, and publishes the list if it has changed or expires soon.
 
-        `wanted`: as returned by the method `wanted`. Raises UsageError if the keys may not sign profiles;
-        StoreConflict; StoreError.
+        `wanted`: the contents that the profiles are to list, from the method `wanted`. Raises UsageError if
+        the keys may not sign profiles; StoreConflict; StoreError.
         """
         lease = PublisherLease(self._store, self._now)
         try:
