@@ -57,7 +57,7 @@ def run(
     warn: Callable[[str], None],
 ) -> ProgramEnd:
     """Runs the command to its end on this process's streams. `points`: missing mount points, which are made
-    first.
+    first. `warn`: called at the end with each note of the mounts' daemons.
 
     Raises LazyfsError if a namespace or a mount cannot be made; the command has not been started then.
     """

@@ -119,7 +119,8 @@ class Virtualization:
 
         `mounts`: path on this machine -> path inside; a mount is left out, with a warning in the job's
         stderr, if its path on this machine does not exist. `options`: options in the notation of singularity,
-        which `container_options` translates. `tokenuser`, `tokenpassword`: the account for a private image;
+        which `container_options` translates. `isolation`: one of `isolation.LEVELS`; None for the level in
+        the site's settings. `tokenuser`, `tokenpassword`: the account for a private image;
         it is passed on in a file that only this user can read. `before`, `after`: called before and after
         each job, on this machine, outside the container; `after` is called for failed jobs too. Raises
         UsageError.

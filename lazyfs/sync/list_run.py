@@ -61,7 +61,8 @@ def _publish(
     resolver: Resolver,
     resolution: Resolution,
 ) -> dict[str, str]:
-    """Publishes the wished images; returns the images that may leave: place -> reason."""
+    """Publishes the wished images; returns the images that may leave: place -> reason. `said`: the evidence
+    of the lists about images that may leave."""
     images = ledger.state.images
     owned = [(one.place, one.owners) for one in wished.by_place.values()]
     room = OwnersRoom(owned, {place: image.size for place, image in images.items()}, service.quotas)

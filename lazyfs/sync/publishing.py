@@ -148,7 +148,7 @@ class Publishing:
 
     def _ask(self, target: Target, tries: int = 0) -> None:
         """Asks the registry, in another thread, which digest the target's tag names. Does not ask if the
-        digest is known and its image is in the tree."""
+        digest is known and its image is in the tree. `tries`: the number of earlier tries."""
         image = self._ledger.image(target.place)
         known = target.reference.digest
         fresh = image and image.checked + self._service.max_age > self._ledger.time
@@ -262,7 +262,8 @@ class Publishing:
             self._committer.remove(sorted(stale))
 
     def _unchanged(self, target: Target, digest: str, *, asked: bool) -> None:
-        """Notes that the tree has the image that the tag names."""
+        """Notes that the tree has the image that the tag names. `asked`: True if the registry was asked
+        now."""
         self._drop_stale(target, digest)
         config = self._committer.published.target(target.place) or ""
         private = self._resolver.needed_account(target.reference)

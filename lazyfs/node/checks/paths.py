@@ -83,7 +83,7 @@ class _Request(NamedTuple):
 
 
 def gather(found: Surroundings) -> list[Way]:
-    """Tries all ways side by side. Takes no longer than 8 s."""
+    """Tries all ways side by side, and returns them with the outcomes. Takes no longer than 8 s."""
     wanted = dict.fromkeys(request for settings in found.wanted for request in _requests(settings))
     deadline = time.monotonic() + _SECONDS
     with ThreadPoolExecutor(_AT_ONCE) as threads:
