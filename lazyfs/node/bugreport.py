@@ -24,10 +24,11 @@ from lazyfs.node.surroundings import Surroundings, look_around, mounts_at
 from lazyfs.system.bounded_look import ask_each, ask_one
 
 PART_SECONDS = 3.0
-"""Seconds that each round of the report may take: making the file, parts, logs, accounts, writing the
-file."""
+"""The longest time in seconds of each round of the report. The five rounds: make the file; gather the parts;
+gather the logs; read the accounts; write the file."""
 DOCTOR_SECONDS = 8.0
-"""Seconds for the doctor. With 6 s for the mounts and five rounds of parts, a report takes 29 s at most."""
+"""The longest time in seconds of the doctor. With up to 6 s for the mounts and five rounds of PART_SECONDS, a
+report takes no longer than 29 s."""
 _MOST_LOGS = 20
 _PEOPLE = range(1000, 60_000)
 """The user ids that useradd gives to people."""
@@ -38,8 +39,8 @@ Parts = dict[str, Any]
 
 
 def make(path: str, name: str, wanted: WantedSettings | None) -> None:
-    """Writes a report, in which everything lies in a folder called `name`. `wanted`: the settings of a mount
-    that does not answer. Raises UsageError."""
+    """Writes a report to the new file `path`: an archive in which everything lies in a folder called `name`.
+    `wanted`: the settings of a mount that does not answer. Raises UsageError."""
     _on_disk(path, lambda: _make_file(path))
     found = look_around(mounts_at(None), wanted)
     data = archive(collect(found), scrubber(found.wanted), name)

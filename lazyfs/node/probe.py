@@ -149,8 +149,8 @@ def _well(status: MountStatus) -> str:
 
 
 def _mount_at(path: str) -> Mount | None:
-    """Returns the mount of lazyfs at a path; None if there is none. Has an automounter make the mount, within
-    LOOK_SECONDS."""
+    """Returns the mount of lazyfs at a path; None if there is none. If nothing is mounted there yet, looks
+    into the directory, so that an automounter makes the mount, and waits up to LOOK_SECONDS for that."""
     there = points.find(path)
     if there is None or there.fstype == "autofs":
         ask_one(lambda: points.errno_of(os.path.join(path, ".")), LOOK_SECONDS)

@@ -55,8 +55,8 @@ class Scrubber:
 
 
 def secrets_of(chain: str) -> Iterator[str]:
-    """Yields the passwords and query values in the URLs of origins or proxies, as they are written, decoded,
-    and as HTTP sends them."""
+    """Yields the passwords and query values in the URLs of a chain's origins or proxies. Each is yielded in
+    several forms: as written, decoded, and as HTTP sends it."""
     for account in _CHAIN_ACCOUNT.findall(chain):
         user, colon, password = account.partition(":")
         plain = urllib.parse.unquote(password)

@@ -32,7 +32,8 @@ def batch_system(environment: Mapping[str, str], groups: str) -> str | None:
 
 
 def own_batch_system(environment: Mapping[str, str]) -> str | None:
-    """Returns `batch_system` of this process."""
+    """Reads /proc/self/cgroup, and returns the name of the batch system that this process is a job of; None
+    outside of one."""
     try:
         with open("/proc/self/cgroup") as file:
             return batch_system(environment, file.read())

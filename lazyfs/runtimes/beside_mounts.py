@@ -1,14 +1,15 @@
-"""Runs a command beside mounts that only it sees: `lazyfs exec`. Its processes, parents on the left:
+"""Runs a command with mounts that no other program sees: `lazyfs exec`. The processes, parents on the left:
 
     this process - watcher - keeper - daemon of each mount
                                     - door - init - the command
 
 The watcher (`watcher`) ends everything below it if this process is killed. The keeper is in a user and a
-mount namespace in which it may mount. The daemons stay in the machine's pid namespace, because they share the
-node's cache with others. The door makes the command's namespaces: the command runs with the caller's ids, in
-a pid namespace of its own if the machine allows one. When the init, process 1 there, ends, the kernel kills
-all that the command has left. Each process asks the kernel to kill it when its parent ends. So if any of them
-is killed, all processes below it end too, and the mounts go with them.
+mount namespace in which it may mount; it is not the keeper of a mount's descriptors. The daemons stay in the
+machine's pid namespace, because they share the node's cache with other processes. The door makes the
+command's namespaces: the command runs with the caller's ids, in a pid namespace of its own if the machine
+allows one. When the init, process 1 there, ends, the kernel kills all that the command has left. Each process
+asks the kernel to kill it when its parent ends. So if any of them is killed, all processes below it end too,
+and the mounts go with them.
 """
 
 import json
@@ -34,7 +35,7 @@ from lazyfs.system.clean_start import close_descriptors
 from lazyfs.system.user_namespace import is_root_of_node
 
 _END_SECONDS = 5
-"""Seconds that the daemons have to end by themselves once the command has ended."""
+"""Grace period in seconds: after the command's end, the daemons may end by themselves for this time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def run(
     warn: Callable[[str], None],
 ) -> ProgramEnd:
     """Runs the command to its end on this process's streams. `points`: missing mount points, which are made
-    first.
+    first. `warn`: called at the end with each note of the mounts' daemons.
 
     Raises LazyfsError if a namespace or a mount cannot be made; the command has not been started then.
     """
@@ -202,7 +203,7 @@ def _be_init(
     command: Sequence[str], environment: Mapping[str, str], status: int, own_processes: bool
 ) -> NoReturn:
     """The init: starts the command, reaps orphans until the command ends, and reports the command's exit code
-    on the descriptor `status`. Runs in a new process."""
+    on the descriptor `status`. Runs in a new process. `own_processes`: the result of `_own_processes`."""
     try:
         if own_processes:
             _mount_proc()

@@ -145,7 +145,7 @@ def _try_out(name: str, executable: str) -> RuntimeProbe:
 def _isolation(as_root: bool, able: frozenset[str]) -> tuple[str, ...]:
     """Returns the arguments that isolate a program. A program started by root would keep every capability,
     and could regain dropped ones in a nested user namespace. So its capabilities are dropped, and nested user
-    namespaces are forbidden if this bwrap can do so."""
+    namespaces are forbidden if this bwrap has the option for that. `able`: the newer options that it has."""
     if not as_root:
         return _ISOLATION
     nested = (_DISABLE_USERNS,) if _DISABLE_USERNS in able else ()

@@ -1,5 +1,5 @@
-"""Looks, before a start, for obstacles that stop every runtime: a missing command or directory, another
-machine.
+"""Looks, before a start, for obstacles that stop every runtime: a missing command or directory, or a program
+for another kind of processor.
 
 Runtimes report these obstacles in different ways, some as the program's own failure.
 """

@@ -113,7 +113,8 @@ class _Container:
         return json.dumps(self._api.state(self._name)).encode()
 
     def programs(self) -> list[int]:
-        """Returns the ids of docker-init's children: the program; none if it is not running."""
+        """Returns the process id of the program, docker-init's child, in a list; an empty list if no program
+        is running."""
         try:
             init = int(self._api.state(self._name)["Pid"])
         except DockerError:

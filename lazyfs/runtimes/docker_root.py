@@ -90,9 +90,9 @@ def _is_file(path: str) -> bool:
 def _bound(source: str, target: str, *, read_only: bool) -> list[dict[str, Any]]:
     """Returns docker's mounts for a bind.
 
-    A read-only bind gets a mount of its own for each mount that is below its source now: docker would make
-    only the topmost one read-only. Filesystems that are mounted below the source later appear inside too, if
-    the source's mount propagates.
+    For a read-only bind, the result also has each mount that is now below the source, as a read-only mount of
+    its own: docker would make only the topmost mount read-only. Filesystems that
+    are mounted below the source later appear inside too, if the source's mount propagates.
     """
     found = [_mount(source, target, read_only=read_only)]
     around = source, False

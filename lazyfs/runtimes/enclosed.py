@@ -192,9 +192,9 @@ def plan_of(
     in_options: bool = False,
     passes_bytes: bool = False,
 ) -> RuntimePlan:
-    """Returns the plan of a start. `in_options`: the runtime reads the command from a file, not from the end
-    of its arguments. `passes_bytes`: the runtime passes on texts that are not UTF-8; without it, such a text
-    raises Unfit, because a runtime would alter it or leave it out."""
+    """Returns the plan of a start. `in_options`: True if the runtime reads the command from a file, not from
+    the end of its arguments. `passes_bytes`: True if the runtime passes on texts that are not UTF-8. If
+    False, raises Unfit for such a text, because the runtime would alter it or leave it out."""
     if not passes_bytes:
         check_utf8(launch, options[0])
     return RuntimePlan(

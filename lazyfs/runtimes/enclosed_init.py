@@ -65,8 +65,8 @@ def listen(enclosure: Enclosure) -> "socket.socket | None":
 
 def wait(runtime: int, enclosure: Enclosure, status: int, notices: "socket.socket | None") -> NoReturn:
     """Waits until the runtime ends and, if it is a detached one, until its program ends too. Reaps all other
-    processes meanwhile. `runtime`: the process id. In the end, writes the report to the descriptor `status`
-    and exits."""
+    processes meanwhile. `runtime`: the runtime's process id. In the end, writes the report to the
+    descriptor `status` and exits."""
     name, code, others = _end_of(runtime)
     evidence = _evidence(enclosure)
     if enclosure.detached and code == 0 and evidence:

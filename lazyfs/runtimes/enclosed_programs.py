@@ -11,7 +11,7 @@ results are equal if two processes are in the same one."""
 
 
 def programs_below(enclosure: Enclosure, outer: int) -> list[int]:
-    """Returns the ids of the programs; none before one is started. `outer`: the id of the start's process.
+    """Returns the ids of the programs; none before one is started. `outer`: the id of the init's parent.
 
     A process below the init counts as a program if its root is not the machine's, and it has no name of the
     runtime's own processes. A helper of the runtime (a squashfuse that apptainer asks for its version) may be

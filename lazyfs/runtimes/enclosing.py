@@ -75,8 +75,8 @@ def enter(enclosure: Enclosure, status: int, user: tuple[int, int] | None = None
 
 
 def _can_be_ended() -> None:
-    """Lets signals end this process, and with it the start. Signals are sent to this process as long as there
-    is no program to send them to."""
+    """Restores the default effect of signals: they end this process, and with it the start. As long as there
+    is no program, the caller's signals are sent to this process."""
     for number in _ENDING:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
@@ -177,8 +177,9 @@ def _write(path: str, content: bytes) -> None:
 
 
 def _join(enclosure: Enclosure) -> None:
-    """Adds the missing names to the image: mounts an overlay over it that joins it with a directory of these
-    names. A directory that both have keeps the image's mode."""
+    """Adds the missing names to the image. Makes a directory with these names, and mounts an overlay over the
+    image, in which the image and this directory are joined. A directory that both have keeps the image's
+    mode."""
     lower = os.open(enclosure.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     top = os.path.join(enclosure.scratch, "added")
     os.mkdir(top)

@@ -75,7 +75,7 @@ class Enclosure(NamedTuple):
     """A directory of the machine below which all filesystems are made read-only if root starts the runtime. A
     user's runtime cannot write there anyhow."""
     own_devices: bool = False
-    """True to make a new /dev, for a runtime that would otherwise show the machine's."""
+    """True to make a new /dev, for a runtime that would otherwise show the machine's own /dev."""
     notified: bool = False
     """True if the runtime reports the program's start by sd_notify, to the socket `NOTIFY` in the scratch
     directory."""

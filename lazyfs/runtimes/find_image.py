@@ -49,8 +49,8 @@ class NodeMounts(NamedTuple):
     searched: Sequence[str]
     """Mount points in which names are looked up: root's and the caller's own."""
     foreign: Sequence[str] = ()
-    """Mount points of other users. No name is looked up in them, because their owner could give any image
-    that name; but the caller can give a path into one."""
+    """Mount points of other users. No name is looked up in them, because their owners choose the names
+    there; but the caller can give a path into such a mount."""
     sources: Mapping[str, str] = NOTHING
     """Mount point -> source. The same source may be mounted at several places."""
     sites: frozenset[str] = frozenset()
@@ -227,7 +227,8 @@ def _look(mount: str, name: str, tops: Sequence[str], *, site: bool) -> dict[str
 
 def _images(mount: str, tree: str, name: str, tops: Sequence[str], refused: list[str]) -> list[_Candidate]:
     """Returns the images that the name may mean in one repository; of several, only those of the best rank.
-    Adds to `refused` the reason for each link that leads out of the mount. Runs in a child."""
+    `tree`: the repository's folder in the mount, empty for the whole mount. `tops`: the mount points out of
+    which no link may lead. Adds the reason for each such link to `refused`. Runs in a child."""
     top = os.path.join(mount, tree) if tree else mount
     for rank, places in enumerate(candidates(name, _names(mount, tops, tree))):
         images = []
@@ -249,7 +250,8 @@ def _images(mount: str, tree: str, name: str, tops: Sequence[str], refused: list
 
 
 def _names(mount: str, tops: Sequence[str], folder: str) -> list[str]:
-    """Returns the names in a folder of a mount; none if the mount has no such folder. Runs in a child."""
+    """Returns the names in a folder of a mount; none if the mount has no such folder, or if a link leads out
+    of one of the mount points `tops`. Runs in a child."""
     try:
         found = resolve_among_mounts(os.path.join(mount, folder), tops)
         return sorted(os.listdir(found.real)) if found.mount == (mount.rstrip("/") or "/") else []
@@ -259,7 +261,8 @@ def _names(mount: str, tops: Sequence[str], folder: str) -> list[str]:
 
 def _metadata(mount: str, path: str, root: str, tops: Sequence[str]) -> str | None:
     """Returns the directory with an image's metadata; None if there is none. It is `.metadata/` followed by
-    the image's path, or by the path of the image's tree."""
+    the image's path, or by the path of the image's tree. `root`: the path of this tree. `tops`: the mount
+    points out of which no link may lead."""
     for place in (path, root):
         inner = os.path.relpath(place, mount)
         if inner.startswith(".."):

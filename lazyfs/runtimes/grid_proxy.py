@@ -40,8 +40,8 @@ class GridProxy(NamedTuple):
 def find_proxy(environment: Mapping[str, str], user: int, now: datetime) -> GridProxy:
     """Returns the user's proxy: the file of X509_USER_PROXY, or /tmp/x509up_uUID.
 
-    Raises UsageError if there is no proxy, if it has expired, if others could read it, or if another user
-    owns it.
+    Raises UsageError if there is no proxy, if it has expired, if other users could read it, or if another
+    user owns it.
     """
     path = os.path.abspath(environment.get("X509_USER_PROXY") or f"/tmp/x509up_u{user}")  # noqa: S108 - of voms
     try:

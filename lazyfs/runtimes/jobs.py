@@ -1,4 +1,5 @@
-"""Jobs in containers, from Python, after Ganga: `Apptainer("app:1").run(Job(File("run.sh")))`.
+"""Jobs in containers, from Python: `Apptainer("app:1").run(Job(File("run.sh")))`. The interface is modelled
+on that of Ganga.
 
 A job has a working directory of its own. Its executable and input files are copied into it if they are given
 as File or path; its outputs are copied out of it. `run` may be called from any thread; `run_async` is for
@@ -98,7 +99,8 @@ class Virtualization:
     `Auto` uses the first runtime that works on this machine."""
 
     runtimes: Sequence[str] = ()
-    """The runtimes to try; the first that works is taken. Empty: all, in the site's order."""
+    """The runtimes to try; the first that works is taken. If empty, all those in the site's settings are
+    tried in their order there."""
 
     def __init__(
         self,
@@ -117,9 +119,11 @@ class Virtualization:
 
         `mounts`: path on this machine -> path inside; a mount is left out, with a warning in the job's
         stderr, if its path on this machine does not exist. `options`: options in the notation of singularity,
-        which `container_options` translates. `tokenuser`, `tokenpassword`: the account for a private image;
-        it is passed on in a file that only this user can read. `before`, `after`: called on this machine,
-        outside the container; `after` is called for failed jobs too. Raises UsageError.
+        which `container_options` translates. `isolation`: one of `isolation.LEVELS`; None for the level in
+        the site's settings. `tokenuser`, `tokenpassword`: the account for a private image;
+        it is passed on in a file that only this user can read. `before`, `after`: called before and after
+        each job, on this machine, outside the container; `after` is called for failed jobs too. Raises
+        UsageError.
         """
         self.image = image
         self.mounts = dict(mounts)

@@ -118,7 +118,8 @@ def _open(root: str, path: str) -> int:
 
 
 def _make(upper: int, added: AddedName) -> None:
-    """Makes a name and its parent directories. Everybody may enter those directories, whatever the umask."""
+    """Makes a name and its parent directories below the directory with the descriptor `upper`. Everybody may
+    enter these parent directories, whatever the umask."""
     *parents, last = added.path.split("/")
     directories = [*parents, last] if added.is_directory else parents
     path = ""

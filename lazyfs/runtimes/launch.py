@@ -83,7 +83,7 @@ class Launch(NamedTuple):
     network: bool = True
     """True for the machine's network; False for a network namespace with only a loopback interface."""
     user: tuple[int, int] | None = None
-    """Ids of the user and group that root starts the program as; None for the caller's own."""
+    """The user id and group id with which root starts the program; None for the caller's own ids."""
     scratch: str = ""
     """Path of a directory for the runtime's own files. It does not exist yet; it is made and removed with the
     start."""
@@ -103,7 +103,7 @@ class Launch(NamedTuple):
 
     @property
     def identity(self) -> tuple[int, int]:
-        """The ids of the user and group that the program is started as."""
+        """The user id and group id with which the program is started."""
         return (os.geteuid(), os.getegid()) if self.user is None else self.user
 
     def check(self) -> None:

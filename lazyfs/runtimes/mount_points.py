@@ -84,8 +84,8 @@ def _cover(above: str, wanted: list[tuple[str, ...]]) -> None:
 
 
 def _room(entries: dict[str, int]) -> str:
-    """Returns the path of a directory in / that can be covered while the new root is built there. /proc
-    cannot: it is in use."""
+    """Returns the path of a directory in / that can be covered while the new root is built there; /proc, /dev
+    and /sys are not taken. `entries`: name -> descriptor of each name in /."""
     for name, number in entries.items():
         if name not in ("proc", "dev", "sys") and stat.S_ISDIR(os.fstat(number).st_mode):
             return f"/{name}"

@@ -28,10 +28,10 @@ class OciRuntime:
     def __init__(
         self, name: str, options: tuple[str, ...], program: str | None, *, shows_root: bool, copies: bool
     ) -> None:
-        """`options`: options put before `run`. `shows_root`: True if a program started by a user sees itself
-        as root, because the runtime starts nothing in a user namespace without a user 0. `copies`: True if
-        the runtime, while it waits for a program, passes the program's standard streams through itself and
-        reads ahead; such a runtime is told not to wait."""
+        """`options`: options put before `run`. `shows_root`: True if a program that a user starts has user
+        id 0 (root) inside, because the runtime starts nothing in a user namespace without a user 0.
+        `copies`: True if the runtime, while it waits for a program, passes the program's standard streams
+        through itself and reads ahead; such a runtime is told not to wait."""
         self.name = name
         self._options = options
         self._program = program
@@ -97,7 +97,8 @@ def crun(program: str | None = None) -> OciRuntime:
 
 def configuration(launch: Launch, surroundings: enclosed.Surroundings, *, shows_root: bool) -> dict[str, Any]:
     """Returns the content of config.json. Texts from the image appear in it only as JSON strings and list
-    elements.
+    elements. `shows_root`: True if a program that a user starts has user id 0 (root) and group id 0 in
+    its user namespace, False if it has the user's own ids there.
 
     The enclosure's /proc is shown, because the program belongs to the enclosure's pid namespace. Binds are
     slaves of the machine's mounts: what is mounted below them later, by an automounter above all, is seen

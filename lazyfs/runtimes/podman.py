@@ -63,8 +63,9 @@ case " $* " in
 esac
 """
 """A script that podman calls in place of crun. It tells crun to make no control group, so that the program
-stays in the batch system's, and leaves evidence of a start. It gives the program the caller's own streams:
-podman and conmon would pass them on through sockets and pipes, and read ahead of the program."""
+stays in the batch system's group. It writes a file as evidence of a start. It connects the program to the
+caller's own streams: podman and conmon would pass them on through sockets and pipes, and read ahead of the
+program."""
 
 
 class Podman:

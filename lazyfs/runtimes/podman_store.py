@@ -38,9 +38,9 @@ class StoredImage(NamedTuple):
 
 
 def add_image(store: str, found: FoundImage) -> StoredImage:
-    """Puts an image into the store; makes the store if it does not exist. If another image had the name, it
-    loses the name. Raises UsageError for an image without a name or manifest, FormatError for a damaged
-    one."""
+    """Puts an image into the store; makes the store if it does not exist. If the store has another image of
+    this name, that image loses the name. Raises UsageError for an image without a name or manifest,
+    FormatError for a damaged image."""
     if found.metadata is None or _METADATA not in found.metadata or os.path.isfile(found.root):
         raise UsageError(f"image {found.path or found.root}: has no manifest in its tree; give its name")
     name = found.metadata.rpartition(_METADATA)[2]
@@ -127,8 +127,9 @@ def _make_files(store: str, number: str, files: dict[str, bytes]) -> None:
 
 
 def _update(path: str, record: dict[str, Any]) -> None:
-    """Writes a record into the list in the file `path`, in place of the record with the same id. Its names
-    are taken away from all other records; those that have no name left are removed."""
+    """Writes a record into the list in the file `path`. The record replaces the one with the same id, and
+    keeps that one's names beside its own. All other records lose these names; a record that has lost all its
+    names is removed."""
     try:
         with open(path, "rb") as file:
             known = json.load(file)

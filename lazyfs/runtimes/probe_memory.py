@@ -58,8 +58,8 @@ def remembered(runtime: str, executable: str, ask: Callable[[], RuntimeProbe]) -
 
 
 def _forget(top: str) -> None:
-    """Removes the oldest results beyond MOST: each job of a batch system may have namespaces, and so a
-    result, of its own."""
+    """Removes the oldest results in the directory `top` beyond MOST. There may be many: each job of a batch
+    system may have its own namespaces, and a result for them."""
     found = [os.path.join(top, name) for name in os.listdir(top) if name.startswith(_PREFIX)]
     if len(found) > MOST:
         for path in sorted(found, key=lambda path: os.lstat(path).st_mtime_ns)[:-MOST]:

@@ -2,7 +2,7 @@
 divides these parts.
 
 For most of them the kernel checks for the user root, not for capabilities. So every entry that only root may
-use is covered, without a list of names, and entries that others may read are mounted read-only.
+use is covered, without a list of names. Entries that other users may read are mounted read-only.
 """
 
 import os

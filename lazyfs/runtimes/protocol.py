@@ -77,7 +77,7 @@ class _Plan(NamedTuple):
     """The unnamed files that the runtime inherits as descriptors: placeholder in the options -> content."""
 
     user: tuple[int, int] | None = None
-    """Ids of the user and group that the runtime is started as; None for the caller's."""
+    """The user id and group id with which the runtime is started; None for the caller's ids."""
     held: tuple[PinnedRoot, ...] = ()
     """Open parts of the image that the runtime inherits."""
     completed: CompletedImage | None = None

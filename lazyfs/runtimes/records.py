@@ -10,8 +10,8 @@ NOTHING: Final[Mapping[Any, Any]] = MappingProxyType({})
 
 
 def checked(kind: type[_Record]) -> type[_Record]:
-    """Decorator that makes a NamedTuple call its method `check` for each new object, also for those of
-    `_replace`."""
+    """Decorator for a NamedTuple: the method `check` is called for each new object, also for those that
+    `_replace` makes."""
     make = kind.__new__
 
     def new(cls: type[_Record], *args: Any, **values: Any) -> _Record:

@@ -1,4 +1,5 @@
-"""A site's settings for starting programs: /etc/lazyfs/run.toml, or the file of LAZYFS_RUN_SETTINGS."""
+"""The settings of a computing site for starting programs: /etc/lazyfs/run.toml, or the file of
+LAZYFS_RUN_SETTINGS."""
 
 import os
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """shifter, of NERSC and CSCS: a set-user-id program, so no enclosure is possible. It isolates files only.
 
-It starts a directory if the site has set `allowLocalChroot=1` in udiRoot.conf.
+It takes a directory as an image only if the site has set `allowLocalChroot=1` in udiRoot.conf.
 """
 
 import os

@@ -29,9 +29,9 @@ from lazyfs.system.bounded_look import ask_each, ask_one
 _RUNSCRIPT = "/.singularity.d/runscript"
 """The path of the program that every SIF file has."""
 _LOOK_SECONDS = 5.0
-"""Seconds for the image's filesystem to answer, after a program has failed."""
+"""Timeout in seconds for an answer of the image's filesystem, which is asked after a program has failed."""
 SOURCE_SECONDS = 10.0
-"""Seconds for the filesystem of a bind's source to answer."""
+"""Timeout in seconds for an answer of the filesystem of a bind's source."""
 _DEFAULTS = {"PATH": DEFAULT_PATH, "HOME": "/tmp"}  # noqa: S108 - the only writable directory inside
 
 
@@ -50,13 +50,13 @@ class RunOptions(NamedTuple):
     """True to put the image's entry point before the given command."""
     runtime: str | None = None
     """The name of a runtime, or several separated by commas: the first that works is taken. None for the
-    site's order."""
+    runtimes in the site's settings, in their order there."""
     network: bool = True
     """True for the machine's network; False for a network namespace with only a loopback interface."""
     user: tuple[int, int] | None = None
-    """Ids of the user and group to start as; for root only."""
+    """The user id and group id with which the program is started; for root only."""
     isolation: str | None = None
-    """One of `isolation.LEVELS`; None for the site's choice."""
+    """One of `isolation.LEVELS`; None for the level in the site's settings."""
     limits: Limits = Limits()
     gpus: tuple[str, ...] = ()
     """Kinds of GPU that the program gets: `nv`, `rocm`."""

@@ -16,11 +16,11 @@ from lazyfs.runtimes.jobs import INSIDE
 SCRIPT = "exec.sh"
 _CONDOR_FILE, _SLURM_FILE = "job.sub", "job.sh"
 _UNQUOTABLE = re.compile(r"[\x00-\x1f\x7f,;\"'`\\$%#=]|^\s|\s$")
-"""Characters that a submit file gives a meaning of its own, and that cannot be quoted everywhere in it."""
+"""Characters that have a meaning of their own in a submit file, and cannot be quoted everywhere in it."""
 
 
 class Written(NamedTuple):
-    """The directory of a job, with its submit file, as it was written."""
+    """The result of writing a job's directory and its submit file."""
 
     submit_with: str
     """The command that submits the job."""

@@ -22,7 +22,8 @@ _SYSTEM = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 
 
 def try_out(runtime: Runtime, programs: Sequence[str], given: str | None) -> RuntimeProbe:
-    """Starts this machine's `sh` with the runtime, in a root filesystem made of this machine's /usr.
+    """Starts this machine's `sh` with the runtime, in a root filesystem made of this machine's /usr. Returns
+    the result, or that of an earlier trial in the same circumstances.
 
     `programs`: names of the runtime's executable. `given`: the path of the executable, if the site has given
     one. The trial is made like any other start, so it tries all that a real start needs: namespaces, mounts,

@@ -1,7 +1,7 @@
 """udocker: PRoot and its like, for machines that allow users no namespaces. It isolates files only.
 
-It starts the image's directory itself (`--location`), not a copy in its store. `udocker install` puts its
-engines into UDOCKER_DIR.
+It runs the program in the image's directory itself (`--location`), not in a copy in its store.
+`udocker install` puts its engines into UDOCKER_DIR.
 """
 
 import os

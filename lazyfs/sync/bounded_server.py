@@ -19,7 +19,7 @@ SECONDS = 20.0
 
 
 class BoundedServer(ListeningServer):
-    """Listens, and gives each connection a thread, a deadline and, if asked to, TLS."""
+    """A listening server with a thread and a deadline for each connection, and with TLS if asked to."""
 
     request_queue_size = 64
 
@@ -40,8 +40,8 @@ class BoundedServer(ListeningServer):
         super().__init__(address, handler, scheme="https" if tls else "http")
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Gives a connection a thread and a deadline; closes the connection at once if all threads are in
-        use."""
+        """Starts a thread that answers a connection within its deadline. If all threads are in use, closes
+        the connection at once."""
         if not self._free.acquire(blocking=False):
             self.shutdown_request(request)
             return

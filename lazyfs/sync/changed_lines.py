@@ -8,7 +8,7 @@ from lazyfs.core.errors import UsageError
 from lazyfs.core.printable import printable
 
 DEADLINE = 60.0
-"""Seconds for Git to compare one file."""
+"""Timeout in seconds for Git, which compares one file."""
 _HUNK = re.compile(r"@@ -\S+ \+(\d+)(?:,(\d+))? @@")
 
 

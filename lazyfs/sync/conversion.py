@@ -1,4 +1,4 @@
-"""The messages between a run and the other processes that read images for it: requests, and answers.
+"""The requests and answers between a run and the processes that read images for it.
 
 Such a process has the store, the registries' settings and the run's lease, but no key: it writes objects and
 commits nothing.

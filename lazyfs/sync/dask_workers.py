@@ -7,7 +7,7 @@ from lazyfs.core.errors import UsageError
 from lazyfs.sync.service import Workers
 
 CONNECT_SECONDS = 10
-"""Seconds for the scheduler to answer."""
+"""Timeout in seconds for the connection to the scheduler."""
 
 
 @contextmanager

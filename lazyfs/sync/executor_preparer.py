@@ -1,4 +1,4 @@
-"""Has images read by the workers of a concurrent.futures.Executor: processes on this machine, or Dask workers
+"""Reads images in the workers of a concurrent.futures.Executor: processes on this machine, or Dask workers
 anywhere."""
 
 import concurrent.futures
@@ -23,7 +23,7 @@ registry anyway."""
 LOOK = 1.0
 """Seconds between two checks whether the run has been stopped."""
 HOURS = 12.0
-"""The largest number of hours for one image: the same as the default time for one registry in a run."""
+"""Timeout in hours for reading one image: the same as the default time for one registry in a run."""
 
 
 class LostWorker(LazyfsError):

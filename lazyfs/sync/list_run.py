@@ -17,7 +17,8 @@ from lazyfs.sync.targets import Targets, place_reference, targets
 
 
 def run_lists(service: Service, lists: Sequence[GivenList], state: State) -> Report:
-    """Makes the tree what the lists wish. Raises LazyfsError if the store or its keys fail."""
+    """Brings the tree in line with the lists: publishes the images that they wish, and removes images that
+    have to leave. Raises LazyfsError if the store or its keys fail."""
     began = int(service.now().timestamp())
     ledger = Ledger(state, service.now, service.acknowledged)
     resolver = Resolver(service.registries, service.platform, state.dates, lambda: service.now().timestamp())
@@ -60,7 +61,8 @@ def _publish(
     resolver: Resolver,
     resolution: Resolution,
 ) -> dict[str, str]:
-    """Publishes the wished images; returns the images that may leave: place -> reason."""
+    """Publishes the wished images; returns the images that may leave: place -> reason. `said`: the evidence
+    of the lists about images that may leave."""
     images = ledger.state.images
     owned = [(one.place, one.owners) for one in wished.by_place.values()]
     room = OwnersRoom(owned, {place: image.size for place, image in images.items()}, service.quotas)
@@ -75,7 +77,7 @@ def _publish(
 
 
 def _remove(service: Service, reasons: dict[str, str], committer: Committer, ledger: Ledger) -> str:
-    """Removes the images that are due. If they are too many, removes none and returns the reason;
+    """Removes the images that are due to leave. If they are too many, removes none and returns the reason;
     otherwise returns an empty text."""
     images = ledger.state.images
     grace = service.settings.grace_hours * 3600

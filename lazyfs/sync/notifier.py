@@ -115,7 +115,8 @@ class Notifier:
         pauses: Sequence[float] = PAUSES,
     ) -> None:
         """`wire`: makes the HTTP client for an address. `tell`: called from several threads, with a line for
-        each message that was given up."""
+        each message that was given up. `patience`: the longest wait in seconds at the end of the run.
+        `pauses`: seconds to wait before each further try of a message."""
         self._repository = repository
         self._patience = patience
         self._senders = [_Sender(address, wire(address), tell, pauses) for address in addresses]

@@ -1,8 +1,8 @@
 """Layers of images that are not committed yet, kept so that a run reads no layer twice.
 
 `TreeWithPending` finds them beside the layers of its revision. Two images that are read at the same time may
-share a layer that the tree lacks. Then a claim lets one image read the layer; the other image waits, and gets
-the layer from here.
+share a layer that the tree lacks. Then the layer is claimed for one of them and read once; the other image
+waits, and gets the layer from here.
 """
 
 import threading

@@ -96,7 +96,8 @@ class Planner(NamedTuple):
     now: datetime
 
     def plan(self, lists: Sequence[GivenList], lease: PublisherLease, lease_seconds: float) -> Plan:
-        """Returns the plan for the lists. An image that cannot be planned is in `Plan.failed`. Raises
+        """Returns the plan for the lists. `lease_seconds`: the seconds for which the plan's lease lasts after
+        each renewal. An image that cannot be planned is in `Plan.failed`. Raises
         LeaseLost, and the errors of reading the store."""
         base = read_revision(self.store)
         tree = StoredTree(RecentObjects(reader(self.store)), base.root)

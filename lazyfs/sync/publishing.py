@@ -147,8 +147,8 @@ class Publishing:
         return pool
 
     def _ask(self, target: Target, tries: int = 0) -> None:
-        """Has a thread ask which digest the target's tag names. Does not ask if the digest is known and its
-        image is in the tree."""
+        """Asks the registry, in another thread, which digest the target's tag names. Does not ask if the
+        digest is known and its image is in the tree. `tries`: the number of earlier tries."""
         image = self._ledger.image(target.place)
         known = target.reference.digest
         fresh = image and image.checked + self._service.max_age > self._ledger.time
@@ -236,8 +236,8 @@ class Publishing:
             self._put(target, key)
 
     def _put(self, target: Target, key: _Key) -> None:
-        """Puts an image that was read into the next revision. Removes the paths of its earlier version that
-        the new version does not have."""
+        """Puts an image that was read into the next revision. Removes each path that the earlier version of
+        the image has and the new version lacks."""
         prepared = self._done[key]
         if no_room := self._room.refusal(target.place, prepared.size):
             self._ledger.has_no_room(target, no_room, key.digest, prepared.size)
@@ -253,8 +253,8 @@ class Publishing:
         self._service.tell(f"read {target.place} ({key.digest[:19]})")
 
     def _drop_stale(self, target: Target, digest: str) -> None:
-        """Removes the paths of the image's earlier version that the version of this digest does not have,
-        unless another image has them too."""
+        """Removes each path that the earlier version of the image has and the version of this digest lacks,
+        unless another image has the path too."""
         image = self._ledger.image(target.place)
         stale = set(image.paths if image else ()) - set(all_paths(target, digest))
         if stale and not self._service.dry_run:
@@ -262,7 +262,8 @@ class Publishing:
             self._committer.remove(sorted(stale))
 
     def _unchanged(self, target: Target, digest: str, *, asked: bool) -> None:
-        """Notes that the tree has the image that the tag names."""
+        """Notes that the tree has the image that the tag names. `asked`: True if the registry was asked
+        now."""
         self._drop_stale(target, digest)
         config = self._committer.published.target(target.place) or ""
         private = self._resolver.needed_account(target.reference)

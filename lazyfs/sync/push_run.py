@@ -58,9 +58,9 @@ def run_pushes(service: Service, lists: Sequence[GivenList], state: State, pushe
 
 
 def _meant(lists: Iterable[GivenList], pushed: PushedImages) -> tuple[list[Resolved], list[GivenList]]:
-    """Divides the wishes for the registries' repositories into which images were pushed. Returns (resolved,
-    lists). `resolved`: the wishes whose tags are known from the pushes alone. `lists`: the given lists, with
-    only those wishes for which registries have to list tags, because a push named no tag, or because the
+    """Selects the wishes for those registries' repositories that have got pushes. Returns (resolved, lists).
+    `resolved`: the wishes whose tags are known from the pushes alone. `lists`: the given lists, reduced to
+    the wishes for which a registry has to list the tags. That is needed if a push named no tag, or if the
     wish's choice depends on tags that were not pushed."""
     direct: list[Resolved] = []
     asked: list[GivenList] = []

@@ -20,8 +20,8 @@ from lazyfs.images.registry.wire import Origin
 
 FAILURES = 12
 """The number of failed requests in a row (without an answer, or answered with 429 or 5xx) after which a
-server counts as down: two images with all their retries. Requests that were answered with 429 at the same
-time count as one."""
+server counts as down: as many as two images make with all their retries. Requests that were answered with 429
+at the same time count as one."""
 
 
 @dataclass
@@ -47,8 +47,7 @@ class RegistryPace:
         longest: float = math.inf,
     ) -> None:
         """`parallel`: the largest number of requests that wait for an answer at a time. `longest`: the
-        registry's time in the run: the seconds after its first request from which on no further one is
-        sent."""
+        registry's time in the run, in seconds from the first request; after it, no request is sent."""
         self._slots = threading.BoundedSemaphore(parallel)
         self._pause = pause
         self._now = now

@@ -44,8 +44,8 @@ class Report(NamedTuple):
     unchanged: int
     revision: int
     notices: list[str]
-    """One line for each finding in a list, each wish that gets less than it asks for because of another, and
-    each warning about an image."""
+    """One line for each finding in a list, each wish that gets less than it asks for because of another wish,
+    and each warning about an image."""
     bad_lists: int
     """The number of lists that could not be read, wholly or in some lines. Lists whose failure the operator
     has acknowledged are not counted."""

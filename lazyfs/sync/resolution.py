@@ -21,13 +21,14 @@ from lazyfs.sync.registries import Registries
 from lazyfs.sync.targets import Resolved
 
 LOOK = 5.0
-"""Seconds without an answer after which `meanwhile` is called, for work that must not wait."""
+"""Seconds without an answer after which `Resolver.digests` calls its argument `meanwhile`, so that work that
+must not wait is done."""
 MOST_CHOSEN = 10_000
 """The largest number of images that one wish may mean. A run can check this many in seconds, and a registry
 may invent more."""
 THREADS = 32
-"""Threads for questions, for all registries together. A registry's settings limit how many ask it at a
-time."""
+"""The largest number of threads with which a Resolver asks registries, for all registries together. The
+settings of each registry limit the requests to it at a time."""
 
 
 class Gone(NamedTuple):
@@ -65,8 +66,8 @@ class _Chosen(NamedTuple):
 
     references: list[Reference]
     undated: Failure | None = None
-    """If the wish goes by dates and the date of a tag is unknown, the reason for this; otherwise None. With a
-    reason, `references` may lack images that the wish means."""
+    """The reason why the date of a tag is unknown, if the wish chooses tags by date; None if all needed dates
+    are known. With a reason, `references` may lack images that the wish means."""
 
 
 class Resolution(NamedTuple):
@@ -146,7 +147,7 @@ class Resolver:
         return found
 
     def told_account(self, reference: Reference) -> bool:
-        """Returns True if the registry has answered a request that was made with the account."""
+        """Returns True if the registry has answered a request that was made with the service's account."""
         return self.registries.client(reference).account_answered
 
     def needed_account(self, reference: Reference) -> bool:

@@ -33,7 +33,7 @@ def sync(
     wait: float = 0.0,
     tell: Tell = lambda _line: None,
 ) -> Report:
-    """Makes the repository at `store` what the wishlists ask for, as `lazyfs sync` does.
+    """Brings the repository at `store` in line with the wishlists, as `lazyfs sync` does.
 
     `executor`: reads the images. Its processes have to reach the store at the same location, and the files
     that the settings name. An executor of threads works, but only one thread computes at a time. `settings`:

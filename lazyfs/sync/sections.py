@@ -160,8 +160,8 @@ class ProfileSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknow
     url: str = ""
     """The URL at which the store is served, to mount it from there; needed for a bucket."""
     inherit: bool = True
-    """True to give a new image the profile of the last image in the same repository of its registry; for this
-    no command is started."""
+    """True to use, for a new image, the profile of the last image in the same repository of its registry; for
+    this no command is started."""
     guess: bool = False
     """True to guess a profile for a new image that inherits none; for this no command is started."""
 

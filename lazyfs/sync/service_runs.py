@@ -30,7 +30,7 @@ from lazyfs.sync.status_directory import default_status_directory
 SITE_IN_STORE = "status"
 """The folder, beside the store's own files, that holds the public status site."""
 SHOWN_EVENTS = 500
-"""The number of events that the status site shows, the latest ones."""
+"""The largest number of events that the status site shows; it shows the latest ones."""
 
 
 class ServiceRuns:
@@ -70,13 +70,14 @@ class ServiceRuns:
         wait: float = 0.0,
         workers: Workers | None = None,
     ) -> Report:
-        """Makes the tree what the lists wish.
+        """Brings the tree in line with the lists: publishes the images that they wish, and removes images
+        that have to leave.
 
         `names`: the paths and addresses of the lists. `forget`: lists to give up. `accept_shorter`: lists
-        that are meant to have lost most of their wishes. `max_age`: seconds for which no tag is asked again.
-        `max_delete`: the most images that may leave; None for the configuration's number. `dry_run`: True to
-        change nothing. `wait`: seconds to wait for another run to end. `workers`: processes that read the
-        images; None for threads of this process.
+        that are meant to have lost most of their wishes. `max_age`: seconds after a registry's answer for
+        which it is not asked for the tag again. `max_delete`: the largest number of images that may leave;
+        None for the configuration's number. `dry_run`: True to change nothing. `wait`: seconds to wait for
+        another run to end. `workers`: processes that read the images; None for threads of this process.
 
         Raises LazyfsError; Busy if that other run has not ended by then.
         """

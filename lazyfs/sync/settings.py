@@ -62,7 +62,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknow
     """Platforms to publish. An image's own place has the image for the first platform; the images for all
     platforms are below .multiarch. Empty: this machine's platform."""
     images_at_once: int = 2
-    """Images that are read at the same time. Each needs memory for the records of its layers."""
+    """The largest number of images that are read at the same time. Each needs memory for the records of its
+    layers."""
     images_per_revision: int = 20
     minutes_per_revision: float = 10.0
     max_delete: int = 20

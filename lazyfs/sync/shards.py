@@ -104,9 +104,9 @@ class Shard:
         at_once: int,
         tell: Callable[[str], None],
     ) -> None:
-        """`number`: the number of this shard, from 0. `shards`: the number of shards. `at_once`: images that
-        are read at the same time. Raises LeaseLost if the plan's lease has expired, and the errors of reading
-        the store."""
+        """`number`: the number of this shard, from 0. `shards`: the number of shards. `at_once`: the largest
+        number of images that are read at the same time. Raises LeaseLost if the plan's lease has expired, and
+        the errors of reading the store."""
         self._plan = plan
         self._surroundings = surroundings
         self._tools = open_tools(surroundings)

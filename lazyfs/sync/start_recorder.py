@@ -199,8 +199,8 @@ def _environment(work: str) -> dict[str, str]:
 
 
 def _bound(pid: int, memory: int) -> None:
-    """Limits memory, the size of files and the number of processes by rlimits of a process; its children
-    inherit them. Does nothing if the process has already ended."""
+    """Sets rlimits of a process, which its children inherit: for memory, the size of files and the number of
+    processes. Does nothing if the process has already ended."""
     with suppress(ProcessLookupError):
         resource.prlimit(pid, resource.RLIMIT_DATA, (memory, memory))
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (memory, memory))

@@ -34,10 +34,11 @@ class StartSettings(NamedTuple):
     recorder: Recorder | None
     """The recorder; None if the configuration does not allow starts."""
     images: int
-    """The largest number of images whose starts one run records; the next run records more."""
+    """The largest number of images whose starts one run records. The remaining images are left to later
+    runs."""
     inherit: bool = True
-    """True to give a new image the profile of the last image in the same repository of its registry, as far
-    as it applies."""
+    """True to use, for a new image, the profile of the last image in the same repository of its registry, as
+    far as it applies."""
     guess: bool = False
     """True to guess a profile for a new image that inherits none."""
 

@@ -126,7 +126,8 @@ class State(msgspec.Struct, omit_defaults=True):
     """The wishes whose tags could not be listed in the last run, each with the time at which this failure
     began."""
     dates: dict[str, int] = {}
-    """The times at which images were made, by the digests of their manifests; for wishes that go by dates."""
+    """The times at which images were made, by the digests of their manifests; for wishes that choose tags by
+    date."""
     run: RunState = RunState()
     quotas: dict[str, QuotaUse] = {}
     """Owner -> use of the owner's quota, for the owners who have one."""

@@ -102,8 +102,8 @@ def targets(resolved: Iterable[Resolved], layout: str) -> Targets:
 
 
 def _without_registry(found: dict[str, Target]) -> list[str]:
-    """Decides which images are at their path without registry too. Returns one line, with the reason, for
-    each image that may not be there.
+    """Decides which images the tree also has at the path without the registry's name. Returns one line, with
+    the reason, for each image that does not get that path.
 
     Images of Docker Hub get the path first, because every tool that leaves the registry out means Docker Hub;
     then the order of the lists decides.

@@ -59,7 +59,7 @@ class CacheFacts(msgspec.Struct, frozen=True, kw_only=True):
     charged: int = 0
     """The bytes that the cache takes already, if a daemon reports them; otherwise 0."""
     off: str = ""
-    """The reason why a daemon works without its cache; empty if it does not."""
+    """The reason why a daemon works without its cache; empty if it works with the cache."""
 
 
 def gather(found: Surroundings) -> list[CacheFacts]:

@@ -8,7 +8,7 @@ from lazyfs.node.findings import Finding, Level
 
 MOST_APART = 120.0
 """The largest difference between a server's clock and this machine's, in seconds, that is no fault.
-Certificates and signatures bear a difference of minutes; a larger one is a fault, not drift."""
+Certificates and signatures tolerate a difference of minutes."""
 
 
 def judge(facts: list[Way]) -> Iterator[Finding]:

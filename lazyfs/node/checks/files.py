@@ -30,7 +30,7 @@ class FileFacts(msgspec.Struct, frozen=True, kw_only=True):
     expires: dict[str, float] = {}
     """Client certificate -> its expiry, in seconds since 1970."""
     open_secrets: dict[str, str] = {}
-    """The files with a password or key that others may read, each with the kind of secret in it."""
+    """The files with a password or key that other users may read, each with the kind of secret in it."""
 
 
 def gather(found: Surroundings) -> list[FileFacts]:

@@ -35,7 +35,7 @@ class FuseFacts(msgspec.Struct, frozen=True, kw_only=True):
     no_new_privileges: bool = False
     """True if no program that this process starts can gain privileges."""
     others_allowed: bool = True
-    """True if users may let others see their mounts."""
+    """True if users may make mounts that other users can see."""
 
 
 def gather(_: Surroundings) -> FuseFacts:

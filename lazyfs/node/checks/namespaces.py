@@ -30,7 +30,8 @@ class NamespaceFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def gather(_: Surroundings) -> NamespaceFacts:
-    """Tries to make a user namespace. This process is a child of the doctor's, and ends after its answer."""
+    """Reads the kernel's settings, tries to make a user namespace, and returns the facts. Runs in a child
+    process, which ends after its answer."""
     bubblewrap = shutil.which("bwrap") or ""
     settings = {
         "most": _number("/proc/sys/user/max_user_namespaces"),

@@ -72,8 +72,8 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
     asked: float = 0.0
     """The time of the answer by this machine's clock, in seconds since 1970."""
     expires: float | None = None
-    """The expiry that the timestamp.json there states, in seconds since 1970; its signature is not
-    verified."""
+    """The expiry, in seconds since 1970, that the store's timestamp.json states; the signature of this file
+    is not verified."""
 
 
 class _Request(NamedTuple):
@@ -83,7 +83,7 @@ class _Request(NamedTuple):
 
 
 def gather(found: Surroundings) -> list[Way]:
-    """Tries all ways side by side. Takes no longer than 8 s."""
+    """Tries all ways side by side, and returns them with the outcomes. Takes no longer than 8 s."""
     wanted = dict.fromkeys(request for settings in found.wanted for request in _requests(settings))
     deadline = time.monotonic() + _SECONDS
     with ThreadPoolExecutor(_AT_ONCE) as threads:

@@ -13,7 +13,7 @@ SOON = 86_400.0
 """A signature is late if it expires within this many seconds. Publishers renew a signature of seven days
 every day or so: one with less than a day left was forgotten."""
 AHEAD = 300.0
-"""The difference of clocks, in seconds, that is no fault."""
+"""The largest difference of clocks, in seconds, that is no fault."""
 
 
 class TrustFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,7 +26,7 @@ class TrustFacts(msgspec.Struct, frozen=True, kw_only=True):
     looked: str = ""
     """The reason why the last look for a newer revision failed; empty if it did not."""
     problem: str = ""
-    """The reason why the trusted state could not be read or written."""
+    """The reason why the trusted state could not be read or written; empty if it could."""
 
 
 def gather(found: Surroundings) -> list[TrustFacts]:

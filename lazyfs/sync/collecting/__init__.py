@@ -1,2 +1,2 @@
-"""Collects the reports of workers on what starts of programs read, and makes profiles of them: decides who
-may report and which reports count."""
+"""Collects reports and makes profiles of them. Each report comes from a worker, and lists the objects that a
+start of a program has read. Decides who may report and which reports count."""

@@ -13,7 +13,7 @@ from lazyfs.store import Store, reader
 from lazyfs.store.recent_objects import RecentObjects
 
 AT_HAND: Final = 4
-"""The number of images whose catalogs are kept in memory, some 20 MB for each image."""
+"""The largest number of images whose catalogs are kept in memory, some 20 MB for each image."""
 LOOK: Final = 30.0
 """The shortest time in seconds between two checks for a newer revision."""
 
@@ -29,9 +29,9 @@ class ImageObjects:
         """The path of the image's root directory in the repository."""
 
     def sizes(self, path: bytes) -> dict[Digest, int]:
-        """Returns the contents of a file as a profile names them, each digest with its plaintext size: the
-        SHA-256 of the file itself if it is stored in a pack, otherwise the objects that hold its bytes. The
-        result is empty if the image has no such file."""
+        """Returns the digests by which a profile names the contents of a file, each with its plaintext size.
+        For a file in a pack this is the SHA-256 of the file itself; for another file, the digests of the
+        objects that hold its bytes. The result is empty if the image has no such file."""
         found = self._at(path)
         if found is not None and found.entry.pack_number >= 0:
             return {Digest(found.entry.content): found.entry.size}

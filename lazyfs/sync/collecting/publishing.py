@@ -61,8 +61,8 @@ class ProfilePublisher:
     def publish(self, wanted: Wanted, images: RepositoryImages) -> PublishedImages:
         """Makes the profiles that are missing, and publishes the list if it has changed or expires soon.
 
-        `wanted`: as returned by the method `wanted`. Raises UsageError if the keys may not sign profiles;
-        StoreConflict; StoreError.
+        `wanted`: the contents that the profiles are to list, from the method `wanted`. Raises UsageError if
+        the keys may not sign profiles; StoreConflict; StoreError.
         """
         lease = PublisherLease(self._store, self._now)
         try:
@@ -108,9 +108,10 @@ class ProfilePublisher:
         images: RepositoryImages,
         ingest: Ingest,
     ) -> tuple[ObjectRef | None, bool]:
-        """Returns (the profile of an image, True if it was made by this call). There is no profile (None) for
-        an image that has left the tree or has a recorded or imported profile, or if nothing of the image was
-        touched."""
+        """Returns (the profile of an image, True if it was made by this call). `digest`: of the image's top
+        catalog. `programs`: the contents that the profile is to list, by program. There is no profile (None)
+        for an image that has left the tree or has a recorded or imported profile, or if nothing of the image
+        was touched."""
         image = images.find(digest, float("-inf"))
         if image is None or _by_hand(images.tree, image.path):
             return None, False

@@ -41,9 +41,10 @@ class ReportServer(BoundedServer):
     ) -> None:
         """Listens at once (port 0: any free port). Raises UsageError if the address is not available.
 
-        All functions are called from many threads. `identify`: see Identify. `may_report`: gets the name of a
-        reporter who sends a report; returns False if the reporter has sent too many. `take`: gets a report
-        and its reporter. `refused`: gets the reason for which a request was refused, in a few words.
+        All functions are called from many threads. `identify`: returns a sender's name (Identify).
+        `may_report`: gets the name of a reporter who sends a report; returns False if the reporter has sent
+        too many. `take`: gets a report and its reporter. `refused`: gets the reason for which a request was
+        refused, in a few words.
         """
         self.identify = identify
         self.may_report = may_report

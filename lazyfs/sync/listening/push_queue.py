@@ -10,8 +10,8 @@ MOST_WAITING = 10_000
 
 
 class PushQueue:
-    """Takes pushes from many threads and gives them to one. A push that is already in the queue is not added
-    again."""
+    """A queue of pushes that many threads fill and one thread empties. A push that is already in the queue is
+    not added again."""
 
     def __init__(self, most: int = MOST_WAITING) -> None:
         self._most = most

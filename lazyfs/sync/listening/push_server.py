@@ -1,6 +1,6 @@
 """The HTTP server that webhooks are sent to: `POST /hooks/NAME`, and nothing else.
 
-No part of a request's body is logged or sent back: names of repositories may be private.
+No part of a request's body is logged or sent back: names of registries' repositories may be private.
 """
 
 from collections.abc import Callable, Mapping

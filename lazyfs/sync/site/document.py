@@ -53,8 +53,8 @@ def document(state: State, events: list[Event], now: int) -> StatusDocument:
 
 def public_document(whole: StatusDocument, state: State) -> StatusDocument:
     """Returns the part of the status that everybody who reaches the store may read. It has only the images of
-    the tree that need no account. It has no wishes, owners and lists, and of an acknowledgement neither name
-    nor reason."""
+    the tree that need no account. It has no wishes, owners or lists. Of an acknowledgement it has only the
+    date."""
     images = [
         msgspec.structs.replace(one, wishes=(), acknowledged=None)
         for one in whole.images

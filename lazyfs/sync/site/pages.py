@@ -20,7 +20,7 @@ LONGEST_NAME = 240
 """The largest number of bytes of a file's name, before its suffix: the name of a registry's repository and
 the tag together may have more than 255."""
 SHORT = 12
-"""Hex digits of a digest that a page shows, from its beginning."""
+"""The number of hex digits, from the beginning of a digest, that a page shows."""
 
 
 def pages(status: StatusDocument, *, public: bool = False) -> dict[str, bytes]:

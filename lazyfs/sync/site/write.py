@@ -13,8 +13,8 @@ _LAST = ("index.html", "status.json")
 
 
 def write_site(folder: WebFiles, files: dict[str, bytes]) -> None:
-    """Writes the files that have changed, and deletes the feeds of owners and images that no longer exist.
-    Raises UsageError; StoreError if a bucket fails."""
+    """Writes those of the `files` (path -> content) that have changed, and deletes the feeds of owners and
+    images that no longer exist. Raises UsageError; StoreError if a bucket fails."""
     feeds = {path: data for path, data in files.items() if path.startswith(_FEEDS)}
     others = {path: data for path, data in files.items() if path not in feeds and path not in _LAST}
     try:
