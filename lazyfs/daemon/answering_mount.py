@@ -123,8 +123,8 @@ class AnsweringMount:
         return known
 
     def keep_signals(self) -> None:
-        """From now on, notes each of SIGNALS that comes, until the event loop deals with it
-        (`earlier_signals`). Its default action would end the process and leave a dead mount."""
+        """Catches the signals of SIGNALS from now on, and notes them for the event loop (`earlier_signals`).
+        Their default action would end the process and leave a dead mount."""
         for number in SIGNALS:
             signal.signal(number, self._note_signal)
 

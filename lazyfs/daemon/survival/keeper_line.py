@@ -70,7 +70,7 @@ class KeeperLine:
         self._send(HOLD, [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
 
     def end(self) -> None:
-        """Makes the keeper end: the mount is over."""
+        """Tells the keeper to end: the mount is over."""
         self._send(END, [])
         if self._line is not None:
             self._line.close()
