@@ -30,8 +30,8 @@ DIRECTORIES = 1024
 its files may then be returned by `missed` once more."""
 _PACKS = -1
 NEAR = 4
-"""Number of the latest reads of packed files that are remembered. A miss is near if its directory is the
-directory of such a read, or the one directly above or below it."""
+"""The largest number of reads of packed files that are remembered: the latest ones. A miss is near if its
+directory is the directory of such a read, or the one directly above or below it."""
 
 
 class Neighbours:
@@ -51,8 +51,8 @@ class Neighbours:
             self._read.append(file)
 
     def missed(self, file: Siblings) -> list[ObjectRef]:
-        """Returns the objects to fetch along with a file that was missed, in the order of the names after its
-        own; the names before it follow.
+        """Returns the objects to fetch along with a file that was missed: first those of files whose names
+        come after its own, then those of files whose names come before.
 
         Empty for a file that this method has chosen before, since the objects of that call are under way.
         """

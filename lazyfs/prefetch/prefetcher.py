@@ -40,7 +40,7 @@ from lazyfs.vfs.siblings import Siblings, siblings
 log = logging.getLogger(__name__)
 
 IMAGES = 64
-"""The largest number of remembered jobs, ended ones included: the command asks how they ended."""
+"""The largest number of remembered jobs, ended ones included: `lazyfs prefetch` asks how they ended."""
 
 
 class Prefetcher:
@@ -107,7 +107,7 @@ class Prefetcher:
             self._fetch(next_ones, read)
 
     def on_early_read(self, read: ReadPlan) -> None:
-        """Reports to the watcher of starts (`starts`) a read that was answered before there was a
+        """Tells the mount's ReadWatcher, if there is one, of a read that was answered before there was a
         prefetcher."""
         self._tell(read)
 
@@ -210,8 +210,8 @@ class Prefetcher:
         return job
 
     async def profile(self, image: ObjectRef, own: ObjectRef | None) -> tuple[ObjectRef, Profile] | None:
-        """Returns the profile that a start of an image uses, after its reference; None if there is none.
-        `own`: the reference of the image's own profile. Raises as Objects.fetch, and FormatError."""
+        """Returns the reference and the content of the profile that a start of an image uses; None if there
+        is none. `own`: the reference of the image's own profile. Raises as Objects.fetch, and FormatError."""
         ref = self._around.collected(image.digest) or own
         if ref is None:
             return None

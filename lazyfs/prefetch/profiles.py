@@ -32,7 +32,8 @@ left to readers. If a profile began with four objects and allowed one more after
 have to wait four more times, one after the other: computed for the 302 objects of the analysis image, on a
 line of 50 ms and 100 Mbit/s."""
 UNUSED_SECONDS: Final = 60.0
-"""The number of seconds without a use of any object of a list after which the list is given up."""
+"""Seconds for which a list that may fetch no more waits until one of its objects is used; then it is given
+up."""
 TOLD_SECONDS: Final = 0.5
 """Seconds after an image was entered for which only the objects that all its programs read are fetched, if
 its programs have separate lists. Within this time `lazyfs run` says which program it starts."""
