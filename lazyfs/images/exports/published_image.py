@@ -20,7 +20,7 @@ from lazyfs.store.recent_objects import RecentObjects
 
 
 class PublishedImage:
-    """One image or tree of a revision. See ExportedImage."""
+    """One image or tree of a revision. Implements `ExportedImage`."""
 
     def __init__(self, read: Callable[[ObjectRef], bytes], root: ObjectRef, name: str) -> None:
         """`read` returns an object's verified plaintext. `root`: the revision's root catalog. Raises
