@@ -16,7 +16,7 @@ LEFT = 86_400.0
 """Seconds for which an object that no revision leads to stays: a killed run may have copied it for the next
 run."""
 _DELETED = 500
-"""Number of objects that are deleted by one call."""
+"""The largest number of objects that are deleted by one call."""
 
 
 @dataclass
