@@ -185,8 +185,9 @@ class Prefetcher:
             self._soon(lambda: self._programs.arrived(file, place.top))
 
     def on_whole_image(self, top: ObjectRef, rate: float | None = None) -> WholeImage:
-        """Returns the job that fetches the rest of an image: one under way, or a new one of at most `rate`
-        plaintext bytes a second. `top`: the image's top catalog. Called in the event loop."""
+        """Returns the job that fetches those objects of an image that are not in the cache yet: the job under
+        way, or a new one of at most `rate` plaintext bytes a second. `top`: the image's top catalog. Called
+        in the event loop."""
         return self._job(top.digest, rate, top, None)
 
     def _job(
@@ -219,9 +220,9 @@ class Prefetcher:
         return ref, decode(await self._objects.fetch(ref, held=False) if plain is None else plain)
 
     def on_profile(self, name: Digest, listed: list[ObjectRef], rate: float | None = None) -> WholeImage:
-        """Returns the job that fetches the objects that a profile lists: one under way, or a new one. `name`:
-        the name under which `whole_image` finds the job. `rate`: the largest number of plaintext bytes a
-        second; None for no limit."""
+        """Returns the job that fetches the objects that a profile lists: the job under way, or a new one.
+        `name`: the name under which `whole_image` finds the job. `rate`: the largest number of plaintext
+        bytes a second; None for no limit."""
         return self._job(name, rate, ObjectRef(name, 0), listed)
 
     def whole_image(self, top: Digest) -> WholeImage | None:

@@ -2,9 +2,9 @@
 
 Several objects are under way at a time. A reader of one of them joins its flight. A reader of a small file
 takes it from a hot pack, here or on its way, or else from the file's own pack. What is fetched ahead depends
-on what is used (`UnusedWindow`): only 2 MB come on trust, so that a start does not share the line with much
-when it waits for the first objects, and a list that is stale, wrong or hostile is given up. A list is also
-given up after three of its objects have failed.
+on what is used (`UnusedWindow`): only 2 MB are fetched on trust. So a start that waits for its first objects
+shares the line with little else, and a list that is stale, wrong or hostile is given up. A list is also given
+up after three of its objects have failed.
 """
 
 import logging
