@@ -204,7 +204,7 @@ class AnsweringMount:
         self._signals.append(number)
 
     def _own_mount(self) -> mountpoint.Mount:
-        """Returns this process's mount. Raises UsageError if it is gone, or if another one is at the same
+        """Returns this process's mount. Raises UsageError if it is gone, or if another mount is at the same
         mount point."""
         path = self.settings.mountpoint
         ours = [mount for mount in mountpoint.mounts_on(path) if mount.fstype != "autofs"]

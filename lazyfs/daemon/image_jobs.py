@@ -23,7 +23,7 @@ LARGEST_RATE = 1 << 50
 
 
 class ImageJobs:
-    """The prefetches of whole images that one mount was asked for."""
+    """The jobs of one mount that fetch whole images."""
 
     def __init__(self, filesystem: Filesystem, repositories: Repositories, *, site: bool) -> None:
         """`site`: True if each repository is a folder of the mount."""
