@@ -21,8 +21,8 @@ from lazyfs.prefetch.neighbours import SMALL
 from lazyfs.vfs.siblings import Siblings
 
 LARGEST: Final = 2 << 20
-"""The largest number of bytes of a library that is fetched after a miss of another. Larger ones are few, and
-one fetched in vain would cost much."""
+"""The largest number of bytes of a library that is fetched after a miss of another library. Larger libraries
+are few, and each that is fetched in vain would cost much."""
 FILES: Final = 32
 """The largest number of libraries that are fetched after a miss in their directory. If there are more
 (/usr/lib has hundreds), none is fetched, because a program uses few of them."""

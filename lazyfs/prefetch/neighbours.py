@@ -6,10 +6,10 @@ along with the first of them. Replayed on the log of a Python analysis start (2,
 the waits to a third for 6% more bytes.
 
 Files in packs bring their neighbours in the archive with them. A package's directory often lies in several
-packs, and a program on its way through the package wants all of them. Fetching the directory's other packs
-too cuts the waits for packs of the same start from 131 to 103, for 6 packs more. They are fetched only if the
-miss is near an earlier read: this shows that the program goes through the directory. A program that reads
-files here and there would waste the bytes; with this rule, 200 files read at random fetch 1% more.
+packs, and a program on its way through the package wants all of them. If the directory's other packs are
+fetched too, the same start waits for 103 packs and not for 131, and fetches 6 packs more. They are fetched
+only if the miss is near an earlier read: this shows that the program goes through the directory. A program
+that reads files here and there would waste the bytes; with this rule, 200 files read at random fetch 1% more.
 """
 
 from collections import OrderedDict, deque

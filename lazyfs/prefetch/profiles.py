@@ -102,7 +102,7 @@ class ProfilePrefetch:
             self._schedule.failed(start, time.monotonic())
 
     async def _is_told(self, name: Digest, profile: Profile, loaded: trio.Event) -> bool:
-        """Fetches the objects that all programs of the profile read, for at most TOLD_SECONDS. Returns True
+        """For at most TOLD_SECONDS, fetches the objects that all programs of the profile read. Returns True
         if `lazyfs run` has said meanwhile which program it starts."""
         told = self._told[name] = trio.Event()
         try:

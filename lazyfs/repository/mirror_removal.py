@@ -1,4 +1,4 @@
-"""Deletes from a copy of a repository the objects that no kept revision needs."""
+"""Deletes those objects of a repository's copy that no kept revision needs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field

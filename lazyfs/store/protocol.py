@@ -6,8 +6,8 @@ Order. A publisher puts objects, calls `sync`, then writes metadata, the timesta
 signed metadata therefore finds every object it is led to.
 
 Objects. An object's name is the digest of its plaintext and never changes its meaning, so `put` of a name
-that exists is a no-op and any number of publishers may put side by side. A publisher can read its own objects
-at once, and another publisher's objects after that publisher's `sync`.
+that exists is a no-op, and any number of publishers may put objects side by side. A publisher can read its
+own objects at once, and another publisher's objects after that publisher's `sync`.
 
 Metadata. A write is all or nothing and conditional on the name's present content: of two publishers that
 start from the same state one gets StoreConflict. With `exclusive` a publisher waits for its turn, and does
