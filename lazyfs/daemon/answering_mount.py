@@ -123,8 +123,8 @@ class AnsweringMount:
         return known
 
     def keep_signals(self) -> None:
-        """From now on, notes each of SIGNALS that comes, until the event loop deals with it
-        (`earlier_signals`). Its default action would end the process and leave a dead mount."""
+        """Catches the signals of SIGNALS from now on, and notes them for the event loop (`earlier_signals`).
+        Their default action would end the process and leave a dead mount."""
         for number in SIGNALS:
             signal.signal(number, self._note_signal)
 
@@ -204,7 +204,7 @@ class AnsweringMount:
         self._signals.append(number)
 
     def _own_mount(self) -> mountpoint.Mount:
-        """Returns this process's mount. Raises UsageError if it is gone, or if another one is at the same
+        """Returns this process's mount. Raises UsageError if it is gone, or if another mount is at the same
         mount point."""
         path = self.settings.mountpoint
         ours = [mount for mount in mountpoint.mounts_on(path) if mount.fstype != "autofs"]

@@ -15,8 +15,8 @@ class Certificates:
     """The TLS credentials of one mount and its repositories."""
 
     def __init__(self, settings: Settings) -> None:
-        """Reads the files. Raises UsageError for a bad file of the mount itself; a bad file of a repository
-        raises when that repository is opened."""
+        """Reads the files. Raises UsageError for a bad file of the mount itself. For a bad file of a
+        repository, `of` raises it, when that repository is opened."""
         self.report_target: ReportTarget | None = None
         """The collector to which starts are reported; None if the settings name none."""
         if settings.profile is not None:

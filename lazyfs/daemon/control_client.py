@@ -42,7 +42,8 @@ class NoDaemon(UsageError):
 
 
 class NoAnswer(UsageError):
-    """A daemon listens but does not answer in time. `pid`: its id in this namespace, 0 if it has none."""
+    """A daemon listens but does not answer in time. `pid`: the daemon's process id in this PID namespace; 0
+    if it has none here."""
 
     def __init__(self, message: str, pid: int) -> None:
         super().__init__(message)
@@ -145,7 +146,7 @@ def settings(mount: Mount, seconds: float = SECONDS) -> WantedSettings:
 
 
 def refresh(mount: Mount) -> dict[str, str]:
-    """Makes a daemon look for new revisions and returns the result for each repository, as text.
+    """Asks a daemon to look for new revisions; returns the result for each repository, as text.
 
     The daemon first says how long the search may take, so that a frozen daemon is noticed at once. Raises as
     `ask` does.
@@ -156,8 +157,8 @@ def refresh(mount: Mount) -> dict[str, str]:
 
 
 def reload(mount: Mount, program: Sequence[str], wanted: WantedSettings) -> None:
-    """Makes a daemon hand its mount to a successor process. Returns once the daemon has checked that the
-    successor could take the mount. `program`: the start of the successor's command line. Raises as `ask`
+    """Asks a daemon to hand its mount over to a successor process. Returns once the daemon has checked that
+    the successor could take the mount. `program`: the start of the successor's command line. Raises as `ask`
     does."""
     request = {
         "do": "reload",

@@ -24,12 +24,12 @@ class ListeningSocket(NamedTuple):
 
     def hand_over(self) -> None:
         """Leaves the socket to the program that this process is about to become. That program may have no
-        right to make another: the daemon has given up root."""
+        right to make another socket: the daemon has given up root."""
         os.set_inheritable(self.plain.fileno(), True)
         os.environ[HANDED] = f"{self.plain.fileno()} {self.inode} {self.path}"
 
     def keep(self) -> None:
-        """Undoes `hand_over`: this process could not become another program."""
+        """Undoes `hand_over`, because the other program could not be started in this process."""
         os.set_inheritable(self.plain.fileno(), False)
         os.environ.pop(HANDED, None)
 

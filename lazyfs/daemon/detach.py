@@ -177,8 +177,8 @@ class _StarterGuard:
         fcntl.fcntl(self._starter, fcntl.F_SETFL, 0)
 
     def let_go(self) -> None:
-        """Waits until the command that started the daemon has ended, COURTESY seconds at most: the imports
-        that follow would take the processor from it."""
+        """Waits, for at most COURTESY seconds, until the command that started the daemon has ended: the
+        imports that follow would take the processor from the command."""
         select.select([self._starter], [], [], COURTESY)
         os.close(self._starter)
 

@@ -17,13 +17,13 @@ from lazyfs.vfs.missing_objects import Fetched
 from lazyfs.vfs.paths_in_images import entry_at_path
 
 ALL = "all"
-"""The name, in place of a program's, that asks for the objects of all programs of a profile."""
+"""The value that, in place of a program's name, asks for the objects of all programs of a profile."""
 LARGEST_RATE = 1 << 50
 """The largest rate that a request may ask for, in bytes a second: more than any line has."""
 
 
 class ImageJobs:
-    """The prefetches of whole images that one mount was asked for."""
+    """The jobs of one mount that fetch whole images."""
 
     def __init__(self, filesystem: Filesystem, repositories: Repositories, *, site: bool) -> None:
         """`site`: True if each repository is a folder of the mount."""

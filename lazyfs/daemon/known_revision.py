@@ -50,8 +50,8 @@ class EnteredImages:
                 self._objects.hot.add(profile.digest, decode(plain))
 
     def on_read(self, read: ReadPlan) -> None:
-        """Keeps the first MOST_READS reads for the recorder of starts. Fetches nothing ahead: no reader is
-        known to be sequential yet."""
+        """Keeps the first MOST_READS reads, for the report of a start (`Prefetcher.on_early_read`). Fetches
+        nothing ahead: no reader is known to be sequential yet."""
         if len(self.reads) < MOST_READS:
             self.reads.append(read)
 

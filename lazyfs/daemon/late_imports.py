@@ -44,7 +44,7 @@ BEFORE_ROOT_IS_GIVEN_UP = (
     "lazyfs.transport.tls",
     "prometheus_client",
 )
-"""The modules that a daemon which serves as another user than root may need."""
+"""The modules that may be needed by a daemon that serves as another user than root."""
 
 
 def load(modules: Iterable[str]) -> None:

@@ -19,11 +19,12 @@ class Budget(NamedTuple):
     catalogs: int
     chunk_lists: int
     answers: int
-    """Answers that are packed for the kernel."""
+    """The limit of the answers that are kept packed for the kernel."""
     shared_files: int
-    """The number of rows in the table of files that images share."""
+    """The largest number of rows in the table of files that images share."""
     under_way: int
-    """Plaintext of objects being fetched. In memory an object takes up to three times its size."""
+    """The limit of the plaintext of objects under way. In memory an object takes up to three times its
+    size."""
 
 
 def budget(limit: int, kept: float = 1.0) -> Budget:

@@ -54,7 +54,8 @@ class MemoryWatch:
                 log.exception("looking at the memory")
 
     def look(self) -> None:
-        """Drops kept answers and catalogs if memory is short, and lets more be kept if it no longer is."""
+        """Drops kept answers and catalogs if memory is short. Raises the limits on them again once memory is
+        no longer short."""
         self._looks += 1
         if self._looks % GROUP_INTERVAL == 0:
             self._find_group()
@@ -95,8 +96,8 @@ class MemoryWatch:
 
 
 def _allocator() -> Callable[[], object]:
-    """Makes the C library give each large block back to the kernel as soon as the block is freed, and limits
-    the library to two arenas for all threads. Returns a function that gives the other freed memory back."""
+    """Sets up the C library's allocator: a large block goes back to the kernel as soon as it is freed, and
+    all threads share two arenas. Returns a function that returns the other freed memory to the kernel."""
     libc = ctypes.CDLL(None)
     try:
         libc.mallopt(_ARENA_MAX, 2)

@@ -1,4 +1,4 @@
-"""The daemon's numbers in Prometheus' text format, made from the snapshot that `status` shows too."""
+"""The daemon's numbers in Prometheus' text format, made from the same values as `lazyfs status`."""
 
 from collections.abc import Callable, Iterator
 

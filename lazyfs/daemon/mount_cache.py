@@ -1,5 +1,5 @@
-"""The cache of a mount. Its values can be read at once; what only misses need is opened once the mount
-answers."""
+"""The cache of a mount. Its values can be read at once. The parts that only misses need are opened once the
+mount answers."""
 
 import logging
 from typing import TYPE_CHECKING
@@ -47,8 +47,9 @@ class MountCache:
         return self._opened
 
     def open(self, *, mount_answers: bool) -> None:
-        """Opens the cache, unless it is open. If that fails, a mount that answers already goes on without a
-        cache: the mount must not vanish from under its readers. Otherwise raises UsageError."""
+        """Opens the cache, unless it is open. If that fails and the mount answers already (`mount_answers`),
+        the mount goes on without a cache: it must not vanish from under its readers. If it does not answer
+        yet, raises UsageError."""
         if self._opened is not None:
             return
         try:

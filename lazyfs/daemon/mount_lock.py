@@ -18,7 +18,8 @@ class MountLock:
     ends, if not before."""
 
     def __init__(self, directory: str, mountpoint: str, seconds: float) -> None:
-        """Takes the lock. Waits at most `seconds` until another mount there has succeeded or failed.
+        """Takes the lock. If another mount is being made there, first waits, for at most `seconds`, until
+        that mount has succeeded or failed.
 
         `directory`: the runtime directory. Raises UsageError.
         """

@@ -71,8 +71,8 @@ def locate(path: str) -> MountedPath:
 
 
 def _url(mount: points.Mount, name: str, shown: str) -> str:
-    """Returns the URL of a repository with its account; returns `shown`, the URL without it, if the daemon
-    does not tell this user the account."""
+    """Returns the URL of a repository with its account. If the daemon does not show the account to this user,
+    returns `shown`, which is the URL without the account."""
     try:
         return control_client.urls(mount)[name]
     except UsageError:

@@ -1,4 +1,4 @@
-"""Tells private repositories from public ones, and gives each private one a part of the cache to itself."""
+"""Finds out which repositories are private, and keeps the objects of each private one apart in the cache."""
 
 import hashlib
 

@@ -49,7 +49,7 @@ class Repositories:
         self._settings = settings
         self._filesystem = filesystem
         self.starts: WatchedStarts | None = None
-        """The watcher of starts that are to be reported; None if none are."""
+        """The starts that are watched and reported; None if no starts are reported."""
         if settings.profile is not None:
             self.starts = WatchedStarts(filesystem.lock, time.monotonic, settings.profile.seconds)
         share = LineShare(settings.prefetch_share, lambda: filesystem.allowance.most)

@@ -86,7 +86,8 @@ class Connector:
     ) -> None:
         """`state_dir`: the directory of the trusted revisions of all repositories. `surroundings`: the parts
         of the mount that the prefetchers use. `allowance`: the bound on the bytes that all repositories
-        together have under way. `starts`: the starts that are to be reported."""
+        together have under way. `starts`: the starts that are watched and reported; None if no starts are
+        reported."""
         self._starts = starts
         self._allowance = allowance
         self._settings = settings

@@ -16,7 +16,7 @@ from lazyfs.system.trusted_files import Untrusted, is_private_directory, open_di
 from lazyfs.system.user_namespace import is_root_of_node, outer_user
 
 ROOTS = "/run/lazyfs"
-"""Root's directory, mode 0755."""
+"""The runtime directory of the user root, mode 0755."""
 
 
 def directory() -> str:

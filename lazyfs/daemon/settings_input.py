@@ -42,7 +42,8 @@ def read_file(path: str) -> bytes:
 
 
 def parse(data: bytes, origin: str) -> dict[str, Any]:
-    """Returns the fields of a TOML text. Raises UsageError, which names `origin` and the fault."""
+    """Returns the fields of a TOML text. `origin`: the text's name in errors, such as `--config FILE`. Raises
+    UsageError."""
     import tomllib  # imported only here: it takes 2 ms, and mounts without a file of settings do without
 
     if len(data) > LARGEST_FILE:
@@ -72,7 +73,8 @@ def _check_written(made: Settings) -> None:
 
 
 def check(fields: dict[str, Any], origin: str) -> Settings:
-    """Returns checked settings. Raises UsageError, which names `origin` and the field."""
+    """Returns checked settings. `origin`: the fields' origin in errors, such as `--config FILE`. Raises
+    UsageError, which names the wrong field."""
     for option in MOUNT_OPTIONS:
         value = fields.get(option.field)
         if option.choices and isinstance(value, str) and value not in option.choices:
@@ -131,8 +133,8 @@ def _check_numbers(made: Settings, origin: str) -> None:
 
 
 def with_absolute_paths(made: Settings) -> Settings:
-    """Returns the settings with absolute paths, for a daemon whose working directory is /. Makes the paths in
-    the variables SSL_CERT_FILE and SSL_CERT_DIR absolute too."""
+    """Returns the settings with absolute paths, for a daemon whose working directory is /. Also replaces
+    relative paths in the environment variables SSL_CERT_FILE and SSL_CERT_DIR by absolute ones."""
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         if os.environ.get(name):
             paths = filter(None, os.environ[name].split(os.pathsep))

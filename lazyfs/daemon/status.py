@@ -87,7 +87,7 @@ class MemoryStatus(msgspec.Struct, frozen=True):
     catalogs: int
     catalog_bytes: int
     limit: int = 0
-    """Bytes that the daemon may take: its setting, or its control group's limit."""
+    """The largest number of bytes that the daemon may take: its setting, or its control group's limit."""
     given_back: int = 0
     """The number of times that kept answers and catalogs were dropped because memory was short."""
 

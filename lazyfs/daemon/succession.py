@@ -20,7 +20,8 @@ from lazyfs.daemon.survival.renewed_settings import check_live
 CHECK_SECONDS = 60.0
 """Timeout of the check that a successor can take the mount, in seconds."""
 ANSWERED = 0.1
-"""Seconds for the answer to `lazyfs reload` to leave, before this process is replaced."""
+"""Seconds between the answer to `lazyfs reload` and the replacement of this process: time to send the
+answer."""
 KEEPERS = 60.0
 """Seconds after the start of another keeper until the next one may be started, in case something kills
 keepers again and again."""

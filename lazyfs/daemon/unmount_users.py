@@ -66,7 +66,7 @@ def _send(process: int, number: signal.Signals, one: Holder) -> None:
 
 
 def _wait(processes: list[int], seconds: float) -> list[int]:
-    """Waits until the processes have ended, `seconds` at most. Returns those that have not."""
+    """Waits, for at most `seconds`, until the processes have ended. Returns those that have not."""
     end = time.monotonic() + seconds
     left = list(processes)
     while left and (rest := end - time.monotonic()) > 0:

@@ -43,8 +43,8 @@ ROUNDS = 64
 each nested catalog; more rounds mean objects that lead in circles."""
 
 DECODINGS = 8
-"""The number of times that one call may have objects decoded outside the lock. A call that needs more fails:
-catalogs push one another out of memory."""
+"""The largest number of times that objects are decoded outside the lock for one call. A call that needs more
+fails: its catalogs push one another out of memory."""
 
 log = logging.getLogger(__name__)
 

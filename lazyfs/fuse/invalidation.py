@@ -10,18 +10,19 @@ from lazyfs.vfs.revision_switch import Invalidation, switch
 
 
 class Invalidator:
-    """Changes the revision of a mount, and makes the session and the kernel drop the answers of the old
-    revision."""
+    """Changes the revision of a mount, and removes the changed answers of the old revision from the session
+    and the kernel."""
 
     def __init__(self, filesystem: Filesystem, session: Notified) -> None:
         self._fs = filesystem
         self._session = session
 
     async def switch(self, repository: str, root: ObjectRef, revision: int) -> None:
-        """Shows another revision and makes the kernel drop the names that changed, and only those.
+        """Shows another revision, and removes the names that changed, and only those, from the kernel's
+        memory.
 
-        Returns when the kernel has dropped them: after that no program sees an old name in a live folder.
-        Raises OSError.
+        Returns when the kernel has dropped these names: after that no program sees an old name in a live
+        folder. Raises OSError.
         """
 
         def apply(fetched: Fetched) -> list[Invalidation]:
@@ -40,7 +41,8 @@ class Invalidator:
         await self.drop(await self._fs.complete(self._fs.locked(apply)))
 
     async def drop(self, invalidations: list[Invalidation]) -> None:
-        """Makes session and kernel drop these listings and names; returns when it is done."""
+        """Removes these listings and names from the session and the kernel; returns when both have dropped
+        them."""
         with self._fs.lock:
             self._session.forget_answers({invalidation.number for invalidation in invalidations})
         await trio.to_thread.run_sync(self._notify, invalidations)

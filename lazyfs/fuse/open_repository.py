@@ -29,21 +29,23 @@ class Prefetching(Protocol):
     """
 
     def on_enter(self, image: ObjectRef, profile: ObjectRef | None, program: str = "", /) -> None:
-        """Told of an image that was looked up, or in which a program is about to be started. `image`: its top
-        catalog. `profile`: its profile, if it has one. `program`: the program; empty if it is not known."""
+        """Is told of an image that was looked up, or in which a program is about to be started. `image`: its
+        top catalog. `profile`: its profile, if it has one. `program`: the program; empty if it is not
+        known."""
         ...
 
     def on_read(self, read: ReadPlan, /) -> None:
-        """Told of a read when it begins."""
+        """Is told of a read when it begins."""
         ...
 
     def on_miss(self, read: ReadPlan, siblings: Siblings | None, fetched: Fetched, /) -> None:
-        """Told of a read that has to wait for objects. `siblings`: the directory around its file, if there is
-        one."""
+        """Is told of a read that has to wait for objects. `siblings`: the directory around its file, if there
+        is one."""
         ...
 
     def on_arrival(self, read: ReadPlan, fetched: Fetched, /) -> None:
-        """Told of a read that had to wait, once the objects it needs are here. `fetched`: these objects."""
+        """Is told of a read that had to wait, once the objects it needs are here. `fetched`: these
+        objects."""
         ...
 
 

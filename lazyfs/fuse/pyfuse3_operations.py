@@ -25,7 +25,8 @@ P = ParamSpec("P")
 
 
 def _alone(method: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Makes an exception end only its request: pyfuse3 would end the mount."""
+    """Returns the method, changed so that each of its exceptions becomes an errno for the request alone:
+    pyfuse3 would end the mount."""
 
     @functools.wraps(method)
     async def call(*arguments: P.args, **options: P.kwargs) -> T:

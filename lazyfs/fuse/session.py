@@ -19,7 +19,8 @@ class MountOptions(NamedTuple):
     suid: bool = False
     dev: bool = False
     permissions: str = "image"
-    """`image` makes the kernel check modes; `open` shows the modes and lets every user read."""
+    """`image`: the kernel checks the modes. `open`: the modes are shown but not checked, so every user may
+    read."""
     allow_other: bool = True
 
 

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 MOST = 100_000
 """The largest number of lines held while the disk is slow; more are dropped and counted."""
 PATIENCE = 5.0
-"""Seconds for which the end of a mount waits for a slow disk to take the last lines."""
+"""Seconds for which an ending mount waits until a slow disk has taken the last lines."""
 
 
 class Trace:
@@ -55,8 +55,8 @@ class Trace:
         seconds: float,
         file: bytes = b"",
     ) -> None:
-        """Lets the thread write one line; drops the line if too many wait. The parameters are the fields of
-        the line, as the module's docstring has them. `file`: the SHA-256 of a file in a pack."""
+        """Queues one line for the thread that writes; drops the line if too many wait. The parameters are the
+        fields of the line, as the module's docstring has them. `file`: the SHA-256 of a file in a pack."""
         try:
             self._lines.put_nowait((time.time(), operation, path, digest, size, source, seconds, file))
         except queue.Full:

@@ -101,7 +101,7 @@ def open_file(path: str, name: str) -> BinaryIO:
     """Opens a regular file. The directory may be a stranger's, so this does not wait for a pipe that lies
     there.
 
-    Errors call the file `name`. Raises UsageError if it cannot be opened or is not a regular file.
+    `name`: the file's name in errors. Raises UsageError if it cannot be opened or is not a regular file.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -115,7 +115,7 @@ def open_file(path: str, name: str) -> BinaryIO:
 
 
 def open_input(path: str, name: str) -> Input:
-    """Opens a file or pipe; `-` is the standard input. Errors call it `name`. Raises UsageError."""
+    """Opens a file or pipe; `-` is the standard input. `name`: its name in errors. Raises UsageError."""
     try:
         if path in (STDIN, "/dev/stdin"):  # opening it anew fails for a socket
             file = open(os.dup(sys.stdin.fileno() if sys.stdin else 0), "rb", buffering=0)  # noqa: SIM115

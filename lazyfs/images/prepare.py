@@ -51,7 +51,7 @@ class SourcePreparer:
     bind_points: tuple[str, ...] = ()
     """Directories to add to images besides the standard bind points, relative to the image's root."""
     profiles: NewImageProfiles | None = None
-    """None: new images get no profile."""
+    """Finds the profiles of new images; None if new images get no profile."""
 
     def prepare(self, source: str, place: str | None = None) -> PreparedSource:
         """Reads a source, given in the operator's notation, and writes its contents and catalogs.
@@ -104,7 +104,8 @@ class SourcePreparer:
         return PreparedSource(place, changes)
 
     def _profile(self, new: NewImage, changes: dict[str, Inode]) -> None:
-        """Gives the snapshot of a new image a profile, if there is one for it."""
+        """Adds a profile to the snapshot of a new image, if there is a profile for it. `changes`: the image's
+        changes of the tree, of which the snapshot is one."""
         if self.profiles is not None:
             warn, made = self.observer.warn, changes[new.at]
             changes[new.at] = self.profiles.hinted(self.tree, new, made, self.ingest, warn)

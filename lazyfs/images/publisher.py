@@ -33,8 +33,8 @@ class PublishOptions:
     bind_points: tuple[str, ...] = ()
     """Directories to add to images besides the standard bind points, relative to the image's root."""
     inherit_profiles: bool = True
-    """True to give a new image the profile of the last image of the same registry's repository, as far as the
-    profile applies to the new image."""
+    """True if a new image inherits the profile of the last image of the same registry's repository, as far as
+    the profile applies to the new image."""
     guess_profiles: bool = False
     """True to guess a profile for a new image that inherits none."""
     observer: PublishObserver = field(default_factory=PublishObserver)

@@ -26,10 +26,10 @@ class GuessCounts(NamedTuple):
     objects: int
     bytes: int
     used_objects: int
-    """Guessed objects that were read later."""
+    """The number of guessed objects that were read later."""
     used_bytes: int
     dropped: int
-    """Guesses that were not fetched: over budget, or no room in the cache."""
+    """The number of guesses that were not fetched: over the budget, or without room in the cache."""
 
 
 class Guessed(NamedTuple):

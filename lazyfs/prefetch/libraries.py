@@ -21,8 +21,8 @@ from lazyfs.prefetch.neighbours import SMALL
 from lazyfs.vfs.siblings import Siblings
 
 LARGEST: Final = 2 << 20
-"""The largest number of bytes of a library that is fetched after a miss of another. Larger ones are few, and
-one fetched in vain would cost much."""
+"""The largest number of bytes of a library that is fetched after a miss of another library. Larger libraries
+are few, and each that is fetched in vain would cost much."""
 FILES: Final = 32
 """The largest number of libraries that are fetched after a miss in their directory. If there are more
 (/usr/lib has hundreds), none is fetched, because a program uses few of them."""
@@ -40,9 +40,9 @@ class Libraries:
         """The directories whose libraries have been returned by `missed`."""
 
     def missed(self, file: Siblings) -> list[Entry]:
-        """Returns the files to fetch after a miss of `file`, in the order of the names after its own; the
-        names before it follow. Empty if `file` is no module, if its directory had a miss before, or if there
-        are more than FILES to fetch."""
+        """Returns the files to fetch after a miss of `file`: first those whose names come after its own, then
+        those whose names come before. Empty if `file` is no module, if its directory had a miss before, or if
+        there are more than FILES to fetch."""
         if not _is_module(file.entries[file.position].name) or file.directory in self._suggested:
             return []
         self._suggested[file.directory] = None

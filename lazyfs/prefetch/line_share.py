@@ -1,4 +1,5 @@
-"""The share of a mount's line that fetching ahead may take. The other part is always free for readers."""
+"""The largest share of a mount's line that fetching ahead may take. The rest of the line is always free for
+readers."""
 
 import math
 from collections.abc import Callable
@@ -8,16 +9,16 @@ from lazyfs.client.allowance import MOST, Allowance
 from lazyfs.client.objects import THREADS
 
 DEFAULT: Final = 75
-"""The default share of a mount's line for fetching ahead: the percentage of the requests under way, and of
-the bytes under way, that no reader waits for."""
+"""The default for the largest share, in percent, of a mount's line that fetching ahead may take: the share of
+the requests that the mount may have under way, and of the bytes."""
 
 
 class LineShare:
     """The bounds on what all repositories of one mount fetch ahead together. Belongs to one trio run."""
 
     def __init__(self, percent: int = DEFAULT, all_bytes: Callable[[], int] = lambda: MOST) -> None:
-        """`percent`: 1 to 90. `all_bytes` returns the plaintext bytes that the mount may have under way, for
-        readers and ahead of them."""
+        """`percent`: the largest share for fetching ahead, 1 to 90. `all_bytes` returns the plaintext bytes
+        that the mount may have under way, for readers and ahead of them."""
         self._percent = percent
         self._all_bytes = all_bytes
         self._allowance = Allowance(self.bytes)

@@ -6,10 +6,10 @@ along with the first of them. Replayed on the log of a Python analysis start (2,
 the waits to a third for 6% more bytes.
 
 Files in packs bring their neighbours in the archive with them. A package's directory often lies in several
-packs, and a program on its way through the package wants all of them. Fetching the directory's other packs
-too cuts the waits for packs of the same start from 131 to 103, for 6 packs more. They are fetched only if the
-miss is near an earlier read: this shows that the program goes through the directory. A program that reads
-files here and there would waste the bytes; with this rule, 200 files read at random fetch 1% more.
+packs, and a program on its way through the package wants all of them. If the directory's other packs are
+fetched too, the same start waits for 103 packs and not for 131, and fetches 6 packs more. They are fetched
+only if the miss is near an earlier read: this shows that the program goes through the directory. A program
+that reads files here and there would waste the bytes; with this rule, 200 files read at random fetch 1% more.
 """
 
 from collections import OrderedDict, deque
@@ -30,8 +30,8 @@ DIRECTORIES = 1024
 its files may then be returned by `missed` once more."""
 _PACKS = -1
 NEAR = 4
-"""Number of the latest reads of packed files that are remembered. A miss is near if its directory is the
-directory of such a read, or the one directly above or below it."""
+"""The largest number of reads of packed files that are remembered: the latest ones. A miss is near if its
+directory is the directory of such a read, or the one directly above or below it."""
 
 
 class Neighbours:
@@ -51,8 +51,8 @@ class Neighbours:
             self._read.append(file)
 
     def missed(self, file: Siblings) -> list[ObjectRef]:
-        """Returns the objects to fetch along with a file that was missed, in the order of the names after its
-        own; the names before it follow.
+        """Returns the objects to fetch along with a file that was missed: first those of files whose names
+        come after its own, then those of files whose names come before.
 
         Empty for a file that this method has chosen before, since the objects of that call are under way.
         """

@@ -18,7 +18,7 @@ PROOF: Final = 3
 """Number of steps in a row, each from one pack to one of the next, that show a reader on its way through a
 layer."""
 AHEAD: Final = 2
-"""Number of packs that are fetched ahead of a reader on its way through a layer."""
+"""The largest number of packs that are fetched ahead of a reader on its way through a layer."""
 
 
 class NextPacks:

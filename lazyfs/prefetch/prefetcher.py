@@ -40,7 +40,7 @@ from lazyfs.vfs.siblings import Siblings, siblings
 log = logging.getLogger(__name__)
 
 IMAGES = 64
-"""The largest number of remembered jobs, ended ones included: the command asks how they ended."""
+"""The largest number of remembered jobs, ended ones included: `lazyfs prefetch` asks how they ended."""
 
 
 class Prefetcher:
@@ -107,7 +107,7 @@ class Prefetcher:
             self._fetch(next_ones, read)
 
     def on_early_read(self, read: ReadPlan) -> None:
-        """Reports to the watcher of starts (`starts`) a read that was answered before there was a
+        """Tells the mount's ReadWatcher, if there is one, of a read that was answered before there was a
         prefetcher."""
         self._tell(read)
 
@@ -185,8 +185,9 @@ class Prefetcher:
             self._soon(lambda: self._programs.arrived(file, place.top))
 
     def on_whole_image(self, top: ObjectRef, rate: float | None = None) -> WholeImage:
-        """Returns the job that fetches the rest of an image: one under way, or a new one of at most `rate`
-        plaintext bytes a second. `top`: the image's top catalog. Called in the event loop."""
+        """Returns the job that fetches those objects of an image that are not in the cache yet: the job under
+        way, or a new one of at most `rate` plaintext bytes a second. `top`: the image's top catalog. Called
+        in the event loop."""
         return self._job(top.digest, rate, top, None)
 
     def _job(
@@ -210,8 +211,8 @@ class Prefetcher:
         return job
 
     async def profile(self, image: ObjectRef, own: ObjectRef | None) -> tuple[ObjectRef, Profile] | None:
-        """Returns the profile that a start of an image uses, after its reference; None if there is none.
-        `own`: the reference of the image's own profile. Raises as Objects.fetch, and FormatError."""
+        """Returns the reference and the content of the profile that a start of an image uses; None if there
+        is none. `own`: the reference of the image's own profile. Raises as Objects.fetch, and FormatError."""
         ref = self._around.collected(image.digest) or own
         if ref is None:
             return None
@@ -219,9 +220,9 @@ class Prefetcher:
         return ref, decode(await self._objects.fetch(ref, held=False) if plain is None else plain)
 
     def on_profile(self, name: Digest, listed: list[ObjectRef], rate: float | None = None) -> WholeImage:
-        """Returns the job that fetches the objects that a profile lists: one under way, or a new one. `name`:
-        the name under which `whole_image` finds the job. `rate`: the largest number of plaintext bytes a
-        second; None for no limit."""
+        """Returns the job that fetches the objects that a profile lists: the job under way, or a new one.
+        `name`: the name under which `whole_image` finds the job. `rate`: the largest number of plaintext
+        bytes a second; None for no limit."""
         return self._job(name, rate, ObjectRef(name, 0), listed)
 
     def whole_image(self, top: Digest) -> WholeImage | None:

@@ -13,7 +13,7 @@ PROFILES: Final = 4
 """The largest number of profiles under way at one time: `ls -l` looks up each image of a folder and starts
 none of them."""
 FAILURES: Final = 3
-"""The number of failed objects of one profile after which its other objects are not requested."""
+"""The number of failed objects of one profile after which no more of its objects are requested."""
 HERE: Final = 0.75
 """The share of a hot pack's bytes that must be in the cache already (another image may have brought them) for
 the pack to be left out."""
@@ -48,7 +48,8 @@ class ProfileSchedule:
         self._under_way.discard(start)
 
     def failed(self, start: Start, now: float) -> None:
-        """Allows a start whose objects were not all fetched to be begun again after AGAIN seconds."""
+        """Notes that some objects of this start were not fetched: it may be begun again after AGAIN
+        seconds."""
         self._rests[start] = now + AGAIN
 
 

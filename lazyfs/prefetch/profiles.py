@@ -2,9 +2,9 @@
 
 Several objects are under way at a time. A reader of one of them joins its flight. A reader of a small file
 takes it from a hot pack, here or on its way, or else from the file's own pack. What is fetched ahead depends
-on what is used (`UnusedWindow`): only 2 MB come on trust, so that a start does not share the line with much
-when it waits for the first objects, and a list that is stale, wrong or hostile is given up. A list is also
-given up after three of its objects have failed.
+on what is used (`UnusedWindow`): only 2 MB are fetched on trust. So a start that waits for its first objects
+shares the line with little else, and a list that is stale, wrong or hostile is given up. A list is also given
+up after three of its objects have failed.
 """
 
 import logging
@@ -32,7 +32,8 @@ left to readers. If a profile began with four objects and allowed one more after
 have to wait four more times, one after the other: computed for the 302 objects of the analysis image, on a
 line of 50 ms and 100 Mbit/s."""
 UNUSED_SECONDS: Final = 60.0
-"""The number of seconds without a use of any object of a list after which the list is given up."""
+"""Seconds for which a list that may fetch no more waits until one of its objects is used; then it is given
+up."""
 TOLD_SECONDS: Final = 0.5
 """Seconds after an image was entered for which only the objects that all its programs read are fetched, if
 its programs have separate lists. Within this time `lazyfs run` says which program it starts."""
@@ -101,7 +102,7 @@ class ProfilePrefetch:
             self._schedule.failed(start, time.monotonic())
 
     async def _is_told(self, name: Digest, profile: Profile, loaded: trio.Event) -> bool:
-        """Fetches the objects that all programs of the profile read, for at most TOLD_SECONDS. Returns True
+        """For at most TOLD_SECONDS, fetches the objects that all programs of the profile read. Returns True
         if `lazyfs run` has said meanwhile which program it starts."""
         told = self._told[name] = trio.Event()
         try:

@@ -1,4 +1,5 @@
-"""Reports to a watcher the reads by which programs in images start: the image, and the file's path in it."""
+"""Tells an observer of each read in an image: the image, and the file's path in it. The daemon's observer
+makes reports of programs' starts from these reads."""
 
 from typing import Protocol
 
@@ -23,7 +24,7 @@ class ReadWatcher(Protocol):
 
 
 def tell(watcher: ReadWatcher, entries: Entries, read: ReadPlan) -> None:
-    """Calls the watcher's `read` for a read, if the watcher waits for the image."""
+    """Calls `watcher.read` with a read in an image, if `watcher.waits_for` returns True for the image."""
     try:
         top = entries.slot(read.number)[0].top
     except OSError:  # given back

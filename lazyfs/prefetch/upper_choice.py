@@ -1,6 +1,6 @@
 """The catalogs above images that are worth fetching before a reader asks. Pure.
 
-If there are many images none is followed: it is not known which one will be started.
+If there are many images, none of them is followed: it is not known which one will be started.
 """
 
 from lazyfs.core.catalog.entry import LIVE, Entry

@@ -1,4 +1,5 @@
-"""Fetches the rest of an image because somebody asked for all of it: a job, with progress.
+"""Fetches all objects of an image that are not in the cache yet, because somebody asked for it: a job, with
+progress.
 
 The catalogs and chunk lists come first, so that the total is known. Then come packs and chunks in the order
 of the catalogs, as many at a time as fill a line; none is begun while a reader waits. Objects that are in the
@@ -38,10 +39,10 @@ class ImageProgress(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     """`listing`, `fetching`, `done`, `stopped` or `failed`."""
     objects: int
-    """Objects of the image, as far as they are known."""
+    """The number of the image's objects, as far as they are known."""
     bytes: int
     here_objects: int
-    """Objects of the image that are in the cache."""
+    """The number of the image's objects that are in the cache."""
     here_bytes: int
     fetched_bytes: int
     """Bytes that this job has brought."""

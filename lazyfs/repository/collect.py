@@ -49,8 +49,8 @@ ROUNDS = 5
 a list back, or if a full store has room only for a short list."""
 MOST_LISTED = 1 << 20
 FEW_LISTED = 1 << 14
-"""The largest number of objects in a list: MOST_LISTED (32 MiB) as a rule, FEW_LISTED (0.5 MiB) if the store
-has no room for more."""
+"""The largest number of objects in a list (0.5 MiB) if the store has no room for a list of MOST_LISTED
+objects (32 MiB)."""
 MARGIN = 2.0
 """Seconds by which the times of a listing may be inexact."""
 LEFT = 600.0

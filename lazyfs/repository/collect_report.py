@@ -13,13 +13,13 @@ class CollectReport(msgspec.Struct):
     kept: list[int] = []
     """Numbers of the kept revisions."""
     reachable: int = 0
-    """Objects that the kept revisions lead to."""
+    """Number of objects that the kept revisions lead to."""
     garbage: int = 0
     """Number of objects that are condemned, or in a dry run would be."""
     garbage_bytes: int = 0
     deleted: int = 0
     waiting_for: int = 0
-    """Publishers under way that must end before more can be deleted."""
+    """Number of publishers under way that must end before more can be deleted."""
     left_bytes: int = 0
     """Total size of the deleted files that killed publishers had left."""
     old_metadata: int = 0

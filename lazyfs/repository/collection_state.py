@@ -17,8 +17,8 @@ from lazyfs.store import Store, StoreConflict
 FILE = "collection.json"
 MOST_LEASES = 4096
 RETRIES = 30
-"""Attempts at a conditional write. An attempt fails only if another process has changed the state
-meanwhile."""
+"""The largest number of attempts at a conditional write. An attempt fails only if another process has changed
+the state meanwhile."""
 
 
 class Lease(msgspec.Struct, frozen=True):

@@ -18,7 +18,7 @@ LENGTH = 600.0
 
 
 class CollectorLost(StoreConflict):
-    """The collector was not heard of for too long, and another one may have taken over."""
+    """This collector has not renewed its lease in time, and another collector may have taken over."""
 
 
 class CollectorLease:

@@ -36,8 +36,8 @@ PUBLISHER_DAYS = 365
 """Days until targets and snapshot expire. Every publish renews them, and resign does once half has passed."""
 
 RETRIES = 5
-"""Attempts at a commit. Each fails if another process commits first, even if that only renews the expiry or
-names a revision."""
+"""The largest number of attempts at a commit. An attempt fails if another process commits first, even if that
+only renews the expiry or names a revision."""
 
 _S = TypeVar("_S", Root, Snapshot, Targets, Timestamp)
 

@@ -1,5 +1,5 @@
-"""The right to sign collected profiles: a publisher delegates it to the key of a collector of reports, and
-withdraws it; with it the collector signs its list of profiles."""
+"""The right to sign collected profiles. A publisher delegates this right to the key of a collector of
+reports, which signs its list of profiles with the key; the publisher can withdraw the right."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
@@ -32,9 +32,9 @@ def delegate(
     now: datetime,
     days: float = TIMESTAMP_DAYS,
 ) -> None:
-    """Gives the keys that `make` returns the right to sign profiles, besides the keys that have it already.
-    Signs the committed revision again, with the publisher's and the timestamp's keys in `keys`. Raises
-    UsageError if one of them is missing."""
+    """Delegates the right to sign profiles to the keys made by `make`; keys that have the right already keep
+    it. Signs the committed revision again, with the publisher's and the timestamp's keys in `keys`. Raises
+    UsageError if `keys` lacks one of these."""
     _change(store, keys, lambda before: [*before, *(signer.public_key for signer in make())], now, days)
 
 

@@ -109,8 +109,8 @@ class Edit:
         self._changes.append(lambda live: live.put(path, inode))
 
     def hint(self, path: str, catalog: ObjectRef, profile: tuple[bytes, bytes]) -> None:
-        """Adds a profile, in the form of an attribute, to the snapshot at a path if it has this catalog; see
-        LiveTree.hint."""
+        """Adds a profile, in the form of an attribute, to the snapshot at a path. `catalog`: the catalog that
+        the snapshot must have; see LiveTree.hint, whose errors `commit` raises."""
         self._changes.append(lambda live: live.hint(path, catalog, profile))
 
     def remove(self, path: str) -> None:

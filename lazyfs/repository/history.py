@@ -31,17 +31,17 @@ def find_revision(store: Store, text: str) -> Revision:
 
 
 def find_past(store: Store, newest: Revision, text: str) -> PastRevision:
-    """Returns the entry, in the history of `newest`, of the revision that a number, a date or a name means.
-    Raises UsageError if there is none."""
+    """Returns the history's entry of the revision that a number, a date or a name means. `newest`: the
+    revision whose history is searched. Raises UsageError if there is none."""
     return choose(read_history(store, newest), parse_choice(text), reader(store))
 
 
 def keep(
     store: Store, keys: Keys, name: str, wanted: str | None, now: Callable[[], datetime]
 ) -> PastRevision:
-    """Gives a revision a name; the revision is then kept until the name is released. `wanted`: the revision's
-    number, date or present name; None for the newest. If the name is in use, it moves to this revision. The
-    tree and number of the newest revision do not change.
+    """Puts `name` on a revision, which is then kept until the name is released. `wanted`: the revision's
+    number, date or present name; None for the newest revision. If the name is in use, it moves to this
+    revision. The tree and number of the newest revision do not change.
 
     Raises UsageError if objects of the revision are missing from the store, or if there are too many names.
     """

@@ -46,7 +46,7 @@ PATIENCE = 600.0
 
 
 class LeaseLost(StoreConflict):
-    """The publisher was not heard of for too long: objects that it relied on may be gone."""
+    """This publisher has not renewed its lease in time: objects that it relied on may be gone."""
 
 
 class PublisherLease:
@@ -141,11 +141,11 @@ class PublisherLease:
         return lease
 
     def end(self) -> None:
-        """Gives the lease back. The objects that it protected must be committed, or no longer be needed."""
+        """Ends the lease. The objects that it protected must be committed, or no longer be needed."""
         change_state(self._store, lambda state: state.without_lease(self.token), self._pause)
 
     def end_if_possible(self) -> None:
-        """Gives the lease back. If that fails, only warns: the lease then expires by itself, and the commit
+        """Ends the lease. If that fails, only warns: the lease then expires by itself, and the commit
         stands."""
         try:
             self.end()

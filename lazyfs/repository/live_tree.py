@@ -116,7 +116,7 @@ class LiveTree:
         return True
 
     def get(self, path: str) -> Inode | None:
-        """Returns the link or snapshot at a path, None if there is none, or a folder."""
+        """Returns the link or snapshot at a path; None if nothing or a folder is there."""
         here: Inode | _Folder | None = self._root
         for part in _parts(path):
             here = self._child(here, part) if isinstance(here, _Folder) else None
@@ -139,8 +139,8 @@ class LiveTree:
                     yield at, child
 
     def snapshot_file(self, path: str, name: str) -> bytes | None:
-        """Returns a file in the top directory of the snapshot at a path, None if there is none. Raises as
-        StoredTree.read."""
+        """Returns the content of the file `name` in the top directory of the snapshot at a path; None if
+        there is no such file. Raises as `StoredTree.file`."""
         inode = self.get(path)
         if inode is None or not inode.nested:
             return None

@@ -13,7 +13,7 @@ from lazyfs.repository.kept_revisions import KeptRevision
 from lazyfs.store import Store, reader
 
 WORKERS = 8
-"""Threads that read: in a bucket each read waits for a round trip."""
+"""The number of threads that read: in a bucket each read waits for a round trip."""
 AHEAD = 64
 MOST_PROBLEMS = 100
 _PIECE = 1024
@@ -45,7 +45,7 @@ class Marked:
         self._seen = Seen()
         self.reached: set[Digest] = set()
         self.missing = 0
-        """Catalogs, chunk lists, profiles and parts of histories that are not in the store."""
+        """Number of catalogs, chunk lists, profiles and parts of histories that are not in the store."""
         self.problems: list[str] = []
         self._packs: dict[ObjectRef, int] = {}
         """Maps a pack to an integer in which one bit stands for each piece, set if the piece is used. This

@@ -28,7 +28,7 @@ from lazyfs.repository.mirrored_profiles import Copying, copy_profiles
 from lazyfs.store import ReadableStore, Store, reader
 
 WORKERS = 16
-"""Number of objects that are copied at the same time."""
+"""The largest number of objects that are copied at the same time."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Deletes from a copy of a repository the objects that no kept revision needs."""
+"""Deletes those objects of a repository's copy that no kept revision needs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ LEFT = 86_400.0
 """Seconds for which an object that no revision leads to stays: a killed run may have copied it for the next
 run."""
 _DELETED = 500
-"""Number of objects that are deleted by one call."""
+"""The largest number of objects that are deleted by one call."""
 
 
 @dataclass

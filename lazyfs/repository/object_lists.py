@@ -13,8 +13,8 @@ from lazyfs.store import Store
 
 PREFIX = "collection-"
 BATCH = 500
-"""Number of objects that are deleted between two reads of the state: a directory is locked once for them, a
-bucket gets one request."""
+"""The largest number of objects that are deleted between two reads of the state: a directory is locked once
+for them, a bucket gets one request."""
 
 
 def write_list(store: Store, digests: Collection[Digest]) -> ObjectList:

@@ -22,8 +22,8 @@ def emitter(store: Store, lease: PublisherLease | None) -> Emit:
 
 
 def read_history(store: ReadableStore, revision: Revision) -> History:
-    """Returns the history that a revision leads to. If the revision is from before there were histories,
-    returns a new history that begins with it. Raises as `reader`."""
+    """Returns the history that a revision leads to. If the revision was made before there were histories,
+    returns a new history that begins with this revision. Raises as `reader`."""
     if revision.history is None:
         return History((first_entry(revision),))
     return decode(reader(store)(revision.history))

@@ -60,7 +60,7 @@ class StoredTree:
         return self.find_below(self.root(), path)
 
     def find_below(self, node: TreeNode, path: str) -> TreeNode | None:
-        """Returns the node at a path below another one, or None; links are not followed."""
+        """Returns the node at a path below `node`, or None; links are not followed."""
         for part in path.encode(errors="surrogateescape").split(b"/"):
             if not part:
                 continue
@@ -106,8 +106,8 @@ class StoredTree:
                 yield self.read(chunks.chunk(index))
 
     def file(self, path: str) -> bytes:
-        """Returns a whole file of metadata. Raises NotFound if there is none, FormatError for a file that is
-        too large for metadata."""
+        """Returns the content of a small file, such as an image's manifest. Raises NotFound if there is no
+        such file, FormatError if it has more than MOST bytes, and as `content`."""
         node = self.find(path)
         if node is None or not node.entry.is_file:
             raise NotFound(f"{path} is not a file of the repository")

@@ -33,7 +33,7 @@ class CheckFindings:
     entries: int = 0
     """The number of entries (names of files and directories) in the catalogs that were read."""
     bad: int = 0
-    """Objects that are missing or wrong, and files that are wrong in their packs."""
+    """The number of objects that are missing or wrong, and of files that are wrong in their packs."""
     problems: list[str] = field(default_factory=list)
     """One line each: a path that leads to the object, the object, and the reason."""
 

@@ -32,7 +32,7 @@ SYNCFS_FROM = 32
 1000 files of 4 KiB on ext4 took 0.25 s with fsync and 0.016 s with syncfs."""
 
 LOCK_WAIT = 10.0
-"""Seconds for which a publisher that commits waits for another one; a commit takes milliseconds."""
+"""Seconds for which a publisher that commits waits for another publisher; a commit takes milliseconds."""
 
 _FILE_MODE = 0o644
 _DIRECTORY_MODE = 0o755

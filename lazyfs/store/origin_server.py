@@ -66,7 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def parse_request(self) -> bool:
-        """Parses a request. Has the connection closed after a request with a body, because the unread body
+        """Parses a request. If it has a body, the connection is closed after the answer: the unread body
         would be taken for the next request."""
         parsed: bool = super().parse_request()
         if parsed and any(
@@ -144,8 +144,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _range(self, etag: str, modified: str, size: int) -> tuple[int, int] | None:
         """Returns (start, end) of the requested range, `end` excluded; an empty range if the file does not
-        have it. Returns None if the whole file is to be sent. `etag`, `modified`: the values of these header
-        fields, for If-Range."""
+        have it. Returns None if the whole file is to be sent. `etag`, `modified`: the file's ETag and
+        Last-Modified, to be compared with If-Range."""
         match = _RANGE.fullmatch(self.headers.get("Range", "").strip())
         if not match or match[0] == "bytes=-" or self.headers.get("If-Range", etag) not in (etag, modified):
             return None

@@ -6,12 +6,12 @@ Order. A publisher puts objects, calls `sync`, then writes metadata, the timesta
 signed metadata therefore finds every object it is led to.
 
 Objects. An object's name is the digest of its plaintext and never changes its meaning, so `put` of a name
-that exists is a no-op and any number of publishers may put side by side. A publisher can read its own objects
-at once, and another publisher's objects after that publisher's `sync`.
+that exists is a no-op, and any number of publishers may put objects side by side. A publisher can read its
+own objects at once, and another publisher's objects after that publisher's `sync`.
 
 Metadata. A write is all or nothing and conditional on the name's present content: of two publishers that
-start from the same state one gets StoreConflict. `exclusive` lets a publisher wait for its turn instead of
-losing its work to this condition. If an implementation's conditional write is atomic between machines, as a
+start from the same state one gets StoreConflict. With `exclusive` a publisher waits for its turn, and does
+not lose its work to this condition. If an implementation's conditional write is atomic between machines, as a
 bucket's is, its `exclusive` may do nothing. Any other implementation relies on `exclusive`: its callers
 replace metadata only inside it.
 
@@ -136,6 +136,6 @@ class Store(ObjectSink, ReadableStore, Protocol):
         ...
 
     def exclusive(self) -> AbstractContextManager[None]:
-        """Keeps other publishers out while one commits. Raises StoreConflict naming the holder if another
-        publisher holds the store too long. A holder that dies releases it."""
+        """Keeps other publishers out while one commits. If another publisher holds the store for too long,
+        raises StoreConflict, which names that publisher. A publisher that dies releases the store."""
         ...

@@ -20,7 +20,7 @@ def give_up(store: str) -> None:
 
 
 def set_aside(store: str) -> None:
-    """Sets the space aside, unless that was done before or the disk has too little."""
+    """Reserves the space, unless that was done before or the disk has too little free space."""
     path = os.path.join(store, NAME)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

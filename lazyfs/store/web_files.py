@@ -34,7 +34,7 @@ class DirectoryFiles:
     """Files in a directory. Implements WebFiles."""
 
     def __init__(self, directory: str) -> None:
-        """If `directory` is missing, the first file that is written makes it."""
+        """If `directory` is missing, it is made when the first file is written."""
         self.location = directory
 
     def update(self, files: Mapping[str, bytes], *, durable: bool = True) -> None:

@@ -25,7 +25,7 @@ from lazyfs.vfs.content import ReadPlan
 UNDER_WAY: Final = 8
 """The largest number of starts that are watched at a time; further starts are not reported."""
 REMEMBERED: Final = 1 << 14
-"""The number of images whose first start is remembered, so that no later start of them is watched."""
+"""The largest number of images whose first start is remembered, so that no later start of them is watched."""
 
 
 class _Start:
@@ -64,7 +64,7 @@ class WatchedStarts:
         self._seen: OrderedDict[Digest, None] = OrderedDict()
 
     def of(self, repository: str) -> "RepositoryStarts":
-        """Returns the watcher of one repository. `repository`: its name in its signed metadata."""
+        """Returns the observer of one repository's reads. `repository`: its name in its signed metadata."""
         return RepositoryStarts(self, repository)
 
     def waits_for(self, image: Digest) -> bool:

@@ -53,7 +53,7 @@ class DescriptorStore:
             self.tell(f"FDSTOREREMOVE=1\nFDNAME={name}")
 
     def begin_anew(self, _: object) -> None:
-        """Does nothing: the store ends with the service manager."""
+        """Does nothing: the store is a part of the service manager, so a daemon cannot start it again."""
 
     def tell(self, message: str, ancillary: list[tuple[int, int, bytes]] | None = None) -> None:
         """Sends a message to the service manager."""

@@ -83,8 +83,9 @@ class Handover:
             raise UsageError(f"the inode numbers of the mount are lost: {error}") from None
 
     def serve(self, session: Session, mount: Mount, journal_path: str) -> None:
-        """Allows a successor to take over the mount from now on, and lets the keeper hold it. If the mount of
-        this session cannot be taken over, ends the keeper instead."""
+        """From now on a successor can take over the mount: stores the state for it, and hands the mount's
+        descriptors to the keeper. If the mount of this session cannot be taken over, ends the keeper
+        instead."""
         held = self._held = session.held()
         if held is None:
             self.keeper.end()
@@ -129,8 +130,8 @@ class Handover:
         return log_file
 
     def become(self, state: HandedState, listening: ListeningSocket) -> None:
-        """Replaces this process by its successor, which goes on with the control socket. Returns only by
-        raising OSError: the program cannot be started."""
+        """Replaces this process by its successor, which goes on with the control socket. Never returns;
+        raises OSError if the program cannot be started."""
         assert self._held is not None
         assert self._state is not None
         line = self.keeper.socket

@@ -254,8 +254,9 @@ def run(line: socket.socket, daemon: int) -> NoReturn:
 
 
 def _prefer_the_daemon() -> str | None:
-    """Makes the kernel's OOM killer choose the daemon rather than this process. Returns the daemon's score,
-    which its successors get back. If the kernel does not allow it, changes nothing and returns None."""
+    """Lowers this process's score for the kernel's OOM killer, so that the killer chooses the daemon first.
+    Returns the score before, which this process's children get back: they become daemons. If the kernel does
+    not allow the change, changes nothing and returns None."""
     with suppress(OSError), open(_OOM_SCORE, "r+", encoding="ascii") as file:
         now = file.read().strip()
         file.seek(0)

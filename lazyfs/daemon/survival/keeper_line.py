@@ -36,8 +36,8 @@ class Holder(Protocol):
         ...
 
     def begin_anew(self, program: Sequence[str]) -> None:
-        """Replaces a holder that was killed. Blocks. `program`: the start of its command line. Raises
-        OSError."""
+        """Starts another holder in place of one that was killed. Blocks. `program`: the start of the new
+        holder's command line. Raises OSError."""
         ...
 
     def end(self) -> None:
@@ -70,15 +70,15 @@ class KeeperLine:
         self._send(HOLD, [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
 
     def end(self) -> None:
-        """Makes the keeper end: the mount is over."""
+        """Tells the keeper to end: the mount is over."""
         self._send(END, [])
         if self._line is not None:
             self._line.close()
             self._line = None
 
     def begin_anew(self, program: Sequence[str]) -> None:
-        """Starts another keeper, since this one was killed. Blocks. `program`: the start of its command
-        line. Raises OSError."""
+        """Starts another keeper in place of one that was killed. Blocks. `program`: the start of the new
+        keeper's command line. Raises OSError."""
         import subprocess  # not above: a mount is spared its modules until it answers
 
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

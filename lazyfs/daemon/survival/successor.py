@@ -65,9 +65,9 @@ def _holder(line: int) -> Holder:
 
 
 def _write_log(path: str) -> None:
-    """Makes the log file this process's standard output and error. If the file cannot be opened, for example
-    because the daemon is no longer root, standard error stays that of the daemon before: better than a mount
-    without a daemon."""
+    """Redirects this process's standard output and standard error to the log file at `path`. If the file
+    cannot be opened, for example because the daemon is no longer root, both stay the streams of the daemon
+    before: better than a mount without a daemon."""
     try:
         target = open_log(path)
     except UsageError as error:

@@ -35,8 +35,8 @@ class KeptPage(NamedTuple):
 
     body: bytes
     slots: tuple[tuple[int, int], ...]
-    """For each slot with inodes in the page: an inode number of the slot, and the number of lookups that the
-    page counts as. A READDIRPLUS counts as a lookup of each name."""
+    """For each slot with inodes in the page: an inode number of the slot, and the number of lookups of the
+    slot's inodes that the page counts as. A READDIRPLUS counts as a lookup of each name."""
     shared_files: tuple[int, ...]
     """The inode numbers in the page that several images share (`tree.shared_files`): one lookup each."""
 

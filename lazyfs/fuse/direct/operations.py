@@ -1,7 +1,8 @@
 """Makes the bytes that answer the requests of the direct session.
 
-For each opcode, `Operations` calls one method of the tree; it neither touches the device nor waits. Under the
-filesystem's lock, a call makes the tree hold the numbers that its answer gives out.
+For each opcode, `Operations` calls one method of the tree; it neither touches the device nor waits. A call
+whose answer counts as a lookup of an inode number also counts that lookup in the tree, under the filesystem's
+lock.
 """
 
 import errno
@@ -243,4 +244,5 @@ REFUSED: dict[int, int] = {
 }
 """The requests that are always refused, and the errno. OPEN and OPENDIR get ENOSYS, which tells the kernel to
 keep pages and listings and to do all later opens itself. After ENOSYS to ACCESS, FLUSH, LSEEK and STATX the
-kernel does these itself too. It makes ENOTTY of ENOSYS to IOCTL, and asks again each time."""
+kernel does these itself too. After ENOSYS to IOCTL the program gets ENOTTY, and the kernel sends later IOCTLs
+all the same."""

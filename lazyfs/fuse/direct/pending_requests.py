@@ -1,9 +1,9 @@
 """Requests that wait for objects: each is a task in trio, cancelled when the kernel interrupts the request.
 
-A reader thread enters a request here before it asks trio for the task, and trio runs the calls it is given in
-order, so an interrupt that finds the request always finds its task too. Until the event loop is there
-(`attach`), the calls wait in the same order: reader threads answer requests whose objects are at hand before
-trio is loaded.
+A reader thread enters a request here before it asks trio for the task, and trio runs calls in the order in
+which it gets them. So an interrupt that finds the request always finds its task too. Until the event loop is
+there (`attach`), the calls wait in the same order: reader threads answer requests whose objects are at hand
+before trio is loaded.
 """
 
 import errno
@@ -74,8 +74,8 @@ class PendingRequests:
             call()
 
     def start(self, unique: int, call: Call, missing: Need | NeedRepository, slot: int) -> None:
-        """Has a request answered in trio once every object it needs is here. `missing`: the objects that the
-        call lacked. `slot`: the slot of the request in the request table."""
+        """Answers a request in trio once every object it needs is here; returns at once. `missing`: the
+        objects that the call lacked. `slot`: the slot of the request in the request table."""
         waiting = self._waiting[unique] = _Waiting(unique, call, missing, slot)
         self.soon(lambda: self._spawn(waiting))
 
@@ -92,11 +92,12 @@ class PendingRequests:
         return True
 
     def close(self) -> None:
-        """Lets later requests go unanswered, since the connection is gone. Called in trio's thread."""
+        """From now on, drops requests unanswered: the connection is gone. Called in trio's thread."""
         self._closed = True
 
     def soon(self, call: Callable[[], object]) -> None:
-        """Runs the call in trio's thread, after those of earlier calls; not at all once trio has ended."""
+        """Runs `call` later in trio's thread, in the order in which `soon` got its calls. Drops it if trio
+        has ended."""
         with self._guard:
             run_soon = self._run_soon
             if run_soon is None:

@@ -13,10 +13,12 @@ from lazyfs.images.streams import parts_of
 
 
 class DirectoryImage:
-    """One image or tree of a mount. See ExportedImage. A mount shows merged trees, so there are no layers."""
+    """One image or tree of a mount. Implements `ExportedImage`. A mount shows merged trees, so there are no
+    layers."""
 
     def __init__(self, root: str, metadata: str | None, place: str) -> None:
-        """`root`: the directory of the tree. `metadata`: the directory of its manifest and config. Raises
+        """`root`: the directory of the tree. `metadata`: the directory of its manifest and config; None for a
+        tree without them. `place`: the path in the repository of the image's link, or of the tree. Raises
         LazyfsError if they cannot be read."""
         self.name = self.place = place
         self._root = os.fsencode(root)

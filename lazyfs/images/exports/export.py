@@ -66,7 +66,7 @@ def parse_target(text: str) -> Target:
 
 def export(image: ExportedImage, target: Target, options: ExportOptions) -> ExportReport:
     """Exports an image. A file gets its name only when it is complete: after a failed or killed export there
-    is none, or still the file of before.
+    is no file of this name, or still the earlier one.
 
     Raises UsageError if the target exists already, cannot be written or needs a missing program; FormatError
     for an image that the form cannot hold; and the errors of reading the image.

@@ -1,4 +1,4 @@
-"""The interface between what an exported image is read from and the forms in which it is written."""
+"""The interface by which all forms of an export read an image, whether from a repository or from a mount."""
 
 from collections.abc import Iterator, Sequence
 from typing import Protocol

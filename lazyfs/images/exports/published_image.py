@@ -20,7 +20,7 @@ from lazyfs.store.recent_objects import RecentObjects
 
 
 class PublishedImage:
-    """One image or tree of a revision. See ExportedImage."""
+    """One image or tree of a revision. Implements `ExportedImage`."""
 
     def __init__(self, read: Callable[[ObjectRef], bytes], root: ObjectRef, name: str) -> None:
         """`read` returns an object's verified plaintext. `root`: the revision's root catalog. Raises
@@ -95,7 +95,8 @@ class _Folder(NamedTuple):
 
 
 def _record(path: bytes, entry: Entry, folder: TreeNode) -> Record:
-    """Returns the record of an entry. `folder`: the directory that holds it; the root holds itself."""
+    """Returns the record of an entry. `folder`: the directory that holds the entry; for the root's entry, the
+    root."""
     packed = entry.place(folder.catalog.packs) if entry.pack_number >= 0 else None
     if entry.is_file and entry.pack_number >= 0 and packed is None:
         raise FormatError(f"{path!r}: lies in no pack of its catalog")

@@ -75,7 +75,8 @@ def write_sif(
 def _write(
     file: BinaryIO, filesystem: BinaryIO, texts: tuple[bytes, bytes], architecture: str, created: int
 ) -> None:
-    """Writes the file. `texts`: its definition and config, empty for none. `created`: in nanoseconds."""
+    """Writes the file. `texts`: its definition and config, empty for none. `created`: the image's time, in
+    nanoseconds since 1970."""
     objects, offset = [], HEAD
     kinds = ((DataType.DEFINITION, ""), (DataType.JSON, CONFIG_NAME))
     for (kind, name), text in zip(kinds, texts, strict=True):

@@ -33,7 +33,7 @@ def tree_tar(image: ExportedImage, records: Iterable[Record], advance: Advance) 
 
 def merged_layer_tar(image: ExportedImage, advance: Advance) -> Iterator[bytes]:
     """Yields the merged tree as the archive of a layer. Raises FormatError also for a name that would hide
-    another one in a layer."""
+    another name in a layer."""
     return _tar(image.tree(), image, advance, lambda link: link, layer=True)
 
 
@@ -82,8 +82,8 @@ def _tar(
     others: Sequence[_InDialect] = (),
 ) -> Iterator[bytes]:
     """Yields the archive of records. `attributes`: returns, for the record of a hardlink, a record with the
-    mode, owner and time of its file. `layer`: True for the archive of a layer. `others`: each takes the same
-    archive in another dialect."""
+    mode, owner and time of its file. `layer`: True for the archive of a layer. `others`: each computes the
+    hash of the same archive in another dialect."""
 
     def header(record: Record, in_dialect: Dialect) -> bytes:
         if record.kind == Kind.HARDLINK:

@@ -8,8 +8,8 @@ from lazyfs.core.reach import ObjectKind, Reached, Seen, catalog_at, leads_to
 from lazyfs.repository.stored_tree import StoredTree
 
 MOST_OF_A_FILE: Final = 2
-"""If all chunks of a file but the last one were touched, and these are at least this many, the last chunk is
-added. It is then at most a third of the file."""
+"""The smallest number of touched chunks of a file for which the file's last chunk is added, if all its other
+chunks were touched. The last chunk is then at most a third of the file."""
 
 
 class TouchedContent(NamedTuple):

@@ -27,9 +27,9 @@ that the dynamic linker itself reads, because nobody knows which part of its cod
 FIRST_SEGMENT = 2 << 20
 """The largest number of bytes listed of the first segment of a large file; the segment may hold code too."""
 LINE = 256
-"""The number of bytes in which the first line of a script is looked for."""
+"""The number of bytes, from the beginning of a file, in which the first line of a script is looked for."""
 WORDS = 64
-"""The number of words of a command that are looked at."""
+"""The largest number of words of a command that are looked at."""
 CONF_FILES = 32
 CONF_BYTES = 64 << 10
 LINKER_CACHE = b"etc/ld.so.cache"
@@ -163,8 +163,8 @@ class StartGuess:
             yield compiled or self._files.find(source)
 
     def _objects(self, file: ImageFile) -> Iterator[Digest]:
-        """Yields the objects and small files that hold the bytes of a file which a start is guessed to
-        read."""
+        """Yields those of a file's objects that a start is guessed to read; for a small file in a pack, the
+        file's own digest."""
         parts = self._files.parts(file)
         wanted = [(0, file.entry.size)]
         if file.entry.size > WHOLE:

@@ -17,7 +17,7 @@ MOST = 512 << 20
 """The largest number of plaintext bytes in a profile. Contents beyond it are left out: a program that touches
 more is past its start."""
 AT_HAND = 16
-"""The number of packs whose bytes are kept while files are copied from them."""
+"""The largest number of packs whose bytes are kept while files are copied from them."""
 
 Touched = Mapping[str, Iterable[Digest]]
 """Maps a program to the objects and small files that its starts touch, in the order of first use."""

@@ -12,7 +12,7 @@ from lazyfs.core.pack import PackTable
 from lazyfs.repository.stored_tree import StoredTree, TreeNode
 
 AT_HAND = 8
-"""Number of objects whose bytes are cached: a file is looked at in many small reads."""
+"""The largest number of objects whose bytes are kept: a file is looked at in many small reads."""
 LINKS = 40
 """The largest number of links that are followed on the way to one file, as in the kernel."""
 

@@ -1,4 +1,4 @@
-"""Gives new images profiles as they are published: the profile of the last image of the same registry's
+"""Adds a profile to each new image when it is published: the profile of the last image of the same registry's
 repository, or a guessed one."""
 
 from collections.abc import Callable

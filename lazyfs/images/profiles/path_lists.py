@@ -26,8 +26,8 @@ class ListedFiles(NamedTuple):
 
 
 def read_list(path: str, directory: str) -> list[bytes]:
-    """Reads a list of paths. `directory`: the list's place inside the image, for relative paths. Raises
-    UsageError."""
+    """Reads a list of paths. `directory`: the directory inside the image from which relative paths in the
+    list start. Raises UsageError."""
     try:
         with open(path, "rb") as file:
             text = file.read(MOST_BYTES + 1)

@@ -1,4 +1,4 @@
-"""Gives images profiles, and removes them.
+"""Adds profiles to published images, and removes profiles.
 
 The hot packs of a profile hold copies of stored files. They are written before the signed metadata that leads
 to them, so a run that is killed leaves the revision unchanged.
@@ -54,8 +54,8 @@ def publish_profile(
     lease: PublisherLease | None = None,
     origin: Origin = Origin.RECORDED,
 ) -> ProfileReport:
-    """Gives an image a profile of the contents in `touched`, except those of other images. `image`: path in
-    the tree of the image's name or of its own tree.
+    """Adds to an image a profile of the contents in `touched`, without those that only other images have.
+    `image`: the path in the repository of the image's name, or of the image's own tree.
 
     If the image has a profile of the same origin, the new profile keeps the program lists that the old one
     has for other programs. `lease`: as for Edit. Raises UsageError if there is no such image, if `touched`

@@ -104,8 +104,8 @@ def _files(folder: str, suffix: str) -> list[str]:
 
 
 def _load(context: ssl.SSLContext, path: str, named_by: str) -> None:
-    """Trusts the CAs of a file, or of every file of a directory, whatever the names of the files. Raises
-    UsageError."""
+    """Trusts the CAs of a file, or of every file of a directory, whatever the names of the files. `named_by`:
+    the environment variable that names `path`, for errors; empty if none does. Raises UsageError."""
     shown = f"{named_by} {path}".strip()
     try:
         if os.path.isdir(path):

@@ -35,8 +35,8 @@ from lazyfs.images.registry.wire import Reply, shown
 MAX_TAGS = 100_000
 MAX_TAG_PAGE = 16 << 20
 MAX_TAG_PAGES = 2000
-"""The largest number of pages of a list of tags. Registries that give fewer tags a page than they are asked
-for give 50 or 100."""
+"""The largest number of pages of a list of tags. Some registries put only 50 or 100 tags on a page, whatever
+number is asked for."""
 TAGS_TIME = 1800.0
 """Seconds for reading all pages of a list of tags."""
 MAX_BLOB = 256 << 30
@@ -252,8 +252,8 @@ class RegistryClient:
             raise FormatError(f"{self._reference}: the list of tags is not one") from None
 
     def _resumed(self, reply: Reply, got: int) -> int:
-        """Raises TransportError unless the answer continues the blob at byte `got`. Returns the number of
-        bytes to skip at the beginning of the answer, which is 0."""
+        """Checks that the answer continues the blob at byte `got`, and raises TransportError if not. Returns
+        0, the number of bytes to skip at the beginning of the answer."""
         if reply.status != 206 or resumed_at(reply.headers) != got:
             raise TransportError(f"{self._reference}: the registry resumes a blob at the wrong byte")
         return 0

@@ -91,9 +91,10 @@ class Conversation:
         hashed: bool = False,
         method: str = "GET",
     ) -> Reply:
-        """Returns a successful answer, its body unread. `path`: that below the repository's API. `kind`: the
-        purpose of the request. `hashed`: the body will be compared with a digest. `method`: GET or HEAD. If
-        the registry answers 405 or 501 to HEAD, returns the answer to a GET, with its body.
+        """Returns a successful answer, its body unread. `path`: the path below the address that the
+        registry's API has for the repository. `kind`: the purpose of the request. `hashed`: True if the body
+        will be compared with a digest. `method`: GET or HEAD. If the registry answers 405 or 501 to HEAD,
+        returns the answer to a GET, with its body.
 
         Raises UsageError if the registry refuses anonymous requests and the account, or if only an account
         may read and `allow_private` is not set; NotFound; TransportError.

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Returns the seconds to wait, which the field states as a number or a date; None if the head has no such
-    field. `now`: seconds since 1970."""
+    """Returns the seconds to wait that the field Retry-After states, as a number or as a date; None if the
+    head has no such field. `now`: seconds since 1970."""
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdigit():
         return max(float(text[:12]), 0.1)

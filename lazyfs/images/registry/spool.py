@@ -82,7 +82,8 @@ def read_ahead(
     layers: Sequence[tuple[int, Descriptor]], fetch: Fetch, *, parallel: int = PARALLEL, limit: int = LIMIT
 ) -> Iterator[tuple[int, Iterator[bytes]]]:
     """Yields (number, bytes) of each layer in order; the following layers are fetched meanwhile. `parallel`:
-    the largest number of layers that are fetched side by side. `limit`: as LIMIT."""
+    the largest number of layers that are fetched side by side. `limit`: the largest number of bytes in the
+    temporary files at a time."""
     files: dict[int, _File] = {}
     used = 0
     with ThreadPoolExecutor(max(parallel, 1), "layer") as pool:

@@ -24,9 +24,9 @@ from lazyfs.images.registry.problems import BROKEN, Failed, Problem, explain, re
 
 REDIRECTS = 10
 CONNECT, SILENCE = 10.0, 60.0
-"""Seconds to connect, and between two bytes."""
+"""Timeouts in seconds: CONNECT for connecting to a server, SILENCE for the wait for the next byte."""
 WHOLE = 120.0
-"""Seconds for the whole of a small body."""
+"""Timeout of reading the whole of a small body, in seconds."""
 PART = 1 << 17
 _PORTS = {"http": 80, "https": 443}
 _REDIRECT = (301, 302, 303, 307, 308)
@@ -89,7 +89,7 @@ class Reply:
         self.close()
 
     def close(self) -> None:
-        """Gives the connection up without waiting for the rest of the body."""
+        """Closes the connection without waiting for the rest of the body."""
         self._response.close()
 
     def parts(self) -> Iterator[bytes]:
@@ -139,7 +139,7 @@ class Pace(Protocol):
 
 
 class NoPace:
-    """Lets every request go at once, for a client that makes few."""
+    """Delays no request. For a client that makes few requests."""
 
     def turn(self, _: Origin) -> AbstractContextManager[None]:
         return nullcontext()
@@ -170,9 +170,10 @@ class Wire:
         pace: Pace = NO_PACE,
         connections: int = 4,
     ) -> None:
-        """`plain_http`: http is allowed. `proxies`: a function that returns the URL of the proxy through
-        which to ask a URL, or None for a direct connection; by default it reads the environment (https_proxy,
-        http_proxy, all_proxy, no_proxy). `connections`: number of connections kept open to each server."""
+        """`plain_http`: True if http is allowed. `proxies`: a function that returns the URL of the proxy
+        through which to ask a URL, or None for a direct connection; by default it reads the environment
+        (https_proxy, http_proxy, all_proxy, no_proxy). `connections`: number of connections kept open to each
+        server."""
         self._pace = pace
         self._connections = connections
         self._certificates = certificates

@@ -38,7 +38,7 @@ class _Index(NamedTuple):
 
 
 class DockerArchive:
-    """One image of an archive. See Image."""
+    """One image of an archive. Implements `Image`."""
 
     def __init__(self, text: str, platform: Platform, *, asked: bool = True) -> None:
         """`text` is FILE[:REFERENCE] or FILE:@N; FILE may be `-`, the standard input. `asked`: True if the

@@ -21,8 +21,8 @@ class LayoutFiles(Protocol):
         ...
 
     def open(self, path: str, name: str) -> AbstractContextManager[Iterator[bytes]]:
-        """Opens a file, which errors call `name`; the context's value is its bytes in parts. Raises
-        UsageError if there is no such file."""
+        """Opens a file; the context's value is the file's bytes in parts. `name`: the file's name in errors.
+        Raises UsageError if there is no such file."""
         ...
 
     def close(self) -> None:

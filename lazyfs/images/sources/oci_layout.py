@@ -53,13 +53,13 @@ def layout_archive(text: str, platform: Platform, *, asked: bool = True) -> "Oci
 
 
 class OciLayout:
-    """One image of a layout. See Image."""
+    """One image of a layout. Implements `Image`."""
 
     def __init__(
         self, files: LayoutFiles, path: str, name: str, which: Which, platform: Platform, *, asked: bool
     ) -> None:
-        """`path`: the layout's own. `name`: the image's in messages. `asked`: True if the operator named the
-        platform. Raises UsageError for a missing image, BadData for a broken one."""
+        """`path`: the path of the layout. `name`: the name of the image in messages. `asked`: True if the
+        operator named the platform. Raises UsageError for a missing image, BadData for a broken one."""
         self._files = files
         self.name = name
         entries = self._named(which)

@@ -31,7 +31,7 @@ class ImageOptions:
     certs: tuple[str, ...] | None = None
     """The certs.d folders; None: those of podman and docker."""
     platform_asked: bool = False
-    """True if the operator named the platform: an image for another one is refused."""
+    """True if the operator named the platform: an image for another platform is refused."""
 
 
 @contextmanager

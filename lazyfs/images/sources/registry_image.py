@@ -13,7 +13,7 @@ from lazyfs.images.sources.image import KnownConfig, layers_of
 
 
 class RegistryImage:
-    """One image of a registry. See Image."""
+    """One image of a registry. Implements `Image`."""
 
     def __init__(
         self,

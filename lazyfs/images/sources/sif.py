@@ -26,7 +26,7 @@ _NAMED_BY_KIND: dict[int, str] = {DataType.DEFINITION: DEFINITION, DataType.LABE
 
 
 class SifFile:
-    """The image of a SIF file. See Image."""
+    """The image of a SIF file. Implements `Image`."""
 
     def __init__(self, file: str, platform: Platform, *, asked: bool = True) -> None:
         """`file` may be `-`, the standard input. `asked`: True if the operator named the platform. Raises

@@ -16,7 +16,8 @@ from lazyfs.store.s3.clock import BucketClock
 from lazyfs.store.s3.metadata import Metadata, metadata_key
 
 WRITERS = 16
-"""Threads that put objects: each object costs two round trips, which wait side by side."""
+"""The number of threads that put objects: each object costs two round trips, and the threads wait for theirs
+at the same time."""
 AT_ONCE = 1000
 """The largest number of keys in one request that deletes objects: S3's limit."""
 _OBJECT = {"Cache-Control": FOREVER, "Content-Type": "application/octet-stream"}
