@@ -200,8 +200,8 @@ class Plan:
         return proxy.usable(now) and origin.usable(now)
 
     def _out_of_turn(self, proxy: Member, origin: Member, now: float) -> bool:
-        """Returns True if the path may be tried although its proxy or origin is put aside. One that failed
-        may work together with another member; one that served wrong bytes may be asked past its cache."""
+        """Returns True if the path may be tried although its proxy or origin is put aside. A failed member
+        may work together with another one; a member that served wrong bytes may be asked past its cache."""
         path = (proxy, origin)
         free = path not in self._chain.probing or not (proxy.dead(now) or origin.dead(now))
         return free and now - self._chain.path_failed.get(path, float("-inf")) >= self._chain.policy.rest

@@ -34,7 +34,8 @@ class Extras(NamedTuple):
     """The options of a wish for its images, beyond their names."""
 
     platforms: tuple[Platform, ...] = ()
-    """The platforms to publish; the first one hangs at the image's name. Empty: the service's own."""
+    """The platforms to publish. The image for the first platform gets the image's name in the tree. Empty:
+    the service's own platforms."""
     layout: str = ""
     """The layout of the published paths, CERN or OSG; empty: the service's own."""
     owner: str = ""
