@@ -179,7 +179,7 @@ def verify(directory: str | None) -> None:
 @click.argument("limit")
 @click.pass_obj
 def resize(directory: str | None, limit: str) -> None:
-    """Set the limit (like 20G) for all mounts, until the cache is opened anew. Evicts down to it."""
+    """Set the limit (like 20G) for all mounts, until the cache is opened anew. Evicts what exceeds it."""
     with _opened(directory) as cache:
         cache.resize(parse_size(limit, "LIMIT"))
         stats = cache.stats()

@@ -2,7 +2,7 @@
 
 Layout: magic `LZFC`, chunk size as a power of two (u8), three zero bytes, file size (u64, little-endian),
 then one 32-byte digest per chunk. Every chunk but the last has the full chunk size, so a reader knows the
-plaintext size of each chunk, and of the list itself, before it asks for it.
+plaintext sizes of the list and of each chunk before it fetches them.
 """
 
 import struct

@@ -55,10 +55,10 @@ def frame_bound(size: int) -> int:
 def decode(frame: bytes, size: int, check_left: Check = unhurried) -> bytes:
     """Returns the plaintext of one frame whose size is known beforehand.
 
-    Never allocates more than `size` bytes and one block: zstandard lets the header's size override
-    `max_output_size`, so the header is read first. `check_left` is called after each block, or after a small
-    frame; its exceptions are passed on. Raises FormatError for a header with another size or none, an
-    oversized window, and bytes after the frame.
+    Never allocates more than `size` bytes and one block. The header is read first: if it states a size,
+    zstandard ignores `max_output_size`. `check_left` is called after each block, or after a small frame; its
+    exceptions are passed on. Raises FormatError for a header with another size or none, an oversized window,
+    and bytes after the frame.
     """
     try:
         parameters = zstandard.get_frame_parameters(frame)

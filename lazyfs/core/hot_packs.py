@@ -25,8 +25,8 @@ class CutLimits(NamedTuple):
     target: int = 768 << 10
     most: int = 1280 << 10
     first: int = 512 << 10
-    """The number of bytes at the beginning of a group that are cut into smaller packs, with an eighth of
-    `least`, `target` and `most`: a start waits for these packs."""
+    """The number of bytes at the beginning of a group that are cut into packs of an eighth of the usual
+    sizes: a start waits for these packs."""
     apart: int = 128 << 10
     """Groups of fewer bytes than this are joined into one, since each group costs at least one request."""
 

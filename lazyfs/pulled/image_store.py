@@ -7,8 +7,8 @@
     partial/N/       an image that is being pulled, or was when its process was killed
     lock             held while room is made
 
-Only the user may enter the directory, so that nobody reads another user's private images. Others may enter
-root's directory, but in it only the images that were pulled without an account. The directory holds at most
+Only the user may enter the directory, so that nobody reads another user's private images. Other users may
+enter root's directory, and in it the images that were pulled without an account. The directory holds at most
 `limit` bytes: before bytes are written, the least recently used images that are not in use are removed.
 """
 

@@ -7,7 +7,7 @@ rules, which docs/chain.md states for operators:
 - The first path is the first origin over the proxy that rendezvous hashing gives for the object, in the first
   group that has a usable proxy. After a failure the next origin is asked through the same proxy; a proxy that
   fails with two origins, or that cannot be connected to, is given up for the next proxy.
-- Wrong bytes and 404 make all further attempts of the request go past caches.
+- After wrong bytes or a 404, all further attempts of the request go past caches.
 - When a path works that shares one member with a failed path, the other member of the failed path is blamed.
   If none works, an origin is blamed if it failed over two proxies, or if a proxy itself reports that the
   origin does not work; otherwise proxy and origin both are.

@@ -129,8 +129,9 @@ def _is_valid(key: _Fields, signature: str, payload: bytes) -> bool:
 
 
 def _check_named(named: Mapping[str, Any], text: str, signed: _Fields) -> None:
-    """Raises _Refused unless the file is the one that signed metadata names. `named`: what the metadata
-    states of it. `text`, `signed`: the file, and the signed part of it."""
+    """Raises _Refused unless the file is the one that signed metadata names. `named`: the version, and
+    perhaps the length and hashes, that the metadata states. `text`, `signed`: the file, and the signed part
+    of it."""
     data = text.encode()
     hashes = named.get("hashes", {})
     if (

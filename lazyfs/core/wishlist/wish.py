@@ -101,7 +101,8 @@ def reference_of(line: int, registry: str, repository: str, tag: str = "", diges
 
 
 def compiled(line: int, make: Callable[[str], Pattern], text: str) -> Pattern:
-    """Returns the pattern that `make` makes of a text. Raises Refused for a text that is no pattern."""
+    """Returns the pattern that `make` returns for a text. If `make` raises ValueError, because the text is no
+    pattern, raises Refused with the number of the line."""
     try:
         return make(text)
     except ValueError as error:
