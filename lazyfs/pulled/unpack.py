@@ -46,7 +46,7 @@ class _Contents:
                 left -= len(part)
 
     def end(self) -> None:
-        """Does nothing: no content is held back until the end."""
+        """Does nothing: `add` has already written every content."""
 
 
 def unpack(image: Image, directory: str, write: Callable[[int], None], warn: Callable[[str], None]) -> None:
