@@ -13,10 +13,10 @@ from lazyfs.cli.say import say
 def command(output: str | None, config: str | None) -> None:
     """Write the facts about this machine's mounts to one archive, for the person who is asked for help.
 
-    Takes no longer than 30 s, even if mounts, disks and name service hang. Holds versions, settings, status,
-    the doctor's findings, the ends of logs, mountinfo, and the waits of daemons. Passwords, tokens, home
-    directories and user names are taken out; host names and paths of images stay: look through it before you
-    publish it.
+    Takes no longer than 30 s, even if mounts, disks and name service hang. The archive holds versions,
+    settings, status, the doctor's findings, the ends of logs, mountinfo, and the requests that wait for
+    daemons. Passwords, tokens, home directories and user names are taken out; host names and paths of images
+    stay: look through it before you publish it.
 
     \b
     Example:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 @click.option("--cache", "directory", metavar="DIR", help="The cache directory that mounts were given.")
 @click.pass_context
 def command(context: click.Context, directory: str | None) -> None:
-    """Look into the cache of this machine, pin, evict, verify, resize; mounts go on meanwhile.
+    """Show the cache of this machine; pin, evict and verify its objects; change its limit. Mounts go on
+    meanwhile.
 
     \b
     Example:
@@ -34,8 +35,8 @@ def command(context: click.Context, directory: str | None) -> None:
 
 @contextmanager
 def _opened(directory: str | None) -> "Iterator[Cache]":
-    """Opens the cache for the block, while mounts go on using it. Raises UsageError for errors of the
-    cache."""
+    """Opens the cache, and closes it at the end of the `with` block; mounts go on using it meanwhile. Raises
+    UsageError for errors of the cache."""
     from lazyfs.daemon.cache_directory import default_cache
     from lazyfs_cache import CacheError, open_cache
 
@@ -178,7 +179,7 @@ def verify(directory: str | None) -> None:
 @click.argument("limit")
 @click.pass_obj
 def resize(directory: str | None, limit: str) -> None:
-    """Set the limit (like 20G) for all mounts, until the cache is opened anew. Evicts down to it."""
+    """Set the limit (like 20G) for all mounts, until the cache is opened anew. Evicts what exceeds it."""
     with _opened(directory) as cache:
         cache.resize(parse_size(limit, "LIMIT"))
         stats = cache.stats()

@@ -106,8 +106,8 @@ def command(
 
 
 def _publish(collector: ReportCollector) -> None:
-    """Publishes profiles of the reports that have come. Prints a failure; the next publication tries
-    again."""
+    """Publishes the profiles that are made from the reports received so far. Prints a LazyfsError instead of
+    raising it: the next publication tries again."""
     try:
         done = collector.publish()
     except LazyfsError as error:

@@ -10,7 +10,8 @@ from lazyfs.repository.mirror_removal import MirrorReport
 
 
 def copy_rate(limit: str | None) -> int | None:
-    """Returns --limit in bytes a second; None without the option. Raises UsageError."""
+    """Returns the bytes a second that the value of --limit states; None without the option. Raises
+    UsageError."""
     rate = parse_size(limit, "--limit") if limit else None
     if rate == 0:
         raise click.UsageError("--limit 0 would copy nothing: leave it out for no limit")
@@ -23,8 +24,8 @@ def show_copied(counter: Counter, so_far: MirrorReport) -> None:
 
 
 def say_copied(report: MirrorReport, *, as_json: bool) -> int:
-    """Prints the report of a copy; returns the exit code: 1 if something could not be deleted, or
-    a collected profile not be copied."""
+    """Prints the report of a copy. Returns the exit code: 1 if something could not be deleted, or if a
+    collected profile could not be copied; otherwise 0."""
     if as_json:
         say_json(msgspec.to_builtins(report))
     else:

@@ -19,9 +19,9 @@ ILL = 1
 def command(mountpoint: str | None, config: str | None, as_json: bool) -> int:
     """Find what is wrong with this machine and its mounts, and say what to do.
 
-    Looks at FUSE, namespaces, limits, mounts, sockets, the cache's disk, certificates, names, clock, trust,
-    and, for root and the mount's user, asks every origin over every proxy. Changes nothing. Exits 1 if there
-    is an error or a warning.
+    Looks at FUSE, namespaces, limits, mounts, sockets, the cache's disk, certificates, names, clock and
+    trust. If root or the mount's user runs it, it also asks every origin over every proxy. Changes nothing.
+    Exits 1 if there is an error or a warning.
 
     \b
     Examples:

@@ -58,8 +58,8 @@ def command(
     """Delete the objects in STORE that no kept revision leads to.
 
     The newest revision is kept, and so are those replaced within the repository's keep days and those with a
-    name (`lazyfs repo keep`). It may run beside publishers, readers, and other runs, and be killed at any
-    time: the next run goes on. Needs the timestamp's key, except for --dry-run.
+    name (`lazyfs repo keep`). `lazyfs gc` may run beside publishers, readers, and other runs of it. It may be
+    killed at any time: the next run goes on. Needs the timestamp's key, except for --dry-run.
 
     Exits 0, or 1 if something that a kept revision leads to is missing. Then nothing is deleted, unless
     --despite-missing says that it will not come back.

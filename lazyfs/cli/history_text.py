@@ -46,7 +46,7 @@ def is_profile(change: Change) -> bool:
 
 
 def shown_digest(part: bytes) -> str:
-    """Returns a digest in hex; the target of a link, which is no digest, as text."""
+    """Returns one side of a change as text: a digest in hex, or the target of a link as it is."""
     return part.hex() if len(part) == SIZE else os.fsdecode(part)
 
 

@@ -45,9 +45,9 @@ def command(
     """Take webhooks of registries, and publish the pushed images that a WISHLIST wishes, until ctrl-C.
 
     The configuration names each sender in a section [listen.NAME] with kind (docker, harbor, gitlab, github),
-    registry and secret-file; it sends to /hooks/NAME. The registry itself is asked for the image that a
-    pushed tag names. No image is removed from the tree: `lazyfs sync` does that, and should still run every
-    night.
+    registry and secret-file; the sender's webhooks have to go to /hooks/NAME. The registry itself is asked
+    for the image that a pushed tag names. No image is removed from the tree: `lazyfs sync` does that, and
+    should still run every night.
 
     \b
     Example:

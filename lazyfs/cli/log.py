@@ -26,9 +26,9 @@ FEW = 20
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 @setting_options("trust", "proxy", "ca", "client_cert", "client_key", "cache")
 def command(places: tuple[str, ...], number: int | None, as_json: bool, **settings: Any) -> None:
-    """List the revisions of the repository at STORE or URL, newest first: each with the images that came (+),
-    went (-) or moved (~). A revision that is no longer kept can be mounted or brought back only until the
-    next `lazyfs gc`.
+    """List the revisions of the repository at STORE or URL, newest first, each with the images that it added
+    (+), removed (-) or replaced (~). A revision that is no longer kept can be mounted or brought back only
+    until the next `lazyfs gc`.
 
     With IMAGE, list which digest that name led to, and since when.
 

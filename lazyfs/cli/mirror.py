@@ -23,7 +23,7 @@ def command(source: str, target: str, limit: str | None, workers: int, as_json: 
     and the copy shows a revision once all of it is there. Revisions stay in the copy as long as in the
     repository. The copy has the repository's signatures, so workers trust it as they do the origin.
 
-    Exits 0, or 1 if something could not be deleted, or a collected profile not be copied.
+    Exits 0; or 1 if something could not be deleted, or if a collected profile could not be copied.
 
     \b
     Examples:

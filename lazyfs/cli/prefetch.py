@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 LOOK = 0.25
 """Seconds between two queries of the daemon's progress."""
 BEGIN_SECONDS = 60.0
-"""Seconds for the daemon to find the image; it may have to fetch catalogs."""
+"""The longest time, in seconds, to wait for the daemon to find the image: it may have to fetch catalogs."""
 
 
 @click.command("prefetch")
@@ -38,9 +38,10 @@ def command(
 ) -> int:
     """Fetch all of IMAGE that the mount's cache does not have yet, or what its programs read at their start.
 
-    IMAGE is a name or path as for `lazyfs run`. Reads of programs go first, and the mount's --prefetch-share
-    holds. If IMAGE is already being prefetched, that goes on, at its own rate. Objects that were fetched
-    stay: a prefetch that was stopped goes on where it was. Exits 1 if something is missing in the end.
+    IMAGE is a name or path as for `lazyfs run`. Reads of programs go first, and the prefetch stays within the
+    mount's --prefetch-share. If IMAGE is already being prefetched, that goes on, at its own rate. Objects
+    that were fetched stay: a prefetch that was stopped goes on where it was. Exits 1 if something is missing
+    in the end.
 
     \b
     Example:

@@ -15,8 +15,8 @@ from lazyfs.repository.preload import Preload
 from lazyfs.store import create_store
 
 PARTIAL = ".partial"
-"""The name of a marker file: the directory holds only some images, so an object that a catalog names may be
-missing."""
+"""The name of a marker file. It states that its directory holds only some images, so that objects which
+catalogs name may be missing."""
 
 
 @click.command()

@@ -29,9 +29,11 @@ SHOWN_MISSING = 5
 
 @click.group("profile")
 def command() -> None:
-    """Make, show and drop profiles: what a start reads, fetched in a few requests when its image is entered.
+    """Make, show and drop profiles of images, for faster starts.
 
-    A new profile replaces the image's old one, but keeps the lists that the old one has for other programs.
+    A profile lists what starts of an image read. A mount fetches that in a few requests when the image is
+    entered. A new profile replaces the image's old one, but keeps the lists that the old one has for other
+    programs.
 
     \b
     Example:

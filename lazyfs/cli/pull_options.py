@@ -43,9 +43,9 @@ PULL_OPTIONS = (
 
 
 def pull_function(wishes: dict[str, Any]) -> "Callable[[str], FoundImage] | None":
-    """Returns a function that pulls an image to this machine; None if nothing may be pulled. `wishes`: option
-    name -> value; the values of PULL_OPTIONS are removed from it. Modules for pulling are imported when
-    something is pulled."""
+    """Returns a function that pulls an image to this machine; None if the options forbid all pulls. `wishes`
+    maps the names of options to their values; the options in PULL_OPTIONS are removed from it. The modules
+    for pulling are only imported when the returned function is called."""
     registry = {name: wishes.pop(name) for name in (option.name for option in PULL_OPTIONS)}
     if registry["no_pull"] or registry["pull"] == "never":
         return None

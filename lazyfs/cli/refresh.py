@@ -9,7 +9,7 @@ from lazyfs.core.errors import LazyfsError
 @click.command("refresh")
 @click.argument("mountpoint")
 def command(mountpoint: str) -> None:
-    """Look for a new revision of each mounted repository, and show it."""
+    """Look for a new revision of each repository of a mount. If there is one, the mount shows it at once."""
     from lazyfs.daemon import control_client
 
     said = control_client.refresh(control_client.mounted_at(mountpoint))

@@ -1,4 +1,4 @@
-"""The options that all commands which read images have."""
+"""The options of all commands that read images."""
 
 import platform as host
 from collections.abc import Callable

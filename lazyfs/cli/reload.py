@@ -1,4 +1,4 @@
-"""`lazyfs reload`: gives a live mount another version of lazyfs or other settings."""
+"""`lazyfs reload`: continues a live mount with another version of lazyfs, or with other settings."""
 
 import time
 from typing import Any
@@ -25,7 +25,7 @@ LIVE = (
 @click.option("--config", metavar="FILE", help="TOML file to read, by default that of the mount.")
 @setting_options(*LIVE)
 def command(mountpoint: str | None, config: str | None, **options: Any) -> None:
-    """Replace the daemon of a live mount: by this version of lazyfs, with its settings read anew.
+    """Replace the daemon of a live mount by one of this version of lazyfs, which reads the settings anew.
 
     Programs that use the mount go on. If the mount cannot be continued with this version and these settings,
     the old daemon stays, and the reason is printed.

@@ -131,7 +131,7 @@ def resign(store: str, keys: str | None, expiry: float) -> None:
 @click.argument("store")
 @keys_option
 def upgrade(store: str, keys: str | None) -> None:
-    """Give the repository the newest format version; name, keys and fingerprint stay.
+    """Convert the repository to the newest format version; name, keys and fingerprint stay.
 
     Workers whose lazyfs does not know that version keep the revision before it: update them first. Images are
     converted from the objects in the store. Images and trees that cannot be converted, such as those of tar:

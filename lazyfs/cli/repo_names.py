@@ -18,7 +18,8 @@ from lazyfs.repository.opened_repository import open_repository
 def keep(name: str, store: str, revision: str | None, keys: str | None) -> None:
     """Keep a revision of STORE under NAME until it is released, however old it gets.
 
-    Workers mount it with `lazyfs mount --revision NAME`. A NAME that is there already moves.
+    Workers mount it with `lazyfs mount --revision NAME`. If NAME names another revision, it moves to this
+    one.
 
     \b
     Example:
@@ -34,7 +35,7 @@ def keep(name: str, store: str, revision: str | None, keys: str | None) -> None:
 @click.argument("store")
 @keys_option
 def release(name: str, store: str, keys: str | None) -> None:
-    """Give up the NAME of a revision of STORE: `lazyfs gc` may collect it like any other.
+    """Give up the NAME of a revision of STORE: `lazyfs gc` may then collect the revision like any other.
 
     \b
     Example:

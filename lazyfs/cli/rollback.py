@@ -18,10 +18,10 @@ from lazyfs.repository.rollback import roll_back
 @click.option("--dry-run", is_flag=True, help="Say what would change, and change nothing.")
 @json_option
 def command(store: str, wanted: str, keys: str | None, dry_run: bool, as_json: bool) -> None:
-    """Make the content of an older revision of STORE the newest again.
+    """Show the content of an older revision of STORE again, as a new revision.
 
-    It becomes a new revision with a higher number, so workers follow it like any other. `lazyfs log` shows
-    which revisions there are; those that `lazyfs gc` has collected cannot come back.
+    The new revision has a higher number, so workers follow it like any other. `lazyfs log` shows which
+    revisions there are; those that `lazyfs gc` has collected cannot come back.
 
     \b
     Examples:

@@ -63,8 +63,8 @@ def _start(
     as_json: bool,
     result: str | None,
 ) -> int:
-    """Starts the program, and writes how it ended: to stderr if `as_json`, and to the file `result`. Returns
-    the exit code."""
+    """Starts the program, and writes how it ended: to stderr if `as_json`, and to the file `result`. `pull`:
+    pulls an image that no mount has; None if none may be pulled. Returns the exit code."""
     begun = time.monotonic()
     try:
         prepared = prepare(image, arguments, options, pull=pull)

@@ -27,7 +27,7 @@ from lazyfs.system.listening_server import parse_address
 def command(store: str, listen: str, access_log: TextIO | None) -> None:
     """Serve the directory STORE over HTTP, until ctrl-C.
 
-    For one machine or a trial; a site puts nginx in its place.
+    For one machine or a trial; a site uses nginx instead.
 
     \b
     Example:

@@ -20,7 +20,7 @@ UNANSWERED = 1
 def command(mountpoint: str | None, as_json: bool) -> int:
     """Show revision, proxies and origins, cache and counters of one mount, or of all.
 
-    Everybody may see root's mounts; a mount of another user answers only this user and root. Exits 1 if a
+    Everybody may see root's mounts; the mount of any other user answers only that user and root. Exits 1 if a
     mount does not answer.
     """
     from lazyfs.daemon import control_client

@@ -51,7 +51,7 @@ from lazyfs.sync.settings import read_settings
 )
 @json_option
 def command(words: tuple[str, ...], keys: str | None, since: str | None, check: bool, **options: Any) -> int:
-    """Bring the images that the wishlists ask for into STORE, and take out those that none asks for any more.
+    """Bring the images that the wishlists ask for into STORE, and remove those that none asks for any more.
 
     WISHLIST is a file, a directory of them, or an https:// address, in the format of CERN (YAML), OSG (text),
     skopeo sync, regsync, or lazyfs. An unchanged tag costs one request; an image that fails keeps its last

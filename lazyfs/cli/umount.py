@@ -16,8 +16,8 @@ from lazyfs.core.errors import UsageError
 def command(mountpoint: str | None, config: str | None, lazy: bool, kill: bool) -> None:
     """Unmount. Returns when the mount is gone and its daemon has ended; with --lazy, at once.
 
-    If programs use the mount it stays, and the message names them. The mount of a daemon that is dead or does
-    not answer is taken away from the programs that use it.
+    If programs use the mount it stays, and the message names them. But if the daemon is dead or does not
+    answer, the mount is removed although programs use it.
 
     \b
     Examples:

@@ -27,9 +27,9 @@ from lazyfs.sync.status_directory import default_status_directory
 def command(image: str, store: str, status_dir: str | None, as_json: bool, **settings: Any) -> int:
     """Say since when IMAGE is in the repository, who wishes it, if it waits, and why it failed.
 
-    STORE is the store's directory, or its URL from any machine, with --trust where the repository was never
-    mounted. Wishes and failures are known only on the machine that has the service's status directory. Exits
-    0 if the image is there, 1 if not.
+    STORE is the store's directory. On any machine it may be the store's URL; --trust is needed if the machine
+    has never mounted the repository. Wishes and failures are known only on the machine that has the service's
+    status directory. Exits 0 if the image is there, 1 if not.
 
     \b
     Examples:

@@ -42,7 +42,7 @@ NAME = 255
 """The largest number of bytes of a file name."""
 PATH = 4095
 """The largest number of bytes of a symbolic link's target, and of the path of a nested catalog below its
-repository: Linux takes no longer paths."""
+repository: Linux refuses paths with more bytes."""
 NESTED_PATH = 3800
 """The largest number of bytes of the path of a nested catalog below its image; leaves room for the path of
 the image."""
@@ -69,5 +69,5 @@ PROFILE_OBJECTS = 1 << 14
 PROGRAMS = 64
 """The largest number of programs of a profile."""
 PROFILE = 4 << 20
-"""The largest number of plaintext bytes of a profile: 36 for each small file, 40 for each hot pack and
-object, 4 more for each object of a program."""
+"""The largest number of plaintext bytes of a profile. Each small file takes 36 of them, each hot pack and
+each object 40, and each number of an object in the list of a program 4."""

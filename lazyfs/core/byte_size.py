@@ -7,8 +7,8 @@ _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 def parse_size(text: str, name: str) -> int:
-    """Returns the bytes of a size like `4G` or `500M`. Raises UsageError, whose message calls the size
-    `name`."""
+    """Returns the number of bytes of a size like `4G` or `500M`. Raises UsageError, whose message calls the
+    size `name`."""
     digits, unit = text.rstrip("KMGTkmgtiB"), text.lstrip("0123456789.").upper().rstrip("B").rstrip("I")
     try:
         found = int(float(digits) * _UNITS[unit])

@@ -2,7 +2,7 @@
 
 Layout: magic `LZFC`, chunk size as a power of two (u8), three zero bytes, file size (u64, little-endian),
 then one 32-byte digest per chunk. Every chunk but the last has the full chunk size, so a reader knows the
-plaintext size of each chunk, and of the list itself, before it asks for it.
+plaintext sizes of the list and of each chunk before it fetches them.
 """
 
 import struct
@@ -24,7 +24,8 @@ def chunk_count(size: int, shift: int) -> int:
 
 
 def list_size(size: int, shift: int) -> int:
-    """Returns the plaintext size of the chunk list of a file of `size` bytes in chunks of 2**shift bytes."""
+    """Returns the plaintext size of the chunk list of a file of `size` bytes, cut into chunks of 2**shift
+    bytes."""
     return _HEADER.size + SIZE * chunk_count(size, shift)
 
 
@@ -32,7 +33,8 @@ class ChunkList:
     """A parsed chunk list over its encoded bytes, which are not copied."""
 
     def __init__(self, encoded: bytes, size: int, shift: int) -> None:
-        """Raises FormatError unless `encoded` is the list of a file of `size` bytes in 2**shift chunks."""
+        """Raises FormatError unless `encoded` is the chunk list of a file of `size` bytes whose chunks have
+        2**shift bytes each, or fewer for the last one."""
         if len(encoded) < _HEADER.size:
             raise FormatError(f"chunk list of {len(encoded)} bytes is shorter than its header")
         magic, own_shift, own_size = _HEADER.unpack_from(encoded)
@@ -54,8 +56,9 @@ class ChunkList:
 
     @classmethod
     def of(cls, digests: bytes, size: int, shift: int) -> "ChunkList":
-        """Returns the list of a file of `size` bytes in chunks of 2**shift bytes. `digests`: those of the
-        chunks, one after another. Raises FormatError as the constructor."""
+        """Returns the list of a file of `size` bytes, cut into chunks of 2**shift bytes. `digests`: those of
+        the chunks, one after another. Raises FormatError if the digests do not fit the size, or if a number
+        is beyond the bounds of the format."""
         return cls(_HEADER.pack(MAGIC, shift, size) + digests, size, shift)
 
     @property

@@ -11,12 +11,13 @@ from lazyfs.core.zstd_blocks import MOST_HEADER, Blocks
 
 LEVEL = 3
 """Default level of zstd for chunks and metadata. Publishing a real image took 13 s of processor time at level
-3, of which compression took 4.6 s; at level 5 compression took 8.9 s, at level 6 12.1 s. Chunks have 0.96
-times the bytes of level 3 at level 5, and 0.94 times at level 6."""
+3, of which compression took 4.6 s; at level 5 compression took 8.9 s, at level 6 12.1 s. Compared with level
+3, chunks take 0.96 times the bytes at level 5, and 0.94 times the bytes at level 6."""
 PACK_LEVEL = 5
 """Default level of zstd for packs, higher than LEVEL: a reader fetches a whole pack for one small file, and a
-small cache fetches it again and again. The packs of the same image have 0.96 times the bytes of level 3 at
-level 5, which takes 2.2 s longer, and 0.94 times at level 6, which takes 4.5 s longer."""
+small cache fetches it again and again. For the packs of the same image, level 5 gives 0.96 times the bytes
+that level 3 gives, and takes 2.2 s longer than level 3; level 6 gives 0.94 times the bytes, and takes 4.5 s
+longer than level 3."""
 
 AT_ONCE = 3 << 19
 """The largest number of plaintext bytes that are decoded in one call, which takes 2 ms. A larger object, or a
@@ -54,10 +55,10 @@ def frame_bound(size: int) -> int:
 def decode(frame: bytes, size: int, check_left: Check = unhurried) -> bytes:
     """Returns the plaintext of one frame whose size is known beforehand.
 
-    Never allocates more than `size` bytes and one block: zstandard lets the header's size override
-    `max_output_size`, so the header is read first. `check_left` is called after each block, or after a small
-    frame; its exceptions are passed on. Raises FormatError for a header with another size or none, an
-    oversized window, and bytes after the frame.
+    Never allocates more than `size` bytes and one block. The header is read first: if it states a size,
+    zstandard ignores `max_output_size`. `check_left` is called after each block, or after a small frame; its
+    exceptions are passed on. Raises FormatError for a header with another size or none, an oversized window,
+    and bytes after the frame.
     """
     try:
         parameters = zstandard.get_frame_parameters(frame)

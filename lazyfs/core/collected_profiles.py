@@ -34,7 +34,7 @@ class CollectedProfile(NamedTuple):
     """The profile of one image."""
 
     image: Digest
-    """The image's top catalog."""
+    """The digest of the image's top catalog."""
     profile: ObjectRef
 
 

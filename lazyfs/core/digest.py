@@ -49,7 +49,7 @@ def parse_hex(text: str) -> Digest:
 
 
 def object_path(digest: Digest) -> str:
-    """Returns the object's place in a store, relative to its root: `data/ab/cdef...`."""
+    """Returns the path of an object below the address of its store: `data/ab/cdef...`."""
     digits = digest.hex()
     return f"data/{digits[:2]}/{digits[2:]}"
 

@@ -1,7 +1,7 @@
 """Decimal numbers in text of strangers: an HTTP field, a tar header, a page of a registry.
 
-`int()` cannot parse them: it accepts `1_000`, signs, spaces and the digits of every script, and raises
-ValueError for more than 4,300 digits, which `str.isdigit` accepts.
+`int()` is not fit for them. It accepts `1_000`, signs, spaces and the digits of every script. A check with
+`str.isdigit` does not help: `int()` raises ValueError for more than 4,300 digits.
 """
 
 MOST = (1 << 63) - 1

@@ -110,8 +110,8 @@ def interpreter(read: Read) -> bytes:
 
 def linked_parts(read: Read) -> list[tuple[int, int]]:
     """Returns the parts (offset, length) of a file that the dynamic linker itself reads: the first segment,
-    with header, symbols and relocations, and the writable ones. Empty for a file that is no ELF file. Raises
-    NotAtHand."""
+    which has the header, the symbols and the relocations, and all writable segments. Empty for a file that is
+    no ELF file. Raises NotAtHand."""
     loaded = [one for one in _all_segments(read)[1] if one.kind == _LOAD]
     return [(one.offset, one.size) for one in loaded if one is loaded[0] or one.flags & _WRITABLE]
 

@@ -17,9 +17,9 @@ _SHOWN = 60
 def check_text(text: str, where: str, *, lines: bool = True) -> str:
     """Returns the text. Raises FormatError, whose message begins with `where`, for a control character.
 
-    A NUL would end an argument and let the text add another argument. `lines` allows tabs, line feeds and
-    carriage returns: shell scripts in a command and functions in the environment have them, names and paths
-    do not.
+    A NUL would end an argument, and the text behind it would become another argument. `lines` allows tabs,
+    line feeds and carriage returns: shell scripts in a command and functions in the environment have them,
+    names and paths do not.
     """
     found = (_CONTROLS if lines else _CONTROLS_AND_LINES).search(text)
     if found:

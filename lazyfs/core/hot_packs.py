@@ -1,10 +1,10 @@
 """Divides the small files of a profile among hot packs. Pure.
 
 Files that are read by the same programs form a group. So a start fetches no files of other programs, and a
-file that several programs read is stored once. A group's files are in the order of first use, and packs are
-cut after files that the content chooses. If the order is that of an earlier profile, a changed file therefore
-changes only the pack around it. A pack of the earlier profile is listed again if nearly all of its files are
-still wanted.
+file that several programs read is stored once. A group's files are in the order of first use. The content of
+a file decides if a pack ends after the file (see `core.pack`). If the order is that of an earlier profile, a
+changed file therefore changes only the pack around it. A pack of the earlier profile is listed again if
+nearly all of its files are still wanted.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,15 +25,16 @@ class CutLimits(NamedTuple):
     target: int = 768 << 10
     most: int = 1280 << 10
     first: int = 512 << 10
-    """The number of bytes at the beginning of a group that are cut into smaller packs, with an eighth of
-    `least`, `target` and `most`: a start waits for these packs."""
+    """The number of bytes at the beginning of a group that are cut into packs of an eighth of the usual
+    sizes: a start waits for these packs."""
     apart: int = 128 << 10
     """Groups of fewer bytes than this are joined into one, since each group costs at least one request."""
 
 
 LIMITS: Final = CutLimits()
 SPARE: Final = 0.03
-"""Share of a profile's bytes that earlier packs may hold in files which are not wanted any more."""
+"""The largest number of bytes that earlier packs may hold in vain, as a share of a profile's bytes: in files
+that are not wanted any more, or that another earlier pack holds too."""
 
 
 def cut(
@@ -70,8 +71,9 @@ def cut(
 def _kept(
     earlier: Sequence[HotPack], users: Mapping[Digest, set[str]], sizes: Mapping[Digest, int]
 ) -> list[HotPack]:
-    """Returns the earlier packs whose bytes are nearly all still wanted, all by the same programs. `users`:
-    the programs that read each file. `sizes`: the bytes of each file."""
+    """Returns the earlier packs to list again: those of which nearly all bytes are still wanted, and of which
+    all wanted files are read by the same programs. Observes SPARE. `users`: the programs that read each file.
+    `sizes`: the bytes of each file."""
     spare = SPARE * sum(sizes[digest] for digest in users)
     kept: list[HotPack] = []
     taken: set[Digest] = set()

@@ -1,6 +1,6 @@
 """The places in which ld.so looks for a library inside an image. Pure; paths are bytes without a leading /.
 
-ld.so(8): DT_RUNPATH, or DT_RPATH if there is no DT_RUNPATH; then /etc/ld.so.cache, which ldconfig makes of
+ld.so(8): DT_RUNPATH, or DT_RPATH if there is no DT_RUNPATH; then /etc/ld.so.cache, which ldconfig builds from
 the directories in /etc/ld.so.conf and of the default directories; then the default directories.
 LD_LIBRARY_PATH is not known here.
 """

@@ -192,7 +192,7 @@ def leads_to(found: Reached, encoded: bytes, *, profiles: bool = False) -> Itera
 def _below(
     found: Reached, catalog: Catalog, start: int, at: _Path | None, *, profiles: bool
 ) -> Iterator[Reached]:
-    """Yields the objects that the entries below one directory of a catalog name."""
+    """Yields the objects that are named by the entries below directory `start`, which lies at path `at`."""
     for entry, path in _entries(catalog, start, at):
         if entry.nested:
             yield Reached(entry.nested, ObjectKind.CATALOG, found, path)
@@ -204,8 +204,8 @@ def _below(
 
 
 def _entries(catalog: Catalog, start: int, at: _Path | None) -> Iterator[tuple[Entry, _Path]]:
-    """Yields the entries below one directory of a catalog, each with its path. A directory in the same
-    catalog is not yielded itself, only the entries below it."""
+    """Yields the entries below directory `start`, which lies at path `at`, each with its path. A directory in
+    the same catalog is not yielded itself, only the entries below it."""
     # A directory's number is higher than its parent's, so one pass meets them all.
     paths = {start: at}
     for number in range(start, catalog.directories):

@@ -7,8 +7,8 @@ from typing import Final, TypeVar
 T = TypeVar("T", bound=Hashable)
 
 SHARE: Final = Fraction(1, 3)
-"""The share of the traces that must touch an item. Items that fewer traces touch come from chance (another
-job's input) or from a false report."""
+"""An item is kept if at least this share of the traces touch it. Items that fewer traces touch come from
+chance (another job's input) or from a false report."""
 
 
 def merged(traces: Iterable[Sequence[T]], share: Fraction = SHARE) -> list[T]:

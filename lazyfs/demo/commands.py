@@ -97,7 +97,7 @@ class Origin:
 
 @contextmanager
 def serving(store: str, log: str, way: Way) -> Iterator[Origin]:
-    """Serves a store until the block ends."""
+    """Serves a store until the end of the `with` block. `log`: the file for the access log."""
     argv = [*LAZYFS, "serve", store, "--listen", way.listen, "--access-log", log]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -134,7 +134,8 @@ class Mount:
 
 @contextmanager
 def workplace() -> Iterator[str]:
-    """Makes a temporary directory for the block. Raises UsageError first if mounting is impossible here."""
+    """Makes a temporary directory, and removes it at the end of the `with` block. Makes none and raises
+    UsageError if mounting is impossible here."""
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         raise UsageError(
             "/dev/fuse cannot be opened; as root: modprobe fuse; chmod 0666 /dev/fuse "

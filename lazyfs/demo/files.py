@@ -66,8 +66,8 @@ def interpreter() -> str:
 
 
 def path_in_image(path: str) -> str:
-    """Returns the path in the image of a file of this machine: packages go to PACKAGES, all else keeps its
-    path."""
+    """Returns the path that a file of this machine has in the image: below PACKAGES for a file of a package,
+    otherwise the same path."""
     inside = path.removeprefix(_packages())
     return path if inside == path else f"{PACKAGES}/{inside}"
 

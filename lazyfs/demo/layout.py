@@ -54,7 +54,8 @@ class _Hashing:
 
 @dataclass
 class Layout:
-    """A layout being written; `finish` makes it an image."""
+    """A layout that is being written: `add_layer` for each layer, then `finish`, which completes the
+    image."""
 
     directory: str
     layers: list[dict[str, object]] = field(default_factory=list)
@@ -78,9 +79,9 @@ class Layout:
     ) -> None:
         """Adds one layer of this machine's files, and of files that exist only in the image.
 
-        `extra`: path in the image -> content, for the files that exist only there. `path_in_image`: returns a
-        file's path in the image for its path on this machine. Every file belongs to root, so that every user
-        makes the same image. Files that vanish meanwhile raise OSError.
+        `extra`: the contents of the files that exist only in the image, by path. `path_in_image`: returns the
+        path in the image for a path on this machine. Every file belongs to root, so that every user makes the
+        same image. Files that vanish meanwhile raise OSError.
         """
         temporary = os.path.join(self.directory, "layer")
         with open(temporary, "wb") as file:

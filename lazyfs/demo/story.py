@@ -48,7 +48,7 @@ class DemoImage:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """One start of the program, which makes one line in the report's table."""
+    """One start of the program, and so one line of the report's table."""
 
     how: str
     timed: Timed

@@ -7,8 +7,8 @@
     partial/N/       an image that is being pulled, or was when its process was killed
     lock             held while room is made
 
-Only the user may enter the directory, so that nobody reads another user's private images. Others may enter
-root's directory, but in it only the images that were pulled without an account. The directory holds at most
+Only the user may enter the directory, so that nobody reads another user's private images. Other users may
+enter root's directory, and in it the images that were pulled without an account. The directory holds at most
 `limit` bytes: before bytes are written, the least recently used images that are not in use are removed.
 """
 
@@ -31,9 +31,9 @@ from lazyfs.system.trusted_files import make_private_directory
 from lazyfs.system.user_namespace import is_root_of_node
 
 PULL_SECONDS = 3600.0
-"""Seconds to wait for another process that pulls the same image."""
+"""The longest time, in seconds, to wait while another process pulls the same image."""
 _MOMENT = 60.0
-"""Seconds to wait for another process that makes room."""
+"""The longest time, in seconds, to wait while another process makes room or adds an image."""
 _STEP = 16 << 20
 """Bytes of room that a pull reserves at a time."""
 
@@ -92,8 +92,9 @@ class ImageStore:
 
     @contextmanager
     def one_pulls(self, reference: str) -> Iterator[None]:
-        """Holds the lock of an image reference for the block, so that only one process pulls its image.
-        Raises LazyfsError if another process does not release the lock within PULL_SECONDS."""
+        """Holds the lock of an image reference until the end of the `with` block, so that only one process
+        pulls its image. Raises LazyfsError if another process does not release the lock within
+        PULL_SECONDS."""
         with self._opened(f"{self._name(reference)}.lock") as number:
             if not lock_within(number, PULL_SECONDS):
                 raise LazyfsError(f"{reference}: another process has been pulling it for {PULL_SECONDS:g} s")
@@ -117,8 +118,8 @@ class ImageStore:
         os.rename(file.name, path)
 
     def held(self, key: str) -> KeptImage | None:
-        """Takes an image into use by this process, and returns it; returns None if the store does not have
-        it."""
+        """Returns the image with this key, which is in use by this process from now on; None if the store
+        does not have it."""
         directory = os.path.join(self._directory, "images", key)
         if not os.path.isdir(directory):
             return None
@@ -135,9 +136,9 @@ class ImageStore:
         return KeptImage(directory, number)
 
     def add(self, fill: Callable[[PartialImage], str], *, private: Callable[[], bool]) -> KeptImage:
-        """Makes a directory, has `fill` write an image into it, and keeps the image under the key that `fill`
-        returns. `private`: called after `fill`; returns True if other users may not enter the image. Raises
-        as `fill`; NoRoom, LazyfsError."""
+        """Makes a directory and calls `fill`, which writes an image into it and returns the image's key. Then
+        keeps the image under this key, and returns it. `private`: called after `fill`; returns True if other
+        users may not enter the image. Raises as `fill`; NoRoom, LazyfsError."""
         partial = tempfile.mkdtemp(dir=os.path.join(self._directory, "partial"))
         with ExitStack() as stack:
             stack.callback(shutil.rmtree, partial, ignore_errors=True)
@@ -159,7 +160,8 @@ class ImageStore:
         return found
 
     def _make_room(self, partial: str, wanted: int) -> None:
-        """Removes images until the store can hold the partial image with `wanted` bytes. Raises NoRoom."""
+        """Removes images until the store can hold `wanted` bytes of the image that is written in the
+        directory `partial`. Raises NoRoom."""
         with self._alone():
             _write_size(partial, wanted)
             self._remove_dead()

@@ -19,7 +19,8 @@ from lazyfs.system.user_namespace import is_root_of_node
 
 _PART = 1 << 20
 _ENTRY = 4096
-"""Bytes counted for each name besides its content: in nearly all cases a disk needs no more."""
+"""The number of bytes that are counted for each name, in addition to the content of a file: in nearly all
+cases a disk needs no more."""
 
 
 class _Contents:
@@ -45,7 +46,7 @@ class _Contents:
                 left -= len(part)
 
     def end(self) -> None:
-        """Does nothing: no content is held back until the end."""
+        """Does nothing: `add` has already written every content."""
 
 
 def unpack(image: Image, directory: str, write: Callable[[int], None], warn: Callable[[str], None]) -> None:
@@ -72,7 +73,7 @@ def unpack(image: Image, directory: str, write: Callable[[int], None], warn: Cal
 
 def _write_tree(top: Inode, root: bytes, staging: bytes, write: Callable[[int], None]) -> None:
     written: dict[int, bytes] = {}
-    """id of an inode -> the first path that it was written at."""
+    """Maps the id() of an inode to the first path at which it was written."""
     taken: set[bytes] = set()
     os.mkdir(root, 0o700)
     directories = [(root, top)]
@@ -123,7 +124,7 @@ def _write_file(path: bytes, inode: Inode, staging: bytes, taken: set[bytes]) ->
 
 
 def _finish(path: bytes, inode: Inode) -> None:
-    """Gives a path its owner, mode and time."""
+    """Sets the mode and time of what lies at `path` as `inode` states them; as root, its owner too."""
     if is_root_of_node():
         os.lchown(path, inode.uid, inode.gid)
     if not stat.S_ISLNK(inode.mode):

@@ -82,7 +82,7 @@ def _split(root: Inode, limit: int) -> list[Inode]:
 
 def _walk(root: Inode, tops: set[int]) -> Iterator[tuple[bytes, Inode, Inode]]:
     """Yields (path, inode, top directory of the catalog that holds the name) for every name, depth first and
-    in the order of names."""
+    in the order of names. `tops`: the id() of each directory that becomes a catalog."""
     stack: list[tuple[bytes, Inode, Inode]] = [(b"", root, root)]
     while stack:
         path, inode, top = stack.pop()
@@ -99,7 +99,8 @@ def _walk(root: Inode, tops: set[int]) -> Iterator[tuple[bytes, Inode, Inode]]:
 
 def _count_links(root: Inode, tops: list[Inode]) -> dict[int, tuple[int, bytes]]:
     """Sets every inode's nlink. Returns the hardlink groups that have names in several catalogs: maps the
-    id() of a group's inode to the group's number and the path of its first name."""
+    id() of a group's inode to the group's number and the path of its first name. `tops`: the directories that
+    become catalogs."""
     for directory in _directories(root):
         assert directory.children is not None
         directory.nlink = 2 + sum(child.is_dir for child in directory.children.values())

@@ -54,8 +54,9 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unkno
     major << 32 | minor."""
     nlink: U32 = 1
     link: I64 = 0
-    """0: one name only. Positive: index of the group's first name in this catalog. Negative: minus the
-    group's id in the snapshot's top catalog, for a group with names in several catalogs."""
+    """The hardlink group of the entry. 0: none, the inode has one name only. Positive: the index, in this
+    catalog, of the group's first name. Negative: a group with names in several catalogs; minus this number is
+    the group's id in the snapshot's top catalog."""
     flags: U32 = 0
     xattrs: Xattrs = ()
 
@@ -118,8 +119,8 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unkno
 
 
 def packed_detail(number: int, offset: int) -> int:
-    """Returns the `detail` of a file that lies at `offset` in pack `number` of its catalog's table. Chunk
-    sizes stay below 2**32, so a detail tells the kinds of file apart."""
+    """Returns the `detail` of a file that lies at `offset` in pack `number` of its catalog's table. It is at
+    least 2**32; the `detail` of every other file is smaller."""
     return (number + 1) << 32 | offset
 
 

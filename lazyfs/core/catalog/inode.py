@@ -19,7 +19,7 @@ class Nested(NamedTuple):
 
 
 class Inode:
-    """A file, directory, link or device. Names that hardlink share one Inode object.
+    """A file, directory, link or device. All names of a hardlink group share one Inode object.
 
     A directory has either `children` or `nested`; everything else has neither. The fields are those of
     `Entry`, except that a small file refers to its pack directly: the numbers of packs exist in catalogs

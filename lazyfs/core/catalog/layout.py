@@ -8,7 +8,7 @@
 
 Integers are little-endian; offsets count from the first blob. Directory 0 is the catalog's root and has entry
 index 0. The others follow breadth first, so the entries of directory k have the indexes first[k] ...
-first[k+1]-1. An index is an entry's place in the catalog for good.
+first[k+1]-1. The index of an entry never changes.
 """
 
 import struct

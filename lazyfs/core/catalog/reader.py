@@ -25,8 +25,8 @@ encoded entries (8 ms for 131,072)."""
 ENTRY_MEMORY = 260
 """Bytes that a decoded entry takes without its values, by measurement."""
 _VALUES = 360
-"""Memory of the values of an entry, in bytes, is estimated as their encoded bytes and this many more, or as
-four times their encoded bytes if that is less."""
+"""The memory that the values of an entry take is estimated as the size of the encoded entry plus this many
+bytes, but as no more than four times the size of the encoded entry."""
 _ROW_MEMORY = 300
 """Bytes that a decoded row of the header's tables takes without its values, by measurement."""
 
@@ -98,12 +98,11 @@ class Catalog:
         self._directories: dict[int, Directory] = {}
         self._shared = dict(self.header.shared)
         self.memory: int = len(encoded) + _ROW_MEMORY * (len(self.header.nested) + len(self._shared))
-        """High estimate of the memory in bytes that the catalog takes together with the directories decoded
-        so far."""
+        """An upper estimate of the memory, in bytes, that the catalog and its decoded directories take."""
 
     def _check_table(self) -> None:
-        """Raises FormatError unless the directories lie one behind the other and form a tree, each below one
-        with a lower number."""
+        """Raises FormatError unless the blobs of the directories follow one another without gaps, and the
+        directories form a tree in which every directory has a higher number than its parent."""
         firsts, owns, parents = self._firsts, self._owns, self._parents
         if firsts[0] != 1 or list(firsts) != sorted(firsts) or firsts[-1] > self.entries:
             raise FormatError("the directories of a catalog are out of order")
@@ -191,7 +190,7 @@ class Catalog:
         return Directory(number, self._parents[number], first, entries)
 
     def _check_place(self, entry: Entry) -> None:
-        """Raises FormatError unless a packed file lies in one of the catalog's packs."""
+        """Raises FormatError if the packed file `entry` does not lie inside one of the catalog's packs."""
         place = entry.place(self.packs)
         if place is None or place.start + place.length > place.ref.size:
             raise FormatError(f"{entry.name!r} of {entry.size} bytes lies outside its pack")

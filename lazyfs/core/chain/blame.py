@@ -66,8 +66,8 @@ class RoundFailures:
 
     def settle(self, route: Route, now: float) -> None:
         """Notes that `route` has worked. Blames the other member of each failed path that shares one member
-        with `route`. If the same path served wrong bytes before, blames its proxy, or the origin if there is
-        none."""
+        with `route`. If the path of `route` itself served wrong bytes before, blames its proxy, or its origin
+        if it has no proxy."""
         if any(failure.fault in CONTENT for failure in self.items):
             self._chain.healed += 1
         guilty: dict[Member, Failure] = {}

@@ -73,8 +73,8 @@ class Chain:
         return order
 
     def origin_order(self, now: float) -> list[Member]:
-        """Returns the origins by latency. A margin lets near-equal origins keep their places: each change of
-        place makes the site's caches fetch everything again under another URL."""
+        """Returns the origins by latency. Origins whose latencies differ little keep their order, because the
+        site's caches have to fetch everything again, under other URLs, when another origin comes first."""
         policy, origins = self.policy, self.origins
         for index in range(1, len(origins)):
             before, behind = origins[index - 1], origins[index]

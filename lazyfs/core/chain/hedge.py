@@ -22,8 +22,7 @@ class Hedges:
         self.won = 0
 
     def request(self) -> None:
-        """Adds `policy.hedge_share` to the budget for each new request. The budget never exceeds one
-        hedge."""
+        """Notes a new request: adds `policy.hedge_share` to the budget, which never exceeds one hedge."""
         self._budget = min(self._budget + self._policy.hedge_share, 1.0)
 
     def took(self, seconds: float) -> None:

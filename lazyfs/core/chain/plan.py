@@ -7,7 +7,7 @@ rules, which docs/chain.md states for operators:
 - The first path is the first origin over the proxy that rendezvous hashing gives for the object, in the first
   group that has a usable proxy. After a failure the next origin is asked through the same proxy; a proxy that
   fails with two origins, or that cannot be connected to, is given up for the next proxy.
-- Wrong bytes and 404 make all further attempts of the request go past caches.
+- After wrong bytes or a 404, all further attempts of the request go past caches.
 - When a path works that shares one member with a failed path, the other member of the failed path is blamed.
   If none works, an origin is blamed if it failed over two proxies, or if a proxy itself reports that the
   origin does not work; otherwise proxy and origin both are.
@@ -200,8 +200,8 @@ class Plan:
         return proxy.usable(now) and origin.usable(now)
 
     def _out_of_turn(self, proxy: Member, origin: Member, now: float) -> bool:
-        """Returns True if the path may be tried although its proxy or origin is put aside. One that failed
-        may work together with another member; one that served wrong bytes may be asked past its cache."""
+        """Returns True if the path may be tried although its proxy or origin is put aside. A failed member
+        may work together with another one; a member that served wrong bytes may be asked past its cache."""
         path = (proxy, origin)
         free = path not in self._chain.probing or not (proxy.dead(now) or origin.dead(now))
         return free and now - self._chain.path_failed.get(path, float("-inf")) >= self._chain.policy.rest

@@ -16,8 +16,8 @@ class Policy(msgspec.Struct, frozen=True):
     """Each interval until a retry or a new round is multiplied by a random number in [1 - jitter, 1], so that
     a site's nodes do not return to a restarted proxy at one moment."""
     rest: float = 0.5
-    """The shortest time from a failure of a path to its next attempt while its proxy or origin is put aside
-    (left alone after failures)."""
+    """The shortest time from a failed attempt over a path to the next attempt over the same path, while its
+    proxy or origin is put aside (left alone after failures)."""
     outage_grace: float = 5.0
     """The time for which requests go on trying after the last path died (a squid restarts in 1 to 3 s). After
     that they fail at once; only one request tries all paths, at intervals of `probe_first` to `probe_max`."""

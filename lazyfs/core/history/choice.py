@@ -54,8 +54,8 @@ def check_name(name: str) -> str:
 
 
 def as_revision(past: PastRevision, newest: Revision) -> Revision:
-    """Returns the older revision `past` as a Revision. Its name, parameters and history are those of the
-    newest revision, whose history proves the older one. Raises UnsupportedFormat."""
+    """Returns the older revision `past` as a Revision. The repository's name, the parameters and the history
+    in it are taken from the newest revision, whose history proves the older one. Raises UnsupportedFormat."""
     if past.version not in READABLE:
         raise UnsupportedFormat(
             f"revision {past.number} has format version {past.version}; this lazyfs reads versions "
@@ -65,8 +65,8 @@ def as_revision(past: PastRevision, newest: Revision) -> Revision:
 
 
 def choose(history: History, choice: RevisionChoice, read: Read) -> PastRevision:
-    """Returns the revision that was asked for. Raises UsageError that lists the existing revisions if it does
-    not exist, and the exceptions of `History.find`."""
+    """Returns the revision that was asked for. Raises UsageError if there is no such revision, and the
+    exceptions of `History.find`."""
     if choice.number is not None:
         found = history.find(choice.number, read)
         if found is None:

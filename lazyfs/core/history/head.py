@@ -75,12 +75,12 @@ class History:
 
     @property
     def newest(self) -> PastRevision | None:
-        """The last revision, None before the first."""
+        """The newest revision; None if the history has no revision yet."""
         return self.entries[-1] if self.entries else None
 
     @property
     def first_number(self) -> int:
-        """The number of the first revision, 0 before there is one."""
+        """The number of the first revision; 0 if the history has no revision yet."""
         if self.blocks:
             return self.blocks[-1][0].first
         return self.entries[0].number if self.entries else 0
@@ -137,7 +137,7 @@ class History:
         return found if found and found.number == number else None
 
     def at(self, time: int, read: Read) -> PastRevision | None:
-        """Returns the revision that was the newest at this time, None before the first one. Raises as
+        """Returns the revision that was the newest at this time; None if there was none yet. Raises as
         `newest_first`."""
         return self._last(lambda _first, first_time: first_time, time, read)
 

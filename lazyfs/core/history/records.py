@@ -66,8 +66,8 @@ class PastRevision(msgspec.Struct, frozen=True, array_like=True):
     stand in `changes`; otherwise they are empty and 0."""
     before_digest: bytes
     before_size: int
-    """`before_digest` and `before_size` name the head of the history with which the revision before was last
-    signed; for the first revision they are empty and 0."""
+    """`before_digest` and `before_size` name the head that the history had when the previous revision was
+    last signed; for the first revision they are empty and 0."""
 
     @property
     def root(self) -> ObjectRef:
@@ -81,7 +81,7 @@ class PastRevision(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def before(self) -> ObjectRef | None:
-        """The head of the history that the revision before was last signed with; None for the first
+        """The head that the history had when the previous revision was last signed; None for the first
         revision."""
         return _optional(self.before_digest, self.before_size)
 

@@ -85,7 +85,7 @@ class Merge:
 
     def _resolve(self, wanted: bytes, record: Record) -> tuple[list[bytes], list[Inode | None]]:
         """Returns (path, inodes): the path with every link followed, and the inodes along it, None for each
-        that does not exist. The root is the first inode, so there is one more than the path has names. Raises
+        that does not exist. The root is the first inode, so there is one inode more than names. Raises
         FormatError for a link whose `..` leads above the root."""
         path: list[bytes] = []
         trail: list[Inode | None] = [self.root]

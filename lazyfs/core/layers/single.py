@@ -43,7 +43,8 @@ def single(records: list[Record]) -> Inode:
 
 
 def _directory(root: Inode, path: bytes) -> Inode | None:
-    """Returns the directory at a path, made if nothing is there; None behind a link or a file."""
+    """Returns the directory at a path, and makes it if nothing is there. Returns None if a link or a file
+    stands at the path or above it."""
     directory = root
     for name in filter(None, path.split(b"/")):
         assert directory.children is not None

@@ -57,7 +57,8 @@ class Member(NamedTuple):
 
 
 class TarReader:
-    """Yields members in order; `read` gives a file's bytes before the next member is asked for."""
+    """Reads an archive: `next` returns its members in order, and `read` the bytes of the current member's
+    file."""
 
     def __init__(self, read: Read, *, need_end: bool = False) -> None:
         """With `need_end` an archive without end-of-archive blocks is refused as truncated. Layers are

@@ -145,7 +145,8 @@ def _entry(
 
 
 def _divided(name: bytes) -> tuple[bytes, bytes]:
-    """Returns the two parts of a long name that a ustar header can hold; empty ones if it cannot."""
+    """Returns the two parts of a long name as a ustar header holds them; two empty ones if the header cannot
+    hold the name."""
     if not name.isascii():
         return b"", b""
     length = min(len(name), _PREFIX + 1)

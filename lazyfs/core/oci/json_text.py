@@ -18,8 +18,8 @@ _ESCAPE = re.compile(
 
 
 def decode(data: bytes, name: str, what: str) -> Any:
-    """Parses JSON and returns its value, without the fields that are null. Raises FormatError, `NAME: not
-    WHAT: ...`."""
+    """Parses JSON and returns its value, without the fields that are null. Raises FormatError, whose message
+    is `NAME: not WHAT: ...`."""
     try:
         try:
             return _without_nulls(msgspec.json.decode(data))

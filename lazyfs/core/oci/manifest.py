@@ -87,8 +87,8 @@ class Index(NamedTuple):
 
 
 def parse(data: bytes, name: str) -> Manifest | Index:
-    """Reads a manifest or an index, which errors call `name`. Raises FormatError for schema 1, for foreign
-    layers (by name), and for an artifact that is not an image."""
+    """Reads a manifest or an index, which errors call `name`. Raises FormatError for schema 1, for a foreign
+    layer, which the message names, and for an artifact that is not an image."""
     what = "an image manifest"
     if len(data) > MAX_MANIFEST:
         raise FormatError(f"{name}: manifest of {len(data)} bytes, over {MAX_MANIFEST}")
@@ -115,8 +115,9 @@ def refuse_schema1(data: bytes, name: str) -> None:
 
 
 def _index(entries: list[Any], name: str) -> Index:
-    """Returns the index with the entries that can be read. An index also lists signatures and future kinds of
-    entries: those with an unknown digest or form are passed over."""
+    """Returns the index with the entries that can be read. An index may also list signatures and future kinds
+    of entries: entries with an unknown kind of digest or form are left out. Raises FormatError if it has
+    entries and none of them can be read."""
     readable = []
     problem: FormatError | None = None
     for entry in entries:

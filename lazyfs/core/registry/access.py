@@ -95,8 +95,8 @@ class Exchange:
         self._used_up: set[str] = set()
         """Schemes by which this identity was refused."""
         self._vain: list[str] = []
-        """Schemes whose headers were refused although they were made for this request. A token gets a second
-        chance: parallel requests may have used it up."""
+        """Schemes whose headers were refused although they were made for this request. Two tokens are tried,
+        because parallel requests may have used the first one up."""
         self._renewals = 0
         self._failures = 0
         self._why = Answer(0)

@@ -55,13 +55,13 @@ class FindAccount(NamedTuple):
 
 
 class Pause(NamedTuple):
-    """Wait."""
+    """Wait for `seconds`, then go on with the request."""
 
     seconds: float
 
 
 class Serve(NamedTuple):
-    """Use this answer."""
+    """End the request: the answer that came last is its result."""
 
 
 class Outcome(Enum):

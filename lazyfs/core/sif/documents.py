@@ -28,9 +28,9 @@ _RUN = "/.singularity.d/actions/run"
 def image_config(
     squashfs: Digest, architecture: str, created: str, documents: Mapping[str, bytes], name: str
 ) -> bytes:
-    """Returns the config of the image whose only layer is the squashfs: the OCI config among the documents,
-    or a new one, with the labels added that it lacks. `created`: the time in a new config. `name`: the file
-    in errors. Raises FormatError."""
+    """Returns the config of the image whose only layer is the squashfs. It is made from the OCI config among
+    the documents, or is new if there is none. Labels that it lacks are added from other documents. `created`:
+    the time in a new config. `name`: the name of the SIF file in errors. Raises FormatError."""
     attributes = _attributes(documents.get(INSPECT_NAME))
     if CONFIG_NAME in documents:
         config = _object(json_text.decode(documents[CONFIG_NAME], name, "an image config"))

@@ -3,7 +3,7 @@
 A report names paths inside the image and digests of objects, and nothing of the worker: no user, no argument,
 no path outside the image. It is a msgpack array: version, repository, digest of the image's top catalog, path
 of the program, files. The files are in the order of their first reads, each with its path and the digests of
-the objects that were read of it.
+the objects that hold what was read.
 """
 
 from typing import Annotated, Final
@@ -27,7 +27,7 @@ _Digest = Annotated[bytes, msgspec.Meta(min_length=DIGEST_SIZE, max_length=DIGES
 
 
 class TouchedFile(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
-    """A file of an image, and the objects that were read of it."""
+    """A file of an image that a start read, and the objects that hold what was read."""
 
     path: _Path
     """Below the image's root, without a leading /."""

@@ -25,14 +25,15 @@ MAX_FILE: Final = 16_384
 
 
 def delegations(keys: list[Key]) -> Delegations:
-    """Returns the part of a targets file that lets each of these keys sign profiles by itself."""
+    """Returns the part of a targets file that delegates the signing of profiles to these keys. One signature,
+    by any of them, is enough."""
     ids = [key.keyid for key in keys]
     role = DelegatedRole(PROFILES, ids, 1, terminating=True, paths=[TARGET])
     return Delegations({key.keyid: key for key in keys}, {PROFILES: role})
 
 
 def is_delegated(targets: Targets) -> bool:
-    """Returns True if the publisher lets somebody sign profiles."""
+    """Returns True if the publisher has delegated the signing of profiles."""
     found = targets.delegations
     return found is not None and bool(found.roles) and PROFILES in (found.roles or {})
 
@@ -47,8 +48,8 @@ def load_profiles(data: bytes, publisher: Targets) -> tuple[Targets, ObjectRef]:
     """Returns the targets metadata in a file that the role signed, and the list of profiles that it names.
     `publisher`: the targets of the trusted revision. Does not check the expiry date; the caller does.
 
-    Raises WrongKey if the publisher has delegated nothing, or to other keys; TooLarge, Malformed,
-    ThresholdNotMet.
+    Raises WrongKey if the publisher has delegated nothing, or has delegated to other keys than those that
+    signed the file; TooLarge, Malformed, ThresholdNotMet.
     """
     if len(data) > MAX_FILE:
         raise TooLarge(f"{PROFILES_FILE} of {len(data)} bytes is over the limit of {MAX_FILE}")

@@ -1,8 +1,9 @@
-"""Checks a saved state as `state.restore` does, without python-tuf, whose import takes a quarter of a mount.
+"""Checks a saved state as `state.restore` does, but without python-tuf, whose import takes a quarter of the
+time of a mount.
 
-A mount with a trusted revision serves it after this check, before it imports anything it can do without; then
-`restore` checks the same bytes again. This check returns None for everything wrong, and also for valid states
-that it does not support, such as those with keys other than Ed25519.
+A mount with a trusted revision serves it as soon as this check has passed. It imports the modules for all
+else afterwards; then `restore` checks the same bytes again. This check returns None for everything wrong, and
+also for valid states that it does not support, such as those with keys other than Ed25519.
 """
 
 import json
@@ -68,7 +69,7 @@ def _proven(saved: Saved, anchor: bytes | None) -> ProvenTarget:
 
 def _prover(saved: Saved, anchor: bytes | None) -> _Fields:
     """Returns the root that proved the saved revision. Raises _Refused unless each root after the anchor's is
-    signed by itself and by the root before, and none is left out."""
+    signed by its own keys and by those of the root before it, and no root is left out."""
     start = saved.start(anchor)
     if start is None:
         raise _Refused
@@ -128,8 +129,9 @@ def _is_valid(key: _Fields, signature: str, payload: bytes) -> bool:
 
 
 def _check_named(named: Mapping[str, Any], text: str, signed: _Fields) -> None:
-    """Raises _Refused unless the file is the one that signed metadata names. `named`: what the metadata
-    states of it. `text`, `signed`: the file, and the signed part of it."""
+    """Raises _Refused unless the file is the one that signed metadata names. `named`: the version, and
+    perhaps the length and hashes, that the metadata states. `text`, `signed`: the file, and the signed part
+    of it."""
     data = text.encode()
     hashes = named.get("hashes", {})
     if (

@@ -32,8 +32,8 @@ MAX_NEW_ROOTS = 1 << 20
 goes on from there. A root of three keys has 2 KB."""
 
 MAX_CHAIN = 4 << 20
-"""The largest number of bytes of all roots that a client keeps, from the given one to the newest: 2,000
-changes of keys."""
+"""The largest number of bytes of all roots that a client keeps, from the one that the operator gave to the
+newest: room for 2,000 changes of keys."""
 
 
 def file_name(role: str, version: int) -> str:

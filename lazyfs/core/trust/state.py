@@ -59,7 +59,8 @@ class ProvenRevision:
 
 @dataclass(frozen=True)
 class TrustState:
-    """The roots from the given one to the newest one seen, and the last trusted revision if there is one."""
+    """The roots, from the one that the operator gave to the newest one seen; and the last trusted revision,
+    if there is one."""
 
     root_bytes: tuple[bytes, ...]
     root: Root

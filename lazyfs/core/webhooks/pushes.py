@@ -1,7 +1,7 @@
 """The pushes that the bodies of webhooks report: the registry's repositories and the tags, nothing else.
 
-The operator states for each sender which registry it speaks for. What a pushed tag names is then asked of
-that registry.
+The operator states for each sender which registry it speaks for. A service then asks that registry which
+image a pushed tag names.
 """
 
 from collections.abc import Iterable, Iterator

@@ -66,13 +66,13 @@ def shell(text: str) -> Pattern:
 
 
 def anywhere(expression: str) -> Pattern:
-    """Returns the pattern of a regular expression that is found anywhere in the tag."""
+    """Returns the pattern of a regular expression that may match any part of the tag."""
     compiled = _compile(expression)
     return lambda tag: compiled.search(tag) is not None
 
 
 def whole(expression: str) -> Pattern:
-    """Returns the pattern of a regular expression that is bound to both ends of the tag."""
+    """Returns the pattern of a regular expression that has to match the whole tag."""
     _compile(expression)  # by itself, so that `a)(b` is an error
     compiled = _compile(f"(?s:{expression})")
     return lambda tag: compiled.fullmatch(tag) is not None

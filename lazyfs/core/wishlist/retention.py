@@ -1,5 +1,5 @@
 """Keep-last-N and newer-than: rules that choose among the tags that match a pattern. Only the chosen tags
-stay wished. Every run on every machine chooses the same.
+stay wished. Every run on every machine chooses the same tags.
 
 By version, the newest tag is the one that states the highest version. Numbers are compared as numbers, a tag
 without a version counts as older than all others, and ties are broken by the tag's text. By date, the newest

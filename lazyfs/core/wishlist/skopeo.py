@@ -2,7 +2,8 @@
 `images-by-semver`.
 
 An empty list of tags means all tags; a regular expression may match anywhere in a tag. The settings of
-skopeo's own connection (credentials, tls-verify, cert-dir) have no effect: a list switches no protection off.
+skopeo's own connection (credentials, tls-verify, cert-dir) have no effect: a list cannot disable a
+protection.
 """
 
 from collections.abc import Callable, Iterator

@@ -34,7 +34,8 @@ class Extras(NamedTuple):
     """The options of a wish for its images, beyond their names."""
 
     platforms: tuple[Platform, ...] = ()
-    """The platforms to publish; the first one hangs at the image's name. Empty: the service's own."""
+    """The platforms to publish. The image for the first platform gets the image's name in the tree. Empty:
+    the service's own platforms."""
     layout: str = ""
     """The layout of the published paths, CERN or OSG; empty: the service's own."""
     owner: str = ""
@@ -100,7 +101,8 @@ def reference_of(line: int, registry: str, repository: str, tag: str = "", diges
 
 
 def compiled(line: int, make: Callable[[str], Pattern], text: str) -> Pattern:
-    """Returns the pattern that `make` makes of a text. Raises Refused for a text that is no pattern."""
+    """Returns the pattern that `make` returns for a text. If `make` raises ValueError, because the text is no
+    pattern, raises Refused with the number of the line."""
     try:
         return make(text)
     except ValueError as error:

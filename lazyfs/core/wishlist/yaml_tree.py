@@ -26,7 +26,7 @@ class Scalar:
     line: int
     text: str
     absent: bool = False
-    """True if nothing stands there, or `~` or `null`."""
+    """True if the document has no text there, or has `~` or `null`."""
 
 
 @dataclass
