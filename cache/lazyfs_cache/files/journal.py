@@ -19,7 +19,8 @@ SLOTS = 32
 """The largest number of values that one process may be storing at one time."""
 
 SPARES = range(SLOTS, SLOTS + 64)
-"""Slots of spare files: those of evicted values, kept to be written over. No journal lists these slots."""
+"""Slots of spare files, which are files of evicted values, kept to be written over. No journal lists these
+slots."""
 
 _SLOT = 128
 _REMOVALS = SLOTS * _SLOT
@@ -77,8 +78,8 @@ class Journal:
         self._end = _REMOVALS
 
     def removing(self, keys: Iterable[bytes]) -> int:
-        """Notes that `keys` are about to lose their files: the first of them, as many as fit. Returns how
-        many fit. Called within a transaction."""
+        """Notes that the first of `keys`, as many as fit into the journal, are about to lose their files.
+        Returns their number. Called within a transaction."""
         room = SIZE - self._end - 1
         rows = bytearray()
         count = 0

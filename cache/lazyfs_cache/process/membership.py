@@ -47,8 +47,8 @@ class Membership:
         return Index(directory.index_path(self.root, self.state.generation), self.state.map_size)
 
     def begin_generation(self, why: object, *, keep: bool = True) -> None:
-        """Sets aside the index, which must be closed, and begins a new generation without one. `keep`: keep
-        the old index where an operator can look at it."""
+        """Sets aside the index, which must be closed, and begins a new generation, whose index `open_index`
+        makes. `keep`: True if the old index is kept for an operator to look at."""
         log.warning("cache %s: index set aside and being rebuilt: %s", self.root, why)
         directory.set_index_aside(self.root, self.state.generation, keep=keep)
         self.state = state_file.load(self.root) or self.state  # another process may have set another limit

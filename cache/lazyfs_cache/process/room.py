@@ -49,7 +49,8 @@ class Room:
                 return False
 
     def make(self, amount: int) -> bool:
-        """Evicts until `amount` more bytes may come. Returns False as `shrink` does."""
+        """Evicts until `amount` more bytes may come. Returns False if no more values can be evicted, the lock
+        cannot be had, or a transaction fails."""
         return self.shrink(lambda limits, sums: limits.shortfall(sums, amount))
 
     def fit(self) -> None:
