@@ -277,7 +277,7 @@ class Objects(ObjectsAtHand):
             self._closed = True
 
     def close(self) -> None:
-        """Gives up the downloads under way, and lets the threads end; a later fetch fails."""
+        """Gives up the downloads under way and tells the threads to end; a later fetch fails."""
         self._closed = True
         self._open.cancel()
 

@@ -51,8 +51,8 @@ class RefreshAttempt:
         return self._files.get(asks, self._deadline, self._check_cancelled, no_cache=self._no_cache)
 
     def ask_the_origin(self) -> None:
-        """Makes all further requests of this refresh go past caches, because a file was not trusted. The
-        newest root is asked for again too."""
+        """Sends all further requests of this refresh past the caches, because a file was not trusted. The
+        newest root is then asked for again too."""
         self._no_cache = True
         self.probed = False
 
