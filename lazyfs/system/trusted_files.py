@@ -239,7 +239,8 @@ def _names(path: str) -> list[str]:
 
 def _group_can_write(found: os.stat_result) -> bool:
     """Returns True if a file is writable for its group, unless the group is root's or the owner's alone. A
-    group with the owner's name and no other member is the owner's alone: pam_umask gives its files mode 0664.
+    group with the owner's name and no other member is the owner's alone: with pam_umask the owner's files
+    have mode 0664.
     """
     if not found.st_mode & stat.S_IWGRP or found.st_gid == 0:
         return False
