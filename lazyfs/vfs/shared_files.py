@@ -92,7 +92,7 @@ class SharedFiles:
 
     def restore(self, shared_files: list[SharedFile], lookups: Mapping[int, int] | None = None) -> None:
         """Takes over the shared files of an earlier process, with the kernel's lookups by number. Without
-        lookups they stay until the mount ends."""
+        `lookups`, the files stay until the mount ends."""
         for shared in shared_files:
             self._keep(shared)
             known = 1 << 62 if lookups is None else lookups.get(shared.number, 0)
@@ -135,7 +135,8 @@ class SharedFiles:
         self._lookups[number] = self._lookups.get(number, 0) + lookups
 
     def forget(self, number: int, lookups: int) -> None:
-        """Takes lookups back from the kernel. A row without lookups may be dropped."""
+        """Notes that the kernel has given back `lookups` lookups of a number. A row without lookups may be
+        dropped."""
         if number not in self._entries:
             return
         left = self._lookups.get(number, 0) - lookups
