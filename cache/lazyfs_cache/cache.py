@@ -264,8 +264,8 @@ class Cache:
         self._upkeep.run_once()
 
     def close(self) -> None:
-        """Closes the cache for one of those who have opened it in this process. When all of them have, writes
-        everything outstanding and closes the cache."""
+        """Closes the cache for one of those who have opened it in this process. When each of them has called
+        this, writes everything outstanding and closes the cache itself."""
         if self._close_one(self.root):
             self._upkeep.stop()
             self._shared.close()

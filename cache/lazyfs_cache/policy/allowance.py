@@ -14,7 +14,7 @@ from lazyfs_cache.policy.slots import Slots
 
 
 class Drawn(NamedTuple):
-    """A promise of space, with the slots of the spare files that occupy it."""
+    """A promise of space, with the slots (numbers) of the spare files that occupy it."""
 
     over: int | None
     """The slot of the spare file to write over, which occupies no more than was promised; None for a new

@@ -145,9 +145,9 @@ class Limits:
         return self._unevictable(charges) + more <= self.capacity(charges) - charges.limit // 8
 
     def growth_of_pins(self, count: int) -> int:
-        """Returns the number of bytes by which the index and the file of a pin set may grow when `count` keys
-        are pinned or unpinned in one transaction: LMDB may copy every page of the index, and there are new
-        rows. Measured: 300 bytes a key."""
+        """Returns the largest number of bytes by which the index and the file of a pin set may grow when
+        `count` keys are pinned or unpinned in one transaction: LMDB may copy every page of the index, and
+        there are new rows. Measured: 300 bytes a key."""
         return self._measures.index_file() + 512 * count
 
     def _unevictable(self, charges: Charges) -> int:

@@ -24,7 +24,7 @@ writes 230, because the values that it evicts lie in pages far apart."""
 
 
 def slack(limit: int) -> int:
-    """Returns the number of bytes by which the index and a directory may grow within one transaction.
+    """Returns the largest number of bytes by which the index and a directory may grow within one transaction.
 
     LMDB copies pages that it changes, so its file may grow by every page a transaction touches: a small index
     by its own size (a 17th of the limit at most), a large one by `_PAGES` and two pages for each use written.

@@ -14,7 +14,8 @@ FILES_PER_TRANSACTION = 256
 
 
 def orphaned(name: str, owners: ByteLocks, me: int) -> bool:
-    """Returns True if a file in tmp/ with this name is a dead process's, or if no cache makes such a name."""
+    """Returns True if a file in tmp/ with this name belongs to a dead process, or to no cache. `me`: this
+    process's owner number."""
     owner = journal.owner_of(name)
     return owner is None or (owner != me and not owners.taken(owner))
 

@@ -105,7 +105,7 @@ class CurrentIndex:
         return self._generation(number, index, owner, own, limits)
 
     def _write_agreed(self, transaction: Transaction) -> None:
-        """Makes the index agree with the state file and the files of pin sets."""
+        """Copies the limit, the policy and the pin sets from their files into the index."""
         sums, state = transaction.sums, self._membership.state
         sums.limit = state.limit
         sums.sieve = state.policy == "sieve"
@@ -171,7 +171,7 @@ class CurrentIndex:
     # -- its size --------------------------------------------------------------------------------------
 
     def fit(self) -> None:
-        """Makes the index anew if it is too large for a lowered limit."""
+        """Begins a new index if the present one is too large for a lowered limit."""
         limit = self._membership.state.limit
         if not self._membership.stale() and self.generation.index.length() > largest_index(limit):
             self.replace("the limit was lowered", keep=False)

@@ -73,8 +73,8 @@ class Membership:
         state_file.save(self.root, self.state)
 
     def mark_clean(self, index: Index) -> None:
-        """Flushes the index and marks it as trusted after a reboot, if no other process has the cache
-        open."""
+        """Flushes the index and marks it as one to be trusted after a reboot, if no other process has the
+        cache open."""
         if self._presence.alone():
             index.sync()
             self.state.limit = index.sums().limit

@@ -54,7 +54,7 @@ class Room:
         return self.shrink(lambda limits, sums: limits.shortfall(sums, amount))
 
     def fit(self) -> None:
-        """Evicts down to a lowered limit, and makes the index anew if the index is too large for that
+        """Evicts down to a lowered limit, and begins a new index if the present one is too large for that
         limit."""
         self.shrink(Limits.over_capacity)
         self._shared.fit_index()

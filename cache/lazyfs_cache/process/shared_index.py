@@ -151,7 +151,7 @@ class SharedIndex:
         return transaction is not None and transaction.committed
 
     def fit_index(self) -> None:
-        """Makes the index anew if it is too large for a lowered limit."""
+        """Begins a new index if the present one is too large for a lowered limit."""
         with self._lock.held(self.timeout) as held:
             if held and self.health.off is None:
                 self.health.guard(self._current.fit)
