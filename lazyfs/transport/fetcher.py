@@ -100,8 +100,8 @@ class Fetcher(Protocol):
         """Returns the result of `request.accept` for the whole file as stored.
 
         Calls `check_cancelled` at least every second or every MiB while waiting; its exceptions are passed
-        on. Raises NotFound, DeadlineExceeded or another TransportError, BadData if every copy in reach is
-        bad, never a library's exception.
+        on. Raises NotFound, DeadlineExceeded or another TransportError, and BadData if every copy in reach is
+        bad; never a library's exception.
         """
         ...
 

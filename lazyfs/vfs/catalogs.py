@@ -81,7 +81,8 @@ class ParsedObjects:
     def chunk_list(
         self, repository: str, ref: ObjectRef, size: int, shift: int, objects: LocalObjects, fetched: Fetched
     ) -> ChunkList:
-        """Returns the parsed chunk list of a file of `size` bytes. Raises Need or FormatError."""
+        """Returns the parsed chunk list of a file of `size` bytes. `shift`: log2 of the size of its chunks.
+        Raises Need or FormatError."""
         key = HeldKey(objects.namespace, ref, size, shift)
         held = self._lists.get(key)
         if held is not None:

@@ -3,8 +3,8 @@
 The kernel caches pages by inode. If a file of at least 64 KiB lies at the same path inside two images, with
 all attributes equal, it gets one inode number in both: no program can tell the difference. So ten tags of an
 image fill memory once. Two files of one image never share, since their paths differ. Smaller files are left
-out, because each shared file takes a row of about 400 bytes while the kernel knows it. When the kernel has
-forgotten a file it may ask for it again, so `IDLE` such rows are kept until their repository's next revision,
+out, because each shared file takes a row of about 400 bytes while the kernel knows it. The kernel may ask
+again for a file that it has forgotten, so `IDLE` such rows are kept until their repository's next revision,
 as with slots.
 """
 

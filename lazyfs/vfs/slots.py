@@ -180,12 +180,13 @@ class SlotTable:
         return self._by_key.get((repository, path, b"", b"", False))
 
     def live(self, repository: str, path: bytes, ref: ObjectRef, parent: Slot | None, index: int) -> Slot:
-        """Returns the slot of a live folder, whose catalog changes with the revision."""
+        """Returns the slot of a live folder, whose catalog changes with the revision. `index` is always 0."""
         found = self.find_live(repository, path)
         return found or self._allot(repository, path, ref, parent, index, live=True)
 
     def snapshot(self, parent: Slot | None, repository: str, path: bytes, ref: ObjectRef, index: int) -> Slot:
-        """Returns the slot of a nested catalog that does not change."""
+        """Returns the slot of a nested catalog that does not change. `index`: that of its entry in the
+        catalog above, if that catalog belongs to a snapshot; otherwise 0."""
         top = b"" if parent is None or parent.live else parent.top.ref.digest
         found = self._by_key.get((repository, path, ref.digest, top, False))
         return found or self._allot(repository, path, ref, parent, index)

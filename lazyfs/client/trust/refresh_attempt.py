@@ -68,7 +68,8 @@ def ask_root(version: int) -> Ask:
 
 
 def ask_file(kind: type[T], wanted: WantedFile, *, optional: bool = False) -> Ask:
-    """Returns the question for a signed file; an answer that cannot be such a file counts as a bad copy."""
+    """Returns the question for the signed file `wanted`, of the given kind; an answer that cannot be such a
+    file counts as a bad copy."""
 
     def accept(data: bytes) -> bytes:
         check_shape(kind, data, wanted.max_bytes)
