@@ -173,8 +173,8 @@ class Cache:
         return self._pinning.pin(key, owner)
 
     def unpin(self, key: bytes, owner: bytes) -> bool:
-        """Removes the pin with this label. A value that has no pin left returns to its place in the order of
-        use. Returns False if the index lock could not be taken: the pin may still be there."""
+        """Removes the pin with the label `owner`. A value that has no pin left returns to its place in the
+        order of use. Returns False if the index lock could not be taken: the pin may still be there."""
         return self._pinning.unpin(key, owner)
 
     @property

@@ -66,7 +66,8 @@ def absolute(mountpoint: str) -> str:
 
 
 def _resolved(path: str, there: Collection[str]) -> str:
-    """Returns the path without links; its last component stays as it is if it is a mount point."""
+    """Returns the path without links; its last component stays as it is if the path is a mount point, one of
+    `there`."""
     head, tail = os.path.split(path)
     found = os.path.join(os.path.realpath(head), tail)
     return found if found in there else os.path.realpath(found)

@@ -133,7 +133,7 @@ class _Walk:
         os.close(self.here)
 
     def to_directory(self, *, make: bool) -> None:
-        """Walks the whole path. Raises Untrusted, OSError."""
+        """Walks the whole path. `make`: missing directories are made. Raises Untrusted, OSError."""
         while self._pending:
             name = self._pending.pop()
             try:

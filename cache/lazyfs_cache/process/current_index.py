@@ -81,7 +81,8 @@ class CurrentIndex:
 
     def _register(self, index: Index, *, first: bool, limit: int | None) -> IndexGeneration:
         """Enters this process among the index's owners, and cleans up after dead ones. Begins or takes over a
-        rebuild if one is needed."""
+        rebuild if one is needed. `first`: no other process uses the index. `limit`: the limit that this
+        process has just set."""
         root, files, number = self._files.root, self._files, self._membership.state.generation
         limits = Limits(DirectoryMeasures(files, index), keep_free=self._keep_free, arriving=journal.SLOTS)
         with ExitStack() as undo:

@@ -93,8 +93,8 @@ class Membership:
 
 
 def enter(root: str, lock: IndexLock, limit: int | None, policy: state_file.Policy | None) -> Membership:
-    """Becomes one of the processes that have the cache open. The caller holds the index lock. Raises
-    CacheError."""
+    """Becomes one of the processes that have the cache open. `limit`, `policy`: those to set if no other
+    process has it open; None for those last in force. The caller holds the index lock. Raises CacheError."""
     presence = Presence(os.path.join(root, layout.PRESENCE))
     try:
         first = presence.alone()

@@ -37,8 +37,8 @@ class Pinning:
         return transaction is not None and transaction.committed
 
     def unpin(self, key: bytes, owner: bytes) -> bool:
-        """Removes the pin with this label. A value that has no pin left returns to its place in the order of
-        use. Returns False if the index lock could not be taken: the pin may still be there."""
+        """Removes the pin with the label `owner`. A value that has no pin left returns to its place in the
+        order of use. Returns False if the index lock could not be taken: the pin may still be there."""
         with self._shared.transaction() as transaction:
             if transaction is not None:
                 transaction.unpin(key, self._shared.generation.owner, owner)
