@@ -50,6 +50,9 @@ Allowance
     it is *pending* until the transaction that gives it is committed.
 Spare file
     The file of an evicted value, kept to be written over by a new one.
+Slot
+    The number of a value on its way (the journal has the value's key at the place of this number), or of a
+    spare file. The name of the file in tmp/ ends with it.
 Arrival
     A value whose file is in place, and whose entry waits for the next transaction.
 Suspect

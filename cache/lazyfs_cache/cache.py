@@ -165,15 +165,16 @@ class Cache:
 
     def pin(self, key: bytes, owner: bytes) -> bool:
         """Keeps a value from being evicted until `unpin` or this process's end. Returns False if it is not
-        here.
+        here. `owner`: a label that the caller chooses: a value can have one pin of this process for each
+        label.
 
         Raises PinSetTooLarge if the pinned values together would leave too little room for anything else.
         """
         return self._pinning.pin(key, owner)
 
     def unpin(self, key: bytes, owner: bytes) -> bool:
-        """Undoes `pin`: the value returns to its place in the order of use. Returns False if the index lock
-        could not be taken: the pin may still be there."""
+        """Removes the pin with the label `owner`. A value that has no pin left returns to its place in the
+        order of use. Returns False if the index lock could not be taken: the pin may still be there."""
         return self._pinning.unpin(key, owner)
 
     @property
@@ -263,15 +264,16 @@ class Cache:
         self._upkeep.run_once()
 
     def close(self) -> None:
-        """Closes the cache for one of those who have opened it in this process. When all of them have, writes
-        everything outstanding and closes the cache."""
+        """Closes the cache for one of those who have opened it in this process. When each of them has called
+        this, writes everything outstanding and closes the cache itself."""
         if self._close_one(self.root):
             self._upkeep.stop()
             self._shared.close()
             self._downloads.close()
 
     def abandon(self) -> None:
-        """Leaves everything to the parent process: a forked child calls this, and finds no value after it."""
+        """Leaves the open cache to the parent process. Called in a forked child, which finds no values from
+        then on."""
         self._shared.abandon()
         self._downloads.abandon()
 

@@ -2,7 +2,7 @@
 
 
 class CacheError(Exception):
-    """The cache cannot do the request. The text is one line that names the thing, the value and the
+    """The cache cannot do the request. The text is one line that names the cache, the fault and the
     remedy."""
 
 

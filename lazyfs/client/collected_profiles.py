@@ -1,5 +1,5 @@
-"""The collected profiles of one repository, as its delegated key signs them. They are hints: a list that is
-missing, wrong, older or too late changes what is fetched ahead, and nothing else."""
+"""The collected profiles of one repository, in a list that a delegated key signs. They are hints: a list that
+is missing, wrong, older or too late changes what is fetched ahead, and nothing else."""
 
 import logging
 from collections.abc import Callable

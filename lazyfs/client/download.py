@@ -105,7 +105,7 @@ class Downloader:
         return plain
 
     def admit(self, ref: ObjectRef, plain: bytes) -> None:
-        """Lets the cache keep a verified object, if it has room."""
+        """Puts a verified object into the cache, if the cache has room for it."""
         # Space is taken only when the bytes are here, because the catalog's signer states the size: 61
         # objects that never came would each have pushed out as many bytes as were stated.
         self.admitted = self._cache.put(ref.digest, plain)

@@ -64,7 +64,7 @@ class DownloadLoop:
         return True
 
     def stop(self) -> None:
-        """Lets `run` return."""
+        """Tells `run` to return, and does not wait for it."""
         self._stopping = True
         self._wake()
 

@@ -1,7 +1,7 @@
 """The small files that lie in hot packs, which the profiles of images list, by their SHA-256.
 
 A slice of a hot pack is used only if it has the SHA-256 that a signed catalog states for the file. So a wrong
-list costs time, and gives nobody a wrong byte. A hot pack with one wrong slice is not used again.
+list costs time, but no reader gets a wrong byte. A hot pack with one wrong slice is not used again.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -46,7 +46,7 @@ class HotFiles:
         return file in self._copies
 
     def add(self, name: Digest, profile: Profile) -> None:
-        """Remembers the places that a profile lists."""
+        """Remembers the places that a profile lists. `name`: the profile's digest."""
         if name in self._profiles:
             return
         self._profiles[name] = profile

@@ -69,16 +69,17 @@ class Objects(ObjectsAtHand):
         namespace: bytes = b"",
         allowance: Allowance | None = None,
     ) -> None:
-        """`namespace`: keeps the repository's objects apart in the cache, for a repository that needs a
-        credential. `allowance`: the bound on the bytes under way that all repositories of a mount share; None
-        for a repository alone. `on_outage`: with `wait`, a read is held beyond its deadline until it can be
-        answered, as on a hard NFS mount: a failed read of a mapped file kills the program with SIGBUS."""
+        """`namespace`: a part of the cache keys of the repository's objects, if the repository needs a
+        credential; otherwise empty. `allowance`: the bound on the bytes under way that all repositories of a
+        mount share; None for a repository alone. `on_outage`: with `wait`, a read is held beyond its deadline
+        until it can be answered, as on a hard NFS mount: a failed read of a mapped file kills the program
+        with SIGBUS."""
         super().__init__(cache, namespace)
         self._downloads = Downloads(fetcher, self.cache, self._arrive)
         self._under_way: UnderWay[Flight] = UnderWay(threads, UNDER_WAY, self._begin, allowance)
         self._arrived: deque[Download] = deque()
         self._called = False
-        """True from the call that makes trio take the ended downloads in `_arrived` until trio takes them."""
+        """True if trio was called to take the ended downloads in `_arrived`, and has not taken them yet."""
         self._token: trio.lowlevel.TrioToken | None = None
         """The trio run that this object belongs to, known from the first fetch on."""
         self._closed = False
@@ -277,7 +278,7 @@ class Objects(ObjectsAtHand):
             self._closed = True
 
     def close(self) -> None:
-        """Gives up the downloads under way, and lets the threads end; a later fetch fails."""
+        """Gives up the downloads under way and tells the threads to end; a later fetch fails."""
         self._closed = True
         self._open.cancel()
 

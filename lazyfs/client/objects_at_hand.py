@@ -13,8 +13,8 @@ class ObjectsAtHand:
     """A repository's objects in the local cache."""
 
     def __init__(self, cache: LocalCache, namespace: bytes = b"") -> None:
-        """`namespace`: keeps the repository's objects apart in the cache, for a repository that needs a
-        credential."""
+        """`namespace`: a part of the cache keys of the repository's objects, if the repository needs a
+        credential; otherwise empty."""
         self.namespace = namespace
         self.cache = PrivateCache(cache, namespace) if namespace else cache
         """The part of the cache that this repository reads and writes."""

@@ -14,7 +14,8 @@ from lazyfs.core.digest import Digest, sha256
 
 
 def cache_key(namespace: bytes, digest: Digest) -> Digest:
-    """Returns the key of an object in the cache; for a public repository the digest itself."""
+    """Returns the key of an object in the cache: for a public repository, whose namespace is empty, the
+    object's digest itself."""
     return sha256(namespace + digest) if namespace else digest
 
 

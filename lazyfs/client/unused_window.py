@@ -1,7 +1,7 @@
 """The bytes of a profile that were fetched ahead and that nobody has used yet, and the bound on them.
 
 A profile's list may be stale, wrong or hostile. So what it may fetch depends on what of it is used: FREE
-bytes on trust, and for each byte that a reader has used GAIN bytes more.
+bytes on trust, and GAIN bytes more for each byte that a reader has used.
 """
 
 import threading
@@ -39,7 +39,7 @@ class UnusedWindow:
         return self.unused_bytes + size <= self._free + GAIN * self.used_bytes
 
     def begin(self, ref: ObjectRef) -> None:
-        """Counts an object that is about to be fetched as unused."""
+        """Counts an object among the unused ones: it is about to be fetched."""
         with self._lock:
             if ref.digest not in self._unused:
                 self._unused[ref.digest] = ref.size

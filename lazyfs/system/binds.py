@@ -23,7 +23,7 @@ class _Attributes(ctypes.Structure):
 
 def bind(source: str, target: str, *, read_only: bool, devices: bool) -> None:
     """Shows a file or directory, and all that is mounted below it, at another path; set-user-id files give no
-    privileges there. `devices`: devices can be opened there. Raises OSError."""
+    privileges there. `devices`: True if device files can be opened there. Raises OSError."""
     namespaces.mount(source, target, flags=namespaces.BIND | namespaces.RECURSIVE)
     flags = namespaces.NOSUID
     flags |= (namespaces.READ_ONLY if read_only else 0) | (0 if devices else namespaces.NODEV)
@@ -31,8 +31,8 @@ def bind(source: str, target: str, *, read_only: bool, devices: bool) -> None:
 
 
 def restrict(top: str, flags: int) -> None:
-    """Gives every mount at and below a directory further flags: READ_ONLY, NOSUID, NODEV, NOEXEC. A mount
-    keeps the flags that it has: in a user namespace they are locked. Raises OSError."""
+    """Adds flags (READ_ONLY, NOSUID, NODEV, NOEXEC) to every mount at and below a directory. A mount keeps
+    the flags that it has already: in a user namespace they are locked. Raises OSError."""
     if not _set_attributes(top, flags):
         for mount in mounts():
             if f"{mount.mountpoint}/".startswith(f"{top.rstrip('/')}/"):

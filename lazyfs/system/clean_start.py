@@ -1,4 +1,4 @@
-"""Gives a process a known state at its start, under every shell, batch system and service."""
+"""Puts a process into a known state at its start, under every shell, batch system and service."""
 
 import os
 import resource
@@ -27,10 +27,10 @@ def open_standard_streams() -> None:
 
 
 def default_signals() -> None:
-    """Unblocks all signals and gives each its default action: `nohup` and `trap ''` pass ignored signals on
-    to their children. SIGPIPE and SIGXFSZ are ignored, so that a write fails and does not end the process.
-    Python ignores these two at its start, but the module subprocess gives them their default action again in
-    its children."""
+    """Unblocks all signals and resets each to its default action, since a process that was started by `nohup`
+    or after `trap ''` inherits ignored signals. Only SIGPIPE and SIGXFSZ are ignored, so that a write fails
+    and does not end the process. Python ignores these two at its start too, but the module subprocess resets
+    them in its children."""
     ignored = {signal.SIGPIPE, signal.SIGXFSZ}
     for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP} - ignored:
         if signal.getsignal(number) not in (signal.SIG_DFL, None):
@@ -41,9 +41,10 @@ def default_signals() -> None:
 
 
 def end_when_interrupted() -> None:
-    """Has SIGINT end this process at once, as SIGTERM does, unless the signal is ignored. Python would raise
-    KeyboardInterrupt in the code that runs at that moment. Some of this code, such as the callbacks of import
-    locks, lets no exception out: of 400 signals that were sent during a start, one was lost."""
+    """From this call on, SIGINT ends this process at once, as SIGTERM does, unless the signal is ignored.
+    Otherwise Python would raise KeyboardInterrupt in the code that runs at that moment. Some of this code,
+    such as the callbacks of import locks, lets no exception out: of 400 signals that were sent during a
+    start, one was lost."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -55,8 +56,8 @@ def raise_when_interrupted() -> None:
 
 
 def expect_children() -> None:
-    """Gives SIGCHLD its default action. While it is ignored, no child can be waited for, and each seems to
-    have succeeded."""
+    """Resets SIGCHLD to its default action if it is ignored. While it is ignored, no child can be waited for,
+    and each seems to have succeeded."""
     if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 

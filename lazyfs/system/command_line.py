@@ -10,7 +10,8 @@ _ARG_START, _ARG_END = 48, 49
 
 
 def hide_accounts() -> None:
-    """Writes `***` over user names and passwords in URLs, for this process and those that it forks.
+    """Writes `***` over the user names and passwords in URLs on the command line of this process, and so of
+    the processes that it forks.
 
     Until this call everybody can see them. Those on the command line of the parent process stay visible. Does
     nothing if the kernel does not give the address of the command line.

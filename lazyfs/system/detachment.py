@@ -39,7 +39,7 @@ def can_scope_sockets() -> bool:
 
 def leave_abstract_sockets() -> None:
     """Keeps this process and its children from abstract sockets of other processes, such as X11, D-Bus and
-    container daemons. From then on no set-user-id file gives the process privileges. Raises OSError."""
+    container daemons. From then on the process gets no privileges from set-user-id files. Raises OSError."""
     libc = _libc()
     attributes = _RulesetAttributes(0, 0, _SCOPE_ABSTRACT_SOCKETS)
     size = ctypes.c_size_t(ctypes.sizeof(attributes))

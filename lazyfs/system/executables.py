@@ -5,7 +5,7 @@ import os
 
 def find_executable(name: str, path: str | None = None) -> str | None:
     """Returns the path of the first executable file of this name in the directories of `path`, by default of
-    PATH; a name with a slash is the path itself. None if there is none.
+    PATH; a name with a slash is the path itself. Returns None if there is none.
 
     `shutil.which` does the same, and importing shutil takes 3 ms of every start.
     """

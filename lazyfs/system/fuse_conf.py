@@ -4,7 +4,8 @@ PATH = "/etc/fuse.conf"
 
 
 def user_allow_other(path: str = PATH) -> bool:
-    """Returns True if users may let others see their mounts. If not, fusermount3 refuses such a mount."""
+    """Returns True if users may make mounts that other users can see; otherwise fusermount3 refuses such a
+    mount."""
     try:
         with open(path, "rb") as file:
             lines = file.read(1 << 20).split(b"\n")

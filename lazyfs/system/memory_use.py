@@ -22,7 +22,8 @@ class Group(NamedTuple):
 
 
 def own_bytes() -> int:
-    """Returns the bytes of this process that no file backs: they leave memory only when they are freed.
+    """Returns the number of bytes of this process's memory that no file backs: they leave memory only when
+    they are freed.
 
     Returns 0 if /proc cannot be read.
     """
@@ -61,8 +62,8 @@ def _groups(line: str, root: str) -> list[Group]:
 
 
 def bytes_in(group: Group) -> int:
-    """Returns the bytes of a group that the kernel cannot take back by itself: those of its processes and of
-    the kernel, without the pages of files. Returns 0 if they cannot be read."""
+    """Returns the number of bytes of a group that the kernel cannot take back by itself: those of its
+    processes and of the kernel, without the pages of files. Returns 0 if they cannot be read."""
     used = _number(
         os.path.join(group.directory, "memory.usage_in_bytes" if group.version == 1 else "memory.current")
     )

@@ -78,7 +78,8 @@ def still_holds(mount: Mount, pid: int) -> bool:
 
 
 def _search(device: str, look: "_Look") -> tuple[list[tuple[int, str, str]], bool]:
-    """Returns ([(pid, command, use)], True if every process could be looked into). Runs in a child."""
+    """Returns ([(pid, command, use)], True if every process could be looked into). `look` yields the uses of
+    the mount by one process. Runs in a child."""
     found: list[tuple[int, str, str]] = []
     whole = True
     points_of: dict[str, list[str]] = {}

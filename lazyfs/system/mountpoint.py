@@ -21,7 +21,7 @@ LOOK_SECONDS = 2.0
 """Seconds that a filesystem may take to answer; a healthy one takes a millisecond."""
 UNMOUNT_SECONDS = 20.0
 _ANSWERS = (errno.ENODATA, errno.EOPNOTSUPP, errno.EACCES, errno.EPERM)
-"""Errors of getxattr that prove that the filesystem is alive; EACCES: another user's mount."""
+"""Errors of getxattr that prove that the filesystem is alive; EACCES comes from another user's mount."""
 
 
 class InUse(UsageError):
@@ -66,7 +66,8 @@ def absolute(mountpoint: str) -> str:
 
 
 def _resolved(path: str, there: Collection[str]) -> str:
-    """Returns the path without links; its last component stays as it is if it is a mount point."""
+    """Returns the path without links; its last component stays as it is if the path is a mount point, one of
+    `there`."""
     head, tail = os.path.split(path)
     found = os.path.join(os.path.realpath(head), tail)
     return found if found in there else os.path.realpath(found)
@@ -158,8 +159,8 @@ def health(mountpoint: str, seconds: float = LOOK_SECONDS) -> Health:
 
 
 def errno_of(path: str) -> int:
-    """Asks the daemon behind a path a question. Returns 0 if the daemon has answered, or the errno. May hang
-    for ever: call it in a child process of `bounded_look` only.
+    """Puts a question to the daemon behind a path. Returns 0 if the daemon has answered, otherwise the errno
+    of the failure. May hang for ever: call it in a child process of `bounded_look` only.
 
     The question is an extended attribute: the kernel never answers that from memory, and the keeper of a
     mount does not answer in the daemon's place, as it does with statfs.

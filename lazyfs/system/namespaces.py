@@ -33,8 +33,9 @@ def unshare(flags: int) -> None:
 
 
 def map_numbers(inner: tuple[int, int], outer: tuple[int, int], pid: int | None = None) -> None:
-    """Gives the user and group of a process other numbers in its new user namespace. `inner`: their numbers
-    inside. `outer`: their numbers outside. `pid`: the process; None for this one. Raises OSError."""
+    """Maps the user and group of a process to other numbers in its new user namespace. `inner`: their numbers
+    inside the namespace. `outer`: their numbers outside. `pid`: the process; None for this one. Raises
+    OSError."""
     for name, content in (
         ("setgroups", "deny"),
         ("uid_map", f"{inner[0]} {outer[0]} 1"),
@@ -91,7 +92,7 @@ def unmount(target: str) -> None:
 
 
 def end_with_parent(number: int) -> None:
-    """Has the kernel send this process the signal `number` when the parent process ends."""
+    """Sets the signal (`number`) that the kernel sends to this process when the parent process ends."""
     _libc().prctl(ctypes.c_int(_PR_SET_PDEATHSIG), ctypes.c_ulong(number))
 
 
@@ -114,7 +115,7 @@ def filter_calls(program: bytes) -> None:
 
 
 def start_loopback() -> None:
-    """Brings up `lo` of a new network namespace. Raises OSError."""
+    """Brings up the network interface `lo`, which is down in a new network namespace. Raises OSError."""
     import socket  # 2 ms, which most starts save
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:

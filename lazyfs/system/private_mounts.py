@@ -29,7 +29,8 @@ def enter_private_mounts() -> None:
 
 
 def mount_temporary(directory: int, mode: int) -> None:
-    """Mounts an empty filesystem in memory over the directory of a descriptor. Raises OSError."""
+    """Mounts an empty filesystem in memory over the directory that is open as the descriptor `directory`.
+    Raises OSError."""
     _mount(directory, "tmpfs", NOSUID | NODEV, f"mode={mode:04o}")
 
 

@@ -133,7 +133,7 @@ class _Walk:
         os.close(self.here)
 
     def to_directory(self, *, make: bool) -> None:
-        """Walks the whole path. Raises Untrusted, OSError."""
+        """Walks the whole path. `make`: missing directories are made. Raises Untrusted, OSError."""
         while self._pending:
             name = self._pending.pop()
             try:
@@ -239,7 +239,8 @@ def _names(path: str) -> list[str]:
 
 def _group_can_write(found: os.stat_result) -> bool:
     """Returns True if a file is writable for its group, unless the group is root's or the owner's alone. A
-    group with the owner's name and no other member is the owner's alone: pam_umask gives its files mode 0664.
+    group with the owner's name and no other member is the owner's alone: with pam_umask the owner's files
+    have mode 0664.
     """
     if not found.st_mode & stat.S_IWGRP or found.st_gid == 0:
         return False

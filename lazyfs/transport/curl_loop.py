@@ -37,7 +37,7 @@ class CurlLoop:
     def __init__(
         self, limits: Limits, resolver: Resolver, *, connections: int, tls: "Tls | None" = None
     ) -> None:
-        """`connections`: the number of connections that are kept alive."""
+        """`connections`: the largest number of connections that are kept alive."""
         self._limits = limits
         self._resolver = resolver
         self._tls = tls

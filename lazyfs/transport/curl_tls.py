@@ -45,7 +45,8 @@ def _place(url: str) -> tuple[str, int]:
 
 
 def unsecured(code: int, text: str, easy: Any, attempt: Attempt, peer: Peer) -> AttemptFailed | None:
-    """Returns the failure of TLS, or of the tunnel that it needs; None if the failure was neither."""
+    """Returns the failure of TLS, or of the tunnel that it needs; None if the failure was neither. `code`,
+    `text`: those with which libcurl ended the transfer."""
     refused = easy.getinfo(pycurl.HTTP_CONNECTCODE)
     if attempt.proxy and refused >= 300:
         return untunnelled(redact(attempt.proxy), refused, "{}:{}".format(*place(attempt.url)))

@@ -28,7 +28,8 @@ def still_wanted(
     """Returns a check for long work inside of `Request.accept`. The check raises DeadlineExceeded once
     `deadline` (on time.monotonic()'s clock) has passed. In the thread that called `still_wanted` it also
     calls `check_cancelled`, whose exceptions it passes on. It does not do so in the thread of a second
-    attempt beside a slow one, because no caller can cancel that thread's work."""
+    attempt beside a slow one, because no caller can cancel that thread's work. `what`: the name of the work,
+    for the error's text."""
     own = threading.get_ident()
 
     def check() -> None:
@@ -44,7 +45,7 @@ class Request(NamedTuple):
     """One file of a store."""
 
     path: str
-    """Relative to the store, e.g. `data/ab/cdef...` or `metadata/timestamp.json`."""
+    """The file's path below the store's top, e.g. `data/ab/cdef...` or `metadata/timestamp.json`."""
     max_bytes: int
     """The largest number of bytes of an answer. A longer answer is an error, and no more bytes of it are read
     or held."""
@@ -99,8 +100,8 @@ class Fetcher(Protocol):
         """Returns the result of `request.accept` for the whole file as stored.
 
         Calls `check_cancelled` at least every second or every MiB while waiting; its exceptions are passed
-        on. Raises NotFound, DeadlineExceeded or another TransportError, BadData if every copy in reach is
-        bad, never a library's exception.
+        on. Raises NotFound, DeadlineExceeded or another TransportError, and BadData if every copy in reach is
+        bad; never a library's exception.
         """
         ...
 

@@ -116,7 +116,7 @@ _current = threading.local()
 
 
 class guarding:  # noqa: N801 (a context manager, used like a function)
-    """Makes a guard the current one for this thread's connections."""
+    """A context manager: within its block, this thread's connections ask the given guard."""
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard

@@ -19,8 +19,8 @@ def secure(
     for `host`.
 
     `sock` is a socket or, through a proxy that speaks TLS itself, an SSLSocket. `until`: the handshake's
-    deadline on time.monotonic()'s clock, beside the guard's own limits. Raises AttemptFailed, or the guard's
-    exceptions.
+    deadline on time.monotonic()'s clock, beside the guard's own limits. `tunnelled`: True for an origin
+    behind a proxy's tunnel. Raises AttemptFailed, or the guard's exceptions.
     """
     peer = Peer(host, port, tls, tunnelled=tunnelled)
 

@@ -36,9 +36,10 @@ def open_fetcher(
 
     `store`: a directory, or the origins' URLs. `proxy`: the chain of proxies. `repository`: the name that
     replaces @repo@ in the URLs (all three in the notation of `addresses_of`). Proxies of the environment
-    (`http_proxy`) are not used: a mount must not depend on the shell it was started from. `tls`: the trusted
-    CAs; by default the system's. `http`: the library that makes the requests; `auto` is pycurl if it is
-    installed, which takes a third of the CPU (benchmarks/http). Raises UsageError.
+    (`http_proxy`) are not used: a mount must not depend on the shell it was started from. `connections`: the
+    largest number of idle connections that are kept (the libraries count them differently). `tls`: the
+    trusted CAs; by default the system's. `http`: the library that makes the requests; `auto` is pycurl if it
+    is installed, which takes a third of the CPU (benchmarks/http). Raises UsageError.
     """
     found = addresses_of(store, proxy, repository)
     if found is None:

@@ -181,7 +181,7 @@ class Passage:
     def settle(
         self, route: Route, outcome: Answer | AttemptFailed | Overtaken | None, started: float
     ) -> None:
-        """Reports the outcome of an attempt to the plan; None: the attempt was given up."""
+        """Reports the outcome of an attempt to the plan. `outcome` is None if the attempt was given up."""
         now = time.monotonic()
         with self._lock:
             match outcome:

@@ -103,8 +103,8 @@ class RequestsClient:
     """Makes attempts. Thread-safe; connections are kept alive and shared by all threads."""
 
     def __init__(self, limits: Limits, *, connections: int = 32, tls: "Tls | None" = None) -> None:
-        """`connections`: the number of connections that are kept alive per proxy or origin. `tls`: needed if
-        a proxy or origin has an https URL."""
+        """`connections`: the largest number of connections that are kept alive to each proxy or origin.
+        `tls`: needed if a proxy or origin has an https URL."""
         self._limits = limits
         self._tls = tls
         self._adapter = _Adapter(Resolver(), connections, tls)
@@ -209,7 +209,7 @@ def _read(response: requests.Response, head: Head, attempt: Attempt, guard: Guar
 
 
 def _page(response: requests.Response, guard: Guard) -> bytes | None:
-    """Returns a short error page, read to its end; None if it breaks off, which makes the connection
+    """Returns a short error page, read to its end; None if it breaks off, which leaves the connection
     unusable."""
     page = b""
     try:

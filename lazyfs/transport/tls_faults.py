@@ -43,7 +43,8 @@ class Peer:
         return AttemptFailed(fault, f"{self.where}: {detail}", by_origin=self.tunnelled)
 
     def unverified(self, code: int, reason: str) -> AttemptFailed:
-        """Returns the failure of a peer whose certificate is not valid. `code`, `reason`: OpenSSL's."""
+        """Returns the failure of a peer whose certificate is not valid. `code`, `reason`: the number and the
+        text of OpenSSL's error."""
         if code in _TIME:
             return self._failed(
                 Fault.EXPIRED, f"it {_TIME[code]}; have it renewed, or set this node's clock right"

@@ -26,8 +26,8 @@ BYTES_AT_ONCE: Final = 256 << 10
 
 
 class _Catalog(Catalog):
-    """A catalog that tells its holder how much memory it takes each time a directory is decoded. It raises
-    NeedDecoding for large directories, so that they are decoded without the lock."""
+    """A catalog that, whenever a directory was decoded, reports to its holder how much memory the catalog
+    takes. It raises NeedDecoding for large directories, so that they are decoded without the lock."""
 
     def __init__(self, encoded: bytes, key: HeldKey, holder: HeldObjects[Catalog]) -> None:
         super().__init__(encoded)
@@ -81,7 +81,8 @@ class ParsedObjects:
     def chunk_list(
         self, repository: str, ref: ObjectRef, size: int, shift: int, objects: LocalObjects, fetched: Fetched
     ) -> ChunkList:
-        """Returns the parsed chunk list of a file of `size` bytes. Raises Need or FormatError."""
+        """Returns the parsed chunk list of a file of `size` bytes. `shift`: log2 of the size of its chunks.
+        Raises Need or FormatError."""
         key = HeldKey(objects.namespace, ref, size, shift)
         held = self._lists.get(key)
         if held is not None:

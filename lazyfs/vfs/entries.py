@@ -32,8 +32,8 @@ class OnEnter(Protocol):
     directory."""
 
     def __call__(self, image: ObjectRef, profile: ObjectRef | None, program: str = "", /) -> None:
-        """`image`: its top catalog. `profile`: the image's profile, if it has one. `program`: the program
-        that is about to be started, if it is known."""
+        """`image`: the top catalog of the image. `profile`: the image's profile, if it has one. `program`:
+        the program that is about to be started, if it is known."""
 
 
 def _tell_nobody(_: ObjectRef, __: ObjectRef | None, ___: str = "") -> None:
@@ -101,15 +101,15 @@ class Entries:
         return Lookups(self.slots.lookups(), self.shared_files.lookups())
 
     def hold(self, number: int, lookups: int = 1) -> None:
-        """Notes that the kernel was told of a number: the number stays valid until `forget` has given all
-        lookups back."""
+        """Notes that the kernel was told of a number `lookups` times. The number stays valid until `forget`
+        was called for as many lookups."""
         if number != ROOT:
             self.slot(number)[0].count += lookups
             if self.shared_files.get(number) is not None:
                 self.shared_files.hold(number, lookups)
 
     def forget(self, number: int, lookups: int) -> None:
-        """Takes lookups back from the kernel."""
+        """Notes that the kernel has given back `lookups` lookups of a number."""
         if number != ROOT:
             self.shared_files.forget(number, lookups)
             self.slots.forget(number, lookups)
@@ -123,7 +123,7 @@ class Entries:
         return slot, 0 if number == ROOT else index
 
     def catalog(self, slot: Slot, fetched: Fetched = NOTHING) -> Catalog:
-        """Returns the catalog a slot stands for now."""
+        """Returns the catalog that a slot stands for now."""
         return self.catalog_of(slot.repository, slot.ref, fetched)
 
     def catalog_of(self, repository: str, ref: ObjectRef, fetched: Fetched = NOTHING) -> Catalog:

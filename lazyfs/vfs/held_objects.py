@@ -62,7 +62,8 @@ class HeldObjects(Generic[Parsed]):
         return part.held[key][0]
 
     def keep(self, key: HeldKey, parsed: Parsed, size: int, repository: str) -> Parsed:
-        """Holds an object, charged with `size` bytes, and returns it."""
+        """Holds an object for the repository that read it, charged with `size` bytes, and returns the
+        object."""
         if key in self._places:
             self._drop(key)
         part = self._parts.get(repository)

@@ -1,5 +1,5 @@
-"""Extended attributes for operators, which tell the origin of a file as those of CVMFS do, and an attribute
-by which `lazyfs run` says which program it is about to start.
+"""Extended attributes for operators, which state where a file comes from, as those of CVMFS do; and an
+attribute by which `lazyfs run` says which program it is about to start.
 
 They can be asked for by name but are not listed, because tools that copy files would copy them too.
 """
@@ -11,14 +11,15 @@ from lazyfs.vfs.missing_objects import NOTHING, Fetched
 from lazyfs.vfs.tree import Tree
 
 START = b"user.lazyfs.start."
-"""The prefix of the attributes by which `lazyfs run` says which program it is about to start. Asking an
-image's root for `user.lazyfs.start.PROGRAM` makes the mount fetch what PROGRAM reads; no file has the
+"""The prefix of the attributes by which `lazyfs run` says which program it is about to start. When an image's
+root directory is asked for `user.lazyfs.start.PROGRAM`, the mount fetches what PROGRAM reads; no file has the
 attribute. Everybody who can enter an image may ask: the question only chooses among lists that the repository
 has signed."""
 
 
 def get_xattr(tree: Tree, number: int, name: bytes, fetched: Fetched = NOTHING) -> bytes | None:
-    """Returns an attribute that the image gives a file, or else one for operators; None if neither exists."""
+    """Returns an extended attribute that the file has in the image, or one for operators; None if neither
+    exists."""
     if name == b"user.pid":  # before anything that may have to be fetched: it tells whether the daemon lives
         return str(os.getpid()).encode()
     if name.startswith(START):
@@ -31,7 +32,7 @@ def get_xattr(tree: Tree, number: int, name: bytes, fetched: Fetched = NOTHING) 
 
 
 def list_xattrs(tree: Tree, number: int, fetched: Fetched = NOTHING) -> list[bytes]:
-    """Returns the names of the attributes that the image gives a file."""
+    """Returns the names of the extended attributes that a file has in the image."""
     return sorted(tree.xattrs(number, fetched))
 
 

@@ -61,9 +61,9 @@ def place_of(entries: Entries, number: int) -> PlaceInImage | None:
 
 
 def profile_of(entries: Entries, number: int) -> ObjectRef | None:
-    """Returns the profile of the image that a file belongs to; None if it has none, or if the image's entry
-    is not in the cache. Serves a process that took over a mount: that process was not told when images were
-    entered."""
+    """Returns the profile of the image that a file belongs to; None if the image has none, or if the image's
+    entry is not in the cache. Serves a process that took over a mount: that process was not told when images
+    were entered."""
     try:
         if entries.shared_files.get(number) is not None:
             place = _place_of_shared(entries, number)

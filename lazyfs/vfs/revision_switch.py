@@ -31,8 +31,8 @@ class Invalidation(NamedTuple):
 def switch(
     tree: Tree, repository: str, root: ObjectRef, revision: int, fetched: Fetched = NOTHING
 ) -> list[Invalidation]:
-    """Shows another revision from now on; returns the listings and names that the kernel must drop. Raises
-    Need before anything has changed."""
+    """Switches a repository to another revision, whose root catalog is `root`; returns the listings and names
+    that the kernel must drop. Raises Need before anything has changed."""
     opened = tree.repositories[repository]
     invalidations: list[Invalidation] = []
     shown: list[tuple[Slot, ObjectRef]] = []

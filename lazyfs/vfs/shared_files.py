@@ -3,8 +3,8 @@
 The kernel caches pages by inode. If a file of at least 64 KiB lies at the same path inside two images, with
 all attributes equal, it gets one inode number in both: no program can tell the difference. So ten tags of an
 image fill memory once. Two files of one image never share, since their paths differ. Smaller files are left
-out, because each shared file takes a row of about 400 bytes while the kernel knows it. When the kernel has
-forgotten a file it may ask for it again, so `IDLE` such rows are kept until their repository's next revision,
+out, because each shared file takes a row of about 400 bytes while the kernel knows it. The kernel may ask
+again for a file that it has forgotten, so `IDLE` such rows are kept until their repository's next revision,
 as with slots.
 """
 
@@ -92,7 +92,7 @@ class SharedFiles:
 
     def restore(self, shared_files: list[SharedFile], lookups: Mapping[int, int] | None = None) -> None:
         """Takes over the shared files of an earlier process, with the kernel's lookups by number. Without
-        lookups they stay until the mount ends."""
+        `lookups`, the files stay until the mount ends."""
         for shared in shared_files:
             self._keep(shared)
             known = 1 << 62 if lookups is None else lookups.get(shared.number, 0)
@@ -135,7 +135,8 @@ class SharedFiles:
         self._lookups[number] = self._lookups.get(number, 0) + lookups
 
     def forget(self, number: int, lookups: int) -> None:
-        """Takes lookups back from the kernel. A row without lookups may be dropped."""
+        """Notes that the kernel has given back `lookups` lookups of a number. A row without lookups may be
+        dropped."""
         if number not in self._entries:
             return
         left = self._lookups.get(number, 0) - lookups

@@ -31,7 +31,7 @@ class SlotRecord(msgspec.Struct, array_like=True, frozen=True):
     slot: int
     repository: str
     path: bytes
-    """Below the repository's root, no slash at either end."""
+    """The path below the repository's root at which the catalog hangs, without a slash at either end."""
     live: bool
     digest: bytes
     """The catalog's digest; for a live folder, of the catalog that it shows now."""
@@ -180,12 +180,13 @@ class SlotTable:
         return self._by_key.get((repository, path, b"", b"", False))
 
     def live(self, repository: str, path: bytes, ref: ObjectRef, parent: Slot | None, index: int) -> Slot:
-        """Returns the slot of a live folder, whose catalog changes with the revision."""
+        """Returns the slot of a live folder, whose catalog changes with the revision. `index` is always 0."""
         found = self.find_live(repository, path)
         return found or self._allot(repository, path, ref, parent, index, live=True)
 
     def snapshot(self, parent: Slot | None, repository: str, path: bytes, ref: ObjectRef, index: int) -> Slot:
-        """Returns the slot of a nested catalog that does not change."""
+        """Returns the slot of a nested catalog that does not change. `index`: that of its entry in the
+        catalog above, if that catalog belongs to a snapshot; otherwise 0."""
         top = b"" if parent is None or parent.live else parent.top.ref.digest
         found = self._by_key.get((repository, path, ref.digest, top, False))
         return found or self._allot(repository, path, ref, parent, index)
@@ -231,22 +232,23 @@ class SlotTable:
         return slot
 
     def show(self, folder: Slot, ref: ObjectRef) -> None:
-        """Lets a live folder show another catalog from now on. `record_moves` writes the folder's new record
-        later."""
+        """Sets the catalog that a live folder shows from now on. `record_moves` writes the folder's new
+        record later."""
         folder.ref = ref
         self._moved[folder.number] = folder
 
     def record_moves(self) -> None:
-        """Records the catalogs that live folders show now. Call it once the kernel has dropped the old names:
-        if a successor takes over earlier, it makes the kernel drop them again."""
+        """Records the catalogs that live folders show now. Called once the kernel has dropped the old names.
+        A successor that takes over before this call finds the old catalogs in the records, and tells the
+        kernel again to drop the names."""
         moved, self._moved = self._moved, {}
         for folder in moved.values():
             if folder.number in self._slots:
                 self._record(folder.to_record())
 
     def forget(self, number: int, lookups: int) -> None:
-        """Takes `lookups` lookups of a number back from the kernel. Ignores a number whose slot is unknown:
-        it may have been given out before a crash."""
+        """Notes that the kernel has given back `lookups` lookups of a number. Ignores a number whose slot is
+        unknown: it may have been given out before a crash."""
         slot = self._slots.get(unpack(number)[0])
         if slot is not None:
             slot.count = max(0, slot.count - lookups)

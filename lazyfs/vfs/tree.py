@@ -166,7 +166,7 @@ class Tree(Entries):
             yield Child(entry.name, self._shown(number, entry))
 
     def parent(self, number: int, fetched: Fetched = NOTHING) -> int:
-        """Returns the number of the directory above a directory; the root's is its own."""
+        """Returns the number of the directory above a directory; for the root, the root's own number."""
         slot, index = self.slot(number)
         if index:
             catalog = self.catalog(slot, fetched)
@@ -223,8 +223,8 @@ class Tree(Entries):
             repository.on_enter(entry.nested, hinted(entry), program)
 
     def xattrs(self, number: int, fetched: Fetched = NOTHING) -> dict[bytes, bytes]:
-        """Returns the extended attributes the image gives a file. Overlay marks appear under `user.` too: an
-        overlay mounted without privileges reads only those."""
+        """Returns the extended attributes that a file has in the image. Overlay marks appear under `user.`
+        too: an overlay mounted without privileges reads only those."""
         entry = self.entry(number, fetched)
         if not entry.xattrs:
             return {}

@@ -16,7 +16,7 @@ _OURS = {
 def prepare(root: str, *, new: bool) -> None:
     """Prepares the directory for a cache of this user. `new`: True if the cache may have to be made.
 
-    Raises UnusableDirectory with the reason if it cannot hold a cache.
+    Raises UnusableDirectory, with the reason, if the directory cannot hold a cache.
     """
     if not new and not os.path.exists(os.path.join(root, layout.STATE)):
         raise UnusableDirectory(f"cache {root}: there is no cache; give the directory of one")

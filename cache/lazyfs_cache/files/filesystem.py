@@ -45,7 +45,7 @@ def boot_id() -> str:
 
 def used(path: str, dir_fd: int | None = None) -> int:
     """Returns the number of bytes of disk that a file or directory itself occupies, as `du` counts; 0 if it
-    does not exist."""
+    does not exist. `dir_fd`: the open directory from which a relative `path` starts."""
     try:
         return os.lstat(path, dir_fd=dir_fd).st_blocks * 512
     except FileNotFoundError:

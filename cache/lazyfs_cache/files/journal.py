@@ -19,7 +19,8 @@ SLOTS = 32
 """The largest number of values that one process may be storing at one time."""
 
 SPARES = range(SLOTS, SLOTS + 64)
-"""Slots of spare files: those of evicted values, kept to be written over. No journal lists these slots."""
+"""Slots (numbers) of spare files, which are files of evicted values, kept to be written over. No journal
+lists these slots."""
 
 _SLOT = 128
 _REMOVALS = SLOTS * _SLOT
@@ -34,7 +35,7 @@ def name(owner: int) -> str:
 
 
 def tmp_name(owner: int, slot: int) -> str:
-    """Returns the name of the temporary file of a slot, in tmp/."""
+    """Returns the name in tmp/ of the file that has this slot: of a value on its way, or a spare file."""
     return f"{owner}-{slot}"
 
 
@@ -57,8 +58,8 @@ class Journal:
         self._end = _REMOVALS
 
     def arriving(self, slots: Sequence[int], keys: Sequence[bytes]) -> bool:
-        """Notes that keys are about to get files, each in its slot. Returns False if the journal is closed
-        because its generation is over."""
+        """Notes that keys are about to get files, each key in its slot of the journal. Returns False if the
+        journal is closed because its generation is over."""
         rows = [bytes((len(key),)) + key for key in keys]
         # Without the lock, another thread might close the journal meanwhile, and its descriptor become
         # another file's.
@@ -77,8 +78,8 @@ class Journal:
         self._end = _REMOVALS
 
     def removing(self, keys: Iterable[bytes]) -> int:
-        """Notes that `keys` are about to lose their files: the first of them, as many as fit. Returns how
-        many fit. Called within a transaction."""
+        """Notes that the first of `keys`, as many as fit into the journal, are about to lose their files.
+        Returns their number. Called within a transaction."""
         room = SIZE - self._end - 1
         rows = bytearray()
         count = 0

@@ -12,8 +12,8 @@ _MAX_LINKS = 40
 
 
 def check_way(directory: str) -> None:
-    """Raises UnusableDirectory if another user could replace the file at `directory`, through a directory or
-    a link on the way to it, as far as they exist. Raises OSError.
+    """Raises UnusableDirectory if another user could replace what lies at the path `directory`, through a
+    directory or a link on the way to it. Looks at the part of the path that exists. Raises OSError.
 
     Each name is looked at by its path, because a directory that was found safe stays safe while the next name
     is looked at.
@@ -58,7 +58,8 @@ def check_contents(root: str) -> None:
 
 def others_can_write(found: os.stat_result) -> bool:
     """Returns True if a user other than the owner may add and replace names in a directory. A group with the
-    owner's name and no other member does not count: pam_umask gives its files mode 0664."""
+    owner's name and no other member does not count, because with pam_umask the files of such a user have mode
+    0664."""
     mode = found.st_mode
     if mode & stat.S_IWOTH:
         return True

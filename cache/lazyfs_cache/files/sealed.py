@@ -4,11 +4,11 @@
     sums     one little-endian CRC-32 per 64 KiB block, seeded with the key and the block's number
     footer   magic (8 bytes), size (8, little-endian), CRC-32 of key, sums, magic and size (4)
 
-The trailer describes the file completely, so the index can be thrown away; seeding with the key and the
-block's number makes a block that belongs to another key or another place fail too. CRC-32 finds every burst
-of up to 32 bits and misses a random change with probability 2^-32; isal computes it at 39 GB/s here (zlib:
-4.3 GB/s), so checking a 64 KiB block costs 2 us. A checksum is enough because the SHA-256 was checked when
-the value was admitted: checksums guard against the disk, not against those who can write as this user.
+The trailer describes the file completely, so the index can be thrown away; since key and block number seed
+the checksum, a block that belongs to another key or another place fails too. CRC-32 finds every burst of up
+to 32 bits and misses a random change with probability 2^-32; isal computes it at 39 GB/s here (zlib: 4.3
+GB/s), so checking a 64 KiB block costs 2 us. A checksum is enough because the SHA-256 was checked when the
+value was admitted: checksums guard against the disk, not against those who can write as this user.
 """
 
 import struct
@@ -39,7 +39,8 @@ def trailer_size(size: int) -> int:
 
 
 def value_size(length: int) -> int | None:
-    """Returns the size of the value in a file of `length` bytes; None if no value makes a file that long."""
+    """Returns the size of the value in a file of `length` bytes; None if no value has a file of that
+    length."""
     rest = length - _FOOTER.size
     if rest < 0:
         return None

@@ -7,7 +7,7 @@ from lazyfs_cache.files import layout
 
 def fixed_bytes(root: str, block: int, index_file: str) -> int:
     """Returns the number of bytes of everything in the cache directory but data/, tmp/, pins/ and the file of
-    the index in use."""
+    the index in use. `block`: the filesystem's block size."""
     total = _most(root, block)
     for entry in os.scandir(root):
         if entry.name in (layout.DATA, layout.TMP, layout.PINS):
@@ -19,7 +19,7 @@ def fixed_bytes(root: str, block: int, index_file: str) -> int:
 
 
 def pin_set_bytes(root: str, block: int) -> int:
-    """Returns the number of bytes of pins/ and the files in it."""
+    """Returns the number of bytes of pins/ and the files in it. `block`: the filesystem's block size."""
     pins = os.path.join(root, layout.PINS)
     return _most(pins, block) + sum(_most(entry.path, block) for entry in os.scandir(pins))
 

@@ -121,7 +121,7 @@ class Index:
         return size
 
     def enlarge(self, map_size: int) -> None:
-        """Lets the index grow to `map_size` bytes. Called outside of a transaction."""
+        """Sets the number of bytes to which the index may grow. Called outside of a transaction."""
         self._env.set_mapsize(map_size)
 
     def used(self) -> int:
@@ -133,7 +133,7 @@ class Index:
         return os.stat(self.file).st_size
 
     def sync(self) -> None:
-        """Returns when the whole index is on the disk."""
+        """Flushes the index; the whole index is on the disk when this returns."""
         self._env.sync(True)
 
     def close(self) -> None:

@@ -49,8 +49,8 @@ class Queue:
         return self._last_tenant
 
     def move_to_end(self, tenant: int, before: int, charge: int, key: bytes) -> int:
-        """Makes the tenant's value with the tick `before` its most recently used one. Returns its new
-        tick."""
+        """Moves the value that has the tick `before` behind the tenant's other values, as the one used last.
+        Returns its new tick."""
         sums, txn, table = self._sums, self._txn, self._table
         sums.tick = tick = sums.tick + 1
         txn.delete(PLACE.pack(tenant, before), db=table)

@@ -16,11 +16,11 @@ increased where needed so that ticks only ever grow. Ticks give the order and th
 **Tenants.** Values belong to the tenant that brought them first, and stay its own. Each tenant has a number,
 the place of its row in `Sums.tenants`; number 0 stands for values without a tenant.
 
-**Ghosts.** LRU evicts a tenant's values in the order of ticks, so one number, `Tenant.floor`, tells the
-values that are gone: its own with this tick and earlier ones. The row of a value that is gone may stay in
-`entries` for a while, as a ghost, until a later transaction deletes it in passing (`Transaction.evict`). The
-floor does not count for rows that are set apart: those of pinned values, and of values that came into the
-queue below the floor (unpinned, or adopted by a rebuild).
+**Ghosts.** LRU evicts a tenant's values in the order of ticks, so one number, `Tenant.floor`, tells which
+values are gone: those of the tenant with this tick or an earlier one. The row of a value that is gone may
+stay in `entries` for a while, as a ghost, until a later transaction deletes it in passing
+(`Transaction.evict`). The floor does not count for rows that are set apart: those of pinned values, and of
+values that came into the queue below the floor (unpinned, or adopted by a rebuild).
 """
 
 import struct
@@ -85,8 +85,9 @@ class Tenant(msgspec.Struct, array_like=True):
     hand: _Number = 0
     """SIEVE: the tick that the hand has reached."""
     floor: _Number = 0
-    """LRU: the tick of its value evicted last; never above `Sums.tick`. If another tenant gets the number,
-    the floor stays, because rows of values that are gone may still have the number."""
+    """LRU: the tick of the value of this tenant that was evicted last; never above `Sums.tick`. If another
+    tenant gets the number, the floor stays, because rows of values that are gone may still have the
+    number."""
 
 
 def entry_row(entry: Entry, tenants: Sequence[Tenant]) -> bytes:

@@ -227,15 +227,16 @@ class Transaction:
     # -- processes and directories -------------------------------------------------------------------
 
     def add_owner(self, above: int) -> int:
-        """Gives a process an owner number that is larger than `above` and than every earlier number. Returns
-        it."""
+        """Adds a process. Returns its owner number, which is larger than `above` and than every earlier
+        number."""
         sums = self.sums
         sums.last_owner = max(sums.last_owner, above) + 1
         self._txn.put(U64.pack(sums.last_owner), U64.pack(0), db=self._tables.owners)
         return sums.last_owner
 
     def hold(self, owner: int, more: int) -> None:
-        """Holds `more` bytes for a process (fewer, if negative); they are charged."""
+        """Adds `more` bytes to the space that is held for a process, and charges them. A negative number
+        takes bytes away."""
         row = self._txn.get(U64.pack(owner), db=self._tables.owners)
         if row is None:
             raise IndexDamaged(f"owner {owner} is missing")

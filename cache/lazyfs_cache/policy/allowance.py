@@ -14,13 +14,14 @@ from lazyfs_cache.policy.slots import Slots
 
 
 class Drawn(NamedTuple):
-    """A promise of space, with the slots of the spare files that occupy it."""
+    """A promise of space, with the slots (numbers) of the spare files that occupy it."""
 
     over: int | None
     """The slot of the spare file to write over, which occupies no more than was promised; None for a new
     file."""
     gone: list[int]
-    """The slots whose spare files must be unlinked before the promise is used; then they are freed."""
+    """The slots of the spare files that must be unlinked before the promise is used. The slots are freed
+    after that."""
 
 
 class SpaceAllowance:
@@ -34,8 +35,8 @@ class SpaceAllowance:
         self._free = 0
         self._promised = 0
         self.slots = Slots(slots)
-        """Gives each spare file its number: taken when the file of an evicted value is kept, freed when the
-        file is gone."""
+        """The slots for spare files: one is taken when the file of an evicted value is kept, and freed when
+        the file is gone."""
         self._spares: list[tuple[int, int]] = []  # (bytes occupied, slot)
         self._spare_bytes = 0
 
@@ -50,7 +51,7 @@ class SpaceAllowance:
             return slots
 
     def put_in(self, amount: int) -> None:
-        """Notes that the index holds `amount` more bytes."""
+        """Adds `amount` bytes, which the index now holds for the process, to the free space."""
         with self._guard:
             if not self._ended:
                 self._free += amount
@@ -94,7 +95,8 @@ class SpaceAllowance:
             self._promised -= amount
 
     def missing(self, target: int) -> int:
-        """Returns the number of bytes to put in to have `target` free; 0 while half of `target` is free."""
+        """Returns the number of bytes that are missing until `target` bytes are free; 0 while at least half
+        of `target` is free."""
         return target - self._free if self._free < target // 2 else 0
 
     def take_idle(self) -> int:

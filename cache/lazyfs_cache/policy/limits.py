@@ -42,7 +42,7 @@ class Charges(Protocol):
 
     @property
     def reserved(self) -> int:
-        """Bytes held for values that processes have on their way."""
+        """Bytes held for processes: their allowances and journals."""
         ...
 
     @property
@@ -140,13 +140,14 @@ class Limits:
         return self._unevictable(charges) + charges.reserved + charge <= self.capacity(charges)
 
     def pins_fit(self, charges: Charges, more: int) -> bool:
-        """Returns True if `more` pinned bytes leave an eighth of the limit for everything else."""
+        """Returns True if at least an eighth of the limit is left for other values once `more` further bytes
+        are pinned."""
         return self._unevictable(charges) + more <= self.capacity(charges) - charges.limit // 8
 
     def growth_of_pins(self, count: int) -> int:
-        """Returns the number of bytes by which the index and the file of a pin set may grow when `count` keys
-        are pinned or unpinned in one transaction: LMDB may copy every page of the index, and there are new
-        rows. Measured: 300 bytes a key."""
+        """Returns the largest number of bytes by which the index and the file of a pin set may grow when
+        `count` keys are pinned or unpinned in one transaction: LMDB may copy every page of the index, and
+        there are new rows. Measured: 300 bytes a key."""
         return self._measures.index_file() + 512 * count
 
     def _unevictable(self, charges: Charges) -> int:

@@ -24,7 +24,7 @@ writes 230, because the values that it evicts lie in pages far apart."""
 
 
 def slack(limit: int) -> int:
-    """Returns the number of bytes by which the index and a directory may grow within one transaction.
+    """Returns the largest number of bytes by which the index and a directory may grow within one transaction.
 
     LMDB copies pages that it changes, so its file may grow by every page a transaction touches: a small index
     by its own size (a 17th of the limit at most), a large one by `_PAGES` and two pages for each use written.
@@ -33,13 +33,13 @@ def slack(limit: int) -> int:
 
 
 def uses_per_transaction(limit: int) -> int:
-    """Returns the number of uses that one transaction writes: `slack` must cover their pages, and they must
-    be written in 10 ms (each page is in private memory until the transaction is committed)."""
+    """Returns the largest number of uses that one transaction may write: `slack` must cover their pages, and
+    they must be written in 10 ms (each page is in private memory until the transaction is committed)."""
     return min(max((slack(limit) - _PAGES * _PAGE) // (2 * _PAGE), 16), 1024)
 
 
 def passes_per_transaction(limit: int) -> int:
-    """Returns the number of used values that SIEVE passes over in one transaction.
+    """Returns the largest number of used values that SIEVE may pass over in one transaction.
 
     Changing a mark takes one page, and a use takes two with LRU, so one mark may be cleared for each use that
     may be written. A small index is covered whole.

@@ -26,5 +26,5 @@ class Slots:
         return found
 
     def free(self, number: int) -> None:
-        """Lets another holder take the number."""
+        """Frees a number, so that another holder may take it."""
         self._free.append(number)

@@ -80,8 +80,9 @@ class Admission:
         return held + [one for one in alone if one is not None]
 
     def _fill(self, charge: int, timeout: float | None = None) -> bool:
-        """Has the index hold `charge` more bytes for this process. `timeout`: seconds to wait for the index
-        lock. Returns True if another draw may succeed, because bytes were added or values were evicted."""
+        """Adds `charge` bytes, in a transaction, to the space that the index holds for this process.
+        `timeout`: seconds to wait for the index lock. Returns True if another draw may succeed, because bytes
+        were added or values were evicted."""
         shared = self._shared
         progress = False
         with shared.transaction(timeout) as transaction:
@@ -93,7 +94,8 @@ class Admission:
 
     def _draw(self, charge: int, *, write_over: bool) -> tuple[Drawn, IndexGeneration] | None:
         """Draws a promise of `charge` bytes from the allowance, which is filled as needed. Returns the
-        promise and the generation of the index that holds its bytes; None if they cannot be freed in time."""
+        promise and the generation of the index that holds its bytes; None if they cannot be freed in time.
+        `write_over`: True if the value may be written over a spare file."""
         shared = self._shared
         deadline = time.monotonic() + shared.timeout
         while True:
@@ -172,8 +174,8 @@ class Admission:
     def _store(
         self, held: list[Reservation], values: Mapping[bytes, bytes | memoryview], tenant: bytes
     ) -> set[bytes]:
-        """Gives values their files and lets them wait for their entries. Returns the keys of the values that
-        now have files. The reservations end."""
+        """Writes the values' files; the entries follow in the next transaction. Returns the keys of the
+        values that now have files. The reservations end."""
         stored: set[bytes] = set()
         try:
             for generation, slots, noted in self._noted(held):
@@ -248,8 +250,9 @@ class Admission:
     def _publish(
         self, generation: IndexGeneration, slot: int, held: Reservation, value: bytes | memoryview
     ) -> int | None:
-        """Gives the value its file under data/. Returns the bytes of disk it occupies, or None if it has no
-        file: the disk failed, too little space was reserved, or another generation of the index is in use."""
+        """Writes the value's file and moves it into data/. Returns the bytes of disk that the file occupies;
+        None if there is no file now: the disk failed, too little space was reserved, or another generation of
+        the index is in use."""
         tmp = journal.tmp_name(generation.owner, slot)
         try:
             occupied = self._write(tmp, held, value)

@@ -14,18 +14,19 @@ FILES_PER_TRANSACTION = 256
 
 
 def orphaned(name: str, owners: ByteLocks, me: int) -> bool:
-    """Returns True if a file in tmp/ with this name is a dead process's, or if no cache makes such a name."""
+    """Returns True if a file in tmp/ with this name belongs to a dead process, or to no cache. `me`: this
+    process's owner number."""
     owner = journal.owner_of(name)
     return owner is None or (owner != me and not owners.taken(owner))
 
 
 def adopt(transaction: Transaction, files: ValueFiles, directory: int, names: list[str]) -> None:
-    """Enters files found in a fan-out directory, as last used when they were written; deletes files that are
-    not values.
+    """Enters the files called `names` in a fan-out directory, as values that were last used when they were
+    written; deletes files that are not values.
 
-    Their charge moves from `unscanned` to the entries, so that the total never seems smaller than it is. One
-    byte of `unscanned` always stays, as the sign that a rebuild is under way. The files' bytes are checked
-    when they are read.
+    The charge of the entered files moves from `unscanned` to the entries, so that the total never seems
+    smaller than it is. One byte of `unscanned` always stays, as the sign that a rebuild is under way. The
+    files' bytes are checked when they are read.
     """
     sums = transaction.sums
     for name in names:

@@ -34,8 +34,8 @@ class Arrivals:
         self._waiting: deque[Arrived] = deque()
 
     def add(self, value: Arrived) -> bool:
-        """Lets a value wait for the next transaction. Returns False if its generation of the index has ended:
-        the new index has no space for it."""
+        """Adds a value, which then waits for the next transaction. Returns False, and adds nothing, if the
+        generation of the index has ended: the new index has no space for the value."""
         with self._guard:
             if not self._ended:
                 self._waiting.append(value)
@@ -56,11 +56,11 @@ class Arrivals:
         return [self._waiting.popleft() for _ in range(len(self._waiting))]
 
     def put_back(self, values: list[Arrived]) -> None:
-        """Lets the values of a transaction that was not committed wait again."""
+        """Puts back values from `take` because their transaction was not committed: they wait again."""
         self._waiting.extendleft(reversed(values))
 
     def end(self) -> list[Arrived]:
-        """Ends this generation of the index: returns the values that waited, and lets no other value wait."""
+        """Ends this generation of the index: returns the values that waited; `add` takes no more."""
         with self._guard:
             self._ended = True
             return self.take()

@@ -80,8 +80,9 @@ class CurrentIndex:
             raise
 
     def _register(self, index: Index, *, first: bool, limit: int | None) -> IndexGeneration:
-        """Becomes one of the index's owners, and cleans up after dead ones. A new index takes in the files of
-        the directory."""
+        """Enters this process among the index's owners, and cleans up after dead ones. Begins or takes over a
+        rebuild if one is needed. `first`: no other process uses the index. `limit`: the limit that this
+        process has just set."""
         root, files, number = self._files.root, self._files, self._membership.state.generation
         limits = Limits(DirectoryMeasures(files, index), keep_free=self._keep_free, arriving=journal.SLOTS)
         with ExitStack() as undo:
@@ -105,7 +106,7 @@ class CurrentIndex:
         return self._generation(number, index, owner, own, limits)
 
     def _write_agreed(self, transaction: Transaction) -> None:
-        """Makes the index agree with the state file and the files of pin sets."""
+        """Copies the limit, the policy and the pin sets from their files into the index."""
         sums, state = transaction.sums, self._membership.state
         sums.limit = state.limit
         sums.sieve = state.policy == "sieve"
@@ -115,8 +116,8 @@ class CurrentIndex:
     def _see_to_rebuild(
         self, transaction: Transaction, limits: Limits, owner: int, *, first: bool, unknown: bool
     ) -> None:
-        """Begins or takes over a rebuild if one is needed. `unknown`: there may be files that the index does
-        not name."""
+        """Begins or takes over a rebuild if one is needed. `first`: no other process uses the index.
+        `unknown`: there may be files that the index does not name."""
         sums = transaction.sums
         if unknown:
             # Until the files are known, everything up to the limit counts as used. At least one byte does,
@@ -171,14 +172,14 @@ class CurrentIndex:
     # -- its size --------------------------------------------------------------------------------------
 
     def fit(self) -> None:
-        """Makes the index anew if it is too large for a lowered limit."""
+        """Begins a new index if the present one is too large for a lowered limit."""
         limit = self._membership.state.limit
         if not self._membership.stale() and self.generation.index.length() > largest_index(limit):
             self.replace("the limit was lowered", keep=False)
 
     def enlarge(self) -> None:
-        """Enlarges the map, which is full because the size computed from the limit (`policy.sizes`) was too
-        small."""
+        """Enlarges the index's map, because it is full: the size computed from the limit (`policy.sizes`) was
+        too small."""
         self._enlarge(self.generation.index)
 
     def _enlarge(self, index: Index) -> None:
@@ -188,7 +189,7 @@ class CurrentIndex:
         )
 
     def fit_map(self, limit: int) -> None:
-        """Enlarges the map if it was made for a smaller limit. Called outside of a transaction."""
+        """Enlarges the index's map if it was made for a smaller limit. Called outside of a transaction."""
         if limit != self._sized_for:
             wanted = database.map_size(limit)
             if wanted > self.generation.index.map_size:

@@ -27,7 +27,7 @@ class DownloadLock:
         self._number = number
 
     def release(self) -> None:
-        """Lets the waiters go on; the second call does nothing."""
+        """Gives the lock up, so that waiting callers go on; the second call does nothing."""
         locks, self._locks = self._locks, None
         if locks is not None:
             locks.release(self._number)

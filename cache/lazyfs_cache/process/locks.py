@@ -74,14 +74,15 @@ class IndexLock:
 
 
 class Presence:
-    """A lock that every process with the cache open holds shared; a process that gets it exclusively is
-    alone."""
+    """A lock that each process holds in shared mode while it has the cache open. A process that gets the lock
+    exclusively is alone."""
 
     def __init__(self, path: str) -> None:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
     def alone(self) -> bool:
-        """Returns True if no other process has the cache open. Call under the index lock, then `share`."""
+        """Returns True if no other process has the cache open. The caller holds the index lock, and then
+        calls `share`."""
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -89,7 +90,7 @@ class Presence:
         return True
 
     def share(self) -> None:
-        """Holds the lock shared."""
+        """Takes the lock in shared mode."""
         fcntl.flock(self._fd, fcntl.LOCK_SH)
 
     def close(self) -> None:

@@ -47,8 +47,8 @@ class Membership:
         return Index(directory.index_path(self.root, self.state.generation), self.state.map_size)
 
     def begin_generation(self, why: object, *, keep: bool = True) -> None:
-        """Sets aside the index, which must be closed, and begins a new generation without one. `keep`: keep
-        the old index where an operator can look at it."""
+        """Sets aside the index, which must be closed, and begins a new generation, whose index `open_index`
+        makes. `keep`: True if the old index is kept for an operator to look at."""
         log.warning("cache %s: index set aside and being rebuilt: %s", self.root, why)
         directory.set_index_aside(self.root, self.state.generation, keep=keep)
         self.state = state_file.load(self.root) or self.state  # another process may have set another limit
@@ -73,8 +73,8 @@ class Membership:
         state_file.save(self.root, self.state)
 
     def mark_clean(self, index: Index) -> None:
-        """Flushes the index and marks it as trusted after a reboot, if no other process has the cache
-        open."""
+        """Flushes the index and marks it as one to be trusted after a reboot, if no other process has the
+        cache open."""
         if self._presence.alone():
             index.sync()
             self.state.limit = index.sums().limit
@@ -93,8 +93,8 @@ class Membership:
 
 
 def enter(root: str, lock: IndexLock, limit: int | None, policy: state_file.Policy | None) -> Membership:
-    """Becomes one of the processes that have the cache open. The caller holds the index lock. Raises
-    CacheError."""
+    """Becomes one of the processes that have the cache open. `limit`, `policy`: those to set if no other
+    process has it open; None for those last in force. The caller holds the index lock. Raises CacheError."""
     presence = Presence(os.path.join(root, layout.PRESENCE))
     try:
         first = presence.alone()

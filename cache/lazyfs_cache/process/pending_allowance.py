@@ -1,4 +1,5 @@
-"""Space that a transaction gives its process, some of it as spare files of evicted values.
+"""Space that the transaction under way adds to the space held for its process. Spare files of evicted values
+may occupy some of it.
 
 It becomes part of the allowance when the transaction is committed; until then it is kept here.
 """
@@ -15,7 +16,7 @@ from lazyfs_cache.process.spare_files import SpareFiles
 
 
 class PendingAllowance:
-    """The space given to one process in one generation of the index. The caller holds the index lock for
+    """The added space of one process in one generation of the index. The caller holds the index lock for
     every call. `wake` is set when the high watermark is passed."""
 
     def __init__(
@@ -37,9 +38,9 @@ class PendingAllowance:
         self._kept: list[tuple[int, int]] = []  # (bytes occupied, slot)
 
     def fill(self, transaction: Transaction, least: int) -> bool:
-        """Has the index hold `least` more bytes for this process, and those that its allowance needs to
-        regain its usual size; evicts values to make room for them. Holds only `least` if there is no room for
-        all.
+        """Adds `least` bytes to the space that the index holds for this process, and the bytes that the
+        allowance needs to regain its usual size; evicts values to make room for them. Adds only `least` if
+        there is no room for all.
 
         Returns True if a reservation that found too little space may succeed now: enough bytes are held, or
         values were evicted.

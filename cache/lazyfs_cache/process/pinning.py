@@ -21,7 +21,8 @@ class Pinning:
 
     def pin(self, key: bytes, owner: bytes) -> bool:
         """Keeps a value from being evicted until `unpin` or this process's end. Returns False if it is not
-        here. `owner`: a label that tells the pins of one process apart.
+        here. `owner`: a label that the caller chooses: a value can have one pin of this process for each
+        label.
 
         Raises PinSetTooLarge if the pinned values together would leave too little room for anything else.
         """
@@ -36,8 +37,8 @@ class Pinning:
         return transaction is not None and transaction.committed
 
     def unpin(self, key: bytes, owner: bytes) -> bool:
-        """Undoes `pin`: the value returns to its place in the order of use. Returns False if the index lock
-        could not be taken: the pin may still be there."""
+        """Removes the pin with the label `owner`. A value that has no pin left returns to its place in the
+        order of use. Returns False if the index lock could not be taken: the pin may still be there."""
         with self._shared.transaction() as transaction:
             if transaction is not None:
                 transaction.unpin(key, self._shared.generation.owner, owner)

@@ -16,7 +16,7 @@ from lazyfs_cache.process.locks import ByteLocks
 
 def clean_up_dead(transaction: Transaction, files: ValueFiles, owners: ByteLocks, me: int) -> int:
     """Undoes the unfinished work of processes that died, and drops their pins. Returns the number of these
-    processes."""
+    processes. `me`: this process's owner number."""
     dead = [owner for owner in transaction.all_owners() if owner != me and not owners.taken(owner)]
     for owner in dead:
         for key in journal.read(files.root, owner):

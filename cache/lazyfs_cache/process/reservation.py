@@ -25,7 +25,7 @@ class Reservation:
         """Upper bound of the bytes of disk that the value occupies."""
         self.generation = generation
         self.recycled = drawn.over
-        """Slot of a spare file that may be written over."""
+        """Slot (number) of a spare file that may be written over."""
         self._wake = wake
         self.over = False
         """True once the reservation was used or given back, and holds no space any more."""

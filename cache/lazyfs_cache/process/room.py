@@ -49,11 +49,12 @@ class Room:
                 return False
 
     def make(self, amount: int) -> bool:
-        """Evicts until `amount` more bytes may come. Returns False as `shrink` does."""
+        """Evicts until `amount` more bytes may come. Returns False if no more values can be evicted, the lock
+        cannot be had, or a transaction fails."""
         return self.shrink(lambda limits, sums: limits.shortfall(sums, amount))
 
     def fit(self) -> None:
-        """Evicts down to a lowered limit, and makes the index anew if the index is too large for that
+        """Evicts down to a lowered limit, and begins a new index if the present one is too large for that
         limit."""
         self.shrink(Limits.over_capacity)
         self._shared.fit_index()

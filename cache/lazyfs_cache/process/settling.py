@@ -1,7 +1,8 @@
 """Settling: the work of a transaction before its caller's own.
 
-It enters the values that arrived since the last one, writes the uses that readers noted, and removes
-suspects. `recovery` cleans up after dead processes, when the cache is opened and every half minute.
+Settling enters the values that have arrived since the last transaction, writes the uses that readers noted,
+and removes suspects. `recovery` cleans up after dead processes, when the cache is opened and every half
+minute.
 """
 
 from collections.abc import Iterator

@@ -151,7 +151,7 @@ class SharedIndex:
         return transaction is not None and transaction.committed
 
     def fit_index(self) -> None:
-        """Makes the index anew if it is too large for a lowered limit."""
+        """Begins a new index if the present one is too large for a lowered limit."""
         with self._lock.held(self.timeout) as held:
             if held and self.health.off is None:
                 self.health.guard(self._current.fit)
@@ -207,8 +207,9 @@ class SharedIndex:
         """Enters the last arrivals and gives up this process's pins. The last process to close marks the
         index as clean.
 
-        Takes two transactions: the journal goes only after the first has entered its values. A process that
-        does not get so far leaves a dead owner behind, and the next process cleans up.
+        Takes two transactions: the first enters the values that the journal lists, the second removes the
+        journal. A process that does not get so far leaves a dead owner behind, and the next process cleans
+        up.
         """
         self.generation.spares.discard_all()
         left = False
@@ -235,7 +236,7 @@ class SharedIndex:
             transaction.sums.scanner = 0  # the next process goes on with the rebuild
 
     def abandon(self) -> None:
-        """Leaves everything to the parent process: this is a forked child."""
+        """Leaves the open cache to the parent process. Called in a forked child."""
         self.health.end("opened before a fork: open it after")
         self._release()
 

@@ -30,8 +30,8 @@ class SpareFiles:
         return journal.tmp_name(self._owner, slot)
 
     def take(self, value: Queued) -> int | None:
-        """Makes a spare file of the value's file. Returns its slot, or None if the file is not worth keeping.
-        Raises OSError."""
+        """Turns the value's file into a spare file. Returns the spare file's slot; None if the file is not
+        worth keeping. Raises OSError."""
         if value.charge > LARGEST or (slot := self._allowance.slots.take()) is None:
             return None
         if not self._files.take_out(value.key, self.name(slot)):

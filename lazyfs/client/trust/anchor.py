@@ -49,8 +49,9 @@ def anchor_of_directory(store: str) -> Anchor:
 
 
 def anchor_of(url: str, trust: str | None) -> Anchor | UsageError:
-    """Returns the anchor of first trust of a repository, or the error to raise if no revision is trusted
-    already. `trust`: the operator's root file or fingerprint. Raises UsageError if it is invalid."""
+    """Returns the anchor from which trust in a repository begins. If there is none, returns an error, which
+    the caller raises unless a revision is trusted already. `trust`: the operator's root file or fingerprint.
+    Raises UsageError if `trust` is invalid."""
     if trust:
         return read_anchor(trust)
     if "://" in url:

@@ -48,7 +48,8 @@ class MetadataFiles:
         *,
         no_cache: bool = False,
     ) -> dict[str, bytes]:
-        """Returns the files by name, without the optional ones that do not exist. Raises as Fetcher.fetch."""
+        """Returns the files by name, without the optional ones that do not exist. `no_cache`: True to ask the
+        origin, past all caches. Raises as Fetcher.fetch."""
         found: dict[str, bytes] = {}
         while len(asks) > 1:
             answers = self._together(asks, deadline, check_cancelled, no_cache)

@@ -51,8 +51,8 @@ class RefreshAttempt:
         return self._files.get(asks, self._deadline, self._check_cancelled, no_cache=self._no_cache)
 
     def ask_the_origin(self) -> None:
-        """Makes all further requests of this refresh go past caches, because a file was not trusted. The
-        newest root is asked for again too."""
+        """Sends all further requests of this refresh past the caches, because a file was not trusted. The
+        newest root is then asked for again too."""
         self._no_cache = True
         self.probed = False
 
@@ -68,7 +68,8 @@ def ask_root(version: int) -> Ask:
 
 
 def ask_file(kind: type[T], wanted: WantedFile, *, optional: bool = False) -> Ask:
-    """Returns the question for a signed file; an answer that cannot be such a file counts as a bad copy."""
+    """Returns the question for the signed file `wanted`, of the given kind; an answer that cannot be such a
+    file counts as a bad copy."""
 
     def accept(data: bytes) -> bytes:
         check_shape(kind, data, wanted.max_bytes)

@@ -4,9 +4,9 @@ Requests. A refresh that finds nothing new is one request, the timestamp. The ne
 every advance to a new revision, at the same time as the new snapshot and targets, and whenever the timestamp
 is not trusted. So no file signed by a revoked key can become a new revision, and a refresh without news does
 not pay for a 404. A first mount takes two round trips: roots and timestamp, then snapshot and targets, whose
-file names share the version number. Once a day, and first after a start, the root is asked for beside the
-timestamp: a thief of a replaced timestamp key cannot hold a worker back for ever. A file that is not trusted
-is asked for once more past all caches.
+file names share the version number. The first refresh after a start, and one refresh a day, asks for the next
+root together with the timestamp, so that a thief of a replaced timestamp key cannot hold a worker back for
+ever. A file that is not trusted is asked for once more past all caches.
 """
 
 import threading
