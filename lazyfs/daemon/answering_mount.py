@@ -142,15 +142,16 @@ class AnsweringMount:
             self.watch.look(self.cache.opened)
 
     def open_cache(self) -> None:
-        """Opens the cache, unless that is done, and measures it. Raises UsageError unless the mount answers
-        already."""
+        """Opens the cache and measures its occupied space; does nothing if the cache is open. If the cache
+        cannot be opened, raises UsageError, or goes on without a cache if the mount answers already."""
         if not self.cache.is_open:
             self.cache.open(mount_answers=self.answers)
             self.watch.look(self.cache.opened)
 
     def answer(self, ready: Callable[[], None]) -> None:
-        """From now on, answers requests whose objects are at hand. Calls `ready`. Does nothing if the session
-        needs the event loop for that. Raises LazyfsError if a signal has ended the mount meanwhile."""
+        """From now on, answers requests whose objects are at hand, and calls `ready`. Does nothing if the
+        session cannot answer without the event loop. Raises LazyfsError if SIGINT or SIGTERM has come by
+        now."""
         assert self.session is not None
         if not self.session.begin():
             return
@@ -180,7 +181,8 @@ class AnsweringMount:
         return self._signals
 
     def source(self) -> str:
-        """Returns the source that is shown to people."""
+        """Returns the URL or directory that the mount shows, without secrets; "lazyfs" for a site. It is for
+        the log."""
         return without_secrets(self.settings.source) or "lazyfs"
 
     def close(self) -> None:

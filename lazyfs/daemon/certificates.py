@@ -1,4 +1,5 @@
-"""The credentials of a mount's repositories and of its collector, read while the daemon is still root."""
+"""The credentials of a mount for its repositories and for the collector of its reports (`lazyfs collect`),
+read while the daemon is still root."""
 
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,9 @@ class Certificates:
     """The TLS credentials of one mount and its repositories."""
 
     def __init__(self, settings: Settings) -> None:
-        """Reads the files. Raises UsageError for a bad file of the mount itself. For a bad file of a
-        repository, `of` raises it, when that repository is opened."""
+        """Reads the files of certificates, keys and tokens that the settings name. Raises UsageError for a
+        bad file of the mount itself. For a bad file of a repository, `of` raises it, when that repository is
+        opened."""
         self.report_target: ReportTarget | None = None
         """The collector to which starts are reported; None if the settings name none."""
         if settings.profile is not None:

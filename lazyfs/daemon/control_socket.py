@@ -8,7 +8,8 @@ from typing import NamedTuple
 from lazyfs.system.socket_paths import address_of
 
 HANDED = "LAZYFS_CONTROL_SOCKET"
-"""The variable by which a daemon that replaces its program hands over its socket: `DESCRIPTOR INODE PATH`."""
+"""The environment variable by which a daemon that replaces its program hands over its socket. The value is
+`DESCRIPTOR INODE PATH`."""
 
 CALLERS = 1024
 """The largest number of connections that wait to be accepted: as many as a node's jobs and watchdogs open at

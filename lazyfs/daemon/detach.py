@@ -184,7 +184,8 @@ class _StarterGuard:
 
 
 def _report_failure(work: Callable[[], None], starter: BinaryIO) -> int:
-    """Runs `work` and returns the exit code. Writes a failure to the log, and to `starter` unless closed."""
+    """Runs `work` and returns the exit code. Writes a failure to the log, and to the command that started the
+    daemon (`starter`: the pipe to that command) unless the pipe is closed."""
     try:
         work()
         return 0

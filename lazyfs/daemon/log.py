@@ -98,7 +98,8 @@ class _OneLine(logging.Formatter):
 
 
 class DaemonLog:
-    """Writes a daemon's records to standard error, which in the background is the file of --log."""
+    """Writes a daemon's records to standard error, which for a daemon in the background is the file of
+    --log."""
 
     def __init__(self, path: str | None, clock: Callable[[], float] = time.monotonic) -> None:
         """`path`: the file that is open as standard output and error; None for the caller's own streams."""

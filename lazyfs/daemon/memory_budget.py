@@ -6,10 +6,9 @@ from lazyfs.client import allowance
 from lazyfs.vfs import shared_files
 
 TIGHT: Final = 0.75
-"""If a daemon uses more than this share of its memory limit, it drops kept catalogs and answers."""
+"""If a daemon uses more than this share of its memory limit, it drops parsed catalogs and kept answers."""
 EASY: Final = 0.55
-"""If a daemon uses less than this share of its memory limit, it is allowed to keep more catalogs and answers
-again."""
+"""If a daemon uses less than this share of its memory limit, it may keep more catalogs and answers again."""
 _LEAST_CATALOGS: Final = 4 << 20
 
 
@@ -19,7 +18,7 @@ class Budget(NamedTuple):
     catalogs: int
     chunk_lists: int
     answers: int
-    """The limit of the answers that are kept packed for the kernel."""
+    """The limit of the answers that are kept in the kernel's format, to be given again."""
     shared_files: int
     """The largest number of rows in the table of files that images share."""
     under_way: int

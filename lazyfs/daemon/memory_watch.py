@@ -1,5 +1,5 @@
-"""Keeps the daemon's memory within its own limit and its control group's: drops kept answers and catalogs
-before the kernel would kill the daemon."""
+"""Keeps the daemon's memory within its own limit and its control group's: drops parsed catalogs and the
+answers that are kept for the kernel, before the kernel would kill the daemon."""
 
 import ctypes
 import logging

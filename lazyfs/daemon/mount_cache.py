@@ -77,9 +77,9 @@ class MountCache:
 
     def _values_that_stand(self) -> "StandingValues | None":
         """Returns the values in the cache's directory, to be read before the cache is opened. Returns None if
-        the cache has to be opened at once. This is so if no usable cache is there yet, or if it has another
-        limit or policy than the settings, of which the command has to be told. It is also so if root mounts
-        for another user: that user might not be able to load the cache's modules later."""
+        the cache has to be opened at once. This is so if no usable cache is there yet, or if the cache has
+        another limit or policy than the settings: then the command has to tell its user. It is also so if
+        root mounts for another user: that user might not be able to load the cache's modules later."""
         settings = self._settings
         limit = parse_size(settings.cache_limit, "cache_limit")
         if limit == 0 or settings.user is not None:

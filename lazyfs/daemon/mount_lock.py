@@ -1,4 +1,5 @@
-"""Allows one mount at a time on a mount point: the check that it is free and the mount are one step."""
+"""Allows one mount at a time on a mount point: nobody else mounts there between the check that it is free and
+the mount."""
 
 import fcntl
 import hashlib

@@ -33,7 +33,7 @@ class MountOption(NamedTuple):
 
     @property
     def value(self) -> str:
-        """The value in the help text: `SIZE`, `lru|sieve`; empty for a flag."""
+        """The text that stands for the value in the help, such as `SIZE` or `lru|sieve`; empty for a flag."""
         return "" if self.kind is bool else "|".join(self.choices) or self.metavar
 
 

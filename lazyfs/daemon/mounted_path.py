@@ -80,7 +80,9 @@ def _url(mount: points.Mount, name: str, shown: str) -> str:
 
 
 def _resolve(path: str, tops: list[str]) -> tuple[str, str | None, str] | None:
-    """Returns (real path, mount point, fault); None if the path does not exist. Runs in a child."""
+    """Returns (path without links, the mount point that it is below, error message); None if the path does
+    not exist. `tops`: the mount points of lazyfs. The mount point is None for a path below none of them. Runs
+    in a child process."""
     try:
         real, top = resolve_among_mounts(path, tops)
     except OSError:

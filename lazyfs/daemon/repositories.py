@@ -64,7 +64,7 @@ class Repositories:
         self.opened: dict[str, ConnectedRepository] = {}
         self._withdrawn: list[ConnectedRepository] = []
         self._nursery: trio.Nursery | None = None
-        """The nursery of the refreshers, while `keep_fresh` runs; None before."""
+        """The nursery of the tasks that look for new revisions; None until `keep_fresh` runs."""
 
     async def open(
         self, source: RepositorySource, name: str | None = None, known: KnownRepository | None = None
@@ -130,8 +130,9 @@ class Repositories:
 
     async def settle(self, name: str) -> None:
         """Waits until a newer revision has been looked for, but neither longer than FIRST_LOOK seconds nor
-        longer than half of the time that a call may wait. From then on a missing name counts as absent.
-        Raises LazyfsError for a repository that is not open."""
+        longer than half of the time that a call may wait. From then on, a name that the shown revision lacks
+        is answered as missing: no newer revision is waited for. Raises LazyfsError for a repository that is
+        not open."""
         opened = self.opened.get(name)
         if opened is None:
             raise LazyfsError(f"repository {name}: not connected yet")
@@ -167,8 +168,8 @@ class Repositories:
                 await trio.sleep(RETRY)
 
     async def _follow_profiles(self, opened: ConnectedRepository) -> None:
-        """Looks for newer collected profiles, first at once and then at the interval at which new revisions
-        are looked for."""
+        """Looks for newer profiles made from the reports of workers (`lazyfs collect`): first at once, then
+        at the interval at which new revisions are looked for."""
         while True:
             deadline = time.monotonic() + self._settings.patience
             try:
@@ -188,7 +189,7 @@ class Repositories:
     async def refresh(self, name: str) -> bool:
         """Looks for a newer revision and shows it. Returns True if there was one.
 
-        Raises as `Refresher.now`, and KeyError for a repository that was withdrawn.
+        Raises LazyfsError if the search fails, and KeyError for a repository that was withdrawn.
         """
         refresher = self.opened[name].refresher
         before = refresher.shown

@@ -180,7 +180,8 @@ class Connector:
         """Returns the last trusted revision if its root catalog is at hand. Otherwise returns the newest one,
         or the last trusted one if no newer one can be fetched.
 
-        Raises LazyfsError; raises `anchor` if no revision is trusted yet and no anchor was given.
+        `anchor`: the start of trust that the settings give, or the error if they give none; raised if no
+        revision is trusted yet. Raises LazyfsError.
         """
         now = datetime.now(UTC)
         stale: LazyfsError | None = None

@@ -85,8 +85,8 @@ class ServedMount:
             self._repositories.close()
 
     async def _open(self) -> None:
-        """Begins to open the repository without which the mount cannot answer, and loads the session
-        meanwhile."""
+        """Opens the repository without which the mount cannot answer, if there is one; meanwhile imports the
+        session's modules."""
         settings = self._settings
         async with trio.open_nursery() as nursery:
             if not settings.is_site() and self._known is None:

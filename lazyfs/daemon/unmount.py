@@ -94,7 +94,8 @@ def _unmounted(mount: Mount, *, lazy: bool) -> bool:
 
 
 def _elsewhere(mount: Mount, daemon: int) -> str:
-    """Returns a text that names the other mount points of the same filesystem; empty if none is known."""
+    """Returns a text that names the other mount points of the same filesystem; empty if none is known.
+    `daemon`: the daemon's process id, 0 if unknown."""
     here = [other.mountpoint for other in points.mounts() if other.device == mount.device]
     if here:
         return f"at {', '.join(here)}; unmount that too"
@@ -110,8 +111,8 @@ def _elsewhere(mount: Mount, daemon: int) -> str:
 
 
 def _in_containers(mount: Mount, daemon: "_Process") -> str:
-    """Returns a text that names programs in other mount namespaces which keep the filesystem; empty if there
-    are none, or if the daemon ends."""
+    """Returns a text that names the programs in other mount namespaces which still keep the filesystem after
+    STARTING seconds; empty if there are none, or if the daemon ends before."""
     before = elsewhere(mount.device)
     if not before or daemon.ends_within(STARTING):
         return ""
@@ -138,7 +139,7 @@ def _abort(mount: Mount, daemon: int) -> str:
 
 
 class _Process:
-    """A process that may end meanwhile, or that this user cannot see."""
+    """A process that may end at any time, and that this user may not be able to see."""
 
     def __init__(self, pid: int) -> None:
         self._descriptor = -1

@@ -29,8 +29,9 @@ def wanted_settings(
 ) -> WantedSettings:
     """Returns the settings of `lazyfs mount [SOURCE] MOUNTPOINT --config FILE`.
 
-    `options`: the value of each option, None for one that was not given. `by_variable`: the names of those
-    options that a variable gave. The command line wins over the file. Raises UsageError.
+    `places`: [SOURCE] MOUNTPOINT. `config`: FILE. `options`: the value of each option, None for one that was
+    not given. `by_variable`: the options whose values come from environment variables. The command line wins
+    over the file. Raises UsageError.
     """
     if len(places) > 2:
         raise UsageError(f"{len(places)} places given: write lazyfs mount URL MOUNTPOINT")
@@ -57,7 +58,7 @@ def wanted_settings(
 
 
 def from_environment() -> dict[str, str]:
-    """Returns the options that variables give, by their fields."""
+    """Returns the values that environment variables give to options, by the option's name in `Settings`."""
     return {
         option.field: os.environ[option.environment]
         for option in MOUNT_OPTIONS

@@ -1,4 +1,5 @@
-"""The collector that reports are sent to, and the credential for it, which no other server gets."""
+"""The collector (`lazyfs collect`) that gets the mount's reports of starts, and the credential for it, which
+no other server gets."""
 
 import ssl
 from typing import Final
@@ -13,10 +14,12 @@ _LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
 class ReportTarget:
-    """One collector, as the settings name it. The files are read at once: the daemon may give up root."""
+    """The address of one collector, with the token or the client certificate for it."""
 
     def __init__(self, given: ProfileReporting) -> None:
-        """Raises UsageError for a URL or a file that cannot be used."""
+        """Reads the files of the token and of the certificates now, because the daemon may give up root
+        later. `given`: the section [profile] of the settings. Raises UsageError for a URL or a file that
+        cannot be used."""
         try:
             url = urlsplit(given.report)
             self.port = url.port

@@ -16,12 +16,13 @@ from lazyfs.fuse.session import HeldMount
 FORMAT = 1
 """The version of this state. A successor accepts only its own version; otherwise the old daemon stays."""
 PYTHON = (sys.executable, "-E", "-P", "-X", "utf8")
-"""The start of a command line that runs one of our modules, as the installed commands have it."""
+"""The start of a command line that runs a module of lazyfs with the interpreter and the options of the
+installed commands."""
 
 
 class HandedState(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of one mount. It may contain passwords, so it lies in memory that only its holders can
-    read."""
+    """The state of one mount. It may contain passwords, so it lies in the request table, which is memory and
+    no file with a name: only processes with its descriptor can read it."""
 
     format: int = FORMAT
     program: tuple[str, ...] = PYTHON

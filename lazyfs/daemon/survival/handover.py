@@ -71,9 +71,9 @@ class Handover:
         return self._taken.state.successions + 1 if self._taken else 0
 
     def journal(self, path: str) -> tuple[str, journal.HeldNumbers]:
-        """Returns the path of the mount's journal, and the numbers that the kernel knows. For a mount that
-        was taken over, both come from the earlier daemon; a new mount has the journal at `path`, and no
-        numbers. Raises UsageError if the numbers are lost."""
+        """Returns the path of the mount's journal, and the inode numbers that the kernel knows. For a mount
+        that was taken over, both come from the earlier daemon; a new mount has the journal at `path`, and no
+        numbers. Raises UsageError if the journal cannot be read."""
         if self._taken is None:
             return path, journal.NO_NUMBERS
         path = self._taken.state.journal

@@ -40,7 +40,7 @@ class Keeper:
     """The keeper's process, which has one thread."""
 
     def __init__(self, line: socket.socket, daemon: int, score: str | None) -> None:
-        """`daemon`: the process at the other end of the line. `score`: from `_prefer_the_daemon`."""
+        """`line`: a socket to the daemon. `score`: the OOM score of successors (`_prefer_the_daemon`)."""
         self._line = line
         self._score = score
         self._requests: UnservedRequests | None = None
@@ -234,7 +234,7 @@ def _become(command: list[str], needed: tuple[int, ...], score: str | None) -> N
 
 
 def run(line: socket.socket, daemon: int) -> NoReturn:
-    """Becomes the keeper of a daemon. Standard error is the daemon's log."""
+    """Becomes the keeper of a daemon (its process id). `line`: the socket to it. Logs to standard error."""
     status = 1
     try:
         os.setsid()
@@ -276,15 +276,15 @@ def _name_itself() -> None:
 
 
 def main(arguments: list[str]) -> NoReturn:
-    """Becomes the keeper of a daemon whose keeper was killed. `arguments`: the descriptor of the line to the
-    daemon, and the daemon's process id."""
+    """Becomes the keeper of a daemon whose keeper was killed. `arguments`: the descriptor of the socket to
+    the daemon, and the daemon's id."""
     line, daemon = map(int, arguments)
     os.chdir("/")
     run(socket.socket(fileno=line), daemon)
 
 
 def fork() -> socket.socket:
-    """Forks: this process becomes the keeper, and only its child returns, with its line to the keeper.
+    """Forks: this process becomes the keeper. The child, the daemon, returns, with its socket to the keeper.
 
     Call it before there are threads.
     """

@@ -1,4 +1,4 @@
-"""A daemon's connection to the keeper of its mount."""
+"""The line between a daemon and the keeper of its mount: a pair of connected sockets."""
 
 import array
 import os

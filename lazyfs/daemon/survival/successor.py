@@ -79,7 +79,7 @@ def _write_log(path: str) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs one of the two forms; returns the exit code."""
+    """Runs the command in the form that `arguments` have; returns the exit code."""
     try:
         if arguments == ["--check"]:
             check(decode(sys.stdin.buffer.read()))

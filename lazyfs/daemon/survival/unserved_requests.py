@@ -81,13 +81,14 @@ class UnservedRequests:
         return True
 
     def adopt_buffers(self) -> None:
-        """Answers the requests in the readers' buffers, or enters them into the table: a dead or stopped
-        daemon may not have answered them."""
+        """Answers the requests in the buffers of the daemon's reader threads, or enters them into the table:
+        a dead or stopped daemon may not have answered them."""
         for kept in self._table.kept_in_buffers():
             self._take(kept.request)
 
     def refuse_late(self) -> None:
-        """Answers EIO to the requests that have waited for longer than the mount's patience."""
+        """Answers EIO to the requests that have waited for longer than the mount's patience; to all requests
+        in the table if every request is to get EIO at once."""
         patience = 0.0 if self._refuses_all() else self._patience
         late = time.monotonic_ns() - int(patience * 1e9)
         for kept in self._table.kept_in_slots():
