@@ -32,14 +32,15 @@ def check_device(path: str = "/dev/fuse") -> None:
 
 
 def mount(mountpoint: str, options: MountOptions) -> int:
-    """Mounts; returns the descriptor for the protocol. Raises UsageError if the mount is refused."""
+    """Mounts; returns the descriptor of /dev/fuse that belongs to the mount. Raises UsageError if the mount
+    is refused."""
     if os.geteuid() == 0:
         return _mount_as_root(mountpoint, options)
     return _mount_by_helper(mountpoint, options)
 
 
 def _checks(options: MountOptions) -> list[str]:
-    """Returns the mount options that the kernel itself understands."""
+    """Returns the kernel's own options for a FUSE mount: the size of reads, and who may read."""
     found = [f"max_read={MAX_READ}"]
     if options.allow_other:
         found.append("allow_other")

@@ -88,7 +88,8 @@ class Filesystem:
 
     @cached_property
     def _decoding(self) -> "trio.CapacityLimiter":
-        """Allows one decoding at a time: each takes the processor from everybody's answers."""
+        """Allows the decoding of one object at a time: each decoding takes the processor from the answers to
+        all other calls."""
         import trio
 
         return trio.CapacityLimiter(1)
@@ -110,8 +111,8 @@ class Filesystem:
             )
 
     def settle(self, name: str) -> None:
-        """Notes that a newer revision of a repository has been looked for: from now on a missing name counts
-        as absent."""
+        """Notes that a newer revision of a repository has been looked for. From now on, a name that the shown
+        revision lacks is answered as missing: no newer revision is waited for."""
         with self.lock:
             repository = self.tree.repositories.get(name)
             if repository is not None:
@@ -183,8 +184,8 @@ class Filesystem:
         raise self.fault(BadData("catalogs that lead into one another without end"))
 
     async def _decode(self, need: NeedDecoding) -> Need | None:
-        """Decodes in a thread, without the lock. Returns the Need of objects that are missing for this; None
-        once it is done. Raises OSError."""
+        """Decodes an object that a call needs, in a thread and without the lock. Returns the Need of objects
+        that are missing for this; None if the object is decoded. Raises OSError."""
         import trio
 
         try:

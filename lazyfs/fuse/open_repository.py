@@ -58,6 +58,6 @@ class OpenRepository(NamedTuple):
     revision: int
     prefetching: Prefetching
     facts: Callable[[], dict[str, str]] = dict
-    """Returns the daemon's facts about the repository: `user.host`, `user.proxy`."""
+    """Returns the repository's extended attributes that only the daemon knows: `user.host`, `user.proxy`."""
     is_newest: bool = True
     """False until a newer revision has been looked for (`Filesystem.settle`)."""

@@ -3,7 +3,7 @@ for it.
 
 An opening is a task of its own and ends with no call: if the caller that began it is killed or runs out of
 time, the opening goes on for the other callers. So no connection is left behind half made, and no repository
-gets two refreshers.
+gets two tasks that look for new revisions.
 """
 
 import logging

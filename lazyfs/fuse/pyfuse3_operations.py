@@ -1,8 +1,8 @@
 """Answers the requests of the session on pyfuse3, by translating each into a call of the tree.
 
 pyfuse3 hands `read` and `readdir` only the handle that OPEN and OPENDIR returned, so the handle is the inode
-number. It offers neither zero-message open nor cached symlinks: the kernel sends OPEN, RELEASE, OPENDIR,
-READDIRPLUS, RELEASEDIR and READLINK again each time.
+number. With pyfuse3 the kernel neither opens files without asking nor caches the targets of symlinks: it
+sends OPEN, RELEASE, OPENDIR, READDIRPLUS, RELEASEDIR and READLINK again each time.
 """
 # ruff: noqa: ARG002 - pyfuse3 fixes the signatures
 

@@ -78,7 +78,8 @@ class KeptAnswers:
         self._pages.setdefault(number, {})[offset, size] = page
 
     def drop(self, folders: set[int]) -> None:
-        """Forgets the answers about these folders. Their bytes stay charged until the next emptying."""
+        """Forgets the answers about these folders. Their bytes stay charged until the whole table is
+        emptied."""
         for number in folders:
             for kept_as in self._keys.pop(number, ()):
                 del self.names[kept_as]

@@ -14,7 +14,8 @@ MAX_BACKGROUND = 512
 dozen that wait for slow fetches would hold up the read-ahead of every other reader."""
 
 NEEDED = p.ASYNC_READ | p.NO_OPEN_SUPPORT | p.NO_OPENDIR_SUPPORT | p.DO_READDIRPLUS | p.MAX_PAGES
-"""The features that make this session better than one on pyfuse3."""
+"""The features that make the direct session better than the one on pyfuse3. Without them it serves no
+mount."""
 WANTED = (
     NEEDED
     | p.PARALLEL_DIROPS
