@@ -1,4 +1,5 @@
-"""The bytes that may be fetched on a guess, and the outcome of the guesses. Pure.
+"""The bytes that may be fetched on a guess, and the outcome of the guesses. Pure. Files are told apart by
+their content ids (`Entry.content_id`).
 
 A guess that is used gives its bytes back to the budget. So guessing goes on while it is right, and ends when
 it is wrong: the unused bytes stay below a share of the bytes that were asked for.
@@ -12,8 +13,9 @@ from lazyfs.core.digest import Digest, ObjectRef
 FREE: Final = 4 << 20
 """Plaintext bytes of unused guesses that are allowed in any case, even if no bytes were asked for yet."""
 SHARE: Final = 0.05
-"""Bytes of unused guesses that are allowed in addition, for each byte that was asked for. A start may cost a
-quarter more bytes than with single files; packs alone cost it a fifth more."""
+"""Bytes of unused guesses that are allowed in addition, for each byte that was asked for. With this share, a
+start may fetch a quarter more bytes than if each file were an object of its own; a fifth more is due to the
+packs alone."""
 REMEMBERED: Final = 1 << 16
 """The largest number of guessed objects that are watched for their first use."""
 FILES: Final = 4096
@@ -55,7 +57,7 @@ class GuessBudget:
 
     @property
     def outstanding(self) -> int:
-        """Bytes that were fetched or are under way, and that nobody has read."""
+        """Bytes of guessed objects that were fetched or are under way, and that nobody has read."""
         return self._bytes - self._used_bytes
 
     def asked(self, size: int) -> None:

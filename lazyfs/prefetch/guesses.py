@@ -111,8 +111,9 @@ class Guesses:
         return True
 
     async def fetch(self, ref: ObjectRef, file: bytes = b"") -> bool:
-        """Fetches an object, within the budget. `file`: the content id of the file that is guessed whole;
-        empty for another object. Returns True if the object is in the cache afterwards."""
+        """Fetches an object, within the budget. `file`: the content id (`Entry.content_id`) of the file that
+        is guessed whole; empty if the object alone is guessed. Returns True if the object is in the cache
+        afterwards."""
         if self._objects.read_at_hand(ref, 0, 1) is not None:
             return True
         if ref.digest in self._budget.unused or not self._objects.keeps:

@@ -40,7 +40,7 @@ from lazyfs.vfs.siblings import Siblings, siblings
 log = logging.getLogger(__name__)
 
 IMAGES = 64
-"""The largest number of remembered jobs, ended ones included: `lazyfs prefetch` asks how they ended."""
+"""The largest number of remembered jobs (WholeImage), ended ones included, for `lazyfs prefetch` to ask."""
 
 
 class Prefetcher:
@@ -212,7 +212,8 @@ class Prefetcher:
 
     async def profile(self, image: ObjectRef, own: ObjectRef | None) -> tuple[ObjectRef, Profile] | None:
         """Returns the reference and the content of the profile that a start of an image uses; None if there
-        is none. `own`: the reference of the image's own profile. Raises as Objects.fetch, and FormatError."""
+        is none. `own`: the reference of the image's own profile. Raises TransportError, BadData,
+        FormatError."""
         ref = self._around.collected(image.digest) or own
         if ref is None:
             return None

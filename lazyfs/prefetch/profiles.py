@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 AT_ONCE: Final = 24
 """The largest number of objects of one profile under way. `objects.THREADS` is larger, and the difference is
 left to readers. If a profile began with four objects and allowed one more after each arrival, a start would
-have to wait four more times, one after the other: computed for the 302 objects of the analysis image, on a
+have to wait four more times, one after the other: computed for a start of an analysis with 302 objects, on a
 line of 50 ms and 100 Mbit/s."""
 UNUSED_SECONDS: Final = 60.0
 """Seconds for which a list that may fetch no more waits until one of its objects is used; then it is given

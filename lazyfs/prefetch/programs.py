@@ -34,8 +34,8 @@ class Programs:
 
     def __init__(self) -> None:
         self._suggested: OrderedDict[bytes, set[int]] = OrderedDict()
-        """For each file, by its content id, the indexes of the chunks that were missed or that `touched` has
-        chosen."""
+        """For each file, by its content id (`Entry.content_id`), the indexes of the chunks that were missed
+        or that `touched` has chosen."""
 
     def touched(self, entry: Entry, chunks: ChunkList, offset: int, head: Head) -> list[ObjectRef]:
         """Returns the chunks to fetch when bytes at `offset` were missing or have just been fetched: first

@@ -16,12 +16,12 @@ PROOF: Final = 2
 another directory, with no other file read between. Imports are no such steps: they read `__init__.py` in one
 package after another, but also other files."""
 PACKS: Final = 16
-"""The largest number of packs that are fetched along."""
+"""The largest number of packs that are fetched at one time."""
 DIRECTORIES: Final = 512
 """The largest number of directories in which the name is looked for."""
 PLACES: Final = 1024
-"""The largest number of places that are remembered. A place is a file name and the parent of the directories
-that have such a file; its packs are returned once."""
+"""The largest number of remembered pairs of a file name and the parent of the directories that have such a
+file. The packs for a pair are returned once."""
 
 
 class SameNames:

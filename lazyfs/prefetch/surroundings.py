@@ -27,6 +27,7 @@ class Surroundings(NamedTuple):
     cache."""
     share: LineShare
     collected: Callable[[Digest], ObjectRef | None] = _nothing_collected
-    """Returns the collected profile of the image with this top catalog, without waiting."""
+    """Returns the profile that was made from workers' reports (`lazyfs collect`) for the image with this top
+    catalog; None if there is none. Does not wait."""
     watcher: ReadWatcher | None = None
     """An observer that is told of the reads in images; None if nobody watches."""

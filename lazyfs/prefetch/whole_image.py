@@ -87,7 +87,7 @@ class WholeImage:
         self._listing = 0
         """Number of tasks under way that may find more objects."""
         self._listed = trio.Event()
-        """Set when one of the tasks counted by `_listing` has found more objects."""
+        """Set when one of the tasks that `_listing` counts has ended, with or without more objects."""
         self.state = "listing"
         self.problem = ""
         if only is None:
@@ -157,7 +157,8 @@ class WholeImage:
 
     async def _list(self) -> bool:
         """Fetches a catalog or chunk list and notes the objects that it names. Returns False if there is
-        nothing to do: all lists are in the cache, and no other task is about to find more."""
+        nothing to do: all catalogs and chunk lists are in the cache, and no other task is about to find
+        more."""
         while not self._leading:
             if not self._listing:
                 return False
@@ -211,7 +212,8 @@ class WholeImage:
         return plain
 
     async def _wait(self, seconds: float) -> None:
-        """Waits in parts, so that a job that nobody asks about any more ends soon."""
+        """Waits for `seconds`, in parts of at most LEASE seconds. After each part, ends the job if nobody has
+        asked about it for LEASE seconds."""
         end = self._clock() + seconds
         while (left := end - self._clock()) > 0:
             await self._pause(min(left, LEASE))
