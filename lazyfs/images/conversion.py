@@ -44,7 +44,7 @@ def convert(store: Store, keys: Keys, now: Callable[[], datetime], warn: Warn) -
     not.
 
     A killed run leaves the revision unchanged; the next run finds the packs that the killed one has written.
-    Raises as Edit.
+    Raises LazyfsError.
     """
     with Edit(store, keys, now) as edit:
         conversion = Conversion(edit, warn)
@@ -54,7 +54,8 @@ def convert(store: Store, keys: Keys, now: Callable[[], datetime], warn: Warn) -
 
 
 class Conversion:
-    """Converts images within one edit, which the caller commits."""
+    """Converts images within one Edit, the changes of the tree that are made together; the caller commits
+    it."""
 
     def __init__(self, edit: Edit, warn: Warn) -> None:
         self._edit = edit

@@ -27,7 +27,7 @@ class Input:
         self.name = name
         status = os.fstat(file.fileno())
         self.size: int | None = status.st_size if stat.S_ISREG(status.st_mode) else None
-        """Size in bytes; None if only reading to the end shows it."""
+        """Size in bytes; None for a pipe or socket, whose size is not known before its end."""
         if stat.S_ISREG(status.st_mode):
             self._start = os.lseek(file.fileno(), 0, os.SEEK_CUR)  # a descriptor may stand in mid-file
             self.size = status.st_size - self._start

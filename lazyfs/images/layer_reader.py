@@ -61,8 +61,8 @@ def read_layer(
     advance: Callable[[int], None] = lambda _count: None,
     note: Callable[[str], None] = lambda _message: None,
 ) -> list[Record]:
-    """Reads an archive to its end and returns its records. Contents that `files` sets later, as an ingest
-    does, are not set yet.
+    """Reads an archive to its end and returns its records. The contents of records that `files` sets later,
+    as LayerFiles does for a full pack, are not set yet.
 
     Verifies digest, size and diff_id, as far as `blob` has them. Calls `note` with one line if entries have
     values that records cannot keep. Raises DigestMismatch or FormatError with the blob's name; the objects

@@ -1,8 +1,8 @@
 """Turns one source into changes of the tree: the unit of publishing, which can fail alone.
 
 Preparing writes the contents and catalogs of a source, but no folder that leads to it. So a source that fails
-leaves only unnamed objects, and the next one can be prepared with the same Ingest. A StoreError differs: the
-store itself has failed, and would fail the next source too.
+leaves only objects to which no folder leads, and the next one can be prepared with the same Ingest (the
+writer of objects). A StoreError differs: the store itself has failed, and would fail the next source too.
 """
 
 from dataclasses import dataclass

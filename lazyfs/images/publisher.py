@@ -46,7 +46,7 @@ class PublishReport:
 
     revision: Revision
     changed: bool
-    """False if everything was there already."""
+    """False if the tree had all of it already, so that no revision was made."""
     places: dict[str, str]
     """Maps a source to the path in the tree at which it is published."""
     new_objects: int
@@ -62,7 +62,8 @@ def publish(
     now: Callable[[], datetime],
     lease: PublisherLease | None = None,
 ) -> PublishReport:
-    """Publishes the sources as one revision: all of them or none. `lease`: as for Edit.
+    """Publishes the sources as one revision: all of them or none. `lease`: a lease that the caller has taken
+    and will end; None to take one here.
 
     Raises LazyfsError of one line for a source that cannot be read, or as Edit.commit; the revision is then
     unchanged.

@@ -11,8 +11,9 @@ from lazyfs.store.ingest import Ingest
 
 
 def add(root: Inode, config: Config, ingest: Ingest, bind_points: Iterable[str] = ()) -> None:
-    """Adds bind points and start-up files, marked ADDED. Existing entries are kept; additions behind a link
-    are left out. `bind_points`: directories to add besides the standard bind points, relative to the root."""
+    """Adds bind points and start-up files to the tree at `root`, with the flag ADDED. Existing entries are
+    kept; what would lie behind a link is left out. `bind_points`: directories to add besides the standard
+    bind points, relative to the root."""
     for addition in additions(config, bind_points):
         _add(root, addition, config.created_ns, ingest)
 

@@ -35,7 +35,7 @@ class ExportOptions:
     """The options of an export."""
 
     replace: bool = False
-    """True to replace a file that is there."""
+    """True to replace a file that exists at the target's path."""
     machine: str = field(default_factory=lambda: os.uname().machine)
     """The architecture of a tree that states none."""
     warn: Callable[[str], None] = lambda _message: None

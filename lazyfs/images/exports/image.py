@@ -18,7 +18,7 @@ class ExportedImage(Protocol):
     """The image's config; None for a tree that was published without one."""
     manifest: bytes | None
     size: int
-    """Bytes of the tree's files; 0 if that is not known before they are read."""
+    """Bytes of the tree's files; 0 if the number is not known before the files are read."""
     layers: tuple[Digest, ...] | None
     """The diff_ids of its layers, lowest first, if the repository has the records of all; None otherwise."""
 

@@ -28,7 +28,8 @@ class LayoutWriter(Protocol):
         ...
 
     def finish(self, manifest: dict[str, Any]) -> None:
-        """Writes the index, with this descriptor of the image's manifest."""
+        """Writes the layout's index, in which `manifest`, the descriptor of the image's manifest, is
+        entered."""
         ...
 
 

@@ -47,8 +47,8 @@ class WrittenImage(NamedTuple):
 def write_oci(
     image: ExportedImage, layout: LayoutWriter, architecture: str, advance: Advance
 ) -> WrittenImage:
-    """Writes an image into an OCI layout. `architecture`: that of an image without a config. Raises as
-    `tar_stream`."""
+    """Writes an image into an OCI layout. `architecture`: that of an image without a config. Raises
+    FormatError for what a layer's archive cannot hold, and as `ExportedImage.content`."""
     descriptors: list[dict[str, Any]] = []
 
     def write(parts: Iterator[bytes]) -> Digest:

@@ -130,7 +130,7 @@ class _LinkTargets:
     its file, and a layer's records of links do not have it."""
 
     def __init__(self, image: ExportedImage, own: Sequence[Record], below: Sequence[Digest]) -> None:
-        """`below`: the diff_ids of the layers below this one, lowest first."""
+        """`own`: the records of the layer. `below`: the diff_ids of the layers below it, lowest first."""
         self._image = image
         self._below = below
         self._files: dict[bytes, Record] = {}

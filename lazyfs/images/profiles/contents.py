@@ -8,8 +8,8 @@ from lazyfs.core.reach import ObjectKind, Reached, Seen, catalog_at, leads_to
 from lazyfs.repository.stored_tree import StoredTree
 
 MOST_OF_A_FILE: Final = 2
-"""The smallest number of touched chunks of a file for which the file's last chunk is added, if all its other
-chunks were touched. The last chunk is then at most a third of the file."""
+"""If all chunks of a file but the last one were touched, the last one is added to them, unless fewer than
+MOST_OF_A_FILE were touched. So it is at most a third of the file."""
 
 
 class TouchedContent(NamedTuple):
@@ -24,7 +24,8 @@ class ImageContents:
     """All objects and small files of one image."""
 
     def __init__(self, tree: StoredTree, top: ObjectRef) -> None:
-        """`top`: the image's top catalog. Raises as StoredTree.read, and FormatError."""
+        """Reads all catalogs and chunk lists of the image. `top`: its top catalog. Raises NotFound, BadData
+        or StoreError for one that cannot be read."""
         self._tree = tree
         self.files: dict[Digest, Reached] = {}
         """Maps the SHA-256 of each small file to the pack that holds the file, with the place of the file in
@@ -78,7 +79,7 @@ class ImageContents:
         the last chunk, after these.
 
         Whether the kernel reads ahead to the end of a file depends on its pace, and so differs between two
-        starts: the analysis image waited for three such ends, of its 302 objects.
+        starts: a start of an analysis waited for three such last chunks, among 302 objects.
         """
         places = {digest: at for at, digest in enumerate(touched)}
         ends: dict[Digest, list[Digest]] = {}

@@ -57,7 +57,7 @@ class StartGuess:
 
     def touched(self) -> dict[Digest, None]:
         """Returns the objects and small files that a start is guessed to read, in the order of the start.
-        Raises StoreError, and as StoredTree.read."""
+        Raises NotFound, BadData or StoreError for an object that cannot be read."""
         found: dict[Digest, None] = {}
         for program in self._named():
             self._add(program)

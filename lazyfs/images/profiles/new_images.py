@@ -43,8 +43,8 @@ class NewImageProfiles:
         """Returns the snapshot `made` with a profile added. Returns it unchanged if it hangs in the tree
         already, or if there is no profile for it.
 
-        If the older image's profile is damaged, warns and adds none: an image works without a profile. Raises
-        StoreError.
+        If the profile to be inherited, or an object from which one is guessed, is damaged or missing, warns
+        and adds none: an image works without a profile. Raises StoreError.
         """
         place, at, run = new
         top = made.nested.ref if made.nested else None

@@ -42,8 +42,9 @@ def read_list(path: str, directory: str) -> list[bytes]:
 
 
 def lists_inside(tree: StoredTree, image: str) -> list[bytes]:
-    """Reads all CVMFS file bundles inside an image. Returns the paths that they list, and the path of the
-    file to which each bundle belongs. Raises UsageError for a bundle that cannot be read."""
+    """Reads all CVMFS file bundles inside an image: lists of the paths that are needed when a certain file is
+    opened, each beside its file (`core.path_lists`). Returns the listed paths, and the path of the file to
+    which each bundle belongs. Raises UsageError for a bundle that cannot be read."""
     _, top = profiled_tree(tree, image)
     files = ImageFiles(tree, top)
     paths: list[bytes] = []
@@ -63,8 +64,9 @@ def lists_inside(tree: StoredTree, image: str) -> list[bytes]:
 
 
 def find_listed(tree: StoredTree, image: str, paths: Iterable[bytes]) -> ListedFiles:
-    """Finds the files of an image at these paths, which may start at the image's root or at the repository's.
-    Raises UsageError as `profiled_tree`."""
+    """Finds the files of an image at these paths. Each path is looked for from the image's root first; if it
+    is not there and begins with the image's own path in the repository, from the repository's root. Raises
+    UsageError if the image's name leads to no tree, or to one that cannot have a profile."""
     found, top = profiled_tree(tree, image)
     files = ImageFiles(tree, top)
     above = [place.strip("/").encode(errors="surrogateescape") + b"/" for place in (image, found.path)]

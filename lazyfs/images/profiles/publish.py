@@ -58,9 +58,9 @@ def publish_profile(
     `image`: the path in the repository of the image's name, or of the image's own tree.
 
     If the image has a profile of the same origin, the new profile keeps the program lists that the old one
-    has for other programs. `lease`: as for Edit. Raises UsageError if there is no such image, if `touched`
-    has none of its objects, or if another tree was published at its place meanwhile; also raises as
-    Edit.commit.
+    has for other programs. `lease`: a lease that the caller has taken and will end; None to take one here.
+    Raises UsageError if there is no such image, if `touched` has none of its objects, or if another tree was
+    published at its place meanwhile; also raises as Edit.commit.
     """
     with Edit(store, keys, now, lease=lease) as edit:
         found, top = profiled_tree(edit.tree, image)
@@ -107,7 +107,8 @@ def _kept_programs(earlier: profile.Profile | None, touched: Touched, origin: Or
 
 
 def drop_profile(store: Store, keys: Keys, image: str, now: Callable[[], datetime]) -> EditResult:
-    """Removes the image's profile, if it has one. Raises as `publish_profile`."""
+    """Removes the image's profile, if it has one. Raises UsageError if there is no such image, and as
+    Edit.commit."""
     with Edit(store, keys, now) as edit:
         found, _ = profiled_tree(edit.tree, image)
         edit.apply(lambda live: live.drop_hint(found.path))

@@ -32,7 +32,8 @@ def read_traces(paths: Iterable[str]) -> Trace:
 
 def _content(line: str, where: str) -> tuple[Digest, Digest]:
     """Returns (the small file or object that the read in this line touched, the object that holds it). Traces
-    of earlier versions name only the object, which is then returned twice."""
+    of earlier versions name only the object, which is then returned twice. `where`: the trace's file and the
+    number of the line, for errors."""
     try:
         event = json.loads(line)
         at = parse_hex(event[3])

@@ -37,7 +37,8 @@ _ALERT = re.compile(
 )
 _DATES = {9: "is not valid yet", 10: "has expired"}
 _NAMES = (62, 64)
-"""OpenSSL's X509_V_ERR_* for dates and for names; their numbers are part of its interface."""
+"""OpenSSL's error numbers (X509_V_ERR_*) for a certificate that is for another host name or address. _DATES
+has those for its dates. The numbers are part of OpenSSL's interface."""
 _LASTING_NAMES = (socket.EAI_NONAME, socket.EAI_FAIL, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
 

@@ -34,7 +34,7 @@ class _File:
         self._error: BaseException | None = None
 
     def fill(self, fetch: Fetch) -> None:
-        """Fetches to the end, in a thread of its own."""
+        """Fetches the layer to its end; called in a thread of its own."""
         try:
             for part in fetch(self.descriptor):
                 with self._changed:

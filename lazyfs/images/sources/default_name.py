@@ -7,7 +7,7 @@ from lazyfs.core.errors import UsageError
 from lazyfs.core.oci.reference import parse
 
 LOCAL = "localhost"
-"""The registry part of images that name none, as podman does."""
+"""The registry in the place of an image that names none; podman names such images so too."""
 
 
 def default_place(ref_name: str | None, path: str) -> str | None:

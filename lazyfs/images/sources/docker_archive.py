@@ -58,7 +58,7 @@ class DockerArchive:
             raise
 
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the archive."""
         self._stream.close()
 
     def _open(self, file: str, which: Which) -> None:

@@ -30,7 +30,7 @@ from lazyfs.images.streams import ExactReader
 
 def layout_directory(text: str, platform: Platform, *, asked: bool = True) -> "OciLayout":
     """Opens an image of a directory. `text` is DIR[:NAME], DIR:@N or DIR@DIGEST. Raises UsageError for a
-    missing directory, and as OciLayout."""
+    missing directory or image, BadData for a broken one."""
     directory, which = split(text, is_layout)
     name = f"oci:{text}"
     if not is_layout(directory):
@@ -40,8 +40,8 @@ def layout_directory(text: str, platform: Platform, *, asked: bool = True) -> "O
 
 def layout_archive(text: str, platform: Platform, *, asked: bool = True) -> "OciLayout":
     """Opens an image of an archive. `text` is FILE[:NAME], FILE:@N or FILE@DIGEST; FILE may be `-`, the
-    standard input. Raises UsageError for a missing file, BadData for one that is no archive of a layout, and
-    as OciLayout."""
+    standard input. Raises UsageError for a missing file or image, BadData for a file that is no archive of a
+    layout, or for a broken image."""
     path, which = split(text, is_input)
     name = f"oci-archive:{text}"
     files = ArchiveFiles(path, name)

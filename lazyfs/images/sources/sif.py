@@ -52,7 +52,7 @@ class SifFile:
             raise
 
     def close(self) -> None:
-        """Closes the copy of the filesystem."""
+        """Closes the temporary copy of the squashfs."""
         self._filesystem.close()
 
     def read(self, wanted: Sequence[int]) -> Generator[tuple[int, Iterator[bytes]], None, None]:
