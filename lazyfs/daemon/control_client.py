@@ -101,7 +101,8 @@ def status_each(mounts: Sequence[Mount], seconds: float = SECONDS_EACH) -> list[
 
 
 def settings_each(mounts: Sequence[Mount], seconds: float) -> list[WantedSettings | UsageError]:
-    """Returns each mount's settings, as `settings` does, or its error. Asks as `status_each` does."""
+    """Returns each mount's settings, or its error. Asks all daemons at the same time; any number of frozen
+    ones together cost `seconds`."""
     return _each(lambda mount: settings(mount, seconds), mounts)
 
 

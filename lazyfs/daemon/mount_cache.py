@@ -63,7 +63,7 @@ class MountCache:
             self._opened = NullCache(str(error))
 
     def close(self) -> None:
-        """Closes what is open."""
+        """Closes the cache, as far as it is open."""
         if self._opened is not None:
             self._opened.close()
         if self._standing is not None:

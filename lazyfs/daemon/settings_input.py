@@ -21,7 +21,7 @@ LEAST_MEMORY = 100 << 20
 way."""
 LONGEST_START = 3600
 LARGEST_SHARE = 90
-"""The largest share of the line, in percent, that a setting may give to fetching ahead."""
+"""The largest share of the network line, in percent, that a setting may give to fetching ahead."""
 NOBODY = (1 << 32) - 1
 """The id that stands for no user or group: the kernel's (uid_t)-1."""
 _TLS = ("ca", "client_cert", "client_key")
