@@ -12,7 +12,7 @@ class FairOrder(Generic[T]):
     group the order is that of arrival.
 
     A group that begins to wait starts level with the one that is served now: an image that was idle for an
-    hour has no claim on the line for the hour.
+    hour does not get the bytes of that hour later.
     """
 
     def __init__(self) -> None:

@@ -2,8 +2,8 @@
 object.
 
 Objects that are nearly certain to be wanted are fetched along with a miss, by `queue`; the weaker guesses are
-fetched here. None is begun while a reader waits, so a reader who comes meanwhile shares the line with AT_ONCE
-objects at most.
+fetched here. None is begun while a reader waits, so a reader who comes a moment later shares the network line
+with AT_ONCE objects at most.
 """
 
 import logging

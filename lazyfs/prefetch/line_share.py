@@ -1,5 +1,5 @@
-"""The largest share of a mount's line that fetching ahead may take. The rest of the line is always free for
-readers."""
+"""The largest share of a mount's network line that fetching ahead may take. What is left of the line is
+always free for readers."""
 
 import math
 from collections.abc import Callable

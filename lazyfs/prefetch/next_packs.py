@@ -27,7 +27,7 @@ class NextPacks:
     def __init__(self) -> None:
         self._last: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
         """The pack missed last and the number of steps in a row, for each catalog's table of packs; the key
-        is the start of the table."""
+        is the first 64 bytes of the table."""
 
     def missed(self, packs: PackTable, number: int) -> list[ObjectRef]:
         """Returns the packs to fetch after a miss in pack `number` of a table: the next AHEAD ones, if each

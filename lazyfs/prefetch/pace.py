@@ -11,11 +11,11 @@ class Pace:
         """`bytes_per_second`: more than 0."""
         self._rate = bytes_per_second
         self._free = float("-inf")
-        """The time from which the line is free for the next fetch."""
+        """The time from which the next fetch may begin."""
 
     def wait(self, size: int, now: float) -> float:
-        """Reserves the line for a fetch of `size` bytes. Returns the seconds to wait before the fetch
-        begins."""
+        """Reserves the time that a fetch of `size` bytes takes at the given rate. Returns the seconds to wait
+        before the fetch begins."""
         begins = max(self._free, now)
         self._free = begins + size / self._rate
         return begins - now

@@ -59,7 +59,7 @@ class Prefetcher:
         self._calls: deque[Callable[[], None]] = deque()
         """Calls to be made in the event loop."""
         self._called = False
-        """True if the loop has been asked to make `_calls`."""
+        """True if the event loop has been asked to make `_calls`."""
         self._policy = PrefetchPolicy()
         self._queue = PrefetchQueue(objects, around.share)
         self._profiles = ProfilePrefetch(objects, cache_limit, around.share)
@@ -125,7 +125,7 @@ class Prefetcher:
 
     def _is_foreseen(self, read: ReadPlan) -> bool:
         """Returns True if a profile is bringing what is read. The profile then knows what comes next too, and
-        guesses would take bytes of the line from it."""
+        guesses would take the network from it."""
         file = read.small_file
         if file is not None:
             return self._objects.is_due(file.digest)

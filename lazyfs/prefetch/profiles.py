@@ -3,8 +3,8 @@
 Several objects are under way at a time. A reader of one of them joins its flight. A reader of a small file
 takes it from a hot pack, here or on its way, or else from the file's own pack. What is fetched ahead depends
 on what is used (`UnusedWindow`): only 2 MB are fetched on trust. So a start that waits for its first objects
-shares the line with little else, and a list that is stale, wrong or hostile is given up. A list is also given
-up after three of its objects have failed.
+shares the network line with little else, and a program list that is stale, wrong or hostile is given up. A
+list is also given up after three of its objects have failed.
 """
 
 import logging
@@ -32,8 +32,8 @@ left to readers. If a profile began with four objects and allowed one more after
 have to wait four more times, one after the other: computed for a start of an analysis with 302 objects, on a
 line of 50 ms and 100 Mbit/s."""
 UNUSED_SECONDS: Final = 60.0
-"""Seconds for which a list that may fetch no more waits until one of its objects is used; then it is given
-up."""
+"""A program list that may fetch no more, because too much of it is unused, is given up if none of its objects
+is used for so many seconds."""
 TOLD_SECONDS: Final = 0.5
 """Seconds after an image was entered for which only the objects that all its programs read are fetched, if
 its programs have separate lists. Within this time `lazyfs run` says which program it starts."""

@@ -72,8 +72,8 @@ class PrefetchQueue:
         """Begins to fetch the objects that are neither in the cache nor under way; returns at once. A reader
         of one of them joins its flight. A failure is not reported: the reader asks again and meets it.
 
-        `image`: what the objects are fetched for; several images share the line equally. Does nothing while
-        the cache admits nothing: readers would have to fetch the bytes again.
+        `image`: what the objects are fetched for; several images share the network line equally. Does nothing
+        while the cache admits nothing: readers would have to fetch the bytes again.
         """
         for ref in refs:
             if ref.digest in self._budget.coming or not self._objects.keeps:
