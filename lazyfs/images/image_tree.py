@@ -43,8 +43,9 @@ def image_changes(
     """Writes an image's contents and catalogs. Returns, for each path of the tree that changes, the link or
     snapshot to put there.
 
-    With `plain` only the image's own files are in the tree; otherwise start-up files and `bind_points` are
-    added. Raises BadData for a layer that is damaged or cannot be merged, and the errors of the source.
+    With `plain` only the image's own files are in the tree. Otherwise the entries that it needs to be run are
+    added (`start_files`), and `bind_points`, directories besides the standard ones. Raises BadData for a
+    layer that is damaged or cannot be merged, and the errors of the source.
     """
     for note in image.notes:
         observer.warn(f"{image.name}: {note}")

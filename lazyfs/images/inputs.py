@@ -38,7 +38,7 @@ class Input:
         self._file.close()
 
     def fileno(self) -> int:
-        """Returns the descriptor."""
+        """Returns the file's descriptor."""
         return self._file.fileno()
 
     def parts(self) -> Iterator[bytes]:

@@ -112,7 +112,8 @@ class Clamps:
         self._first = ""
 
     def look(self, member: Member, record: Record) -> None:
-        """Takes an entry and the record made of it."""
+        """Compares an entry with the record made of it, and counts the entry if the record lacks one of its
+        values."""
         change = clamped(member, record)
         if change:
             self._count += 1

@@ -47,7 +47,7 @@ class SourcePreparer:
     images: ImageOptions
     observer: PublishObserver
     plain: bool = False
-    """True to add no bind points or start-up files to images."""
+    """True to add no bind points or start-up files (`start_files`) to images."""
     bind_points: tuple[str, ...] = ()
     """Directories to add to images besides the standard bind points, relative to the image's root."""
     profiles: NewImageProfiles | None = None

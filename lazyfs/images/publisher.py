@@ -29,7 +29,7 @@ class PublishOptions:
     level: int | None = None
     workers: int | None = None
     plain: bool = False
-    """True to add no bind points or start-up files to images."""
+    """True to add no bind points or start-up files (`start_files`) to images."""
     bind_points: tuple[str, ...] = ()
     """Directories to add to images besides the standard bind points, relative to the image's root."""
     inherit_profiles: bool = True

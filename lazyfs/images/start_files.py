@@ -1,4 +1,5 @@
-"""Bind points and start-up files for a merged image, which make it ready to run."""
+"""Adds to a merged image what it needs to be run from a read-only root: bind points (directories for a
+runtime's binds) and start-up files (Apptainer's `.singularity.d`)."""
 
 import stat
 from collections.abc import Iterable

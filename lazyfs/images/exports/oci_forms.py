@@ -75,7 +75,7 @@ def write_oci(
 def write_docker(
     image: ExportedImage, archive: ArchiveWriter, architecture: str, advance: Advance
 ) -> WrittenImage:
-    """Writes an image as an archive of docker save. Raises as `write_oci`."""
+    """Writes an image as an archive of docker save. Parameters and exceptions are those of `write_oci`."""
 
     def write(parts: Iterator[bytes]) -> Digest:
         return archive.add_stream("", parts, ".tar").digest

@@ -47,7 +47,7 @@ class ArchiveWriter:
         self._file = file
 
     def add(self, name: str, data: bytes) -> None:
-        """Writes a file."""
+        """Writes a file of these bytes into the archive."""
         write_all(self._file.fileno(), document_header(name.encode(), len(data)) + data + padding(len(data)))
 
     def add_stream(self, folder: str, parts: Iterable[bytes], suffix: str = "") -> Hashed:

@@ -55,8 +55,8 @@ def write_sif(
     """Writes an image as a SIF file. `file`: an empty unbuffered file. `room`: a directory with room for a
     temporary file of about the same size. `architecture`: that of an image without a config.
 
-    Raises as `tree_tar`, FormatError for an architecture that SIF does not know, LazyfsError if the squashfs
-    cannot be made.
+    Raises FormatError for a tree that no archive can hold or an architecture that SIF does not know,
+    LazyfsError if the squashfs cannot be made, and as `ExportedImage.content`.
     """
     config = parse_config(image.config, image.name) if image.config is not None else Config()
     platform = normalized(config.platform)
