@@ -1,5 +1,5 @@
-"""Allows one mount at a time on a mount point: nobody else mounts there between the check that it is free and
-the mount."""
+"""Allows one mount of this user at a time on a mount point: no second one is made between the check that the
+mount point is free and the mount."""
 
 import fcntl
 import hashlib
@@ -15,8 +15,8 @@ _PAUSE = 0.05
 
 
 class MountLock:
-    """The lock of a path in this mount namespace, held during a mount there. It is released when the process
-    ends, if not before."""
+    """The lock of a path in this mount namespace, held while a mount is being made there. It is released when
+    the process ends, if not before."""
 
     def __init__(self, directory: str, mountpoint: str, seconds: float) -> None:
         """Takes the lock. If another mount is being made there, first waits, for at most `seconds`, until

@@ -226,7 +226,8 @@ class Repositories:
         return {name: opened.source.url for name, opened in list(self.opened.items())}
 
     def facts(self, name: str) -> dict[str, str]:
-        """Returns the extended attributes that only the daemon knows: `user.host` and `user.proxy`."""
+        """Returns the extended attributes of a repository that only the daemon knows: `user.host` and
+        `user.proxy`."""
         opened = self.opened.get(name)
         if opened is None:
             return {}

@@ -43,7 +43,7 @@ def make_session(
 
 
 def prepare(kind: str) -> None:
-    """Imports the session that is tried first."""
+    """Imports the module of the session that `make_session` tries first."""
     importlib.import_module(f"lazyfs.fuse.{'pyfuse3_session' if kind == 'pyfuse3' else 'direct.session'}")
 
 

@@ -14,7 +14,7 @@ class FileRead:
     """
 
     def __init__(self, filesystem: Filesystem, number: int, offset: int, length: int) -> None:
-        """Reads bytes [offset, offset + length) of the file with this inode number."""
+        """Prepares the read of bytes [offset, offset + length) of the file with this inode number."""
         self._fs = filesystem
         self._number = number
         self._offset = offset

@@ -1,7 +1,7 @@
 """The libraries that an ELF file needs, found in its image as ld.so would find them.
 
-They are known once the file's dynamic section is in the cache. That is long before the program opens the
-libraries one after the other, with a wait for each.
+The libraries are known once the file's dynamic section is in the cache. That is long before the program opens
+the libraries one after the other, with a wait for each.
 """
 
 import re
@@ -96,7 +96,8 @@ class NeededLibraries:
         return self._read(file, 0, file.entry.size) or b""
 
     def _read(self, file: FileInImage, offset: int, length: int) -> bytes | None:
-        """Returns bytes of a file, cut at its end; None unless all of them are at hand."""
+        """Returns `length` bytes of a file from `offset` on, fewer if the file ends before; None unless all
+        of them are at hand."""
         length = min(length, file.entry.size - offset)
         if length <= 0:
             return b""

@@ -49,7 +49,7 @@ class ProfilePrefetch:
         ahead."""
         self.share = LineShare() if share is None else share
         self.most = min(AT_ONCE, self.share.requests)
-        """The largest number of objects of one list under way."""
+        """The largest number of objects of one program list under way."""
         self._objects = objects
         self._cache_limit = cache_limit
         self._schedule = ProfileSchedule()

@@ -18,7 +18,7 @@ package after another, but also other files."""
 PACKS: Final = 16
 """The largest number of packs that are fetched at one time."""
 DIRECTORIES: Final = 512
-"""The largest number of directories in which the name is looked for."""
+"""The largest number of directories in which a file of the same name is looked for."""
 PLACES: Final = 1024
 """The largest number of remembered pairs of a file name and the parent of the directories that have such a
 file. The packs for a pair are returned once."""

@@ -23,7 +23,8 @@ class Holder(Protocol):
 
     @property
     def socket(self) -> socket.socket | None:
-        """The socket that SERVE comes from; None if nobody sends it."""
+        """The socket on which the holder says that it has entered requests into the request table (SERVE);
+        None if it never does."""
         ...
 
     @property
@@ -56,7 +57,8 @@ class KeeperLine:
 
     @property
     def socket(self) -> socket.socket | None:
-        """The socket that SERVE comes from; None without a keeper."""
+        """The socket on which the keeper says that it has entered requests into the request table (SERVE);
+        None without a keeper."""
         return self._line
 
     @property

@@ -151,8 +151,8 @@ class RequestTable:
 
 
 def read_state(table: int) -> bytes:
-    """Returns the state that `keep_state` wrote last into the table behind a descriptor; empty if there is
-    none."""
+    """Returns the state that `keep_state` wrote last into a table; empty if there is none. `table`: a
+    descriptor of the table."""
     length = int.from_bytes(os.pread(table, _WORD, _TOP), byteorder)
     return os.pread(table, length, _TOP + _WORD)
 

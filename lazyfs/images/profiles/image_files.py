@@ -122,7 +122,7 @@ class ImageFiles:
         return [ObjectPart(ref, ref.size) for ref in refs]
 
     def bytes_at(self, file: ImageFile, offset: int, length: int) -> bytes:
-        """Returns bytes of a file, cut at its end."""
+        """Returns `length` bytes of a file from `offset` on; fewer if the file ends before."""
         place = file.entry.place(file.packs)
         length = min(length, file.entry.size - offset)
         if length <= 0:

@@ -16,7 +16,7 @@ MOST_BYTES = 16 << 20
 
 
 class ListedFiles(NamedTuple):
-    """The files that lists name."""
+    """The files of an image that lists of paths name."""
 
     touched: Trace
     paths: int
