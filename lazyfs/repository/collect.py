@@ -133,7 +133,7 @@ class Collector:
         return self._finished()
 
     def _round(self) -> bool:
-        """Deletes one list; returns False if there is nothing more to do now."""
+        """Deletes the objects of one list. Returns False if there is nothing more to do now."""
         state = read_state(self._store)
         condemned = state.listed or self._condemn()
         if condemned is None:

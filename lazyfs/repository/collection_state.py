@@ -53,7 +53,7 @@ class ObjectList(msgspec.Struct, frozen=True):
 
 
 class CollectionState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The content of the state's file."""
+    """The state: the content of metadata/collection.json."""
 
     leases: tuple[Lease, ...] = ()
     collector: Lease | None = None
@@ -80,7 +80,7 @@ class CollectionState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 EMPTY = msgspec.json.encode(CollectionState())
-"""The file of a new store."""
+"""The content of metadata/collection.json in a new store."""
 
 _decoder = msgspec.json.Decoder(CollectionState)
 

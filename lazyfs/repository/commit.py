@@ -33,7 +33,8 @@ TIMESTAMP_DAYS = 7
 this long at most. `lazyfs repo resign` renews the timestamp; run it once a day, from cron or CI."""
 
 PUBLISHER_DAYS = 365
-"""Days until targets and snapshot expire. Every publish renews them, and resign does once half has passed."""
+"""Days until targets and snapshot expire. Every publish renews them; so does `lazyfs repo resign`
+once half of the days have passed."""
 
 RETRIES = 5
 """The largest number of attempts at a commit. An attempt fails if another process commits first, even if that
@@ -56,7 +57,8 @@ def commit_revision(
     params: Params | None = None,
     known: CommittedRevision | None = None,
 ) -> Revision:
-    """Commits `root` as the next revision, after everything put into the store is on stable storage.
+    """Commits the root catalog `root` as the next revision, after everything put into the store is on stable
+    storage.
 
     `changes`, `restored`: fields of the new revision's entry in the history. `lease`: the lease of the
     publisher who put the objects. `params`: new format parameters; by default those of the revision before.

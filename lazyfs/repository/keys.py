@@ -35,7 +35,7 @@ class Keys:
         return [self._signers[keyid] for keyid in root.roles[role].keyids if keyid in self._signers]
 
     def of(self, keyid: str) -> CryptoSigner | None:
-        """Returns the key with this id; None if it is not here."""
+        """Returns the key with this id; None if the directory does not have it."""
         return self._signers.get(keyid)
 
     def require(self, root: Root, role: str, where: str) -> list[CryptoSigner]:

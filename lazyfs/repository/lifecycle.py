@@ -35,7 +35,7 @@ from lazyfs.store import Store, create_store, find_store
 
 ROOT_DAYS = 3650
 """Days until the root expires. The root keys lie in a safe and are rarely used: if the root expired each
-year, a site would stop in the year in which nobody thought of the safe."""
+year, all clients would stop in the year in which nobody thought of the safe."""
 
 
 _NO_CATALOG = ObjectRef(EMPTY, 0)
