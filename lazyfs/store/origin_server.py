@@ -46,8 +46,8 @@ class Origin(ListeningServer):
     ) -> None:
         """Listens at once (port 0: any free port). `log` is called after each answer, from many threads.
 
-        Raises UsageError if the address is not available, or if the directory is not a store or has private
-        keys in it.
+        Raises UsageError if the address is not available, or if the directory `store` is not a store or has
+        private keys in it.
         """
         self.store = os.path.abspath(store)
         check_store(self.store)

@@ -98,8 +98,8 @@ class Store(ObjectSink, ReadableStore, Protocol):
         ...
 
     def delete_unnamed(self, before: float) -> int:
-        """Deletes the temporary files that killed publishers have left, if a file was written before the time
-        `before` on the store's clock. Returns the number of bytes deleted."""
+        """Deletes each temporary file that was written before the time `before` on the store's clock: a
+        killed publisher has left it. Returns the number of bytes deleted."""
         ...
 
     def now(self) -> float:

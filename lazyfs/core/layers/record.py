@@ -178,7 +178,7 @@ def encode(records: list[Record]) -> Iterator[bytes]:
 
 
 def decode(parts: Iterable[bytes], magic: bytes = MAGIC) -> Iterator[Record]:
-    """Yields the records of a file, whose bytes come in parts of any size. Raises FormatError, and
+    """Yields the records in a file of records, whose bytes come in parts of any size. Raises FormatError, and
     OlderRecords for version 1 unless `magic` asks for it."""
     buffer = bytearray()
     packs: dict[ObjectRef, ObjectRef] = {}

@@ -1,4 +1,5 @@
-"""Image references: `[registry[:port]/]repository[:tag][@digest]`, and their images' places in the tree.
+"""Image references: `[registry[:port]/]repository[:tag][@digest]`, and the places of their images in a
+repository's tree.
 
 Grammar: distribution/reference of the distribution project.
 """
