@@ -113,8 +113,8 @@ class Collector:
     def run(self) -> CollectReport:
         """Collects garbage and returns the report. Deletes only after all kept revisions have been marked. If
         an object that they lead to is missing and `despite_missing` is not set, deletes nothing; the report
-        says so. Raises StoreConflict if another collection is under way, UsageError if the clocks differ or
-        the timestamp's key is missing, StoreError, BadData."""
+        says so. Raises StoreConflict if another collection is under way, UsageError if this machine's clock
+        and the store's differ or the timestamp's key is missing, StoreError, BadData."""
         check_clock(self._store, self._now().timestamp(), APART)
         with self._store.spare():
             self._lease = CollectorLease(self._store, monotonic=self._monotonic, pause=self._pause)

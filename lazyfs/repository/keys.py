@@ -1,7 +1,8 @@
 """Signing keys: Ed25519 in PEM files, one directory per repository, never below a web server's root.
 
-There are three keys: the root's, the publisher's, which signs targets and snapshot, and the timestamp's. The
-timestamp's key alone renews the expiry, so a machine that renews it from cron cannot publish.
+There are three keys: the root's, the publisher's, which signs the files targets and snapshot, and the
+timestamp's. The timestamp's key alone renews the expiry, so a machine that renews it from cron cannot
+publish.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Finds every object that the kept revisions lead to, by walking from their signed roots."""
+"""Finds every object that the kept revisions lead to, by walking from their root catalogs and histories."""
 
 from collections import deque
 from collections.abc import Callable, Iterable

@@ -73,9 +73,9 @@ class Mirror:
 
     def run(self) -> MirrorReport:
         """Brings the copy to the newest revision, deletes the objects that no kept revision needs, and
-        returns the report. Raises TrustError if the source is another repository or has an older revision
-        than the copy; BadData, NotFound, TransportError, StoreError. After an error the copy keeps its
-        revision."""
+        returns the report. Raises TrustError if the source has another repository than the copy, or has an
+        older revision than the copy; BadData, NotFound, TransportError, StoreError. After an error the copy
+        keeps its revision."""
         newest = read_committed(self._source)
         last = self._last(newest)
         revision = newest.revision
