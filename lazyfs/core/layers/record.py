@@ -1,6 +1,6 @@
 """Records: the metadata of one layer entry, without its bytes; a layer is a list of records, in order.
 
-A stored layer is its records, not a tree, because order matters: a link may lead to a later entry's place,
+A stored layer is its records, not a tree, because order matters: a link may lead to a later entry's path,
 and a whiteout spares earlier entries of its own layer. A file of records is `LZFREC` + version (u16), then
 per batch its length (u32) and a msgpack array of at most 4096 `Record`s. Integers are little-endian.
 """

@@ -24,8 +24,8 @@ MAX_TARGETS = 65_536
 the snapshot file has the same limit. With one target both files have about 600."""
 
 TIMESTAMP_KEPT = 30
-"""Seconds for which a cache may keep the timestamp, as the shipped servers and documents set it. A cache
-hides a new revision for this time at most."""
+"""Seconds for which a cache may keep the timestamp, as lazyfs's own server and the examples of its
+documentation set it. A cache hides a new revision for this time at most."""
 
 MAX_ROOTS = 256
 MAX_NEW_ROOTS = 1 << 20
