@@ -19,7 +19,7 @@ class Pack:
         """The contents of the files in the pack; dropped once the pack is stored."""
         self.size = 0
         self.ref: ObjectRef | None = None
-        """The pack's name, once it is stored."""
+        """The pack's digest and size, once the pack is stored."""
         self.files: list[tuple[Record, int]] = []
         """The record of each file in the pack, with the file's offset."""
 

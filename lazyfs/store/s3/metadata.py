@@ -29,7 +29,7 @@ _NO_TAG = '"00000000000000000000000000000000"'
 
 
 class Metadata:
-    """The names under metadata/ of one store. Thread-safe."""
+    """The files under metadata/ of one store. Thread-safe."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -122,7 +122,8 @@ class Metadata:
         return f"tag:{text if self._quoted else text.strip(chr(34))}"
 
     def _expected(self, name: str, expected: bytes) -> Content:
-        """Returns the present content of a name. Raises StoreConflict if it is not `expected`."""
+        """Returns the present content of a file under metadata/. Raises StoreConflict if it is not
+        `expected`."""
         found = self._seen.get(name)
         if found is None or found.data != expected:
             found = self._read(name)
