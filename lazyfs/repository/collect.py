@@ -157,8 +157,8 @@ class Collector:
         return not whole
 
     def _mark(self) -> None:
-        """Marks all objects that the revisions kept now lead to. Raises _Incomplete if one is missing, unless
-        `despite_missing` is set."""
+        """Marks all objects to which the kept revisions lead by now. Raises _Incomplete if one is missing,
+        unless `despite_missing` is set."""
         newest = read_committed(self._store).revision
         while True:
             living = self._living(read_state(self._store))

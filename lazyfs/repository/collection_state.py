@@ -42,7 +42,7 @@ class ObjectList(msgspec.Struct, frozen=True):
     name: str
     """Name of the file under metadata/ that lists the objects."""
     digest: str
-    """SHA-256 of that file, in hex."""
+    """SHA-256, in hex, of the file with the list."""
     objects: int
     waits_for: tuple[str, ...]
     """Tokens of the leases that began before the list was known. Nothing is deleted until these leases are

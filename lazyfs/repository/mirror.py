@@ -41,7 +41,8 @@ class _Open:
     old: dict[bytes, Reached]
     """Maps a path to the catalog that the copy's last revision has there."""
     before: set[ObjectRef]
-    """The objects that the copy's last revision names at this place: the copy has them already."""
+    """The objects that the copy's last revision names instead of this object's descendants: the copy
+    has them already."""
 
 
 class Mirror:
@@ -144,8 +145,8 @@ class Mirror:
         self.report.problems += copy_profiles(self._source, self._target, publisher, copying, wanted)
 
     def _copy(self, start: Reached, old: Reached | None, pool: ThreadPoolExecutor) -> None:
-        """Copies an object and everything below it. `old`: the object that the copy's last revision has in
-        its place."""
+        """Copies an object and everything below it. `old`: the object that the copy's last revision has
+        instead of it."""
         if old is not None and start.ref == old.ref:
             return
         waiting: list[Future[None]] = []
