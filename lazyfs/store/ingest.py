@@ -52,7 +52,7 @@ class Ingest:
         self._stored: set[Digest] = set()
         self.new_objects = 0
         self.new_bytes = 0
-        """Stored (compressed) bytes of the objects that were put."""
+        """Stored (compressed) bytes of the objects that the store did not have yet."""
 
     def __enter__(self) -> "Ingest":
         return self
