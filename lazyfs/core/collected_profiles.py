@@ -1,4 +1,4 @@
-"""The list of the profiles that a collector has made: which profile is for which image.
+"""The list of the profiles that a collector of start reports has made: which profile is for which image.
 
 The list is an object. It is named by the one target of metadata/profiles.json, which a delegated key signs.
 It is a msgpack array: version, then for each image the digest of its top catalog, and the digest and size of

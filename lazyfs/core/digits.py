@@ -5,8 +5,8 @@
 """
 
 MOST = (1 << 63) - 1
-"""The largest number that the functions return: no count of bytes, seconds or versions is larger, and no
-kernel takes more."""
+"""The largest number that `natural` and `hexadecimal` return: no count of bytes, seconds or versions is
+larger, and no kernel takes more."""
 
 _DIGITS = frozenset("0123456789")
 _WORTH = 19

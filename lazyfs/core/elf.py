@@ -35,7 +35,7 @@ been fetched."""
 
 
 class NotAtHand(Exception):
-    """The answer lies in bytes of the file that have not been fetched."""
+    """The answer needs bytes of the file that have not been fetched."""
 
     def __init__(self, offset: int) -> None:
         super().__init__(offset)

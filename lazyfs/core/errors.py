@@ -42,7 +42,7 @@ class TrustError(BadData):
 
 
 class TransportError(LazyfsError):
-    """Bytes could not be brought here; another path may still work."""
+    """Bytes could not be fetched; another proxy or origin may still bring them."""
 
 
 class NotFound(TransportError):

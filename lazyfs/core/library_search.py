@@ -1,4 +1,4 @@
-"""The places in which ld.so looks for a library inside an image. Pure; paths are bytes without a leading /.
+"""The paths at which ld.so looks for a library inside an image. Pure; paths are bytes without a leading /.
 
 ld.so(8): DT_RUNPATH, or DT_RPATH if there is no DT_RUNPATH; then /etc/ld.so.cache, which ldconfig builds from
 the directories in /etc/ld.so.conf and of the default directories; then the default directories.

@@ -1,8 +1,8 @@
 """Packs: objects whose plaintext is the contents of small files, one after another.
 
 A publisher gathers the small files of a layer in the order of its archive, each content once, and a `Cutter`
-says where a pack ends. A file is then a slice of a pack. Catalogs name packs by their place in a `PackTable`,
-so that a file's entry needs eight bytes for its place instead of forty.
+says where a pack ends. A file is then a slice of a pack. Catalogs name packs by their number in a
+`PackTable`, so that a file's entry needs eight bytes for its place instead of forty.
 """
 
 import struct

@@ -15,7 +15,7 @@ repository to it."""
 FLAT = b".flat"
 """The folder of images' trees, `.flat/xx/<config digest>`, which the links of tags lead into."""
 FEATURES: frozenset[str] = frozenset()
-"""The required features that this version understands."""
+"""The names of the features that this version of lazyfs has, of all that a repository may require."""
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

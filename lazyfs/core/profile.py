@@ -2,10 +2,10 @@
 
 A profile is an object: a msgpack array of its version, its origin, its hot packs, a table of other objects,
 and its programs. A *hot pack* is an object whose plaintext is the contents of small files, one after another.
-It is listed with its files (digest, size), so each file's place follows from the sizes of those before it,
-and places cannot overlap. A program lists hot packs and other objects in the order of first use, by number:
-hot packs first, then the rows of the table. A hot pack that no program lists is one of an earlier profile:
-readers use it if they have it, and never fetch it.
+It is listed with its files (digest, size), so each file's offset follows from the sizes of the files before
+it, and files cannot overlap. A program lists hot packs and other objects in the order of first use, by
+number: hot packs first, then the rows of the table. A hot pack that no program lists is one of an earlier
+profile: readers use it if they have it, and never fetch it.
 
 The profile is found through an attribute of the image's entry in its live folder, so a signature covers it,
 and finding it costs no request. Clients that do not know the attribute ignore it.

@@ -60,7 +60,7 @@ class Reached(NamedTuple):
     """Digest, and size in plaintext bytes."""
     kind: ObjectKind
     parent: "Reached | None" = None
-    """The catalog, chunk list or profile that names it; None for the start of the walk."""
+    """The catalog, chunk list or profile that names the object; None for the start of the walk."""
     at: _Path | None = None
     file_size: int = 0
     """Bytes of the file, for a chunk list and for a packed file."""
@@ -70,7 +70,7 @@ class Reached(NamedTuple):
     """SHA-256 of the file that lies in a pack, in `file_size` bytes at `start`."""
     start: int = 0
     block: head.BlockAt | None = None
-    """For a block of a history: its place, as the object above states it."""
+    """For a block of a history: the block with its level and end, as the object above states them."""
 
     @property
     def leads_on(self) -> bool:

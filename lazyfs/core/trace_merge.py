@@ -12,8 +12,8 @@ chance (another job's input) or from a false report."""
 
 
 def merged(traces: Iterable[Sequence[T]], share: Fraction = SHARE) -> list[T]:
-    """Returns the items that at least `share` of the traces touch, ordered by the mean of their places in
-    these traces. If a trace names an item twice, its first place counts."""
+    """Returns the items that at least `share` of the traces touch, ordered by the mean of their positions
+    in these traces. If a trace names an item twice, its first position counts."""
     places: dict[T, list[int]] = {}
     count = 0
     for count, trace in enumerate(traces, 1):  # noqa: B007 (the number of traces)

@@ -1,8 +1,8 @@
 """The ends of a zstd frame's blocks (RFC 8878, 3.1.1), so that it can be decoded one block at a time.
 
-The output of one call of the library is bounded only by its input, and a block of four bytes may stand for
-128 KiB: 80 KB of such blocks are 2.5 GB. Between two blocks the reader can count, look at its deadline and
-stop.
+The output of one call of the zstd library is bounded only by its input, and a block of four bytes may stand
+for 128 KiB: 80 KB of such blocks are 2.5 GB. Between two blocks the reader can count, look at its deadline
+and stop.
 """
 
 from collections.abc import Iterator

@@ -113,8 +113,8 @@ class Collector:
     def run(self) -> CollectReport:
         """Collects garbage and returns the report. Deletes only after all kept revisions have been marked. If
         an object that they lead to is missing and `despite_missing` is not set, deletes nothing; the report
-        says so. Raises StoreConflict if another collection is under way, UsageError if the clocks differ or
-        the timestamp's key is missing, StoreError, BadData."""
+        says so. Raises StoreConflict if another collection is under way, UsageError if this machine's clock
+        and the store's differ or the timestamp's key is missing, StoreError, BadData."""
         check_clock(self._store, self._now().timestamp(), APART)
         with self._store.spare():
             self._lease = CollectorLease(self._store, monotonic=self._monotonic, pause=self._pause)
@@ -133,7 +133,7 @@ class Collector:
         return self._finished()
 
     def _round(self) -> bool:
-        """Deletes one list; returns False if there is nothing more to do now."""
+        """Deletes the objects of one list. Returns False if there is nothing more to do now."""
         state = read_state(self._store)
         condemned = state.listed or self._condemn()
         if condemned is None:
@@ -157,8 +157,8 @@ class Collector:
         return not whole
 
     def _mark(self) -> None:
-        """Marks all objects that the revisions kept now lead to. Raises _Incomplete if one is missing, unless
-        `despite_missing` is set."""
+        """Marks all objects to which the kept revisions lead by now. Raises _Incomplete if one is missing,
+        unless `despite_missing` is set."""
         newest = read_committed(self._store).revision
         while True:
             living = self._living(read_state(self._store))

@@ -32,7 +32,8 @@ class CollectReport(msgspec.Struct):
 
 
 class CollectObserver:
-    """Takes the events of a collection, and ignores them. The command line's subclass shows them."""
+    """Is called with the progress of a collection, and does nothing. The command line has a subclass that
+    shows the progress."""
 
     def marked(self, objects: int) -> None:
         """Takes the number of objects found reachable so far."""

@@ -42,7 +42,7 @@ class ObjectList(msgspec.Struct, frozen=True):
     name: str
     """Name of the file under metadata/ that lists the objects."""
     digest: str
-    """SHA-256 of that file, in hex."""
+    """SHA-256, in hex, of the file with the list."""
     objects: int
     waits_for: tuple[str, ...]
     """Tokens of the leases that began before the list was known. Nothing is deleted until these leases are
@@ -53,7 +53,7 @@ class ObjectList(msgspec.Struct, frozen=True):
 
 
 class CollectionState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The content of the state's file."""
+    """The state: the content of metadata/collection.json."""
 
     leases: tuple[Lease, ...] = ()
     collector: Lease | None = None
@@ -80,7 +80,7 @@ class CollectionState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 EMPTY = msgspec.json.encode(CollectionState())
-"""The file of a new store."""
+"""The content of metadata/collection.json in a new store."""
 
 _decoder = msgspec.json.Decoder(CollectionState)
 

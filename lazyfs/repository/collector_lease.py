@@ -63,7 +63,7 @@ class CollectorLease:
             self._set(first=False)
 
     def may_delete(self, listed: ObjectList) -> bool:
-        """Returns True if this list is still being deleted, and by this collector."""
+        """Returns True if the objects of this list are still to be deleted, and by this collector."""
         state = read_state(self._store)
         return (
             state.listed == listed

@@ -33,7 +33,8 @@ TIMESTAMP_DAYS = 7
 this long at most. `lazyfs repo resign` renews the timestamp; run it once a day, from cron or CI."""
 
 PUBLISHER_DAYS = 365
-"""Days until targets and snapshot expire. Every publish renews them, and resign does once half has passed."""
+"""Days until the targets file and the snapshot file expire. Every publish renews them; so does `lazyfs repo
+resign` once half of the days have passed."""
 
 RETRIES = 5
 """The largest number of attempts at a commit. An attempt fails if another process commits first, even if that
@@ -56,7 +57,8 @@ def commit_revision(
     params: Params | None = None,
     known: CommittedRevision | None = None,
 ) -> Revision:
-    """Commits `root` as the next revision, after everything put into the store is on stable storage.
+    """Commits the root catalog `root` as the next revision, after everything put into the store is on stable
+    storage.
 
     `changes`, `restored`: fields of the new revision's entry in the history. `lease`: the lease of the
     publisher who put the objects. `params`: new format parameters; by default those of the revision before.
@@ -136,7 +138,7 @@ def write_revision(
     *,
     delegations: Delegations | None = None,
 ) -> None:
-    """Signs targets, snapshot and timestamp for `revision` and writes them in this order.
+    """Signs the files targets, snapshot and timestamp for `revision`, and writes them in this order.
 
     `delegations`: new delegations; by default those of the revision before stay.
 
@@ -171,8 +173,9 @@ def write_timestamp(
     now: datetime,
     days: float,
 ) -> datetime:
-    """Signs and writes the timestamp that names this snapshot; returns the time at which the timestamp
-    expires. `version`: that of the snapshot. `before`: the revision whose timestamp is replaced."""
+    """Signs and writes the timestamp that names the snapshot file `snapshot`; returns the time at which the
+    timestamp expires. `version`: that of the snapshot file. `before`: the revision whose timestamp is
+    replaced."""
     expires = _in_days(now, days)
     own = before.timestamp.version + 1 if before else 1
     meta = MetaFile.from_data(version, snapshot, ["sha256"])

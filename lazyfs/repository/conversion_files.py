@@ -10,8 +10,9 @@ _NAME = re.compile(rf"{PREFIX}([0-9a-f]{{32}})-(\d{{1,6}})\.(image|layers|failed
 
 def conversion_file(token: str, number: int, kind: str) -> str:
     """Returns the name of one file of a shard. `token`: that of the lease of the plan. `number`: the image's
-    number in the plan. `kind` says what the file holds: `image` for the converted image, `layers` for the
-    layers that were read for an image that is put off, `failed` for the reason why an image failed."""
+    number in the plan. `kind` says what the file holds: `image` for the converted image; `layers` for the
+    layers that were read for a deferred image, which also needs layers that another shard has still to read;
+    `failed` for the reason why the conversion failed."""
     return f"{PREFIX}{token}-{number}.{kind}.json"
 
 

@@ -42,9 +42,9 @@ class Edit:
     Before the commit, write the objects that a change leads to through `ingest`, or into `objects`. If these
     find an object in the store already, a lease protects it from collections until the edit ends. Changes are
     kept as operations on paths: when another publisher commits first, they are applied to its revision. After
-    a commit the edit goes on from the new revision. An exception that leaves the block drops the objects that
-    have no name in the store yet; the committed revision is unchanged. If the lease is over, a NotFound is
-    replaced by LeaseLost.
+    a commit the edit goes on from the new revision. An exception that leaves the `with` block drops the
+    objects that other processes cannot see in the store yet; the committed revision is unchanged. If the
+    lease is over, a NotFound is replaced by LeaseLost.
 
     An edit keeps the objects that it has read and verified, up to MOST_KEPT bytes, and the signed files of
     its base revision, so that it reads them once. It always asks the store for the newest timestamp and root.

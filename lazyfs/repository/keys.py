@@ -1,7 +1,8 @@
 """Signing keys: Ed25519 in PEM files, one directory per repository, never below a web server's root.
 
-There are three keys: the root's, the publisher's, which signs targets and snapshot, and the timestamp's. The
-timestamp's key alone renews the expiry, so a machine that renews it from cron cannot publish.
+There are three keys: the root's, the publisher's, which signs the files targets and snapshot, and the
+timestamp's. The timestamp's key alone renews the expiry, so a machine that renews it from cron cannot
+publish.
 """
 
 import os
@@ -35,7 +36,7 @@ class Keys:
         return [self._signers[keyid] for keyid in root.roles[role].keyids if keyid in self._signers]
 
     def of(self, keyid: str) -> CryptoSigner | None:
-        """Returns the key with this id; None if it is not here."""
+        """Returns the key with this id; None if the directory does not have it."""
         return self._signers.get(keyid)
 
     def require(self, root: Root, role: str, where: str) -> list[CryptoSigner]:

@@ -92,8 +92,8 @@ class PublisherLease:
         return state.with_lease(lease)
 
     def _read_listed(self, state: CollectionState) -> tuple[ObjectList | None, frozenset[Digest]]:
-        """Returns the list that is known when the lease begins, and its objects; None and no objects if there
-        is none."""
+        """Returns the list of condemned or deleted objects that the store has when the lease begins, and its
+        objects; None and no objects if there is no such list."""
         known = state.listed
         while known is not None and state.listed is not None and state.lists(known):
             digests = read_list(self._store, state.listed)
@@ -165,7 +165,7 @@ class PublisherLease:
                     self._take_back()
 
     def _take_back(self) -> None:
-        """Withdraws the list of condemned objects that was read when this lease began. If its deletion has
+        """Withdraws the list of condemned objects that was read when this lease began. If their deletion has
         begun, waits until the collection ends, or finishes it if its collector has died. Raises StoreConflict
         after PATIENCE seconds, and as `renew`."""
         assert self._listed is not None
@@ -201,7 +201,7 @@ class PublisherLease:
 
 
 def _without(state: CollectionState, listed: ObjectList) -> CollectionState:
-    """Returns the state without this list, or unchanged if deletion has begun."""
+    """Returns the state without this list, or unchanged if the deletion of its objects has begun."""
     if state.listed is None or not state.lists(listed) or state.listed.deleting:
         return state
     return msgspec.structs.replace(state, listed=None)

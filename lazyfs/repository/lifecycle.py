@@ -35,7 +35,7 @@ from lazyfs.store import Store, create_store, find_store
 
 ROOT_DAYS = 3650
 """Days until the root expires. The root keys lie in a safe and are rarely used: if the root expired each
-year, a site would stop in the year in which nobody thought of the safe."""
+year, all clients would stop in the year in which nobody thought of the safe."""
 
 
 _NO_CATALOG = ObjectRef(EMPTY, 0)
@@ -59,8 +59,8 @@ class RenewedExpiry:
     expires: datetime
     """The timestamp's expiry."""
     publisher_expires: datetime
-    """The expiry of targets or of snapshot, whichever is earlier. Only a machine with the publisher's key
-    renews them."""
+    """The expiry of the targets file or of the snapshot file, whichever is earlier. Only a machine with the
+    publisher's key renews them."""
 
 
 def init(
@@ -109,7 +109,7 @@ def begin(
 ) -> tuple[bytes, Revision]:
     """Writes the first root and an empty first revision into an empty store; returns the root's file and the
     revision. `new`: only its name, number, time and parameters are used. `roots`, `publisher`, `stamper`: the
-    keys of the root, of targets and snapshot, and of the timestamp."""
+    keys of the root, of the files targets and snapshot, and of the timestamp."""
     root = Root(
         1,
         expires=(now + timedelta(days=ROOT_DAYS)).replace(microsecond=0),
@@ -136,8 +136,9 @@ def begin(
 
 
 def resign(store: Store, keys: Keys, now: datetime, days: float = TIMESTAMP_DAYS) -> RenewedExpiry:
-    """Renews the expiry of the timestamp. If `keys` has the publisher's key, renews the expiry of targets and
-    snapshot too once half of their time has passed. Raises UsageError if `keys` lacks the timestamp's key."""
+    """Renews the expiry of the timestamp. If `keys` has the publisher's key, renews the expiry of the targets
+    file and the snapshot file too once half of their time has passed. Raises UsageError if `keys` lacks the
+    timestamp's key."""
     with store.exclusive():
         committed = read_committed(store)
         root, proven = committed.state.root, committed.proven

@@ -44,8 +44,8 @@ class LiveTree:
         self._hang(path, inode, _with_profile)
 
     def _hang(self, path: str, inode: Inode, merged: Callable[[Inode, Inode], Inode]) -> None:
-        """Hangs an inode at a path. If an inode hangs there already, hangs `merged(old, new)` in its
-        place."""
+        """Hangs an inode at a path. If an inode hangs there already, hangs `merged(old, new)`
+        instead."""
         *parents, name = _parts(path)
         folder, above = self._root, [self._root]
         for position, part in enumerate(parents):

@@ -1,4 +1,4 @@
-"""Finds every object that the kept revisions lead to, by walking from their signed roots."""
+"""Finds every object that the kept revisions lead to, by walking from their root catalogs and histories."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -49,7 +49,8 @@ class Marked:
         self.problems: list[str] = []
         self._packs: dict[ObjectRef, int] = {}
         """Maps a pack to an integer in which one bit stands for each piece, set if the piece is used. This
-        takes some 256 bytes a pack; sets of the used files would not fit into memory for a large site."""
+        takes some 256 bytes a pack; sets of the used files of a large repository would not fit into
+        memory."""
 
     def mark(self, kept: Iterable[KeptRevision]) -> None:
         """Marks the objects that these revisions lead to. Raises StoreError, BadData."""

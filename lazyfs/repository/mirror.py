@@ -41,7 +41,8 @@ class _Open:
     old: dict[bytes, Reached]
     """Maps a path to the catalog that the copy's last revision has there."""
     before: set[ObjectRef]
-    """The objects that the copy's last revision names at this place: the copy has them already."""
+    """The objects that the copy's last revision names instead of this object's descendants: the copy
+    has them already."""
 
 
 class Mirror:
@@ -73,9 +74,9 @@ class Mirror:
 
     def run(self) -> MirrorReport:
         """Brings the copy to the newest revision, deletes the objects that no kept revision needs, and
-        returns the report. Raises TrustError if the source is another repository or has an older revision
-        than the copy; BadData, NotFound, TransportError, StoreError. After an error the copy keeps its
-        revision."""
+        returns the report. Raises TrustError if the source has another repository than the copy, or has an
+        older revision than the copy; BadData, NotFound, TransportError, StoreError. After an error the copy
+        keeps its revision."""
         newest = read_committed(self._source)
         last = self._last(newest)
         revision = newest.revision
@@ -144,8 +145,8 @@ class Mirror:
         self.report.problems += copy_profiles(self._source, self._target, publisher, copying, wanted)
 
     def _copy(self, start: Reached, old: Reached | None, pool: ThreadPoolExecutor) -> None:
-        """Copies an object and everything below it. `old`: the object that the copy's last revision has in
-        its place."""
+        """Copies an object and everything below it. `old`: the object that the copy's last revision has
+        instead of it."""
         if old is not None and start.ref == old.ref:
             return
         waiting: list[Future[None]] = []

@@ -21,13 +21,14 @@ _DELETED = 500
 
 @dataclass
 class MirrorReport:
-    """The outcome of a run."""
+    """The outcome of one run that copies a repository, or images of it, into another store (the target)."""
 
     revision: int = 0
     changed: bool = False
     objects: int = 0
     bytes: int = 0
-    """Stored bytes of the objects copied."""
+    """Stored bytes of the `objects` that this run has copied into the target; deleted ones are not
+    subtracted."""
     deleted: int = 0
     problems: list[str] = field(default_factory=list)
     """The errors met in marking and deleting objects, and the collected profiles that were not copied, one
@@ -68,7 +69,7 @@ def delete_unkept(target: Store, revision: Revision, report: MirrorReport) -> No
 def _marked(
     target: Store, report: MirrorReport, roots: list[ObjectRef], heads: list[ObjectRef | None]
 ) -> set[Digest] | None:
-    """Returns the digests of the objects that revisions lead to, as far as the copy has them. `roots`,
+    """Returns the digests of the objects that some revisions lead to, as far as the copy has them. `roots`,
     `heads`: the revisions' root catalogs, and the heads of their histories. Returns None, with a note in the
     report, if an object cannot be read."""
     read = reader(target)
@@ -83,8 +84,8 @@ def _marked(
 
 
 def _led_to(target: Store, root: ObjectRef) -> Iterator[Digest]:
-    """Yields the objects that the root catalog of a revision no longer kept leads to, catalogs first. Skips
-    everything below an object that is missing."""
+    """Yields the objects to which `root` leads, catalogs first. `root`: the root catalog of a revision that
+    is not kept any more. Skips everything below an object that is missing."""
 
     def read(ref: ObjectRef) -> bytes | None:
         try:

@@ -1,4 +1,8 @@
-"""The files that list the objects of a collection, and the deletion of the listed objects."""
+"""The files that list the objects of a collection, and the deletion of the listed objects.
+
+The *state* is that of `collection_state`, a file which publishers and collectors share: it names the list's
+file.
+"""
 
 import secrets
 from collections.abc import Callable, Collection, Sequence
@@ -61,8 +65,8 @@ def delete_listed(
     lease: CollectorLease,
     deleted: Callable[[int], None] = lambda _count: None,
 ) -> bool:
-    """Deletes `digests`, in batches, then forgets the list that they are from. Deletion must have begun in
-    the state. `deleted` is called with the size of each batch.
+    """Deletes `digests`, in batches, then forgets the list that they are from. The state must say already
+    that the deletion of this list has begun. `deleted` is called with the size of each batch.
 
     Returns False if it stopped early because another process has taken over. Raises CollectorLost,
     StoreError.

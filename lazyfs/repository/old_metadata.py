@@ -17,8 +17,8 @@ from lazyfs.repository.object_lists import PREFIX
 from lazyfs.store import Store
 
 NEWEST = 16
-"""Number of newest versions that are never deleted: a proxy may serve a timestamp that is half a minute
-old."""
+"""The signed files of this many newest versions are never deleted: a proxy may serve a timestamp that is half
+a minute old."""
 _NAME = re.compile(rf"(\d{{1,19}})\.({TARGETS}|{SNAPSHOT})\.json")
 
 

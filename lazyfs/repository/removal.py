@@ -1,4 +1,5 @@
-"""Removes images from the tree: their names, and the trees and layers that no other name needs any more.
+"""Removes images from a revision's tree: their names, and the trees and layers that no other name needs any
+more.
 
 An image's own tree in `.flat` is removed together with the last name of the image, and a layer's records
 together with the last image that has the layer. A removed image is hidden at once. Its objects stay as long

@@ -19,7 +19,7 @@ a config."""
 
 
 class TreeNode(NamedTuple):
-    """A file, link or directory of the tree, and the place of a directory's children."""
+    """A file, link or directory of the tree; for a directory, also where its children are listed."""
 
     entry: Entry
     catalog: Catalog

@@ -1,7 +1,7 @@
 """Stores of published files: immutable objects, and the few metadata names that change.
 
 Entry points: `open_store` for an existing store, `create_store` for a new one, `Store` for their contract;
-`open_web_files` for pages beside a store.
+`open_web_files` for a folder of other files that a store's web server serves too, such as status pages.
 """
 
 from lazyfs.store.open import create_store as create_store

@@ -11,9 +11,9 @@ import stat
 
 
 def check_absent(path: str) -> None:
-    """Returns if there is certainly no object at `path` (`data/ab/cd...` of a store); otherwise raises
-    OSError. It is certain if the directory of `path` exists and is no link, or if data/ can be listed and
-    does not have that directory."""
+    """To be called after opening `path` (`data/ab/cd...` of a store) has failed with ENOENT. Returns if there
+    is certainly no object at `path`; otherwise raises OSError. It is certain if the directory of `path`
+    exists and is no link, or if data/ can be listed and does not have that directory."""
     _check_no_link(path)
     directory = os.path.dirname(path)
     try:
@@ -26,8 +26,9 @@ def check_absent(path: str) -> None:
 
 
 def check_no_metadata(path: str) -> None:
-    """Returns if there is certainly no file at `path` (`metadata/NAME` of a store), or if no store has been
-    made in the directory; otherwise raises OSError."""
+    """To be called after opening `path` (`metadata/NAME` of a store) has failed with ENOENT. Returns if there
+    is certainly no file at `path`, or if the directory above metadata/ has never been made a store;
+    otherwise raises OSError."""
     directory = os.path.dirname(path)
     data = os.path.join(os.path.dirname(directory), "data")
     _check_no_link(path)

@@ -17,8 +17,8 @@ MAX_PROBLEMS = 1000
 """The largest number of problems that are described; further ones are only counted."""
 
 _AHEAD = 32
-"""The largest number of objects that are read ahead, while the objects that earlier ones lead to are still to
-be found."""
+"""The largest number of objects that are being read, or were read and wait until those before them have been
+dealt with."""
 
 
 @dataclass
@@ -27,7 +27,7 @@ class CheckFindings:
 
     objects: int = 0
     bytes: int = 0
-    """Plaintext bytes of the objects."""
+    """Plaintext bytes of the objects that were read and verified so far."""
     stored_bytes: int = 0
     catalogs: int = 0
     entries: int = 0
@@ -89,7 +89,8 @@ class _Check:
         self.packs: dict[ObjectRef, _Slices] = {}
 
     def follow(self, waiting: list[Reached], pool: ThreadPoolExecutor) -> None:
-        """Reads the `waiting` objects and all that they lead to. Reads a pack only if it is in `waiting`."""
+        """Reads the `waiting` objects and all that they lead to, except packs: a pack that is not in
+        `waiting` is only noted in `packs`, with the files that are to be verified in it."""
         running: deque[tuple[Reached, Future[_ReadObject]]] = deque()
         while waiting or running:
             while waiting and len(running) < _AHEAD:
@@ -125,7 +126,7 @@ class _Check:
 
 
 def _read(store: Store, found: Reached, slices: _Slices) -> _ReadObject:
-    """Reads and verifies an object; if it is a pack, also verifies the files at these slices."""
+    """Reads and verifies an object; if it is a pack, also verifies the files in `slices`."""
     stored = store.get(found.ref.digest)
     plain = codec.open_object(stored, found.ref)
     view = memoryview(plain)

@@ -1,9 +1,9 @@
 """A store in a local directory, served by any web server.
 
-Objects are written to `.tmp/` and get their names in batches, after one flush of the whole batch to stable
-storage. So a name under data/ never stands for bytes that a power failure could still take away: a later
-publisher trusts the name and does not write the object again. Files that a killed publisher leaves in `.tmp/`
-are not part of the store.
+Objects are written to files in `.tmp/`, which are renamed to their paths under data/ in batches, after one
+flush of the whole batch to stable storage. So a file under data/ never has bytes that a power failure could
+still take away: a later publisher relies on the file and does not write the object again. Files that a killed
+publisher leaves in `.tmp/` are not part of the store.
 """
 
 import ctypes
@@ -24,8 +24,8 @@ from lazyfs.system.file_lock import lock_within
 
 BATCH_OBJECTS = 1024
 BATCH_BYTES = 256 << 20
-"""A batch is flushed and named when it reaches BATCH_OBJECTS or BATCH_BYTES, so that a killed publisher
-repeats at most one batch."""
+"""A batch is flushed and renamed into data/ when it reaches BATCH_OBJECTS or BATCH_BYTES, so that a killed
+publisher repeats at most one batch."""
 
 SYNCFS_FROM = 32
 """A batch of this many files or more is flushed by one syncfs(2), a smaller one by an fsync(2) for each file:
@@ -264,7 +264,7 @@ class DirectoryStore:
 
 @contextmanager
 def _reported(path: str) -> Iterator[None]:
-    """Turns the disk's errors into StoreErrors of one line."""
+    """Turns an OSError in its block into a StoreError of one line about the store at `path`."""
     try:
         yield
     except OSError as error:
@@ -272,7 +272,7 @@ def _reported(path: str) -> Iterator[None]:
 
 
 def _exists(path: str) -> bool:
-    """Returns True if there is such a file. Raises OSError if that cannot be known."""
+    """Returns True if there is a file at `path`. Raises OSError if that cannot be known."""
     try:
         os.stat(path)
     except FileNotFoundError:

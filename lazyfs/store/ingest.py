@@ -52,7 +52,7 @@ class Ingest:
         self._stored: set[Digest] = set()
         self.new_objects = 0
         self.new_bytes = 0
-        """Bytes of frames written."""
+        """Stored (compressed) bytes of the objects that the store did not have yet."""
 
     def __enter__(self) -> "Ingest":
         return self
@@ -89,11 +89,11 @@ class Ingest:
 
     def has(self, digest: Digest) -> bool:
         """Returns True if an object is stored. The caller may then rely on it: if the store is a
-        LeasedObjects, the object stays until the lease ends."""
+        `repository.leases.LeasedObjects`, the object stays until the publisher's lease ends."""
         return digest in self._stored or self._store.has(digest)
 
     def put(self, plain: bytes) -> ObjectRef:
-        """Stores one object and returns its name."""
+        """Stores one object and returns its digest and plaintext size."""
         ref = ObjectRef(sha256(plain), len(plain))
         self.put_named(ref, plain)
         return ref

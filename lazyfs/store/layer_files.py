@@ -16,10 +16,10 @@ class Pack:
 
     def __init__(self) -> None:
         self.parts: list[bytes] = []
-        """The contents; dropped once they are stored."""
+        """The contents of the files in the pack; dropped once the pack is stored."""
         self.size = 0
         self.ref: ObjectRef | None = None
-        """The pack's name, once it is stored."""
+        """The pack's digest and size, once the pack is stored."""
         self.files: list[tuple[Record, int]] = []
         """The record of each file in the pack, with the file's offset."""
 
@@ -47,8 +47,8 @@ class LayerFiles:
         self._places: dict[Digest, tuple[Pack, int]] = {}
 
     def add(self, record: Record, read: Read) -> None:
-        """Takes `record.size` bytes from `read`. The record's content and place are set by the time that the
-        ingest's `finish` returns."""
+        """Takes `record.size` bytes from `read`. The record's content and place are set by the time that
+        `Ingest.finish` returns."""
         if not 0 < record.size <= self._most:
             self._add(record, read)
             return

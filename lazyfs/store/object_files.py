@@ -35,7 +35,8 @@ def delete_objects(store: str, digests: Sequence[Digest]) -> None:
 
 
 def delete_older(directory: str, before: float) -> int:
-    """Deletes the files of a directory that were written before this time; returns their bytes."""
+    """Deletes the files of a directory that were written before this time. Returns the number of bytes
+    deleted."""
     total = 0
     try:
         names = os.listdir(directory)

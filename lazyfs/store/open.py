@@ -1,4 +1,8 @@
-"""Opens a store from its location in the operator's notation."""
+"""Opens a store at a location as operators write it: a directory's path, or s3://BUCKET/PREFIX.
+
+*Web files* are files that a store's web server serves from a folder beside data/ and metadata/, such as
+status pages.
+"""
 
 import os
 from collections.abc import Callable, Iterator
@@ -17,13 +21,13 @@ class StoreKind(NamedTuple):
     notation: str
     """The locations of such stores, as messages describe them."""
     exists: Callable[[str], bool]
-    """Returns True if there is such a store at the location."""
+    """Returns True if a store of this kind may be at the location: always for a bucket, which is not
+    asked."""
     open: Callable[[str], Store]
     create: Callable[[str], Store]
     """Makes the missing parts of a store at the location, and opens it."""
     web_files: Callable[[str, str], WebFiles]
-    """Returns the web files in a folder beside a store, given the location of the store and the name of the
-    folder."""
+    """Takes the location of a store and the name of a folder beside it; returns the web files in it."""
 
 
 @contextmanager
@@ -83,7 +87,7 @@ def create_store(location: str) -> Store:
 
 
 def open_web_files(location: str, folder: str) -> WebFiles:
-    """Returns the files in a folder beside the store at a location, for its web server. Raises UsageError if
+    """Returns the web files in `folder`, a folder beside the store at a location. Raises UsageError if
     the kind is unknown."""
     return _kind(location).web_files(location, folder)
 

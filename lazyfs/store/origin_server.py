@@ -1,7 +1,7 @@
 """An HTTP origin for one machine: the files of a store, and nothing else.
 
 Answers GET and HEAD for data/ and metadata/ with Range (one range), If-Range, If-None-Match and
-If-Modified-Since (RFC 9110). Real sites put nginx or a bucket in its place.
+If-Modified-Since (RFC 9110). In production, nginx or a bucket takes its place.
 """
 
 import os
@@ -20,12 +20,12 @@ from lazyfs.system.listening_server import ListeningServer
 
 FOREVER = "public, max-age=31536000, immutable"
 TIMESTAMP_CACHE = f"public, max-age={TIMESTAMP_KEPT}"
-"""Cache-Control of the timestamp. A cache hides a new revision for TIMESTAMP_KEPT seconds at most, and the
-workers of a site together ask for the timestamp at most twice a minute."""
+"""Cache-Control of the timestamp. A cache hides a new revision for TIMESTAMP_KEPT seconds at most, and all
+workers behind one cache together cause at most two requests for the timestamp a minute."""
 
 MISSING_METADATA_CACHE = "public, max-age=60"
 """Cache-Control of the answer that a file of metadata does not exist. Before each new revision a client asks
-for the next root, which is rarely there; with this field a proxy may repeat that answer."""
+for the next root file, which is rarely there; with this field a proxy may repeat that answer."""
 
 _CHANGING = {f"metadata/{name}" for name in CHANGING_FILES}
 IDLE_SECONDS = 75
@@ -46,8 +46,8 @@ class Origin(ListeningServer):
     ) -> None:
         """Listens at once (port 0: any free port). `log` is called after each answer, from many threads.
 
-        Raises UsageError if the address is not available, or if the directory is not a store or has private
-        keys in it.
+        Raises UsageError if the address is not available, or if the directory `store` is not a store or has
+        private keys in it.
         """
         self.store = os.path.abspath(store)
         check_store(self.store)

@@ -46,15 +46,15 @@ class StoredObject(NamedTuple):
     size: int
     """Stored bytes."""
     modified: float
-    """The time at which the object's bytes were written, on the store's clock. The object got its name then
-    or later."""
+    """The time at which the object's bytes were written, on the store's clock. Other processes see the
+    object from then on, or from a later time."""
 
 
 class ReadableStore(Protocol):
     """The part of a store that is read. A store behind a URL has only this part."""
 
     def get(self, digest: Digest) -> bytes:
-        """Returns the stored frame. Raises NotFound."""
+        """Returns the object as it is stored: one zstd frame. Raises NotFound."""
         ...
 
     def read_metadata(self, name: str) -> bytes | None:
@@ -76,7 +76,8 @@ class ObjectSink(Protocol):
         ...
 
     def put(self, digest: Digest, frame: bytes) -> None:
-        """Stores a frame under its plaintext's digest; a no-op if the object is there (first writer wins)."""
+        """Stores an object, a zstd frame, under its plaintext's digest; a no-op if the object is there (first
+        writer wins)."""
         ...
 
 
@@ -97,8 +98,8 @@ class Store(ObjectSink, ReadableStore, Protocol):
         ...
 
     def delete_unnamed(self, before: float) -> int:
-        """Deletes the files that killed publishers have left without a name, if they were written before this
-        time on the store's clock; returns their bytes."""
+        """Deletes each temporary file that was written before the time `before` on the store's clock: a
+        killed publisher has left it. Returns the number of bytes deleted."""
         ...
 
     def now(self) -> float:
@@ -107,8 +108,8 @@ class Store(ObjectSink, ReadableStore, Protocol):
 
     def spare(self) -> AbstractContextManager[None]:
         """Frees, for the time of the context, the space that the store has set aside: a collection must write
-        its lists before its first deletion, even if the disk is full. Does nothing in a store without such a
-        limit."""
+        its lists before its first deletion, even if the disk is full. Does nothing in a store that sets no
+        space aside."""
         ...
 
     def sync(self) -> None:
@@ -116,7 +117,8 @@ class Store(ObjectSink, ReadableStore, Protocol):
         ...
 
     def abandon(self) -> None:
-        """Drops the objects put since the last sync that have no name yet: the publish has failed."""
+        """Drops the objects that this publisher has put and that other processes cannot see yet. To be called
+        when a publish has failed."""
         ...
 
     def write_metadata(self, name: str, data: bytes, *, expected: bytes | None) -> None:
@@ -136,6 +138,6 @@ class Store(ObjectSink, ReadableStore, Protocol):
         ...
 
     def exclusive(self) -> AbstractContextManager[None]:
-        """Keeps other publishers out while one commits. If another publisher holds the store for too long,
-        raises StoreConflict, which names that publisher. A publisher that dies releases the store."""
+        """Keeps other publishers out while the caller commits. If another publisher holds the store for too
+        long, raises StoreConflict, which names that publisher. A publisher that dies releases the store."""
         ...

@@ -1,5 +1,5 @@
-"""Keeps the objects that were read last, so that they are not read again: in a publish the catalogs that lead
-to images, in an export the packs of hundreds of files."""
+"""Keeps in memory the objects that were read last, so that they are not read again. In a publish these are
+the catalogs that lead to images; in an export they are packs, each with hundreds of files."""
 
 import threading
 from collections import OrderedDict
@@ -8,8 +8,8 @@ from collections.abc import Callable
 from lazyfs.core.digest import ObjectRef
 
 MOST = 64 << 20
-"""The default for the largest number of bytes that are kept: packs have about 1 MiB, and a tree in the order
-of names goes back and forth among the packs of its layers."""
+"""The default for the largest number of bytes that are kept: packs have about 1 MiB, and a program that reads
+an image's files in the order of their names goes back and forth among the packs of its layers."""
 
 
 class RecentObjects:

@@ -1,4 +1,4 @@
-"""Files that a store's web server serves beside objects and metadata: the pages of a status site."""
+"""Web files: files that a store's web server serves beside objects and metadata, such as status pages."""
 
 import os
 from collections.abc import Collection, Mapping

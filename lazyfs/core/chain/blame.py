@@ -39,7 +39,7 @@ class Failure(NamedTuple):
     fault: Fault
     started: float
     said: str
-    """A description of the failure for the log and the status."""
+    """A description of the failure, for the log and for `lazyfs status`."""
     retry_after: float | None
     by_origin: bool
 

@@ -73,8 +73,8 @@ class Chain:
         return order
 
     def origin_order(self, now: float) -> list[Member]:
-        """Returns the origins by latency. Origins whose latencies differ little keep their order, because the
-        site's caches have to fetch everything again, under other URLs, when another origin comes first."""
+        """Returns the origins by latency. Origins whose latencies differ little keep their order: when
+        another origin comes first, the proxies have to fetch everything again, under other URLs."""
         policy, origins = self.policy, self.origins
         for index in range(1, len(origins)):
             before, behind = origins[index - 1], origins[index]

@@ -69,8 +69,8 @@ class Member:
         self, why: str, started: float, now: float, *, stay_away: float | None = None, proven: bool = True
     ) -> bool:
         """Counts a failure against this member. Returns True if this puts the member aside. `why`: the fault,
-        for the status. `started`: the time at which the failed attempt began. `stay_away`: the seconds for
-        which the server asked not to be asked.
+        for `lazyfs status`. `started`: the time at which the failed attempt began. `stay_away`: the seconds
+        for which the server asked not to be asked.
 
         An attempt that began before the last change of state is ignored. Without proof (no other path worked)
         the first failure in a row changes nothing: a hiccup of the only path must not stop every request.

@@ -177,8 +177,8 @@ class Plan:
 
     def abandoned(self, route: Route, *, overtaken: bool = False) -> None:
         """Notes that the attempt was cancelled because its request was left, or because its rival was faster
-        (`overtaken`). The status counts overtaken attempts, but no member is blamed: the path is slow, not
-        broken."""
+        (`overtaken`). `lazyfs status` counts overtaken attempts, but no member is blamed: the path is slow,
+        not broken."""
         self._return(route)
         if overtaken:
             self._note(route, Fault.OVERTAKEN, Fault.OVERTAKEN.value)

@@ -14,7 +14,7 @@ class Policy(msgspec.Struct, frozen=True):
     time."""
     jitter: float = 0.25
     """Each interval until a retry or a new round is multiplied by a random number in [1 - jitter, 1], so that
-    a site's nodes do not return to a restarted proxy at one moment."""
+    the workers do not return to a restarted proxy at one moment."""
     rest: float = 0.5
     """The shortest time from a failed attempt over a path to the next attempt over the same path, while its
     proxy or origin is put aside (left alone after failures)."""
@@ -30,7 +30,7 @@ class Policy(msgspec.Struct, frozen=True):
     failures, while another path exists."""
     least_silence: float = 0.5
     """Each path may be silent for at least this time, however many paths are left to try before the
-    deadline."""
+    request's deadline."""
     pause: float = 0.2
     """The pause between rounds over all paths; doubles up to `pause_max`."""
     pause_max: float = 2.0
@@ -56,5 +56,5 @@ class Policy(msgspec.Struct, frozen=True):
     hedge_default: float = 2.0
     """Seconds until a second attempt while fewer than 20 durations are known."""
     hedge_share: float = 0.03
-    """The largest mean number of hedges (second attempts) per request since the start; one more is allowed in
-    advance."""
+    """The largest mean number of hedges (second attempts) per request since the chain was made; one more is
+    allowed in advance."""

@@ -32,7 +32,7 @@ class MemberReport(msgspec.Struct, frozen=True):
 
 
 class ChainReport(msgspec.Struct, frozen=True):
-    """The facts from which a site sees why reads are slow or fail."""
+    """The facts from which an operator sees why reads are slow or fail."""
 
     members: list[MemberReport]
     outage_seconds: float

@@ -54,8 +54,9 @@ def check_name(name: str) -> str:
 
 
 def as_revision(past: PastRevision, newest: Revision) -> Revision:
-    """Returns the older revision `past` as a Revision. The repository's name, the parameters and the history
-    in it are taken from the newest revision, whose history proves the older one. Raises UnsupportedFormat."""
+    """Returns the older revision `past` as a Revision. Its fields for the repository's name, the parameters
+    and the history are those of the newest revision, whose history proves the older one. Raises
+    UnsupportedFormat."""
     if past.version not in READABLE:
         raise UnsupportedFormat(
             f"revision {past.number} has format version {past.version}; this lazyfs reads versions "

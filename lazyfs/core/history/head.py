@@ -1,6 +1,6 @@
 """The history of a repository: its revisions, the changes that each made, and the names of revisions.
 
-The signed target of a revision leads to its history's *head*, an object. The head holds the last revisions,
+The signed metadata of a revision names its history's *head*, an object. The head holds the last revisions,
 FANOUT at most, and leads to *blocks*: objects of FANOUT revisions, or of FANOUT blocks, that never change. So
 a commit writes one small head, and a block now and then. A reader finds any of n revisions in log n objects,
 and a client that trusts the newest revision can prove every older one.
@@ -53,8 +53,8 @@ class BlockAt(NamedTuple):
 
 
 def _placed(blocks: Sequence[Block], level: int, below: int) -> list[BlockAt]:
-    """Returns the blocks that one object names, with their places. `below`: number of the first revision
-    after them."""
+    """Returns the blocks that one object names, as BlockAts of this level. `below`: number of the first
+    revision after them."""
     after = [*(block.first for block in blocks[1:]), below]
     return [BlockAt(block, level, next_first) for block, next_first in zip(blocks, after, strict=True)]
 
@@ -189,8 +189,8 @@ def decode(plain: bytes) -> History:
 
 
 def leads_to(plain: bytes, block: BlockAt | None) -> Iterator[tuple[ObjectRef, BlockAt | None]]:
-    """Yields the objects that a head, or a `block` of it, leads to: each block with its place, each object of
-    changes with None. Leaves catalogs out: not every revision is kept. Raises FormatError."""
+    """Yields the objects that a head, or a `block` of it, leads to: each block with its BlockAt, each object
+    of changes with None. Leaves catalogs out: not every revision is kept. Raises FormatError."""
     entries: Iterable[PastRevision] = ()
     blocks: list[BlockAt] = []
     if block is None:

@@ -118,8 +118,8 @@ _changes = msgspec.msgpack.Decoder(tuple[int, list[Change]])
 
 
 def _decoded(decoder: msgspec.msgpack.Decoder[tuple[int, list[T]]], plain: bytes, what: str) -> list[T]:
-    """Returns the records of an object of this version. `what`: names the object in errors. Raises
-    FormatError."""
+    """Returns the records that an object of a history holds. `what`: names the object in errors. Raises
+    FormatError, also for a history of another format version."""
     try:
         version, records = decoder.decode(plain)
     except msgspec.MsgspecError as error:

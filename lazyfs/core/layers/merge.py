@@ -2,8 +2,8 @@
 
 Follows umoci's unpacker (oci/layer/tar_extract.go). Parents are found through links, jailed in the image. A
 whiteout spares the entries of its own layer, in either order. A record replaces an earlier entry of its name,
-except that a directory keeps the content of an earlier directory. For parents that no layer has, umoci uses
-the clock and Merge uses the epoch.
+except that a directory keeps the content of an earlier directory. A parent directory that no layer has is
+made with the time 0 (1970), where umoci takes the present time.
 """
 
 import stat

@@ -1,6 +1,6 @@
 """Records: the metadata of one layer entry, without its bytes; a layer is a list of records, in order.
 
-A stored layer is its records, not a tree, because order matters: a link may lead to a later entry's place,
+A stored layer is its records, not a tree, because order matters: a link may lead to a later entry's path,
 and a whiteout spares earlier entries of its own layer. A file of records is `LZFREC` + version (u16), then
 per batch its length (u32) and a msgpack array of at most 4096 `Record`s. Integers are little-endian.
 """
@@ -178,7 +178,7 @@ def encode(records: list[Record]) -> Iterator[bytes]:
 
 
 def decode(parts: Iterable[bytes], magic: bytes = MAGIC) -> Iterator[Record]:
-    """Yields the records of a file, whose bytes come in parts of any size. Raises FormatError, and
+    """Yields the records in a file of records, whose bytes come in parts of any size. Raises FormatError, and
     OlderRecords for version 1 unless `magic` asks for it."""
     buffer = bytearray()
     packs: dict[ObjectRef, ObjectRef] = {}

@@ -229,8 +229,8 @@ def parse_config(data: bytes, name: str, layers: int | None = None) -> Config:
 
 
 def _mend(document: dict[str, Any]) -> None:
-    """Accepts forms that Docker takes and the specification does not know: a command as one string, labels
-    that are numbers, invalid times."""
+    """Accepts forms that Docker takes and the OCI specification does not know: a command as one string,
+    labels that are numbers, invalid times."""
     if not isinstance(document.get("created", ""), str):
         del document["created"]
     run = document.get("config")

@@ -31,8 +31,8 @@ _ALIASES = {
     "loongarch64": ("loong64", ""),
 }
 _PART = re.compile("[a-z0-9][a-z0-9._-]*")
-"""The operating system, architecture or variant of a platform. All three become names of folders in the tree,
-where `:` separates the variant."""
+"""The operating system, architecture or variant of a platform. All three become names of folders in a
+repository's tree, where `:` separates the variant."""
 _ATTESTATION = "vnd.docker.reference.type"
 _ARM = {
     "": ("", "v7", "v6", "v5"),

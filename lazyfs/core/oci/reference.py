@@ -1,4 +1,5 @@
-"""Image references: `[registry[:port]/]repository[:tag][@digest]`, and their images' places in the tree.
+"""Image references: `[registry[:port]/]repository[:tag][@digest]`, and the places of their images in a
+repository's tree.
 
 Grammar: distribution/reference of the distribution project.
 """
@@ -11,8 +12,8 @@ from lazyfs.core.errors import UsageError
 HUB = "docker.io"
 """The registry of image references that name none."""
 HUB_HOSTS = (HUB, f"index.{HUB}", f"registry-1.{HUB}", "registry.hub.docker.com")
-"""All names of this registry. In the tree its images hang below the first name, whichever of the names an
-image reference has."""
+"""All names of Docker Hub. In a repository's tree, Docker Hub's images hang below the first name, whichever
+of the names an image reference has."""
 DEFAULT_TAG = "latest"
 
 _DOMAIN = re.compile(r"(?:\[[0-9a-fA-F:]+\]|[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?)(?::\d{1,5})?")

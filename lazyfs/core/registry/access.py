@@ -91,7 +91,7 @@ class Exchange:
         self._identity = access.identity(kind)
         self._sent: str | None = None
         self._fresh = False
-        """True if the header sent was obtained for this very request."""
+        """True if the Authorization header that was sent was obtained for this very request."""
         self._used_up: set[str] = set()
         """Schemes by which this identity was refused."""
         self._vain: list[str] = []
@@ -172,7 +172,7 @@ class Exchange:
         return self._busy(answer, step)
 
     def pinged(self, challenges: tuple[Challenge, ...]) -> Step:
-        """Takes the challenges that the API's root gave."""
+        """Takes the challenges from the answer to a Ping."""
         self._access.pinged = True
         self._access.challenges = challenges
         return self._ask(self._why)

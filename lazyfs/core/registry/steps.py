@@ -15,7 +15,8 @@ class Kind(Enum):
 
 
 class Identity(Enum):
-    """The identity under which a request is made."""
+    """The identity under which a request is made: anonymous, or with the operator's account at the
+    registry."""
 
     NOBODY = auto()
     ACCOUNT = auto()
@@ -47,7 +48,7 @@ class Ask(NamedTuple):
 
 
 class Ping(NamedTuple):
-    """Ask the API's root for its challenges: the refusal had none."""
+    """Ask the top of the registry's API (/v2/) for its challenges: the refusal had none."""
 
 
 class FindAccount(NamedTuple):

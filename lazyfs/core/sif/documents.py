@@ -1,5 +1,5 @@
-"""The documents of a SIF file. They become the config and the manifest of its image, and are restored from
-these when the image is exported as SIF."""
+"""The documents of a SIF file, such as the definition from which Apptainer built the image. They become the
+config and the manifest of its image, and are restored from these when the image is exported as SIF."""
 
 import json
 from collections.abc import Mapping

@@ -82,7 +82,7 @@ class Partition(NamedTuple):
     filesystem: int
     use: int
     architecture: str
-    """Go's name; empty if the code is unknown."""
+    """Go's name of the architecture; empty if the code in the SIF file is unknown."""
 
 
 class Descriptor(NamedTuple):
@@ -97,7 +97,7 @@ class Descriptor(NamedTuple):
 
 
 class SifHeader(NamedTuple):
-    """The facts of the file, and the place of its table."""
+    """The facts that the header states: those about the whole file, and where its table lies."""
 
     architecture: str
     created: int

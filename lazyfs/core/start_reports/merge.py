@@ -30,8 +30,8 @@ class Voices(msgspec.Struct):
 
     starts: int = 0
     touched: dict[Digest, tuple[int, int]] = {}
-    """Maps an object to the number of starts that touched it and the sum of its places in these starts. A
-    place is scaled to the range from 0 (first) to 65,535 (last)."""
+    """Maps an object to the number of starts that touched it and the sum of its positions in these starts. A
+    position is scaled to the range from 0 (first) to 65,535 (last)."""
     sizes: list[int] = []
     """The number of bytes that each start touched."""
 

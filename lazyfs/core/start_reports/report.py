@@ -49,12 +49,12 @@ _decoder = msgspec.msgpack.Decoder(StartReport)
 
 
 def encode(report: StartReport) -> bytes:
-    """Returns the body of a report."""
+    """Returns the body of the HTTP request that sends a report."""
     return msgspec.msgpack.encode(report)
 
 
 def decode(body: bytes) -> StartReport:
-    """Returns the report in a body. Raises FormatError."""
+    """Returns the report that the body of an HTTP request holds. Raises FormatError."""
     if len(body) > MOST_BODY:
         raise FormatError(f"a report of {len(body)} bytes is over {MOST_BODY}")
     try:

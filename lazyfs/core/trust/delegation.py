@@ -2,9 +2,9 @@
 
 The publisher's targets name the role's keys. The role signs one file, metadata/profiles.json, whose one
 target names the list of collected profiles. No client looks for a revision there, and no key of the role
-counts for a file that leads to one. The snapshot does not name the file: its version changes whenever the
-collector publishes, and the collector cannot sign a snapshot. An older file that is still valid may therefore
-be replayed; it only leads to older profiles.
+counts for a file that leads to one. The snapshot file does not name this file, whose version changes whenever
+the collector of start reports publishes, and this collector cannot sign a snapshot. An older file that is
+still valid may therefore be replayed; it only leads to older profiles.
 """
 
 from typing import Final

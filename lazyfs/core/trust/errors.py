@@ -1,4 +1,4 @@
-"""The reasons to refuse signed metadata: one class, and so one message, for each."""
+"""The reasons to refuse a file of signed metadata: one class, and so one message, for each."""
 
 from lazyfs.core.errors import TrustError
 
@@ -41,4 +41,5 @@ class Frozen(TrustError):
 
 
 class WrongRoot(TrustError):
-    """The root is not the one that the fingerprint, the root file or an earlier run names."""
+    """The root file differs from the one to expect: the operator's, the one with the operator's fingerprint,
+    or the one that an earlier run trusted."""

@@ -35,8 +35,8 @@ class _Custom(msgspec.Struct, frozen=True):
 
 def revision_of(targets_version: int, custom: Any, hashes: Mapping[str, str], length: int) -> Revision:
     """Returns the revision that a target states. `custom`, `hashes`, `length`: the fields of the target.
-    `targets_version`: that of the file, for errors. Raises Malformed, or UnsupportedFormat for a repository
-    that needs a newer lazyfs."""
+    `targets_version`: the version of the targets file, for errors. Raises Malformed, or UnsupportedFormat for
+    a repository that needs a newer lazyfs."""
     try:
         fields = msgspec.convert(custom, _Custom)
         root = ObjectRef(parse_hex(hashes["sha256"]), length)

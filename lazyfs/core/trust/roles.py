@@ -1,4 +1,5 @@
-"""The four roles, the names of the files they sign, and the largest sizes of these files."""
+"""TUF's four roles (root, targets, snapshot, timestamp), the names of the files they sign, and the largest
+sizes of these files."""
 
 from typing import Final
 
@@ -19,12 +20,12 @@ python-tuf's limits are used for both."""
 
 MAX_SNAPSHOT = 65_536
 MAX_TARGETS = 65_536
-"""The largest number of bytes of the targets, if their signed length is missing or not known yet; the
-snapshot has the same limit. With one target both files have about 600."""
+"""The largest number of bytes of the targets file, if its signed length is missing or not known yet;
+the snapshot file has the same limit. With one target both files have about 600."""
 
 TIMESTAMP_KEPT = 30
-"""Seconds for which a cache may keep the timestamp, as the shipped servers and documents set it. A cache
-hides a new revision for this time at most."""
+"""Seconds for which a cache may keep the timestamp, as lazyfs's own server and the examples of its
+documentation set it. A cache hides a new revision for this time at most."""
 
 MAX_ROOTS = 256
 MAX_NEW_ROOTS = 1 << 20

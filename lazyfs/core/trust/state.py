@@ -25,7 +25,8 @@ from lazyfs.core.trust.saved import Saved, decode
 
 @dataclass(frozen=True)
 class ProvenRevision:
-    """One proven revision: the three files, and the root that proved them."""
+    """One proven revision: its signed files timestamp, snapshot and targets, and the root that proved
+    them."""
 
     timestamp_bytes: bytes
     snapshot_bytes: bytes
@@ -86,8 +87,8 @@ class TrustState:
     def floor(self) -> ProvenRevision | None:
         """The revision that no new metadata may be older than.
 
-        None after the keys of timestamp or snapshot were changed: a thief of the old keys may have signed
-        version 2**60 (fast-forward attack, specification 5.3.11).
+        None after the keys of the roles timestamp or snapshot were changed: a thief of the old keys may have
+        signed version 2**60 (fast-forward attack, specification 5.3.11).
         """
         if self.proven and any(
             self.proven.root.roles[role].keyids != self.root.roles[role].keyids
@@ -111,7 +112,7 @@ def bootstrap(root: bytes, fingerprint: Digest | None = None) -> TrustState:
 
 
 def check_snapshot(timestamp: Timestamp, data: bytes, snapshot: Snapshot) -> None:
-    """Raises MixedUp or WrongVersion unless this is the snapshot that the timestamp names."""
+    """Raises MixedUp or WrongVersion unless this is the snapshot file that the timestamp names."""
     meta = timestamp.snapshot_meta
     signed.check_named(f"snapshot version {snapshot.version}", data, meta.length, meta.hashes)
     if snapshot.version != meta.version:
@@ -121,7 +122,7 @@ def check_snapshot(timestamp: Timestamp, data: bytes, snapshot: Snapshot) -> Non
 
 
 def check_targets(snapshot: Snapshot, data: bytes, targets: Targets) -> None:
-    """Raises MixedUp or WrongVersion unless these are the targets that the snapshot names."""
+    """Raises MixedUp or WrongVersion unless this is the targets file that the snapshot file names."""
     meta = snapshot.meta.get("targets.json")
     if meta is None:
         raise MixedUp(f"snapshot version {snapshot.version} does not name targets.json")

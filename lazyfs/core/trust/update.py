@@ -40,7 +40,8 @@ class Update:
         self.state = self.state.add_root(data)
 
     def timestamp(self, data: bytes) -> WantedFile | None:
-        """Takes the timestamp; returns the snapshot it names, or None if the trusted revision is the newest.
+        """Takes the timestamp; returns the snapshot file that it names, for the next call, or None if the
+        trusted revision is the newest.
 
         Raises Expired, Frozen, Rollback, MixedUp, and as `signed.load`.
         """
@@ -75,7 +76,8 @@ class Update:
         return WantedFile(file_name(SNAPSHOT, meta.version), _limit(meta.length, MAX_SNAPSHOT))
 
     def snapshot(self, data: bytes) -> WantedFile:
-        """Takes the snapshot; returns the targets it names. Raises as `timestamp`."""
+        """Takes the snapshot file; returns the targets file that it names, for the next call. Raises as
+        `timestamp`."""
         assert self._timestamp is not None
         _, timestamp = self._timestamp
         limit = _limit(timestamp.snapshot_meta.length, MAX_SNAPSHOT)

@@ -1,4 +1,5 @@
-"""The proof that the sender of a webhook knows the secret. Every comparison takes constant time.
+"""The proof that the sender of a webhook knows the secret, a text that it shares with the receiver. Every
+comparison takes constant time.
 
 | kind | proof |
 |---|---|

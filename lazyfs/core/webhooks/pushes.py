@@ -28,7 +28,7 @@ class Push(NamedTuple):
     tag: str = ""
     """The pushed tag; empty if it may be any tag of the repository."""
     below: bool = False
-    """True if repositories below this one are meant too."""
+    """True if the push may be into `repository` or into any repository below it."""
 
 
 class PushedImages:

@@ -1,5 +1,5 @@
-"""Reads the parts of a YAML tree that the formats share: texts, lists of texts, known keys. In each function
-`what` names the node in errors."""
+"""Reads the parts of a YAML tree that the formats of wishlists in YAML share: texts, lists of texts, known
+keys. In each function `what` names the node in errors."""
 
 from collections.abc import Iterable
 from typing import TypeVar

@@ -74,7 +74,7 @@ def _wish(entry: Mapping) -> Wish:
 
 def _repository(line: int, source: str) -> tuple[str, str]:
     """Returns the registry and the registry's repository that a source without a tag names. The first part of
-    the source is a registry by the rule for image references."""
+    the source is a registry by the rule of `oci.reference.parse`."""
     first, slash, rest = source.partition("/")
     if not slash:
         return HUB, f"library/{source}"

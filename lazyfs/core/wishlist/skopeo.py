@@ -49,7 +49,7 @@ _Reader = Callable[[_Entry, Findings], Iterator[Wish]]
 
 
 def _of_key(registry: str, key: str, node: Node, read_one: _Reader, findings: Findings) -> Iterator[Wish]:
-    """Yields the wishes below one key of a registry."""
+    """Yields the wishes below one key of a registry, such as `images`. `read_one` reads each entry there."""
     try:
         repositories = mapping(node, key)
     except Refused as refused:

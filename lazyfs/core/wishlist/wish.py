@@ -35,9 +35,10 @@ class Extras(NamedTuple):
 
     platforms: tuple[Platform, ...] = ()
     """The platforms to publish. The image for the first platform gets the image's name in the tree. Empty:
-    the service's own platforms."""
+    the platforms that are set for the publishing service."""
     layout: str = ""
-    """The layout of the published paths, CERN or OSG; empty: the service's own."""
+    """The layout of the published paths, CERN or OSG; empty: the one that is set for the publishing
+    service."""
     owner: str = ""
     bind_points: tuple[str, ...] = ()
     """Directories to add to the images, as `start_files.bind_point` returns them."""
@@ -52,7 +53,7 @@ class TagChoice(NamedTuple):
     """The tags of a registry's repository that are wished."""
 
     shown: str
-    """The choice as messages and the state write it."""
+    """The choice as text, for messages and for the saved state of the publishing service."""
     allow: tuple[Pattern, ...] = ()
     """A tag must match one of these patterns; without patterns, every tag is allowed."""
     deny: tuple[Pattern, ...] = ()
@@ -80,7 +81,7 @@ class Wish(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """The wish as messages and the state write it."""
+        """The wish as text, for messages and for the saved state of the publishing service."""
         return f"{self.reference}:{self.choice.shown}" if self.choice else str(self.reference)
 
 

@@ -25,8 +25,8 @@ from lazyfs.store.s3.pace import Pace
 PATIENCE = 300.0
 """Seconds for which a request is retried while the bucket fails: gateways are restarted in less."""
 WRITE, REPLACED = "lazyfs-write", "lazyfs-replaced"
-"""Metadata fields of an object (x-amz-meta-...). Each write of a changing name has a random text in WRITE,
-and in REPLACED the text of the write that it replaces."""
+"""Metadata fields of an S3 object (x-amz-meta-...). Each write to a key whose content may change has a random
+text in WRITE, and in REPLACED the random text of the write that it replaces."""
 RENEWALS = 3
 """The largest number of times that one request is retried with other credentials."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
@@ -47,13 +47,13 @@ class Unsupported(StoreError):
 
 
 class Content(NamedTuple):
-    """The content of a name: its bytes, its ETag, and the random text of its write."""
+    """The content of a key: its bytes, its ETag, and the random text of the write that made it."""
 
     data: bytes
     tag: str | None
     write: str | None
     replaced: str | None
-    """The random text of the write that this one replaced."""
+    """The random text of the write that was replaced by the write of this content."""
 
 
 class Listed(NamedTuple):
@@ -67,12 +67,12 @@ class Listed(NamedTuple):
 
 
 Condition = Literal["create"] | str | None
-"""The condition of a write. "create": the name must not exist. `tag:` and an ETag: the name must have this
+"""The condition of a write. "create": the key must not exist. `tag:` and an ETag: the key must have this
 content. None: no condition."""
 
 
 class Client:
-    """Asks one bucket, below the prefix of one store. Thread-safe."""
+    """Makes requests to one bucket, for the keys below one store's prefix. Thread-safe."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Client:
         self._pause = pause
 
     def get(self, key: str) -> Content | None:
-        """Returns the content of a name, None if there is certainly none. Raises StoreError."""
+        """Returns the content of a key, None if there is certainly none. Raises StoreError."""
 
         def ask(store: S3Store) -> Content:
             answer = obstore.get(store, key)
@@ -108,7 +108,7 @@ class Client:
             raise self._failed(f"GET {key}", refused.failure) from None
 
     def has(self, key: str) -> bool:
-        """Returns True if the name exists. Raises StoreError."""
+        """Returns True if the key exists. Raises StoreError."""
         try:
             self._asked(f"HEAD {key}", lambda store: obstore.head(store, key))
         except Refused as refused:
@@ -118,11 +118,11 @@ class Client:
         return True
 
     def put(self, key: str, data: bytes, condition: Condition, headers: dict[str, str]) -> bool | None:
-        """Writes a name. Returns True if it was written, False if the condition did not hold. Returns None if
-        it is not known which of the two is true: the answer to one attempt was lost and the retry was
-        refused, perhaps because the first had succeeded.
+        """Stores `data` under a key. Returns True if it was stored, False if the condition did not hold.
+        Returns None if it is not known which of the two is true: the answer to one attempt was lost and the
+        retry was refused, perhaps because the first attempt had succeeded.
 
-        Raises StoreError; then too it is not known if the name was written.
+        Raises StoreError; then too it is not known if `data` was stored.
         """
         unsure = False
 
@@ -148,7 +148,7 @@ class Client:
         return True
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Deletes names in one request. Passes over names that are not there. Raises StoreError."""
+        """Deletes keys in one request. Passes over keys that are not there. Raises StoreError."""
         try:
             self._asked(f"DELETE of {len(keys)} objects", lambda store: obstore.delete(store, list(keys)))
         except Refused as refused:
@@ -156,9 +156,9 @@ class Client:
                 raise self._failed(f"DELETE of {len(keys)} objects", refused.failure) from None
 
     def listing(self, prefix: str) -> Iterator[Listed]:
-        """Yields the names below a prefix, in their order. Raises StoreError.
+        """Yields the keys below a prefix, in their order. Raises StoreError.
 
-        If the listing breaks off, a new request continues after the last name.
+        If the listing breaks off, a new request continues after the last key.
         """
         last: str | None = None
         while True:

@@ -38,7 +38,7 @@ class Credentials(NamedTuple):
 
 
 class Surroundings(NamedTuple):
-    """The address, the region and the CAs of the service, from the environment or the AWS profile."""
+    """The address, the region and the CA file of the S3 service, from the environment or the AWS profile."""
 
     endpoint: str | None
     """The server's URL; None for AWS's own."""
@@ -58,7 +58,7 @@ class Profile:
         self._config = environment.get("AWS_CONFIG_FILE") or f"{home}/.aws/config"
 
     def surroundings(self) -> Surroundings:
-        """Returns the service's address and region. Raises UsageError for a file that cannot be parsed."""
+        """Returns the S3 service's address and region. Raises UsageError for a file that cannot be parsed."""
         ask, fields = self._environment.get, self._fields()
         return Surroundings(
             ask("AWS_ENDPOINT_URL_S3") or ask("AWS_ENDPOINT_URL") or fields.get("endpoint_url"),
@@ -72,8 +72,8 @@ class Profile:
         return asked in ("true", "1", "yes", "on")
 
     def credentials(self) -> Credentials | None:
-        """Returns the credentials of the environment, or those of the profile; None if the cloud is to be
-        asked.
+        """Returns the credentials of the environment, or those of the profile; None if neither has any, so
+        that obstore has to ask the cloud for them.
 
         Raises UsageError for a profile that is not there, or one that only AWS's own tools can follow.
         """

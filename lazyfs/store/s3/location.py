@@ -6,7 +6,7 @@ from lazyfs.core.errors import UsageError
 
 
 class BucketLocation(NamedTuple):
-    """A bucket, and the place of a store in it."""
+    """A bucket, and the prefix of a store's keys in it."""
 
     bucket: str
     prefix: str

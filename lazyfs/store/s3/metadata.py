@@ -18,7 +18,7 @@ from lazyfs.store.protocol import StoreConflict, StoreError
 from lazyfs.store.s3.client import REPLACED, WRITE, Client, Content, Unsupported
 
 PROBE = ".conditions"
-"""The name that is written to test conditions. Nobody reads it for its content."""
+"""The key that is written to test conditions. Nobody reads it for its content."""
 _COMMIT = file_name(TIMESTAMP, 0)
 _CHANGING = {**dict.fromkeys(CHANGING_FILES, TIMESTAMP_CACHE), "collection.json": "no-store"}
 """Maps the name of each file that is replaced to its Cache-Control header, which limits how long a proxy
@@ -29,7 +29,7 @@ _NO_TAG = '"00000000000000000000000000000000"'
 
 
 class Metadata:
-    """The names under metadata/ of one store. Thread-safe."""
+    """The files under metadata/ of one store. Thread-safe."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -40,7 +40,8 @@ class Metadata:
         """The content that was last read or written under each changing name, with its ETag."""
 
     def read(self, name: str) -> bytes | None:
-        """Returns the content of a name, None if there is certainly none. Raises StoreError."""
+        """Returns the content of a file under metadata/, None if there is certainly none. Raises
+        StoreError."""
         found = self._read(name)
         return None if found is None else found.data
 
@@ -62,8 +63,8 @@ class Metadata:
                 raise self._unfit("let another publisher overwrite a commit")
 
     def _put(self, key: str, data: bytes, condition: str, headers: dict[str, str]) -> str | None:
-        """Writes a name under a condition. Returns the random text that marks this write, or None if the
-        condition did not hold."""
+        """Stores `data` under a key if the condition holds. Returns the random text that marks this write, or
+        None if the condition did not hold."""
         mine = secrets.token_hex(8)
         try:
             written = self._client.put(key, data, condition, headers | {WRITE: mine})
@@ -78,7 +79,7 @@ class Metadata:
         return mine if written else None
 
     def _is_there(self, key: str, write: str) -> bool:
-        """Returns True if the name has the content of the write that the text `write` marks."""
+        """Returns True if the key has the content of the write that the random text `write` marks."""
         found = self._client.get(key)
         return found is not None and found.write == write
 
@@ -110,7 +111,7 @@ class Metadata:
         raise self._unfit("refuses If-Match where it holds")
 
     def _try(self, condition: str, data: bytes) -> bool:
-        """Writes the test name under a condition; returns True if the bucket accepted the write."""
+        """Writes to the key PROBE under a condition; returns True if the bucket accepted the write."""
         try:
             return self._put(PROBE, data, condition, {}) is not None
         except Unsupported as error:
@@ -121,7 +122,8 @@ class Metadata:
         return f"tag:{text if self._quoted else text.strip(chr(34))}"
 
     def _expected(self, name: str, expected: bytes) -> Content:
-        """Returns the present content of a name. Raises StoreConflict if it is not `expected`."""
+        """Returns the present content of a file under metadata/. Raises StoreConflict if it is not
+        `expected`."""
         found = self._seen.get(name)
         if found is None or found.data != expected:
             found = self._read(name)

@@ -1,5 +1,6 @@
-"""Opens the store at an `s3://` location, and the web files beside it. Credentials and addresses are found as
-AWS's tools find them."""
+"""Opens the store at an `s3://` location, or a folder of web files beside the store. *Web files* are files
+that the store's web server serves besides objects and metadata, such as status pages. Credentials and
+addresses are found as AWS's tools find them."""
 
 import os
 
@@ -17,7 +18,8 @@ def open_bucket(location: str) -> BucketStore:
 
 
 def open_bucket_files(location: str, folder: str) -> BucketFiles:
-    """Returns the web files in a folder beside the store at s3://BUCKET/PREFIX. Raises as `open_bucket`."""
+    """Returns the web files in `folder`, a folder beside the objects of the store at s3://BUCKET/PREFIX.
+    Raises as `open_bucket`."""
     return BucketFiles(_client(location), folder)
 
 

@@ -72,8 +72,8 @@ class BucketStore:
         """Does nothing: a bucket answers a PUT only when the object is on stable storage."""
 
     def abandon(self) -> None:
-        """Does nothing: every object has its name already. The next collection deletes the objects that
-        nothing leads to."""
+        """Does nothing: every object that was put can be seen by all already. The next collection deletes the
+        objects that nothing leads to."""
 
     def read_metadata(self, name: str) -> bytes | None:
         metadata_key(name)

@@ -1,5 +1,5 @@
-"""Web files in a bucket. A file is written only if its content differs from the bucket's, as the ETags in one
-listing show."""
+"""Web files in a bucket: files that a web server serves beside a store, such as status pages. A file is
+written only if its content differs from the bucket's, as the ETags in one listing show."""
 
 import hashlib
 from collections.abc import Collection, Mapping
