@@ -260,7 +260,7 @@ class Cache:
         return audit.verify(self._shared, self._suspects)
 
     def upkeep(self) -> None:
-        """Does the work of the upkeep thread now."""
+        """Does now what the upkeep thread does when there is work (`process.upkeep`)."""
         self._upkeep.run_once()
 
     def close(self) -> None:

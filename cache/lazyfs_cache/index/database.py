@@ -88,8 +88,8 @@ class Index:
             return self._sums(txn)
 
     def processes(self) -> int:
-        """Returns the number of processes that have the cache open; dead ones count until recovery removes
-        them."""
+        """Returns the number of processes that have the cache open. A process that died counts until another
+        one has cleaned up after it."""
         with self._begin(write=False) as txn:
             return int(txn.stat(self.tables.owners)["entries"])
 

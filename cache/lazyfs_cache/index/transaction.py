@@ -172,8 +172,8 @@ class Transaction:
         self._sweep(len(values))
 
     def _sweep(self, gone: int) -> None:
-        """Deletes the ghosts among the next rows of `entries`: SWEPT rows for each of the `gone` values. The
-        sweep begins anew at the end of the table."""
+        """Deletes the ghosts among the next rows of `entries`: SWEPT rows for each of the `gone` values. Goes
+        on where the last sweep ended, and from the table's end to its beginning."""
         sums, table = self.sums, self._tables.entries
         left = min(gone * SWEPT, sums.entries + sums.ghosts) if sums.ghosts else 0
         first = [first_above(number, tenant.floor) for number, tenant in enumerate(sums.tenants)]
@@ -192,8 +192,8 @@ class Transaction:
     # -- pins ----------------------------------------------------------------------------------------
 
     def pin(self, key: bytes, holder: int, label: bytes) -> bool:
-        """Pins a value for (holder, label). Returns False if it was pinned already. Pin sets may name values
-        that are not here."""
+        """Pins a value for (holder, label), as described at `PinTables`. Returns False if it was pinned
+        already. Pin sets may name values that are not here."""
         added = self._pins.add(key, holder, label)
         if added:
             self._count_pins(key, 1)
@@ -235,8 +235,8 @@ class Transaction:
         return sums.last_owner
 
     def hold(self, owner: int, more: int) -> None:
-        """Adds `more` bytes to the space that is held for a process, and charges them. A negative number
-        takes bytes away."""
+        """Adds `more` bytes to the space that is held for a process, and charges them. With a negative
+        `more`, takes bytes away from it."""
         row = self._txn.get(U64.pack(owner), db=self._tables.owners)
         if row is None:
             raise IndexDamaged(f"owner {owner} is missing")

@@ -81,8 +81,8 @@ class Presence:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
     def alone(self) -> bool:
-        """Returns True if no other process has the cache open. The caller holds the index lock, and then
-        calls `share`."""
+        """Returns True if no other process has the cache open. The caller holds the index lock, and calls
+        `share` afterwards."""
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -61,7 +61,7 @@ class Membership:
         return self._lock.generation() != self.state.generation
 
     def follow(self) -> None:
-        """Takes over the generation that another process has begun."""
+        """Goes over to the generation that another process has begun."""
         found = state_file.load(self.root)
         if found is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), layout.STATE)

@@ -1,8 +1,8 @@
 """Settling: the work of a transaction before its caller's own.
 
 Settling enters the values that have arrived since the last transaction, writes the uses that readers noted,
-and removes suspects. `recovery` cleans up after dead processes, when the cache is opened and every half
-minute.
+and removes suspects (keys whose values are damaged or half admitted). `recovery` cleans up after dead
+processes, when the cache is opened and every half minute.
 """
 
 from collections.abc import Iterator

@@ -51,7 +51,7 @@ class Upkeep:
             self.run_once()
 
     def run_once(self) -> None:
-        """Does all present work."""
+        """Does the work that there is now."""
         rebuilding = self._settle()
         while (self._uses.left or self._suspects) and self._shared.settle():
             pass
@@ -62,8 +62,8 @@ class Upkeep:
             self._rebuild.run()
 
     def _settle(self) -> bool:
-        """Settles in a transaction, and from time to time cleans up after dead processes. Returns True if
-        this process has a rebuild to do."""
+        """Makes a transaction that writes what the index lacks (`settling`), and from time to time cleans up
+        after dead processes. Returns True if this process has a rebuild to do."""
         shared = self._shared
         with shared.transaction() as transaction:
             if transaction is None:
