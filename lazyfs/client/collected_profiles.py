@@ -44,8 +44,8 @@ class CollectedProfiles:
         return self._images.get(image)
 
     def refresh(self, now: datetime, deadline: float) -> None:
-        """Looks for a newer list, if the publisher has delegated a key for such lists. If not, makes no
-        request and drops the list. A failure is logged, and the present list stays."""
+        """Looks for a newer list, if the publisher has delegated a key for such lists. Without such a key,
+        makes no request and drops the present list. A failure is logged, and the present list stays."""
         try:
             self._refresh(now, deadline)
         except LazyfsError as error:
