@@ -83,7 +83,7 @@ class SharedFiles:
         return found.entry if found else None
 
     def packs(self, number: int) -> PackTable:
-        """Returns the pack table to which the entry from `get(number)` refers."""
+        """Returns the table of packs to which the pack number of the entry from `get(number)` refers."""
         return PackTable(self._entries[number].packs)
 
     def path(self, number: int) -> bytes:

@@ -180,7 +180,8 @@ class SlotTable:
         return self._by_key.get((repository, path, b"", b"", False))
 
     def live(self, repository: str, path: bytes, ref: ObjectRef, parent: Slot | None, index: int) -> Slot:
-        """Returns the slot of a live folder, whose catalog changes with the revision. `index` is always 0."""
+        """Returns the slot of a live folder, whose catalog changes with the revision. `ref`: its present
+        catalog. `index`: always 0, because the folder above belongs to no snapshot."""
         found = self.find_live(repository, path)
         return found or self._allot(repository, path, ref, parent, index, live=True)
 
