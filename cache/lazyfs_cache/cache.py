@@ -35,8 +35,8 @@ class Cache:
         upkeep: Upkeep,
         close_one: Callable[[str], bool],
     ) -> None:
-        """`close_one`: called with the directory when a holder closes the cache; returns True for the last
-        holder."""
+        """`close_one`: called with the directory when one of those who have opened the cache in this process
+        closes it; returns True for the last of them."""
         self.root = parts.shared.files.root
         self._shared, self._room, self._uses, self._suspects, _ = parts
         self._admission = admission

@@ -97,7 +97,8 @@ def _say_what_is_in_force(cache: Cache, limit: int | None, policy: Policy | None
 
 
 def _close_one(root: str) -> bool:
-    """Closes the cache for one holder. Returns True if it was the last."""
+    """Closes the cache for one of those who have opened it in this process. Returns True if it was the last
+    of them."""
     with _guard:
         if root not in _open:
             return False

@@ -8,11 +8,11 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     this process's own."""
 
     state: str
-    """"on", "rebuilding", or "off: why"."""
+    """"on", "rebuilding" (the index is being made anew), or "off: " and the reason."""
     directory: str = ""
     limit: int = 0
     policy: str = ""
-    """"lru" or "sieve"."""
+    """Order of eviction: "lru" or "sieve"."""
     charged: int = 0
     """Bytes that the cache counts as occupied: never less than `du` says."""
     pinned: int = 0

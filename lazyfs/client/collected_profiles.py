@@ -1,5 +1,6 @@
-"""The collected profiles of one repository, in a list that a delegated key signs. They are hints: a list that
-is missing, wrong, older or too late changes what is fetched ahead, and nothing else."""
+"""The collected profiles of one repository, which a collector made from reports of starts on nodes: a list
+that a delegated key signs. They are hints: a list that is missing, wrong, older or too late changes what is
+fetched ahead, and nothing else."""
 
 import logging
 from collections.abc import Callable

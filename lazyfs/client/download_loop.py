@@ -52,8 +52,8 @@ class DownloadLoop:
         self._stopping = self._over = False
 
     def begin(self, download: Download) -> bool:
-        """Begins a download, whose end is told by `arrived`, and returns at once. Returns False if a bug has
-        ended the loop."""
+        """Begins a download and returns at once; `arrived` is called when it has ended. Returns False if a
+        bug has ended the loop."""
         self._asked.append(download)
         self._wake()
         if self._over:

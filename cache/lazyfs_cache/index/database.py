@@ -83,7 +83,7 @@ class Index:
             return self._env.begin(write=write)
 
     def sums(self) -> Sums:
-        """Returns the totals as last committed."""
+        """Returns the totals over the whole cache, as last committed."""
         with self._begin(write=False) as txn, self._naming_damage():
             return self._sums(txn)
 

@@ -1,6 +1,9 @@
-"""One transaction of the index: entries, their place in the queue, pins, and space held by processes.
+"""One transaction of the index: entries, their place in the queue, pins, and space held for processes.
 
 A transaction keeps the tables and the totals in step. Its caller handles the files.
+
+The holder of a pin is the owner number of a process, or `rows.KEPT` for all pin sets. The pin's label is the
+name that the process chose, or the pin set's name.
 """
 
 import time
@@ -192,8 +195,8 @@ class Transaction:
     # -- pins ----------------------------------------------------------------------------------------
 
     def pin(self, key: bytes, holder: int, label: bytes) -> bool:
-        """Pins a value for (holder, label), as described at `PinTables`. Returns False if it was pinned
-        already. Pin sets may name values that are not here."""
+        """Pins a value for (holder, label). Returns False if it was pinned already. Pin sets may name values
+        that are not here."""
         added = self._pins.add(key, holder, label)
         if added:
             self._count_pins(key, 1)
@@ -256,7 +259,8 @@ class Transaction:
             return [int.from_bytes(owner, "big") for owner in cursor.iternext(keys=True, values=False)]
 
     def set_directory(self, number: int, occupied: int) -> None:
-        """Notes that fan-out directory `number` now occupies that many bytes."""
+        """Notes the bytes of disk that fan-out directory `number`, one of the 256 under data/, now occupies
+        itself."""
         name = bytes((number,))
         row = self._txn.get(name, db=self._tables.folders)
         before = int.from_bytes(row, "big") if row else 0

@@ -95,7 +95,7 @@ class Admission:
     def _draw(self, charge: int, *, write_over: bool) -> tuple[Drawn, IndexGeneration] | None:
         """Draws a promise of `charge` bytes from the allowance, which is filled as needed. Returns the
         promise and the generation of the index that holds its bytes; None if they cannot be freed in time.
-        `write_over`: True if the value may be written over a spare file."""
+        `write_over`: True if the value may be written over a spare file, that of an evicted value."""
         shared = self._shared
         deadline = time.monotonic() + shared.timeout
         while True:

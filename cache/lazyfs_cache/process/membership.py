@@ -36,7 +36,8 @@ class Membership:
         self.owners = owners
         """Locks on owner numbers: each process that lives holds its own."""
         self.state = state
-        """The state as this process knows it: other processes may have begun another generation."""
+        """The content of the state file, as this process last read or wrote it: other processes may have
+        begun another generation."""
         self.first = first
         """True if no other process had the cache open when this one entered."""
         self._lock = lock

@@ -44,7 +44,8 @@ def reconcile(transaction: Transaction, files: ValueFiles, key: bytes) -> None:
 
 
 def measure_directory(transaction: Transaction, files: ValueFiles, number: int) -> None:
-    """Charges a fan-out directory by the bytes it occupies now: names were added or removed."""
+    """Charges fan-out directory `number`, one of the 256 under data/, with the bytes that it occupies now:
+    names were added to it or removed."""
     transaction.set_directory(number, files.directory_used(number))
 
 

@@ -71,16 +71,17 @@ class Room:
         shared.fit_index()
 
     def above_high(self) -> bool:
-        """Returns True if the charges are above the high watermark. Returns False during a rebuild, when the
-        charges are not known, and if no transaction can be made."""
+        """Returns True if the charges are above the high watermark, at which the upkeep thread begins to
+        evict. Returns False during a rebuild, when the charges are not known, and if no transaction can be
+        made."""
         with self._shared.transaction() as transaction:
             if transaction is None or transaction.sums.unscanned:
                 return False
             return self._shared.generation.limits.above_high(transaction.sums)
 
     def give_back_idle(self) -> None:
-        """Unlinks the spare files. If no value is on its way, gives up all bytes that the index holds for
-        this process."""
+        """Unlinks this process's spare files (those of evicted values, kept to be written over). If no value
+        is on its way, gives up all bytes that the index holds for this process."""
         idle, generation = 0, self._shared.generation
         generation.spares.discard_all()
         with self._shared.transaction() as transaction:

@@ -204,8 +204,8 @@ class SharedIndex:
     # -- the end -----------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Enters the last arrivals and gives up this process's pins. The last process to close marks the
-        index as clean.
+        """Gives up this process's pins, after the values that have arrived were entered into the index. The
+        last process to close marks the index as clean.
 
         Takes two transactions: the first enters the values that the journal lists, the second removes the
         journal. A process that does not get so far leaves a dead owner behind, and the next process cleans

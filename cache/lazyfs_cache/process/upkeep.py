@@ -1,7 +1,7 @@
 """Upkeep beside the readers: one thread per process, which sleeps until there is work.
 
-It writes uses to the index, evicts from the high to the low watermark, cleans up after dead processes, and
-rebuilds an index that was lost.
+It writes uses of values to the index, evicts values down to the low watermark when the charges are above the
+high one, cleans up after dead processes, and rebuilds an index that was lost.
 """
 
 import threading
