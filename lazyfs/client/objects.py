@@ -4,7 +4,7 @@ readers.
 Concurrency protocol. The first reader of a missing object starts a *flight*, which belongs to no reader: a
 download in the threads of `Downloads`. Readers wait for the flight's end, each under its own deadline and
 cancellation. A reader that leaves takes only itself away; when the last one has left, the flight is given up,
-and its thread notices within `guard.SLICE`. A table has each flight until its end, and for a second more if
+and its thread notices within `guard.SLICE`. A table holds each flight until its end, and for a second more if
 no path has worked. A reader who comes later starts a new flight, which looks into the cache first. There is
 no await between looking into the table and entering a flight, so one object never has two flights in a
 process; between processes the cache's claims prevent it.

@@ -11,7 +11,7 @@ from lazyfs.system.rooted_paths import MAX_LINKS
 
 
 class PathInMount(NamedTuple):
-    """The place to which a path leads, links followed."""
+    """The place to which a path leads when its links are followed."""
 
     real: str
     """The path of this place: absolute and free of links."""

@@ -171,7 +171,8 @@ class SlotTable:
                 self._let_wait(slot)
 
     def lookups(self) -> dict[int, int]:
-        """Returns the kernel's lookups by slot, without the slots that have none."""
+        """Returns, for each slot, the lookups of its numbers that the kernel has not given back; slots
+        without any are left out."""
         return {number: slot.count for number, slot in self._slots.items() if slot.count}
 
     def find_live(self, repository: str, path: bytes) -> Slot | None:

@@ -63,7 +63,7 @@ class Charges(Protocol):
 
 
 class FreeSpace(NamedTuple):
-    """Free space of the filesystem that this user may use."""
+    """The part of a filesystem's space that is free and that this user may take."""
 
     bytes: int
     inodes: int

@@ -1,13 +1,15 @@
 """Sizes that follow from a cache's limit alone. Bytes unless a name says otherwise."""
 
 MIN_LIMIT = 2 << 20
-"""Smallest limit: below it the fixed files and the slack leave no room for values."""
+"""Smallest limit of a cache: below it, the locks, the index and the space kept for the index's growth
+(`slack`) leave no room for values."""
 
 EVICTED_PER_TRANSACTION = 64
 """The largest number of values that are evicted in one transaction: about 1 ms for small ones."""
 
 PASSES = 512
-"""The largest number of values that SIEVE's hand passes over in one transaction: about 2 ms."""
+"""The largest number of values that SIEVE passes over in one transaction, because they were used: about 2
+ms."""
 
 _INDEX_BYTES_PER_ENTRY = 360
 """Bytes of the index's map that are set aside for each entry. With keys of 32 bytes up to 260 are used, once

@@ -48,7 +48,7 @@ class Arrivals:
 
     @property
     def due(self) -> bool:
-        """True if it is time for a transaction: waiting values have half of the slots."""
+        """True if it is time for a transaction: waiting values take half of the journal's slots."""
         return len(self._waiting) >= SLOTS // 2
 
     def take(self) -> list[Arrived]:

@@ -14,7 +14,8 @@ from lazyfs_cache.policy.waiting import Patience
 
 
 class IndexLock:
-    """One transaction at a time, among the threads of this process and among processes, with a time-out.
+    """A lock, taken with a time-out, that one thread of all processes has at a time: it is held around a
+    transaction.
 
     Between processes it is flock(2), polled: a blocking flock cannot have a time-out without signals. A
     process that was stopped within a transaction is not waited for again and again (`Patience`).

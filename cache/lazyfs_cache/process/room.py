@@ -50,8 +50,8 @@ class Room:
                 return False
 
     def make(self, amount: int) -> bool:
-        """Evicts until `amount` more bytes may come. Returns False if no more values can be evicted, the
-        index lock cannot be taken, or a transaction fails."""
+        """Evicts until there is room for `amount` more bytes. Returns False if no more values can be evicted,
+        the index lock cannot be taken, or a transaction fails."""
         return self.shrink(lambda limits, sums: limits.shortfall(sums, amount))
 
     def fit(self) -> None:

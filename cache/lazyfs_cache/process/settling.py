@@ -19,8 +19,8 @@ from lazyfs_cache.process.recovery import measure_directory, reconcile
 from lazyfs_cache.process.suspects import Suspects
 
 SUSPECTS_PER_TRANSACTION = 16
-"""The largest number of suspects that one transaction removes: the journal and the slack need room for other
-removals."""
+"""The largest number of suspects that one transaction removes: the journal, and the space that is kept free
+for a transaction, must suffice for other removals too."""
 
 
 class Settling:
