@@ -251,7 +251,8 @@ class Cache:
         return self._shared.processes()
 
     def entries(self) -> Iterator[tuple[bytes, Entry]]:
-        """Yields every entry in the order of keys; changes made meanwhile may or may not be seen."""
+        """Yields every key with its entry in the index, in the order of keys; changes made meanwhile may or
+        may not be seen."""
         for page in self._shared.pages(1000):
             yield from page
 

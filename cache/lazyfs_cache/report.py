@@ -44,6 +44,6 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
     damaged: int
     """Values whose checksums failed."""
     orphans: int
-    """Files without an entry."""
+    """Files without an entry in the index."""
     missing: int
-    """Entries without a file."""
+    """Entries of the index without a file."""

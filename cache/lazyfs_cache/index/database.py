@@ -97,7 +97,8 @@ class Index:
         return read_sums(txn.get(SUMS, db=self.tables.main))
 
     def page(self, after: bytes, count: int) -> list[tuple[bytes, Entry]]:
-        """Returns up to `count` entries in the order of keys, after key `after` (b"" for the first)."""
+        """Returns the keys and entries of up to `count` values, in the order of keys, after key `after` (b""
+        for the first)."""
         found: list[tuple[bytes, Entry]] = []
         with (
             self._begin(write=False) as txn,

@@ -1,4 +1,5 @@
-"""One transaction of the index: entries, their place in the queue, pins, and space held for processes.
+"""One transaction of the index: the entries (rows) of values, their place in the queue, pins, and space held
+for processes.
 
 A transaction keeps the tables and the totals in step. Its caller handles the files.
 

@@ -17,7 +17,7 @@ _KEEP_INODES = 100
 
 
 class Shortfall(NamedTuple):
-    """Bytes and entries to evict before a value may come."""
+    """Bytes, and number of entries in the index, to evict before a value may come."""
 
     bytes: int
     entries: int
@@ -93,7 +93,7 @@ class Limits:
     """The bounds of one cache directory. Every method answers from the given charges and a measurement.
 
     `keep_free`: bytes of the filesystem that are left free. `arriving`: the number of values that a process
-    may have on their way, each of which becomes an entry.
+    may have on their way, each of which becomes an entry in the index.
     """
 
     def __init__(self, measures: Measures, *, keep_free: int, arriving: int) -> None:

@@ -28,8 +28,9 @@ of their ghosts. SIEVE writes 230, because the values that it evicts lie in page
 def slack(limit: int) -> int:
     """Returns the largest number of bytes by which the index and a directory may grow within one transaction.
 
-    LMDB copies pages that it changes, so its file may grow by every page a transaction touches: a small index
-    by its own size (a 17th of the limit at most), a large one by `_PAGES` and two pages for each use written.
+    LMDB copies pages that it changes, so the index's file may grow by every page that a transaction changes:
+    a small index by its own size (a 17th of the limit at most), a large one by `_PAGES` and two pages for
+    each use of a value that is written.
     """
     return min((64 << 10) + limit // 16, _PAGES * _PAGE + limit // 128)
 

@@ -1,4 +1,4 @@
-"""Admitting values: space first, then the bytes, then the name, then the entry.
+"""Admitting values: space first, then the bytes, then the name, then the entry in the index.
 
     1. draw as much space from the allowance as the value's file can take at most; if the allowance has too
        little, a transaction evicts values and fills it
@@ -175,8 +175,8 @@ class Admission:
     def _store(
         self, held: list[Reservation], values: Mapping[bytes, bytes | memoryview], tenant: bytes
     ) -> set[bytes]:
-        """Writes the values' files; the entries follow in the next transaction. Returns the keys of the
-        values that now have files. The reservations end."""
+        """Writes the values' files; their entries in the index follow with the next transaction. Returns the
+        keys of the values that now have files. The reservations end."""
         stored: set[bytes] = set()
         try:
             for generation, slots, noted in self._noted(held):

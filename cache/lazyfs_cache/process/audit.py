@@ -50,8 +50,8 @@ def _check_values(shared: SharedIndex, suspects: Suspects, directory: int) -> Ve
 
 
 def _remove_orphans(shared: SharedIndex, directory: int) -> int | None:
-    """Removes the files of one fan-out directory that have no entry. Returns their number; None if the index
-    lock could not be taken."""
+    """Removes the files of one fan-out directory that have no entry in the index. Returns their number; None
+    if the index lock could not be taken."""
     orphans = 0
     with shared.transaction() as transaction:
         if transaction is None:
@@ -72,7 +72,7 @@ def _remove_orphans(shared: SharedIndex, directory: int) -> int | None:
 
 
 def _forget_missing(shared: SharedIndex) -> int:
-    """Forgets entries whose files are gone; returns how many there were."""
+    """Removes the entries of the index whose files are gone; returns how many there were."""
     count = 0
     for page in shared.pages(256):
         with shared.transaction() as transaction:

@@ -33,8 +33,8 @@ def clean_up_dead(transaction: Transaction, files: ValueFiles, owners: ByteLocks
 
 
 def reconcile(transaction: Transaction, files: ValueFiles, key: bytes) -> None:
-    """Makes entry and file of one key agree: an entry without a file is removed, and so is a file without an
-    entry. Charges the file's directory too, which may be new."""
+    """Brings a key's entry in the index and its file into agreement: an entry without a file is removed, and
+    so is a file without an entry. Charges the file's directory too, which may be new."""
     entry = transaction.entry(key)
     if entry is None:
         files.remove(key)

@@ -42,7 +42,7 @@ class Reservation:
         self._wake.set()
 
     def used(self) -> None:
-        """Notes that the value is here: an entry is charged for its space, now or soon."""
+        """Notes that the value is here: its entry in the index is charged for the space, now or soon."""
         self.over = True
 
     def __enter__(self) -> "Reservation":

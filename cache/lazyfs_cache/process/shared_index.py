@@ -194,8 +194,8 @@ class SharedIndex:
         return None
 
     def pages(self, count: int) -> Iterator[list[tuple[bytes, Entry]]]:
-        """Yields every entry in the order of keys, in lists of at most `count`. Ends early if the index lock
-        cannot be taken, or the index fails."""
+        """Yields every key with its entry in the index, in the order of keys and in lists of at most `count`.
+        Ends early if the index lock cannot be taken, or the index fails."""
         after = b""
         while page := self._look(functools.partial(_page, after=after, count=count), self.timeout):
             yield page

@@ -1,4 +1,4 @@
-"""Keys whose file or entry is wrong: the next transaction removes both."""
+"""Keys whose file, or entry in the index, is wrong: the next transaction removes both."""
 
 from collections import deque
 from collections.abc import Iterable
