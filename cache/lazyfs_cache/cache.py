@@ -35,8 +35,8 @@ class Cache:
         upkeep: Upkeep,
         close_one: Callable[[str], bool],
     ) -> None:
-        """`close_one`: called with the directory when a holder closes the cache; returns True for the last
-        holder."""
+        """`close_one`: called with the directory when one of those who have opened the cache in this process
+        closes it; returns True for the last of them."""
         self.root = parts.shared.files.root
         self._shared, self._room, self._uses, self._suspects, _ = parts
         self._admission = admission
@@ -251,7 +251,8 @@ class Cache:
         return self._shared.processes()
 
     def entries(self) -> Iterator[tuple[bytes, Entry]]:
-        """Yields every entry in the order of keys; changes made meanwhile may or may not be seen."""
+        """Yields every key with its entry in the index, in the order of keys; changes made meanwhile may or
+        may not be seen."""
         for page in self._shared.pages(1000):
             yield from page
 
@@ -260,7 +261,7 @@ class Cache:
         return audit.verify(self._shared, self._suspects)
 
     def upkeep(self) -> None:
-        """Does the work of the upkeep thread now."""
+        """Does now what the upkeep thread does when there is work (`process.upkeep`)."""
         self._upkeep.run_once()
 
     def close(self) -> None:

@@ -44,9 +44,9 @@ def open_cache(
     limit last in force, and makes no new cache. keep_free: bytes of the filesystem that are left free under
     any limit. fsync: flush values to the disk before they are admitted (this is optional: a torn value is
     found by its checksums and evicted). lock_timeout: seconds after which a transaction stops waiting for the
-    lock. policy: order of eviction: the least recently used value first ("lru"), or SIEVE's choice ("sieve").
-    The first process sets the policy too; None is the one last in force, LRU in a new cache. upkeep: start a
-    thread for the cache's upkeep; without it, call `Cache.upkeep`.
+    lock on the index. policy: order of eviction: the least recently used value first ("lru"), or SIEVE's
+    choice ("sieve"). The first process sets the policy too; None is the one last in force, LRU in a new
+    cache. upkeep: start a thread for the cache's upkeep; without it, call `Cache.upkeep`.
 
     Raises CacheError; its subclass UnusableDirectory if another directory would work.
     """
@@ -97,7 +97,8 @@ def _say_what_is_in_force(cache: Cache, limit: int | None, policy: Policy | None
 
 
 def _close_one(root: str) -> bool:
-    """Closes the cache for one holder. Returns True if it was the last."""
+    """Closes the cache for one of those who have opened it in this process. Returns True if it was the last
+    of them."""
     with _guard:
         if root not in _open:
             return False

@@ -8,11 +8,11 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     this process's own."""
 
     state: str
-    """"on", "rebuilding", or "off: why"."""
+    """"on", "rebuilding" (the index is being made anew), or "off: " and the reason."""
     directory: str = ""
     limit: int = 0
     policy: str = ""
-    """"lru" or "sieve"."""
+    """Order of eviction: "lru" or "sieve"."""
     charged: int = 0
     """Bytes that the cache counts as occupied: never less than `du` says."""
     pinned: int = 0
@@ -44,6 +44,6 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
     damaged: int
     """Values whose checksums failed."""
     orphans: int
-    """Files without an entry."""
+    """Files without an entry in the index."""
     missing: int
-    """Entries without a file."""
+    """Entries of the index without a file."""

@@ -21,7 +21,7 @@ class StandingValues:
 
     def __init__(self, files: ValueFiles, limit: int, policy: Policy) -> None:
         self.limit = limit
-        """The limit last in force."""
+        """The cache's limit, in bytes of disk, as last in force."""
         self.policy = policy
         """The order of eviction last in force."""
         self._files = files
@@ -59,7 +59,7 @@ class StandingValues:
         return True
 
     def close(self) -> None:
-        """Closes the directory. No read may be under way."""
+        """Closes the open cache directory. No read may be under way."""
         self._files.close()
 
 

@@ -35,7 +35,7 @@ class CachedImage(NamedTuple):
 
 
 def objects_by_age(cache: Cache, now: float) -> Iterator[CachedObject]:
-    """Yields the objects, the least recently used first. `now`: seconds since 1970."""
+    """Yields the objects in a cache, the least recently used first. `now`: seconds since 1970."""
     for key, entry in sorted(cache.entries(), key=lambda item: item[1].tick):
         yield CachedObject(key.hex(), entry.size, round(max(now - entry.tick / 1e6, 0)), entry.pins)
 

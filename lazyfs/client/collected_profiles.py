@@ -1,5 +1,6 @@
-"""The collected profiles of one repository, in a list that a delegated key signs. They are hints: a list that
-is missing, wrong, older or too late changes what is fetched ahead, and nothing else."""
+"""The collected profiles of one repository, which a collector made from reports of starts on nodes: a list
+that a delegated key signs. They are hints: a list that is missing, wrong, older or too late changes what is
+fetched ahead, and nothing else."""
 
 import logging
 from collections.abc import Callable
@@ -44,8 +45,8 @@ class CollectedProfiles:
         return self._images.get(image)
 
     def refresh(self, now: datetime, deadline: float) -> None:
-        """Looks for a newer list, if the publisher has delegated a key for such lists. If not, makes no
-        request and drops the list. A failure is logged, and the present list stays."""
+        """Looks for a newer list, if the publisher has delegated a key for such lists. Without such a key,
+        makes no request and drops the present list. A failure is logged, and the present list stays."""
         try:
             self._refresh(now, deadline)
         except LazyfsError as error:

@@ -1,4 +1,5 @@
-"""The calls that wait for objects now. While any call waits, nothing is fetched on a guess."""
+"""The calls of programs into a mount that wait for missing objects. While any call waits, nothing is fetched
+on a guess."""
 
 from typing import TYPE_CHECKING
 

@@ -1,9 +1,9 @@
 """The thread that brings the objects of one repository, used if one thread can make many fetches.
 
-In each turn the thread claims objects that were asked for, begins their fetches, and admits the verified
-objects that have arrived, up to BATCH objects at a time. Work that would make the thread wait is done in
-other threads. Such work is the wait for an object that another process or mount is fetching, and the rest of
-a fetch that does not end with its first attempt (`transport.http_loop`).
+In each turn the thread claims, in the cache, objects that were asked for, begins their fetches, and admits
+the verified objects that have arrived, up to BATCH objects at a time. Work that would make the thread wait is
+done in other threads. Such work is the wait for an object that another process or mount is fetching, and the
+rest of a fetch that does not end with its first attempt (`transport.http_loop`).
 """
 
 import functools
@@ -52,7 +52,8 @@ class DownloadLoop:
         self._stopping = self._over = False
 
     def begin(self, download: Download) -> bool:
-        """Begins a download and returns at once. Returns False if a bug has ended the loop."""
+        """Begins a download and returns at once; `arrived` is called when it has ended. Returns False if a
+        bug has ended the loop."""
         self._asked.append(download)
         self._wake()
         if self._over:

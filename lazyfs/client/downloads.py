@@ -76,4 +76,4 @@ class Downloads:
 
 
 def _nothing() -> None:
-    """Does nothing when the loop's thread ends: `ThreadGroup.join` waits for the end."""
+    """Does nothing when the thread of a DownloadLoop ends: `ThreadGroup.join` waits for its end."""

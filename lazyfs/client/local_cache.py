@@ -8,7 +8,8 @@ from lazyfs.core.digest import Digest
 
 
 class CacheLease(Protocol):
-    """A claim on a key. Leaving its `with` block gives the claim back."""
+    """The right to fetch the object of one key, from `LocalCache.claim`. The right ends with its `with`
+    block."""
 
     def __enter__(self) -> object: ...
 

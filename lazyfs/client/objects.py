@@ -4,10 +4,10 @@ readers.
 Concurrency protocol. The first reader of a missing object starts a *flight*, which belongs to no reader: a
 download in the threads of `Downloads`. Readers wait for the flight's end, each under its own deadline and
 cancellation. A reader that leaves takes only itself away; when the last one has left, the flight is given up,
-and its thread notices within `guard.SLICE`. A flight is in the table until its end; if no path has worked, it
-stays there for a second more. A reader who comes later starts a new flight, which looks into the cache first.
-There is no await between looking into the table and entering a flight, so one object never has two flights in
-a process; between processes the cache's claims prevent it.
+and its thread notices within `guard.SLICE`. A table holds each flight until its end, and for a second more if
+no path has worked. A reader who comes later starts a new flight, which looks into the cache first. There is
+no await between looking into the table and entering a flight, so one object never has two flights in a
+process; between processes the cache's claims prevent it.
 
 Threads leave ended downloads in `_arrived`, and call trio only if it has not been called already: objects
 that arrive together wake it once. One system task, which lives until the run ends, then ends the threads.
@@ -49,7 +49,8 @@ UNDER_WAY: Final = 32 << 20
 """The largest number of plaintext bytes of objects under way at one time. In memory an object takes up to
 three times its size, because of its frame and its parts."""
 _AGAIN: Final = 0.5
-"""Seconds before the retry of a held read; up to as many more are added at random."""
+"""Seconds before the retry of a read that is held through an outage (`on_outage`); up to as many more are
+added at random."""
 _LAST_WORDS: Final = 0.5
 """Further seconds that a reader waits for the error of a flight whose deadline has passed: the flight notices
 its deadline within this time."""
@@ -79,7 +80,8 @@ class Objects(ObjectsAtHand):
         self._under_way: UnderWay[Flight] = UnderWay(threads, UNDER_WAY, self._begin, allowance)
         self._arrived: deque[Download] = deque()
         self._called = False
-        """True if trio was called to take the ended downloads in `_arrived`, and has not taken them yet."""
+        """True if the trio run was called to take the ended downloads in `_arrived`, and has not taken them
+        yet."""
         self._token: trio.lowlevel.TrioToken | None = None
         """The trio run that this object belongs to, known from the first fetch on."""
         self._closed = False
@@ -95,7 +97,7 @@ class Objects(ObjectsAtHand):
         """Hot packs that a profile will bring, or is bringing, each with the window that bounds what the
         profile may fetch ahead."""
         self._failed: deque[Flight] = deque()
-        """Failed flights that stay in the table for a moment, oldest first."""
+        """Failed flights that stay in the table of flights for a moment, oldest first."""
         self._hold = on_outage == "wait"
 
     @property
@@ -106,7 +108,7 @@ class Objects(ObjectsAtHand):
     async def fetch(
         self, ref: ObjectRef, *, deadline: float | None = None, held: bool = True, optional: bool = False
     ) -> bytes:
-        """Returns the plaintext, verified; admits it to the cache if there is room.
+        """Returns an object's verified plaintext, and admits it to the cache if there is room.
 
         `deadline` is on time.monotonic()'s clock; by default `patience` seconds from now. Raises
         DeadlineExceeded, another TransportError, or BadData when every copy in reach is bad. With
@@ -188,7 +190,7 @@ class Objects(ObjectsAtHand):
     def bring(self, ref: ObjectRef, ended: Callable[[], None], *, optional: bool = False) -> bool:
         """Brings an object into the cache without a task that waits for it: joins the object's flight, or
         starts one. Returns at once. `ended` is called when the object is here or has failed, and must not
-        raise. `optional`: True for an object that only a profile names. Returns False if the run is
+        raise. `optional`: True for an object that only a profile names. Returns False if the trio run is
         ending."""
         flight = self._flights.get(ref.digest)
         if flight is None or flight.ref != ref or flight.ended.is_set():

@@ -27,7 +27,8 @@ class ObjectsAtHand:
         Objects that are in the cache already are among them."""
 
     def at_hand(self, ref: ObjectRef) -> bytes | None:
-        """Returns the plaintext; None if the local cache does not have it. Never waits for the network."""
+        """Returns an object's plaintext; None if the local cache does not have it. Never waits for the
+        network."""
         plain = self.cache.get(ref.digest)
         if plain is None or len(plain) != ref.size:
             return None
@@ -35,7 +36,8 @@ class ObjectsAtHand:
         return plain
 
     def read_at_hand(self, ref: ObjectRef, start: int, length: int) -> bytes | None:
-        """Returns part of the plaintext, cut at its end; None if the local cache does not have the object."""
+        """Returns part of an object's plaintext, cut at its end; None if the local cache does not have the
+        object."""
         found = self._part(ref, start, length)
         if found is not None:
             self.used(ref.digest)

@@ -30,7 +30,8 @@ class UnusedWindow:
         self.unused_bytes = 0
         self.used_bytes = 0
         self.exhausted = False
-        """True while nothing more is fetched until a reader uses something that was fetched."""
+        """True while nothing more is fetched for the profile: a reader must first use something that was
+        fetched."""
         self.on_use: Callable[[], None] = lambda: None
         """Called after each use, in the thread of the reader."""
 

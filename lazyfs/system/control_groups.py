@@ -1,4 +1,5 @@
-"""A control group for one start, so that groups that the runtime makes and leaves behind can be removed."""
+"""A control group for one start of a program: the groups that the container runtime makes below it, and
+leaves behind, can then be removed."""
 
 import os
 from contextlib import suppress

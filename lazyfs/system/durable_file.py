@@ -43,7 +43,8 @@ def write_durably(
 
 
 def write_unnamed(directory: str, data: bytes, *, mode: int) -> str:
-    """Writes `data` to a new file in `directory` without flushing it, and returns its path. Raises OSError.
+    """Writes `data` to a new file in `directory`, under a temporary name and without flushing it. Returns the
+    file's path. Raises OSError.
 
     Meant for files that are flushed and renamed in batches.
     """

@@ -18,9 +18,9 @@ _MAX_LINKS = 40
 
 
 def look(path: str, types: Mapping[str, str], question: Callable[[], Any], seconds: float) -> Answer:
-    """Asks a question of the filesystems on a path: here if all of them are local, otherwise in a child
-    process of the caller's group, which has `seconds` to answer. `types` maps each mount point to the type of
-    the topmost filesystem there."""
+    """Asks a question of the filesystems on a path: in this process if all of them are local, otherwise in a
+    child process, which stays in the caller's process group and has `seconds` to answer. `types` maps each
+    mount point to the type of the topmost filesystem there."""
     if is_local(path, types):
         return Answer(question(), True)
     return ask_one(question, seconds, own_session=False)

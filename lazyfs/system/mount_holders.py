@@ -106,8 +106,8 @@ _Look = Callable[[int, list[str], str], Iterator[str]]
 
 
 def _links(pid: int, points: list[str], _: str) -> Iterator[str]:
-    """Yields a text for each use of a mount by a process as working directory, root or open file. Raises
-    OSError."""
+    """Yields a text for each use of a mount by a process as working directory, root or open file. `points`:
+    the places at which the process sees the mount. Raises OSError."""
     for name, use in _USES.items():
         path = os.readlink(f"/proc/{pid}/{name}")
         if _is_in(path, points):

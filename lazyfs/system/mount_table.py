@@ -13,7 +13,7 @@ class Mount(NamedTuple):
     """One line of /proc/self/mountinfo. Names are decoded by os.fsdecode."""
 
     device: str
-    """major:minor, by which /sys names the FUSE connection and the bdi."""
+    """major:minor, by which /sys names the FUSE connection and the backing device (bdi)."""
     mountpoint: str
     fstype: str
     source: str

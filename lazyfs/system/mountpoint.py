@@ -34,8 +34,8 @@ def mounts() -> list[Mount]:
 
 
 def find(mountpoint: str) -> Mount | None:
-    """Returns the topmost mount on this directory; None if there is none. Reads only the table, so that a
-    dead mount cannot block."""
+    """Returns the topmost mount on this directory; None if there is none. Reads only the kernel's table of
+    mounts, so that a dead mount cannot block."""
     found = mounts_on(mountpoint)
     return found[-1] if found else None
 

@@ -11,7 +11,7 @@ from lazyfs.system.rooted_paths import MAX_LINKS
 
 
 class PathInMount(NamedTuple):
-    """The place to which a path leads, links followed."""
+    """The place to which a path leads when its links are followed."""
 
     real: str
     """The path of this place: absolute and free of links."""
@@ -53,8 +53,9 @@ def resolve_among_mounts(path: str, mounts: Iterable[str]) -> PathInMount:
 
 
 def _below(target: str, mount: str | None, path: str) -> tuple[str, str]:
-    """Returns an absolute link as (the path to follow, the directory it starts from). A link in a mount must
-    name a path of that mount."""
+    """Returns an absolute link as (the path to follow, the directory it starts from). `path`: the path on
+    which the link was met, for the text of the UsageError that is raised if a link in a mount does not name a
+    path of that mount."""
     if mount is None or mount == "/":
         return target, "/"
     plain = "/" + "/".join(_names(target)) + "/"

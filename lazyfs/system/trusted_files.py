@@ -42,7 +42,7 @@ def open_directory(path: str, users: Set[int] | None = None, *, make: bool = Fal
     """Returns a descriptor (O_PATH) of a directory that only `users` could have put there.
 
     `make`: the directory and those above it are made if they are missing, the last with mode 0700. Raises
-    Untrusted, which names the step, its owner and a remedy; OSError.
+    OSError, and Untrusted, whose text names the directory or link, its owner and a remedy.
     """
     walk = _Walk(path, trusted_users() if users is None else users, checked=True)
     try:

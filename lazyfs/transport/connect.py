@@ -1,4 +1,4 @@
-"""Looks up names and opens sockets, each within the guard's limits."""
+"""Looks up names and opens sockets, within the limits that an attempt's guard sets (`guard`)."""
 
 import errno
 import functools
@@ -60,7 +60,8 @@ class Resolver:
         return addresses or None
 
     def resolve(self, host: str, port: int, guard: Guard) -> list[Address]:
-        """Returns the addresses in the order to try. Raises AttemptFailed(DNS), or the guard's exceptions."""
+        """Returns the addresses of a host in the order to try. Raises AttemptFailed(DNS), or the guard's
+        exceptions."""
         literal = _literal(host, port)
         if literal:
             return literal
@@ -88,7 +89,7 @@ class Resolver:
         raise AttemptFailed(Fault.DNS, f"{host}: {lookup.error or 'no answer from the name service'}")
 
     def _begin(self, key: tuple[str, int]) -> _Lookup:
-        """Starts a look-up; the caller holds the lock."""
+        """Starts a look-up of (host, port) in a thread; the caller holds the resolver's lock."""
         lookup = _Lookup()
         thread = threading.Thread(target=self._ask, args=(key, lookup), name=f"resolve {key[0]}", daemon=True)
         try:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 class _Handle(EasyHandle):
-    """An easy handle with a multi handle of its own, which keeps the connections. The loop that drives it can
-    be left at any time."""
+    """An easy handle of libcurl with a multi handle of its own, which keeps the connections. The caller of a
+    multi handle drives the transfer itself, and so can give it up at any time."""
 
     def __init__(self, tls: "Tls | None") -> None:
         super().__init__(tls)
@@ -87,7 +87,8 @@ class CurlClient:
 
 
 def _perform(multi: pycurl.CurlMulti, transfer: Transfer) -> tuple[int, str]:
-    """Returns libcurl's code and text; 0 for success. Raises as `Transfer.check` does."""
+    """Carries out a transfer. Returns libcurl's code and text for its end; code 0 means success. Raises as
+    `Transfer.check` does."""
     multi.add_handle(transfer.handle.easy)
     try:
         while True:

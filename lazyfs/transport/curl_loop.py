@@ -134,7 +134,7 @@ class CurlLoop:
         return found
 
     def _end(self, transfer: Transfer, *, usable: bool) -> None:
-        """Takes the handle back: keeps it idle if `usable`, otherwise closes it.
+        """Takes the handle of a transfer back: keeps it idle if `usable`, otherwise closes it.
 
         libcurl closes the connection of an attempt that is unfinished or failed.
         """

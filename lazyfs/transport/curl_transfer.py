@@ -1,5 +1,5 @@
 """One attempt on a libcurl easy handle: its options, its data, and its outcome. The driver of the handle
-(`curl_client` or `curl_loop`) asks the guard in every slice of waiting."""
+(`curl_client` or `curl_loop`) asks the attempt's guard (`guard`) in every slice of waiting."""
 
 import errno
 import os

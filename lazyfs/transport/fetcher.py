@@ -19,7 +19,7 @@ def never_cancelled() -> None:
 
 
 class GivenUp(BaseException):
-    """Raised by a check, in any thread: nobody waits for the result any more."""
+    """Raised by a request's `check_cancelled`, in any thread: nobody waits for the result any more."""
 
 
 def still_wanted(

@@ -1,4 +1,5 @@
-"""TLS on a connected socket, within the guard's limits: a handshake can hang and trickle too."""
+"""TLS on a connected socket, within the limits that an attempt's guard sets (`guard`): a handshake can hang
+and trickle too."""
 
 import ssl
 import time

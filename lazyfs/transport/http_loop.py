@@ -1,9 +1,9 @@
 """Fetches over the chain that one thread makes side by side.
 
 The loop makes the first attempt of each request, and nearly all requests end with it. A request that has to
-wait for something else (another path, a pause, a rival, the name service) goes on, with its plan, in a thread
-that may wait. A large answer is verified in such a thread too, if other answers are still to come and the
-machine has a processor to spare.
+wait for something else (another path, a pause, the name service, or a rival, which is a second attempt beside
+a slow one) goes on, with its plan, in a thread that may wait. A large answer is verified in such a thread
+too, if other answers are still to come and the machine has a processor to spare.
 """
 
 import threading
@@ -62,7 +62,8 @@ class HttpLoop:
             self._ended.append((key, _rest_from(passage, step)))
 
     def _attempt(self, key: object, passage: Passage, route: Route) -> bool:
-        """Begins the attempt. Returns False if it cannot be made in this thread."""
+        """Begins the first attempt of a request, over `route`. Returns False if it cannot be made in this
+        thread."""
         race = passage.race(route)
         check_cancelled = passage.check_cancelled
 

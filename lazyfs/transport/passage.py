@@ -17,7 +17,7 @@ from lazyfs.transport.race import Overtaken, Race
 log = logging.getLogger("lazyfs.chain")
 
 _SLICE = 0.1
-"""Seconds between two calls of the request's check during a pause."""
+"""Seconds between two calls of the request's `check_cancelled` during a pause."""
 
 Step = Route | Pause | GiveUp
 
@@ -41,7 +41,8 @@ class SharedChain:
 
 
 class Passage:
-    """One request. Either `finish` (called in one thread) or `leave` ends it."""
+    """One request. Either `finish` (called in one thread) or `leave` ends it. A route is a path (a proxy or
+    none, and an origin) that the plan has chosen for one attempt."""
 
     def __init__(self, shared: SharedChain, request: Request, check_cancelled: Callable[[], None]) -> None:
         self.request = request
@@ -59,7 +60,8 @@ class Passage:
             )
 
     def next(self) -> Step:
-        """Returns the plan's next step. Raises the exceptions of the request's check."""
+        """Returns the plan's next step: an attempt over a route, a pause, or the end. Raises the exceptions
+        of `check_cancelled`."""
         self.check_cancelled()
         with self._lock:
             step = self._plan.next(time.monotonic())
@@ -104,8 +106,8 @@ class Passage:
     # attempts
 
     def race(self, route: Route) -> Race[bytes]:
-        """Returns the race between an attempt over the route and its rival. The rival starts if the attempt
-        is slow."""
+        """Returns the race between an attempt over the route and its rival, a second attempt, which starts if
+        the first one is slow."""
 
         def enter() -> Callable[[Callable[[], None]], bytes | None] | None:
             with self._lock:

@@ -75,7 +75,7 @@ def _fault_of(error: BaseException, peer: Peer) -> AttemptFailed:
 
 
 class _Adapter(HTTPAdapter):
-    """Pools whose connections ask the guard."""
+    """Pools whose connections ask the guard of the attempt that uses them (`guard`)."""
 
     def __init__(self, resolver: Resolver, connections: int, tls: "Tls | None") -> None:
         plain = type("PlainConnection", (Connection,), {"resolver": resolver})

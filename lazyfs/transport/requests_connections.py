@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 
 _LINE = 1 << 16
-"""The largest number of bytes of the line with a chunk's size and extensions, or of a trailer."""
+"""The largest number of bytes of one line in a body of HTTP's chunked encoding: the line with a part's size
+and extensions, or a trailer."""
 _TRAILERS = 100
 
 

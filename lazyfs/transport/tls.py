@@ -158,7 +158,7 @@ def _read(option: str, path: str) -> bytes:
 
 
 def _identity(files: TlsFiles) -> bytes | None:
-    """Returns the key and the certificates, the key first; None without a client certificate."""
+    """Returns the client's key and certificates, the key first; None if no client certificate is named."""
     if files.client_cert is None:
         if files.client_key is not None:
             raise UsageError(f"--client-key {files.client_key}: needs the certificate, --client-cert FILE")

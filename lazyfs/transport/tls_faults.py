@@ -23,10 +23,11 @@ _ALERT = re.compile(
 _WANTS_TLS = re.compile(
     rb"plain HTTP request was sent to HTTPS|plain HTTP to an SSL-enabled|HTTP request to an HTTPS"
 )
-"""Texts of nginx, Apache and Go's servers in the body of a 400."""
+"""Texts in the body of a 400 by which nginx, Apache and Go's servers tell that a request without TLS came to
+a port for TLS."""
 _WANTS_CERTIFICATE = re.compile(rb"SSL certificate")
-"""Texts of nginx in the body of a 400: `No required SSL certificate was sent`, `The SSL certificate
-error`."""
+"""Texts in the body of a 400 by which nginx refuses a client: `No required SSL certificate was sent`, `The
+SSL certificate error`."""
 
 
 class Peer:

@@ -100,7 +100,8 @@ class ParsedObjects:
         return self._catalogs.in_use()
 
     def resize(self, limit: int, list_limit: int) -> None:
-        """Sets other limits, and drops what exceeds them."""
+        """Sets other limits, and drops what exceeds them. `limit`: bytes of catalogs. `list_limit`: bytes of
+        chunk lists."""
         self._catalogs.resize(limit)
         self._lists.resize(list_limit)
 

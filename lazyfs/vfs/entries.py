@@ -138,7 +138,8 @@ class Entries:
         return self.entry_and_packs(number, fetched)[0]
 
     def entry_and_packs(self, number: int, fetched: Fetched = NOTHING) -> tuple[Entry, PackTable]:
-        """Returns the entry with this number, and the pack table to which the entry refers."""
+        """Returns the entry with this number, and the table of packs to which the entry's pack number
+        refers."""
         shared = self.shared_files.get(number)
         if shared is not None:
             return shared, self.shared_files.packs(number)

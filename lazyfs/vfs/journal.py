@@ -1,10 +1,11 @@
 """The inode numbers given out, on disk: after a process dies, a new one can answer for its numbers.
 
 An append-only file of records, each a kind (u8), a length (u32) and msgpack. There are six kinds: a slot
-allotted or changed, a slot freed, a shared file, a shared file forgotten, a block of shown numbers, and the
-kernel's lookups of each number, at the end of a process that hands its mount over. Each record is written
-before the answer that needs it, so the numbers of a record that is cut off were never given to the kernel.
-Nothing is fsynced: the numbers have to survive the process, not the machine, whose kernel forgets them too.
+allotted or changed, a slot freed, a shared file, a shared file forgotten, a block of shown numbers (the inode
+numbers of 32 bits that programs see), and the kernel's lookups of each number, at the end of a process that
+hands its mount over. Each record is written before the answer that needs it, so the numbers of a record that
+is cut off were never given to the kernel. Nothing is fsynced: the numbers have to survive the process, not
+the machine, whose kernel forgets them too.
 """
 
 import os

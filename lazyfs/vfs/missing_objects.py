@@ -36,7 +36,8 @@ class LocalObjects(Protocol):
 
 
 class Need(Exception):
-    """The call needs these objects of this repository. The caller fetches them and asks again with them."""
+    """The call needs the objects `refs` of a repository, which are missing. The caller fetches them and calls
+    again with them."""
 
     def __init__(self, repository: str, refs: tuple[ObjectRef, ...]) -> None:
         super().__init__(repository, refs)
@@ -56,7 +57,7 @@ class NeedDecoding(Need):
 
 class NeedRepository(Exception):
     """The call needs a repository that is not open yet, or a look for a newer revision of an open one. The
-    caller opens the repository, or waits for the look, and asks again."""
+    caller opens the repository, or waits for the look, and calls again."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)

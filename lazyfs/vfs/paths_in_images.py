@@ -1,4 +1,5 @@
-"""Finds files of an image by their paths, as a program inside it would. Pure, as all of the tree."""
+"""Finds files of an image by their paths, as a program inside it would. Uses only objects that are on this
+machine."""
 
 from typing import Final, NamedTuple
 
@@ -27,7 +28,7 @@ class FileInImage(NamedTuple):
 
     entry: Entry
     packs: PackTable
-    """The pack table to which `entry` refers, if the file lies in a pack."""
+    """The table of packs to which the pack number of `entry` refers, if the file lies in a pack."""
     directory: bytes
     """The directory in which the file was found, below the image's root."""
 

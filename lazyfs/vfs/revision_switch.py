@@ -71,8 +71,8 @@ def _live(catalog: Catalog, entry: Entry | None) -> bool:
 
 
 def _differences(old: Catalog, new: Catalog) -> list[tuple[bytes, Entry | None, Entry | None]]:
-    """Returns (name, entry before, entry after) of each name whose entry differs in the two top
-    directories."""
+    """Returns (name, entry before, entry after) of each name whose entry differs in the top directories of
+    the two catalogs."""
     before = {entry.name: entry for entry in old.directory(0).entries}
     found: list[tuple[bytes, Entry | None, Entry | None]] = []
     for entry in new.directory(0).entries:

@@ -83,7 +83,7 @@ class SharedFiles:
         return found.entry if found else None
 
     def packs(self, number: int) -> PackTable:
-        """Returns the pack table to which the entry from `get(number)` refers."""
+        """Returns the table of packs to which the pack number of the entry from `get(number)` refers."""
         return PackTable(self._entries[number].packs)
 
     def path(self, number: int) -> bytes:
@@ -91,8 +91,8 @@ class SharedFiles:
         return self._entries[number].path
 
     def restore(self, shared_files: list[SharedFile], lookups: Mapping[int, int] | None = None) -> None:
-        """Takes over the shared files of an earlier process, with the kernel's lookups by number. Without
-        `lookups`, the files stay until the mount ends."""
+        """Takes over the shared files of an earlier process. `lookups`: for each number, the lookups that the
+        kernel has not given back. Without these counts the files stay until the mount ends."""
         for shared in shared_files:
             self._keep(shared)
             known = 1 << 62 if lookups is None else lookups.get(shared.number, 0)
@@ -100,7 +100,7 @@ class SharedFiles:
                 self._lookups[shared.number] = known
 
     def lookups(self) -> dict[int, int]:
-        """Returns the kernel's lookups by number."""
+        """Returns, for each number, the lookups that the kernel has not given back."""
         return dict(self._lookups)
 
     def number(

@@ -23,7 +23,7 @@ class Siblings(NamedTuple):
     position: int
     """The file's place among the entries."""
     packs: PackTable = NO_PACKS
-    """The pack table to which the entries refer."""
+    """The table of packs to which the entries' pack numbers refer."""
     parent: tuple[int, int] | None = None
     """The directory above, if the same catalog holds it; None for a catalog's own top."""
     catalog: Catalog | None = None

@@ -171,7 +171,8 @@ class SlotTable:
                 self._let_wait(slot)
 
     def lookups(self) -> dict[int, int]:
-        """Returns the kernel's lookups by slot, without the slots that have none."""
+        """Returns, for each slot, the lookups of its numbers that the kernel has not given back; slots
+        without any are left out."""
         return {number: slot.count for number, slot in self._slots.items() if slot.count}
 
     def find_live(self, repository: str, path: bytes) -> Slot | None:
@@ -180,7 +181,8 @@ class SlotTable:
         return self._by_key.get((repository, path, b"", b"", False))
 
     def live(self, repository: str, path: bytes, ref: ObjectRef, parent: Slot | None, index: int) -> Slot:
-        """Returns the slot of a live folder, whose catalog changes with the revision. `index` is always 0."""
+        """Returns the slot of a live folder, whose catalog changes with the revision. `ref`: its present
+        catalog. `index`: always 0, because the folder above belongs to no snapshot."""
         found = self.find_live(repository, path)
         return found or self._allot(repository, path, ref, parent, index, live=True)
 

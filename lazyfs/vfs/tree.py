@@ -204,7 +204,8 @@ class Tree(Entries):
         return self._shown(slot.own, self.top_entry(slot, fetched))
 
     def _site_listing(self, start: int) -> Iterator[Child]:
-        """Lists only repositories that are open: listing the folder contacts no server."""
+        """Lists the site's repositories that are open, and no others: listing the site's folder contacts no
+        server."""
         for text in sorted(self.repositories)[start:]:
             found = self._site_lookup(text.encode("utf-8", "surrogateescape"), NOTHING)
             if found is not None:

@@ -25,7 +25,8 @@ NETWORK = {
     0x786F4256: "vboxsf",
 }
 """statfs types (linux/magic.h and the vendors' headers) where locks and mapped files do not work between
-machines, or are not known to. FUSE is among them because sshfs, GlusterFS and lazyfs itself are."""
+machines, or are not known to. FUSE is among them because sshfs, GlusterFS and lazyfs itself are FUSE
+filesystems."""
 
 
 def network_type(path: str) -> str | None:

@@ -19,8 +19,8 @@ from isal import isal_zlib
 FORMAT = 4
 
 OTHER_INDEX = (2, 3)
-"""The formats before this one. They differ only in the tables of their index, which is rebuilt from the
-files."""
+"""The earlier formats of a cache directory, which can still be opened. They differ from the present one only
+in the tables of the index, which is rebuilt from the files of the values."""
 
 STATE, LOCK, PRESENCE, OWNERS, DOWNLOADS = "state.json", "lock", "presence", "owners", "claims"
 DATA, TMP, PINS, INDEX, ASIDE = "data", "tmp", "pins", "index-", "index-aside"

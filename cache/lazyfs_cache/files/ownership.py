@@ -15,8 +15,8 @@ def check_way(directory: str) -> None:
     """Raises UnusableDirectory if another user could replace what lies at the path `directory`, through a
     directory or a link on the way to it. Looks at the part of the path that exists. Raises OSError.
 
-    Each name is looked at by its path, because a directory that was found safe stays safe while the next name
-    is looked at.
+    It is enough to look at each name by its path: a directory that was found safe stays safe while the next
+    name is looked at.
     """
     pending = _names(os.path.abspath(directory))
     here = "/"

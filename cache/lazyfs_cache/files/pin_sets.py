@@ -1,4 +1,4 @@
-"""Files of pin sets: named lists of keys that stay pinned after the process that asked has ended.
+"""Files of pin sets: named lists of keys that stay pinned after the process that pinned them has ended.
 
 One file per set under pins/, named by its label in hexadecimal. They outlive the index.
 """

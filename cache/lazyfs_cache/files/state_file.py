@@ -28,8 +28,8 @@ class CacheState(msgspec.Struct, kw_only=True):
 
 
 class _Format(msgspec.Struct):
-    """Only the format field, which the states of all formats have; a state of another format may lack the
-    others."""
+    """Only the format field, which the states of all formats have; a state of another format may lack other
+    fields."""
 
     format: int
 

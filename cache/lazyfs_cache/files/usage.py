@@ -6,8 +6,8 @@ from lazyfs_cache.files import layout
 
 
 def fixed_bytes(root: str, block: int, index_file: str) -> int:
-    """Returns the number of bytes of everything in the cache directory but data/, tmp/, pins/ and the file of
-    the index in use. `block`: the filesystem's block size."""
+    """Returns the number of bytes of everything in the cache directory but data/, tmp/, pins/ and
+    `index_file`, the file of the index in use. `block`: the filesystem's block size."""
     total = _most(root, block)
     for entry in os.scandir(root):
         if entry.name in (layout.DATA, layout.TMP, layout.PINS):

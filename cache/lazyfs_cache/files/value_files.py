@@ -1,8 +1,9 @@
 """The files of values: every system call on them is made here.
 
-Values are written under tmp/, then renamed into data/, so a reader finds every file in data/ whole (unless
-the machine has crashed: the checksums then show it). Readers open by key and need neither the index nor a
-lock; a file that is evicted while they read stays readable until they close it.
+Values are written under tmp/, then renamed into one of the 256 numbered directories of data/ (its *fan-out
+directories*), so a reader finds every file in data/ whole (unless the machine has crashed: the checksums then
+show it). Readers open by key and need neither the index nor a lock; a file that is evicted while they read
+stays readable until they close it.
 """
 
 import errno

@@ -83,13 +83,13 @@ class Index:
             return self._env.begin(write=write)
 
     def sums(self) -> Sums:
-        """Returns the totals as last committed."""
+        """Returns the totals over the whole cache, as last committed."""
         with self._begin(write=False) as txn, self._naming_damage():
             return self._sums(txn)
 
     def processes(self) -> int:
-        """Returns the number of processes that have the cache open; dead ones count until recovery removes
-        them."""
+        """Returns the number of processes that have the cache open. A process that died counts until another
+        one has cleaned up after it."""
         with self._begin(write=False) as txn:
             return int(txn.stat(self.tables.owners)["entries"])
 
@@ -97,7 +97,8 @@ class Index:
         return read_sums(txn.get(SUMS, db=self.tables.main))
 
     def page(self, after: bytes, count: int) -> list[tuple[bytes, Entry]]:
-        """Returns up to `count` entries in the order of keys, after key `after` (b"" for the first)."""
+        """Returns the keys and entries of up to `count` values, in the order of keys, after key `after` (b""
+        for the first)."""
         found: list[tuple[bytes, Entry]] = []
         with (
             self._begin(write=False) as txn,

@@ -18,7 +18,7 @@ IndexFailure = lmdb.Error
 """Any error of LMDB."""
 
 MapFull = lmdb.MapFullError
-"""The map has no room for another page: enlarge it and try again."""
+"""The memory map of the index has no room for another page: enlarge the map and try again."""
 
 DiskFull = lmdb.DiskError
 """The disk has no room for the index to grow."""

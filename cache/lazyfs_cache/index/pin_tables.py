@@ -10,7 +10,11 @@ from lazyfs_cache.index.tables import Tables
 
 
 class PinTables:
-    """The rows of pins. `Transaction` keeps the number of a key's pins in its entry."""
+    """The rows of pins. `Transaction` keeps the number of a key's pins in its entry.
+
+    A pin's holder is the owner number of a process, or `rows.KEPT` if the pin is one of a pin set. Its label
+    is the name that the process gave the pin, or the pin set's name.
+    """
 
     def __init__(self, tables: Tables, txn: "lmdb.Transaction[bytes]") -> None:
         self._pins = tables.pins

@@ -1,4 +1,5 @@
-"""The table of values that may be evicted, by tenants and ticks, within one transaction."""
+"""The table of values that may be evicted, by tenants and ticks, within one transaction. A tick is a time in
+microseconds, which no two values of a tenant share."""
 
 from collections.abc import Iterator
 
@@ -18,16 +19,16 @@ class Queue:
         self._txn = txn
         self._sums = sums
         self._free_after: dict[tuple[int, int], int] = {}
-        """For (tenant, tick), the tick at which to begin the search for a free one. This saves time if many
-        values ask for the same tick: files of one age are not rare."""
+        """For a (tenant, tick) that is taken, the later tick from which on to search for a free one. This
+        saves time if many values ask for the same tick: files of one age are not rare."""
         self._last_tenant: int | None = None
         """The tenant of the table's last row, or a later tenant; None if it was not looked up yet."""
 
     def add(self, tenant: int, tick: int, charge: int, key: bytes, *, newest: bool = False) -> int:
-        """Puts a value into the queue. Returns the tick that the value got: `tick`, or the next free one if
-        another value of the tenant has that tick. `newest`: the caller expects no later tick of the tenant in
-        the queue, so the row is appended where possible; if the tick is taken, the value goes behind the
-        tenant's last."""
+        """Puts a value into the queue. Returns the tick that the value got: `tick`, or the next one that is
+        free if another value of the tenant has that tick. `newest`: the caller expects no later tick of the
+        tenant in the queue, so the row is appended where possible; if the tick is taken, the value goes
+        behind the tenant's last."""
         row = U64.pack(charge) + key
         wanted, tick = tick, self._free_after.get((tenant, tick), tick)
         append = newest and tenant >= self._tenant_at_end()

@@ -83,7 +83,8 @@ class Tenant(msgspec.Struct, array_like=True):
     used: _Number = 0
     """The tick at which a value of the tenant was last used."""
     hand: _Number = 0
-    """SIEVE: the tick that the hand has reached."""
+    """SIEVE: the tick that the tenant's hand has reached. The hand moves along the queue and evicts the
+    values that were not used since it last passed them."""
     floor: _Number = 0
     """LRU: the tick of the value of this tenant that was evicted last; never above `Sums.tick`. If another
     tenant gets the number, the floor stays, because rows of values that are gone may still have the
@@ -97,9 +98,9 @@ def entry_row(entry: Entry, tenants: Sequence[Tenant]) -> bytes:
 
 
 def first_above(number: int, floor: int) -> bytes:
-    """Returns the smallest row of `entries`, compared as bytes, that is no ghost of the tenant with this
-    number and floor. The tenant's smaller rows are its ghosts: they are not set apart, and their ticks are
-    not above the floor."""
+    """Returns the first bytes of the smallest row of `entries` that is no ghost, for the tenant with this
+    number and floor. The tenant's rows that are smaller, compared as bytes, are its ghosts: they are not set
+    apart, and their ticks are not above the floor."""
     return _FLOOR.pack(number, False, floor + 1)
 
 
@@ -127,7 +128,7 @@ class Sums(msgspec.Struct, array_like=True):
     reserved: _Number = 0
     """Bytes held for processes: their allowances and journals."""
     directories: _Number = 0
-    """Bytes that the fan-out directories occupy."""
+    """Bytes of disk that the fan-out directories (data/00 to data/ff) occupy themselves."""
     unscanned: _Number = 0
     """Bytes charged for files not yet looked at; 0 unless the index is being rebuilt."""
     scan: _Number = 0
@@ -144,7 +145,7 @@ class Sums(msgspec.Struct, array_like=True):
     ghosts: _Number = 0
     """Rows of `entries` whose values are gone."""
     sweep: bytes = b""
-    """The key the sweep for ghosts has come to."""
+    """The key at which the next sweep for ghosts begins (`SWEPT`)."""
     pin_sets: _Number = 0
     """Bytes that the files of pin sets occupy."""
     tenants: Annotated[list[Tenant], msgspec.Meta(min_length=1, max_length=MOST)] = msgspec.field(

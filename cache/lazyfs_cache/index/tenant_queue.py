@@ -27,7 +27,7 @@ class TenantQueue:
 
     @property
     def hand(self) -> int:
-        """SIEVE: the tick that the hand has reached."""
+        """SIEVE: the tick that the tenant's hand has reached (`policy.eviction`)."""
         return self._tenant.hand
 
     @hand.setter

@@ -25,7 +25,7 @@ def number_of(tenants: list[Tenant], name: bytes) -> int:
 
 
 def enter(tenants: list[Tenant], entry: Entry, tick: int) -> None:
-    """Adds an entry, used at `tick`, to its tenant's totals."""
+    """Adds the entry of a value, used at `tick`, to its tenant's totals."""
     tenant = tenants[entry.tenant]
     tenant.entries += 1
     tenant.stored += entry.charge
@@ -33,6 +33,6 @@ def enter(tenants: list[Tenant], entry: Entry, tick: int) -> None:
 
 
 def leave(tenants: list[Tenant], number: int, charge: int) -> None:
-    """Takes an entry out of its tenant's totals."""
+    """Takes a value with this charge out of the totals of tenant `number`."""
     tenants[number].entries -= 1
     tenants[number].stored -= charge

@@ -1,6 +1,10 @@
-"""One transaction of the index: entries, their place in the queue, pins, and space held by processes.
+"""One transaction of the index: the entries (rows) of values, their place in the queue, pins, and space held
+for processes.
 
 A transaction keeps the tables and the totals in step. Its caller handles the files.
+
+The holder of a pin is the owner number of a process, or `rows.KEPT` for all pin sets. The pin's label is the
+name that the process chose, or the pin set's name.
 """
 
 import time
@@ -172,8 +176,8 @@ class Transaction:
         self._sweep(len(values))
 
     def _sweep(self, gone: int) -> None:
-        """Deletes the ghosts among the next rows of `entries`: SWEPT rows for each of the `gone` values. The
-        sweep begins anew at the end of the table."""
+        """Deletes the ghosts among the next rows of `entries`: SWEPT rows for each of the `gone` values. Goes
+        on where the last sweep ended, and from the table's end to its beginning."""
         sums, table = self.sums, self._tables.entries
         left = min(gone * SWEPT, sums.entries + sums.ghosts) if sums.ghosts else 0
         first = [first_above(number, tenant.floor) for number, tenant in enumerate(sums.tenants)]
@@ -235,8 +239,8 @@ class Transaction:
         return sums.last_owner
 
     def hold(self, owner: int, more: int) -> None:
-        """Adds `more` bytes to the space that is held for a process, and charges them. A negative number
-        takes bytes away."""
+        """Adds `more` bytes to the space that is held for a process, and charges them. With a negative
+        `more`, takes bytes away from it."""
         row = self._txn.get(U64.pack(owner), db=self._tables.owners)
         if row is None:
             raise IndexDamaged(f"owner {owner} is missing")
@@ -256,7 +260,8 @@ class Transaction:
             return [int.from_bytes(owner, "big") for owner in cursor.iternext(keys=True, values=False)]
 
     def set_directory(self, number: int, occupied: int) -> None:
-        """Notes that fan-out directory `number` now occupies that many bytes."""
+        """Notes the bytes of disk that fan-out directory `number`, one of the 256 under data/, now occupies
+        itself."""
         name = bytes((number,))
         row = self._txn.get(name, db=self._tables.folders)
         before = int.from_bytes(row, "big") if row else 0

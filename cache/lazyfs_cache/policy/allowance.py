@@ -29,7 +29,7 @@ class SpaceAllowance:
     once."""
 
     def __init__(self, slots: Iterable[int] = ()) -> None:
-        """`slots`: the numbers for spare files."""
+        """`slots`: the numbers that spare files may have."""
         self._guard = threading.Lock()
         self._ended = False
         self._free = 0
@@ -83,20 +83,21 @@ class SpaceAllowance:
         return spare[1]
 
     def give_back(self, amount: int) -> None:
-        """Ends a promise whose space was not used."""
+        """Ends a promise of `amount` bytes that were not used: they are free space again."""
         with self._guard:
             if not self._ended:
                 self._promised -= amount
                 self._free += amount
 
     def spend(self, amount: int) -> None:
-        """Ends a promise whose space the index has entered as used."""
+        """Ends a promise of `amount` bytes, because the index has entered what they were used for: they leave
+        the allowance."""
         with self._guard:
             self._promised -= amount
 
     def missing(self, target: int) -> int:
-        """Returns the number of bytes that are missing until `target` bytes are free; 0 while at least half
-        of `target` is free."""
+        """Returns the number of bytes to put in so that `target` bytes are free; 0 while at least half of
+        `target` is free."""
         return target - self._free if self._free < target // 2 else 0
 
     def take_idle(self) -> int:
@@ -111,7 +112,8 @@ class SpaceAllowance:
     # -- spare files -------------------------------------------------------------------------------------
 
     def add_spares(self, spares: list[tuple[int, int]]) -> None:
-        """Adds spare files (bytes occupied, slot), whose space the index holds; they may be written over."""
+        """Adds spare files, each given as (bytes of disk that it occupies, its slot). Their bytes are charged
+        already, and now count as free space of the allowance."""
         with self._guard:
             self._spares += spares
             self._spare_bytes += sum(occupied for occupied, _ in spares)

@@ -91,8 +91,8 @@ def sieve(queue: EvictionQueue, passes: int = PASSES) -> Iterator[Queued]:
 def choose(
     order: Iterator[Queued], shortfall: Shortfall, most: int = EVICTED_PER_TRANSACTION
 ) -> list[Queued]:
-    """Returns the first values of `order`: as many as meet the shortfall, but `most` at most, and no more
-    than `order` has."""
+    """Returns the first values of `order`: as many as free the bytes and entries of `shortfall`, but `most`
+    at most, and no more than `order` has."""
     chosen: list[Queued] = []
     freed = 0
     while len(chosen) < most and (freed < shortfall.bytes or len(chosen) < shortfall.entries):

@@ -3,9 +3,9 @@
     du <= charged <= limit
 
 `charged` is the sum of values (the blocks of the filesystem they occupy), reservations (upper bounds), the
-directories their names lie in, the index's file and the few fixed files. Two things can grow before they
-can be counted, by at most `sizes.slack` per transaction: the index's file and a directory. So nothing is
-admitted into the last `slack` bytes of the limit.
+fan-out directories that their files lie in, the index's file and the few fixed files (locks and state). Two
+things can grow before they can be counted, by at most `sizes.slack` per transaction: the index's file and a
+directory. So nothing is admitted into the last `slack` bytes of the limit.
 """
 
 from typing import NamedTuple, Protocol
@@ -17,7 +17,7 @@ _KEEP_INODES = 100
 
 
 class Shortfall(NamedTuple):
-    """Bytes and entries to evict before a value may come."""
+    """Bytes, and number of entries in the index, to evict before a value may come."""
 
     bytes: int
     entries: int
@@ -63,7 +63,7 @@ class Charges(Protocol):
 
 
 class FreeSpace(NamedTuple):
-    """Free space of the filesystem that this user may use."""
+    """The part of a filesystem's space that is free and that this user may take."""
 
     bytes: int
     inodes: int
@@ -93,7 +93,7 @@ class Limits:
     """The bounds of one cache directory. Every method answers from the given charges and a measurement.
 
     `keep_free`: bytes of the filesystem that are left free. `arriving`: the number of values that a process
-    may have on their way, each of which becomes an entry.
+    may have on their way, each of which becomes an entry in the index.
     """
 
     def __init__(self, measures: Measures, *, keep_free: int, arriving: int) -> None:
@@ -112,7 +112,8 @@ class Limits:
         return limit - slack(limit) - self._measures.fixed() - self._measures.index_file()
 
     def shortfall(self, charges: Charges, charge: int) -> Shortfall:
-        """Returns the shortfall for `charge` more bytes, and for the entries of all values on their way."""
+        """Returns the bytes and entries to evict so that there is room for `charge` more bytes, and for the
+        entries of all values on their way."""
         free = self._measures.free()
         over = charges.charged + charge - self.capacity(charges)
         # Reserved values are not on the disk yet, or only in part: they will use space that is free now.
@@ -128,11 +129,13 @@ class Limits:
         return charges.charged > self.capacity(charges) - charges.limit // 64
 
     def above_low(self, charges: Charges) -> Shortfall:
-        """Returns the shortfall to the low watermark, which lies a 32nd of the limit below the capacity."""
+        """Returns the bytes to evict until the charges are down to the low watermark, which lies a 32nd of
+        the limit below the capacity."""
         return Shortfall(charges.charged - self.capacity(charges) + charges.limit // 32, 0)
 
     def over_capacity(self, charges: Charges) -> Shortfall:
-        """Returns the shortfall to the capacity, after the limit has been lowered."""
+        """Returns the bytes to evict until the charges are down to the capacity. They may be above it once
+        the limit was lowered."""
         return Shortfall(charges.charged - self.capacity(charges), 0)
 
     def possible(self, charges: Charges, charge: int) -> bool:

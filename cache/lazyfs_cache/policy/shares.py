@@ -42,7 +42,7 @@ class Stake:
 
     @property
     def may_have_more(self) -> bool:
-        """True if its order has ended without having given all values."""
+        """True if the tenant's `order` has ended without having given all values."""
         return self._gave and self._last_use is not None
 
     @property
@@ -64,8 +64,9 @@ class Stake:
 
 
 def by_share(stakes: Sequence[Stake], now: int) -> Iterator[Queued]:
-    """Yields the values of all stakes in the order in which they should go. `now`: the present tick. Ends
-    when it is the turn of a stake whose order has ended early: no other stake gives in its place."""
+    """Yields the values of all tenants in the order in which they should go. `stakes`: each tenant's part of
+    the cache. `now`: the present tick. Ends when it is the turn of a stake whose order has ended early: no
+    other stake gives in its place."""
     left = list(stakes)
     chosen = None
     enough = 0

@@ -1,4 +1,4 @@
-"""Admitting values: space first, then the bytes, then the name, then the entry.
+"""Admitting values: space first, then the bytes, then the name, then the entry in the index.
 
     1. draw as much space from the allowance as the value's file can take at most; if the allowance has too
        little, a transaction evicts values and fills it
@@ -81,8 +81,8 @@ class Admission:
 
     def _fill(self, charge: int, timeout: float | None = None) -> bool:
         """Adds `charge` bytes, in a transaction, to the space that the index holds for this process.
-        `timeout`: seconds to wait for the index lock. Returns True if another draw may succeed, because bytes
-        were added or values were evicted."""
+        `timeout`: seconds to wait for the index lock. Returns True if it is worth drawing from the allowance
+        again, because bytes were added or values were evicted."""
         shared = self._shared
         progress = False
         with shared.transaction(timeout) as transaction:
@@ -95,7 +95,7 @@ class Admission:
     def _draw(self, charge: int, *, write_over: bool) -> tuple[Drawn, IndexGeneration] | None:
         """Draws a promise of `charge` bytes from the allowance, which is filled as needed. Returns the
         promise and the generation of the index that holds its bytes; None if they cannot be freed in time.
-        `write_over`: True if the value may be written over a spare file."""
+        `write_over`: True if the value may be written over a spare file, that of an evicted value."""
         shared = self._shared
         deadline = time.monotonic() + shared.timeout
         while True:
@@ -165,7 +165,8 @@ class Admission:
             return False
 
     def remove_suspect(self, key: bytes) -> bool:
-        """Removes `key` if it is a suspect. Returns False if the index lock could not be taken."""
+        """Removes the value of `key` if it was found damaged, or if its admission failed half-way. Returns
+        False if the index lock could not be taken."""
         while key in self._suspects:
             if not self._shared.settle():
                 return False
@@ -174,8 +175,8 @@ class Admission:
     def _store(
         self, held: list[Reservation], values: Mapping[bytes, bytes | memoryview], tenant: bytes
     ) -> set[bytes]:
-        """Writes the values' files; the entries follow in the next transaction. Returns the keys of the
-        values that now have files. The reservations end."""
+        """Writes the values' files; their entries in the index follow with the next transaction. Returns the
+        keys of the values that now have files. The reservations end."""
         stored: set[bytes] = set()
         try:
             for generation, slots, noted in self._noted(held):
@@ -196,8 +197,8 @@ class Admission:
     def _noted(
         self, held: list[Reservation]
     ) -> Iterator[tuple[IndexGeneration, list[int], list[Reservation]]]:
-        """Notes the keys in the journal, in groups as its slots allow. Yields (generation, slots,
-        reservations) of each group."""
+        """Notes the keys in the journal, as many at once as it has free slots. Yields (generation, slots,
+        reservations) of each such group."""
         left = held
         while left:
             generation = self._shared.generation
@@ -239,7 +240,8 @@ class Admission:
         return True
 
     def _slots(self, generation: IndexGeneration, count: int) -> list[int]:
-        """Takes up to `count` slots of the journal; at least one if any can be freed."""
+        """Takes up to `count` free slots of the journal. If none is free, first enters the values that have
+        arrived, which frees theirs."""
         free = generation.arrivals.slots
         slots = free.take_many(count)
         if not slots and count:

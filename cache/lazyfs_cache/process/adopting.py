@@ -1,4 +1,5 @@
-"""The steps of a rebuild, which enters files into an index that does not know them."""
+"""The steps of a rebuild, which enters the values' files, in 256 fan-out directories under data/, into a new
+index."""
 
 from lazyfs_cache.files import journal, layout, sealed
 from lazyfs_cache.files.value_files import ValueFiles

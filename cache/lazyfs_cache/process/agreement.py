@@ -21,9 +21,10 @@ def check_limit(root: str, limit: int) -> None:
 def agree(
     root: str, limit: int | None, policy: state_file.Policy | None, *, alone: bool
 ) -> state_file.CacheState:
-    """Returns the state to work under. A process that is alone decides, and deletes an index that may be torn
-    or has an older format; otherwise the state is the one in force. The caller holds the index lock. `limit`,
-    `policy`: those that the caller asks for; None for those last in force.
+    """Returns the state (index generation, limit, policy) to work under. A process that is alone decides, and
+    deletes an index that may be torn or has an older format; otherwise the state is the one in force. The
+    caller holds the index lock. `limit`, `policy`: those that the caller asks for; None for those last in
+    force.
 
     Raises UnusableDirectory if others have the cache open but there is no state.
     """

@@ -30,7 +30,8 @@ class Arrivals:
         self._guard = threading.Lock()
         self._ended = False
         self.slots = Slots(range(SLOTS))
-        """Journal slots: one is taken for a value on its way, and freed when it is entered or abandoned."""
+        """Journal slots: one is taken for a value on its way, and freed when the value is entered into the
+        index or abandoned."""
         self._waiting: deque[Arrived] = deque()
 
     def add(self, value: Arrived) -> bool:
@@ -43,12 +44,12 @@ class Arrivals:
 
     @property
     def waiting(self) -> bool:
-        """True if there is a value to enter."""
+        """True if there is a value to enter into the index."""
         return bool(self._waiting)
 
     @property
     def due(self) -> bool:
-        """True if it is time for a transaction: waiting values have half of the slots."""
+        """True if it is time for a transaction: waiting values take half of the journal's slots."""
         return len(self._waiting) >= SLOTS // 2
 
     def take(self) -> list[Arrived]:

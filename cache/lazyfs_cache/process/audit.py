@@ -1,4 +1,5 @@
-"""Reading and checking everything: the work of `lazyfs cache verify`."""
+"""Reading and checking everything: the work of `lazyfs cache verify`. The values' files lie in 256 fan-out
+directories under data/, which are called by their numbers."""
 
 from lazyfs_cache.files import journal, layout, sealed
 from lazyfs_cache.process.adopting import SCANNED
@@ -26,7 +27,8 @@ def verify(shared: SharedIndex, suspects: Suspects) -> Verified:
 
 
 def _check_values(shared: SharedIndex, suspects: Suspects, directory: int) -> Verified:
-    """Reads every value of one fan-out directory; damaged ones become suspects."""
+    """Reads every value of one fan-out directory. Adds the keys of damaged ones to `suspects`, which the next
+    transaction removes."""
     values = size = damaged = 0
     for name in shared.files.names(directory):
         key = layout.key_of(layout.FAN_OUT[directory], name)
@@ -48,8 +50,8 @@ def _check_values(shared: SharedIndex, suspects: Suspects, directory: int) -> Ve
 
 
 def _remove_orphans(shared: SharedIndex, directory: int) -> int | None:
-    """Removes the files of one fan-out directory that have no entry. Returns their number; None if the index
-    lock could not be taken."""
+    """Removes the files of one fan-out directory that have no entry in the index. Returns their number; None
+    if the index lock could not be taken."""
     orphans = 0
     with shared.transaction() as transaction:
         if transaction is None:
@@ -70,7 +72,7 @@ def _remove_orphans(shared: SharedIndex, directory: int) -> int | None:
 
 
 def _forget_missing(shared: SharedIndex) -> int:
-    """Forgets entries whose files are gone; returns how many there were."""
+    """Removes the entries of the index whose files are gone; returns how many there were."""
     count = 0
     for page in shared.pages(256):
         with shared.transaction() as transaction:

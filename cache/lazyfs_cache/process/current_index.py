@@ -1,5 +1,5 @@
-"""The generation of the index in use. It is replaced if it is damaged or too large for the limit, or if
-another process has begun a new one."""
+"""The index that this process uses. It is replaced by a new one, the next *generation*, if it is damaged or
+too large for the limit, or if another process has begun the next generation."""
 
 import logging
 import threading

@@ -1,8 +1,9 @@
 """One download per value, across threads and processes, as long as its holder is quick.
 
 A download lock is a byte-range lock, with no file content, which the kernel drops when its holder dies. A
-holder that is stopped or slow delays others by two seconds at most (`policy.waiting`). While the cache is
-off, and where the disk fails, every caller gets a lock that locks nothing.
+holder that is stopped or slow delays others by two seconds at most: a key has two lanes, each with a lock,
+and a caller that has waited a second for the first lane asks for the second one (`policy.waiting`). While the
+cache is off, and where the disk fails, every caller gets a lock that locks nothing.
 """
 
 import hashlib
@@ -22,7 +23,8 @@ class DownloadLock:
     missing."""
 
     def __init__(self, locks: "DownloadLocks | None" = None, number: int = 0) -> None:
-        """Without `locks` it locks nothing: there is no cache, or the caller has waited long enough."""
+        """`number`: that of the locked byte. Without `locks` nothing is locked, because there is no cache, or
+        the caller has waited long enough."""
         self._locks = locks
         self._number = number
 
@@ -51,7 +53,7 @@ class DownloadLocks:
     """The download locks of one process on one cache. Thread-safe."""
 
     def __init__(self, path: str, health: Health) -> None:
-        """Raises OSError if the file cannot be opened."""
+        """Opens the file at `path`, whose bytes are locked. Raises OSError if it cannot be opened."""
         self._locks = ByteLocks(path)
         self._health = health
         self._mine: dict[int, threading.Event | None] = {}

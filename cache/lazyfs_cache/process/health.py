@@ -25,7 +25,8 @@ class Health:
         """The reason why the cache is off; None while it is on."""
 
     def fail(self, error: OSError | IndexFailure) -> None:
-        """Takes note of an error: a full disk or a full map is temporary, any other turns the cache off."""
+        """Turns the cache off because of an error, unless the error says that the disk or the index is full,
+        or is one that passes (`_HARMLESS`)."""
         if isinstance(error, (DiskFull, MapFull)):
             return
         if isinstance(error, OSError) and error.errno in _HARMLESS:

@@ -14,7 +14,8 @@ from lazyfs_cache.policy.waiting import Patience
 
 
 class IndexLock:
-    """One transaction at a time, among the threads of this process and among processes, with a time-out.
+    """A lock, taken with a time-out, that one thread of all processes has at a time: it is held around a
+    transaction.
 
     Between processes it is flock(2), polled: a blocking flock cannot have a time-out without signals. A
     process that was stopped within a transaction is not waited for again and again (`Patience`).
@@ -81,8 +82,8 @@ class Presence:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
     def alone(self) -> bool:
-        """Returns True if no other process has the cache open. The caller holds the index lock, and then
-        calls `share`."""
+        """Returns True if no other process has the cache open. The caller holds the index lock, and calls
+        `share` afterwards."""
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -8,8 +8,8 @@ from lazyfs_cache.policy.sizes import entries_in_map
 
 
 class DirectoryMeasures:
-    """Measurements with one generation of the index. The fixed files are measured once, since they change
-    only with the generation."""
+    """Measurements with one generation of the index. The fixed files (locks, state, indexes set aside) are
+    measured once, since they change only with the generation."""
 
     def __init__(self, files: ValueFiles, index: Index) -> None:
         self._files = files

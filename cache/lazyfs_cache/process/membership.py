@@ -36,7 +36,8 @@ class Membership:
         self.owners = owners
         """Locks on owner numbers: each process that lives holds its own."""
         self.state = state
-        """The state as this process knows it: other processes may have begun another generation."""
+        """The content of the state file, as this process last read or wrote it: other processes may have
+        begun another generation."""
         self.first = first
         """True if no other process had the cache open when this one entered."""
         self._lock = lock
@@ -61,7 +62,7 @@ class Membership:
         return self._lock.generation() != self.state.generation
 
     def follow(self) -> None:
-        """Takes over the generation that another process has begun."""
+        """Goes over to the generation that another process has begun."""
         found = state_file.load(self.root)
         if found is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), layout.STATE)

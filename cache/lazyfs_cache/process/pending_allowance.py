@@ -17,7 +17,8 @@ from lazyfs_cache.process.spare_files import SpareFiles
 
 class PendingAllowance:
     """The added space of one process in one generation of the index. The caller holds the index lock for
-    every call. `wake` is set when the high watermark is passed."""
+    every call. `wake`: the event that wakes the upkeep thread, set when the charges pass the high
+    watermark."""
 
     def __init__(
         self,

@@ -98,9 +98,10 @@ class Pinning:
         return dict(pin_sets.load_all(self._files.root))
 
     def _replace_set(self, count: int, act: Callable[[Transaction], None], otherwise: str) -> None:
-        """Calls `act` in a transaction that writes `count` pins. These may need more space than the slack, so
-        values are evicted for them first. Goes on even if no value can be evicted: a set must be droppable if
-        everything is pinned. `otherwise`: the end of the error's text if the transaction fails."""
+        """Calls `act` in a transaction that writes `count` pins. The pins' rows and file may need more space
+        than is kept free for a transaction, so values are evicted for them first. Goes on even if no value
+        can be evicted: a set must be droppable if everything is pinned. `otherwise`: the end of the error's
+        text if the transaction fails."""
         self._room.shrink(lambda limits, sums: limits.shortfall(sums, limits.growth_of_pins(count)))
         if not self._shared.carry_out(act):
             why = self._shared.health.off or "lock not got"

@@ -1,4 +1,5 @@
-"""The rebuild of a lost index: looks at every file once, in batches, beside the readers."""
+"""The rebuild of a lost index: looks at every value's file once, in batches, beside the readers. The files
+lie in 256 fan-out directories under data/."""
 
 import os
 import threading

@@ -33,8 +33,8 @@ def clean_up_dead(transaction: Transaction, files: ValueFiles, owners: ByteLocks
 
 
 def reconcile(transaction: Transaction, files: ValueFiles, key: bytes) -> None:
-    """Makes entry and file of one key agree: an entry without a file is removed, and so is a file without an
-    entry. The key's directory may be new."""
+    """Brings a key's entry in the index and its file into agreement: an entry without a file is removed, and
+    so is a file without an entry. Charges the file's directory too, which may be new."""
     entry = transaction.entry(key)
     if entry is None:
         files.remove(key)
@@ -44,7 +44,8 @@ def reconcile(transaction: Transaction, files: ValueFiles, key: bytes) -> None:
 
 
 def measure_directory(transaction: Transaction, files: ValueFiles, number: int) -> None:
-    """Charges a fan-out directory by the bytes it occupies now: names were added or removed."""
+    """Charges fan-out directory `number`, one of the 256 under data/, with the bytes that it occupies now:
+    names were added to it or removed."""
     transaction.set_directory(number, files.directory_used(number))
 
 

@@ -25,7 +25,8 @@ class Reservation:
         """Upper bound of the bytes of disk that the value occupies."""
         self.generation = generation
         self.recycled = drawn.over
-        """Slot (number) of a spare file that may be written over."""
+        """The number of the spare file (the file of an evicted value) that the value is to be written over;
+        None for a new file."""
         self._wake = wake
         self.over = False
         """True once the reservation was used or given back, and holds no space any more."""
@@ -41,7 +42,7 @@ class Reservation:
         self._wake.set()
 
     def used(self) -> None:
-        """Notes that the value is here: an entry is charged for its space, now or soon."""
+        """Notes that the value is here: its entry in the index is charged for the space, now or soon."""
         self.over = True
 
     def __enter__(self) -> "Reservation":

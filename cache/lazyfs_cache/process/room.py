@@ -33,8 +33,9 @@ class Room:
         return max(freed, 0)
 
     def shrink(self, ask: Callable[[Limits, Sums], Shortfall]) -> bool:
-        """Evicts, one transaction at a time, until `ask` reports no shortfall for the limits and sums.
-        Returns False if no more values can be evicted, the lock cannot be had, or a transaction fails."""
+        """Evicts, one transaction at a time, until nothing more is to be evicted according to `ask`, which is
+        called with the limits and the present totals. Returns False if no more values can be evicted, the
+        index lock cannot be taken, or a transaction fails."""
         while True:
             gone = 0
             with self._shared.transaction() as transaction:
@@ -49,8 +50,8 @@ class Room:
                 return False
 
     def make(self, amount: int) -> bool:
-        """Evicts until `amount` more bytes may come. Returns False if no more values can be evicted, the lock
-        cannot be had, or a transaction fails."""
+        """Evicts until there is room for `amount` more bytes. Returns False if no more values can be evicted,
+        the index lock cannot be taken, or a transaction fails."""
         return self.shrink(lambda limits, sums: limits.shortfall(sums, amount))
 
     def fit(self) -> None:
@@ -70,16 +71,17 @@ class Room:
         shared.fit_index()
 
     def above_high(self) -> bool:
-        """Returns True if the charges are above the high watermark. Returns False during a rebuild, when the
-        charges are not known, and if there is no transaction."""
+        """Returns True if the charges are above the high watermark, at which the upkeep thread begins to
+        evict. Returns False during a rebuild, when the charges are not known, and if no transaction can be
+        made."""
         with self._shared.transaction() as transaction:
             if transaction is None or transaction.sums.unscanned:
                 return False
             return self._shared.generation.limits.above_high(transaction.sums)
 
     def give_back_idle(self) -> None:
-        """Unlinks the spare files. If no value is on its way, returns to the index all bytes that it holds
-        for this process."""
+        """Unlinks this process's spare files (those of evicted values, kept to be written over). If no value
+        is on its way, gives up all bytes that the index holds for this process."""
         idle, generation = 0, self._shared.generation
         generation.spares.discard_all()
         with self._shared.transaction() as transaction:

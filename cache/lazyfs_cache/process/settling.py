@@ -1,8 +1,8 @@
 """Settling: the work of a transaction before its caller's own.
 
 Settling enters the values that have arrived since the last transaction, writes the uses that readers noted,
-and removes suspects. `recovery` cleans up after dead processes, when the cache is opened and every half
-minute.
+and removes suspects (keys whose values are damaged or half admitted). `recovery` cleans up after dead
+processes, when the cache is opened and every half minute.
 """
 
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ from lazyfs_cache.process.recovery import measure_directory, reconcile
 from lazyfs_cache.process.suspects import Suspects
 
 SUSPECTS_PER_TRANSACTION = 16
-"""The largest number of suspects that one transaction removes: the journal and the slack need room for other
-removals."""
+"""The largest number of suspects that one transaction removes: the journal, and the space that is kept free
+for a transaction, must suffice for other removals too."""
 
 
 class Settling:

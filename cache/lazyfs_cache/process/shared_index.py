@@ -194,8 +194,8 @@ class SharedIndex:
         return None
 
     def pages(self, count: int) -> Iterator[list[tuple[bytes, Entry]]]:
-        """Yields every entry in the order of keys, in lists of at most `count`. Ends early if the index lock
-        cannot be taken, or the index fails."""
+        """Yields every key with its entry in the index, in the order of keys and in lists of at most `count`.
+        Ends early if the index lock cannot be taken, or the index fails."""
         after = b""
         while page := self._look(functools.partial(_page, after=after, count=count), self.timeout):
             yield page
@@ -204,8 +204,8 @@ class SharedIndex:
     # -- the end -----------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Enters the last arrivals and gives up this process's pins. The last process to close marks the
-        index as clean.
+        """Gives up this process's pins, after the values that have arrived were entered into the index. The
+        last process to close marks the index as clean.
 
         Takes two transactions: the first enters the values that the journal lists, the second removes the
         journal. A process that does not get so far leaves a dead owner behind, and the next process cleans

@@ -13,7 +13,7 @@ from lazyfs_cache.policy.eviction import Queued
 from lazyfs_cache.process.health import Health
 
 LARGEST = 64 << 10
-"""Bytes of the largest file that is kept. A larger file costs more to write over than a new one."""
+"""Bytes of the largest file that is kept. To write over a larger file costs more than to make a new one."""
 
 
 class SpareFiles:

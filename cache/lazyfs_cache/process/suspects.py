@@ -1,4 +1,4 @@
-"""Keys whose file or entry is wrong: the next transaction removes both."""
+"""Keys whose file, or entry in the index, is wrong: the next transaction removes both."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ class Suspects:
         return bool(self._keys)
 
     def take(self) -> list[bytes]:
-        """Takes all suspects, and returns them, the earliest first."""
+        """Takes all keys, and returns them, the earliest first."""
         return [self._keys.popleft() for _ in range(len(self._keys))]
 
     def put_back(self, keys: Iterable[bytes]) -> None:

@@ -1,7 +1,7 @@
 """Upkeep beside the readers: one thread per process, which sleeps until there is work.
 
-It writes uses to the index, evicts from the high to the low watermark, cleans up after dead processes, and
-rebuilds an index that was lost.
+It writes uses of values to the index, evicts values down to the low watermark when the charges are above the
+high one, cleans up after dead processes, and rebuilds an index that was lost.
 """
 
 import threading
@@ -51,7 +51,7 @@ class Upkeep:
             self.run_once()
 
     def run_once(self) -> None:
-        """Does all present work."""
+        """Does the work that there is now."""
         rebuilding = self._settle()
         while (self._uses.left or self._suspects) and self._shared.settle():
             pass
@@ -62,8 +62,8 @@ class Upkeep:
             self._rebuild.run()
 
     def _settle(self) -> bool:
-        """Settles in a transaction, and from time to time cleans up after dead processes. Returns True if
-        this process has a rebuild to do."""
+        """Makes a transaction that writes what the index lacks (`settling`), and from time to time cleans up
+        after dead processes. Returns True if this process has a rebuild to do."""
         shared = self._shared
         with shared.transaction() as transaction:
             if transaction is None:

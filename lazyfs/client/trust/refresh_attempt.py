@@ -37,7 +37,8 @@ class RefreshAttempt:
         self._root_bytes = 0
 
     def count_root(self, data: bytes) -> None:
-        """Counts one more new root. Raises WrongRoot if this refresh has met too many new roots."""
+        """Counts one more new root, `data`. Raises WrongRoot if the new roots of this refresh are too many,
+        or too large together."""
         self._roots += 1
         self._root_bytes += len(data)
         if self._roots > MAX_ROOTS or self._root_bytes > MAX_NEW_ROOTS:
@@ -47,7 +48,8 @@ class RefreshAttempt:
             )
 
     def get(self, *asks: Ask) -> dict[str, bytes]:
-        """Returns the files that came, by their names. Raises as MetadataFiles.get."""
+        """Asks for files of metadata/. Returns those that came, by their names. Raises as
+        MetadataFiles.get."""
         return self._files.get(asks, self._deadline, self._check_cancelled, no_cache=self._no_cache)
 
     def ask_the_origin(self) -> None:
@@ -63,7 +65,7 @@ def ask_timestamp() -> Ask:
 
 
 def ask_root(version: int) -> Ask:
-    """Returns the question for a root that may not exist."""
+    """Returns the question for the root of this version, which may not exist."""
     return ask_file(Root, WantedFile(file_name(ROOT, version), MAX_ROOT), optional=True)
 
 

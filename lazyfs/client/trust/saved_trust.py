@@ -46,8 +46,8 @@ def trusted_revision(directory: str, url: str, trust: str | None, max_stale: flo
 
 
 def _anchor(url: str, trust: str | None) -> bytes | None:
-    """Returns the anchor: a fingerprint, or the bytes of a root; None to trust the saved state without one.
-    Raises OSError, ValueError."""
+    """Returns the anchor for the repository at `url`: a fingerprint, or the bytes of a root; None to trust
+    the saved state without one. Raises OSError, ValueError."""
     if trust:
         try:
             return parse_hex(trust.lower())

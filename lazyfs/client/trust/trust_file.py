@@ -16,8 +16,9 @@ from lazyfs.system.file_lock import lock_within
 from lazyfs.system.trusted_files import Untrusted, make_private_directory, open_file
 
 LOCK_WAIT = 2.0
-"""Seconds to wait for the lock. Another process holds it for the milliseconds of a write, unless that process
-is stopped meanwhile. A state that could not be saved is saved after the next look for a revision."""
+"""Seconds to wait for the lock on the file. Another process holds it for the milliseconds of a write, unless
+that process is stopped meanwhile. A state that could not be saved is saved after the next look for a
+revision."""
 
 
 class TrustFile:
