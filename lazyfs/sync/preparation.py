@@ -28,7 +28,8 @@ from lazyfs.sync.targets import Target, alias_paths
 
 FLAT_FOLDER = FLAT.decode()
 SHARED = (f"{FLAT_FOLDER}/", ".layers/")
-"""The folders of the parts that several images may share; these parts stay when one image is removed."""
+"""The folders of images' trees and of layers. Several images may share these, so they stay when one image is
+removed."""
 
 
 class Job(NamedTuple):
