@@ -21,7 +21,8 @@ descriptors by default."""
 
 
 class Described(NamedTuple):
-    """The arguments of a start, and the image that they expect."""
+    """The arguments of bwrap for one start, and the parts of the image that have to be ready when bwrap reads
+    them."""
 
     arguments: tuple[str, ...]
     """All arguments but the command."""

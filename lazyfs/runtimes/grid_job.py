@@ -74,7 +74,7 @@ def sandbox_files(
     """Returns (paths to send along, names of files that are too large) for a working directory.
 
     `left_out`: the path of the output directory, which is not sent. `external`: names and patterns of files
-    that are sent even if they are large or hidden. `only_named`: True to send nothing but those.
+    that are sent even if they are large or hidden. `only_named`: True to send only the files of `external`.
     """
     sent, large = [], []
     for name in sorted(os.listdir(directory)):

@@ -132,8 +132,8 @@ def slurm(job: GridJob, work: str) -> str:
 
 
 def run_command(job: GridJob, work: str) -> list[str]:
-    """Returns the command line that starts the job on a node with the mounts. `work`: the job's working
-    directory."""
+    """Returns the command line that starts the job on a node on which the image is mounted. `work`: the job's
+    working directory."""
     options = ["--work", f"{work}:{INSIDE}", "--result", os.path.join(job.directory, "result.json")]
     options += [word for bind in job.binds for word in ("--bind", bind)]
     options += [word for pair in job.environment.items() for word in ("--env", "=".join(pair))]

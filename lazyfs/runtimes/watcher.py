@@ -1,4 +1,5 @@
-"""The process between ours and the runtime, which ends all other processes if ours is killed.
+"""The watcher: the process between lazyfs's own process (ours) and the runtime. It ends all other processes
+of the start if ours is killed.
 
 A runtime can ask the kernel to kill it when its parent ends. But in its first milliseconds it has not asked
 yet, and neither has its child: SIGKILL to our process in that time would leave the program running. So the
@@ -244,7 +245,8 @@ def children(pid: int) -> list[int]:
 
 
 def mount_namespace(pid: int) -> str:
-    """Returns the name of a process's mount namespace; the process id if the name cannot be read."""
+    """Returns the name of a process's mount namespace. If the name cannot be read, returns the process id,
+    which equals the name of no namespace."""
     try:
         return os.readlink(f"/proc/{pid}/ns/mnt")
     except OSError:
