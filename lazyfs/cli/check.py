@@ -44,7 +44,8 @@ def command(
     sizes and digests.
 
     With --against, fetch an image from its registry (or another source), verify it, and compare the tree that
-    its layers make with the published one; --bind-point names the bind points that it was published with.
+    its layers make with the published one; give --bind-point for each directory that was added by this option
+    when the image was published.
 
     Exits 0 if all is right, 1 if something is missing or wrong.
 
