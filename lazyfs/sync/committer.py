@@ -115,8 +115,8 @@ class Committer:
         """Commits the changes as the next revision; returns False if there were none, or if they changed
         nothing. Raises as Edit.commit.
 
-        `paths`: the places of all images that the tree will have. Links between folders, such as another
-        spelling of a registry, are made for them.
+        `paths`: the places of all images that the tree will have. The links between folders that these places
+        need, such as one for another spelling of a registry, are made too.
         """
         if not self.waiting:
             return False
