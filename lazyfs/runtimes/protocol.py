@@ -39,8 +39,8 @@ class RuntimeProbe(NamedTuple):
 
 
 class Attendant(Protocol):
-    """Deals with a daemon that owns the container. It is needed because no part of the container ends with a
-    process of ours."""
+    """Deals with a daemon that owns the container of a start. It is needed because no part of the container
+    ends with a process of ours."""
 
     def make(self) -> None:
         """Makes the container, before the runtime's command is started. Raises RuntimeFailed."""

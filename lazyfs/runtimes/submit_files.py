@@ -56,7 +56,7 @@ def write_slurm(job: GridJob, lists: Mapping[str, str]) -> Written:
 def _with_found_image(job: GridJob) -> tuple[GridJob, tuple[str, ...]]:
     """Returns the job, and warnings. The job's image is replaced by its path in a mounted tree, links
     resolved: so a job that waits keeps its image when a tag moves. A `docker://` image that no mounted tree
-    has stays unchanged, and so does a path that exists only on the nodes."""
+    has stays unchanged, and so does a path that exists only on the batch system's nodes."""
     name = looked_up(job.image)
     if name is None:  # https://..., which no tree has
         return job, ()

@@ -45,7 +45,7 @@ class WatchedCommand(NamedTuple):
     detach: Callable[[], None]
     """A function that is called in the new process before it becomes the command."""
     programs: Callable[[int], list[int]]
-    """Returns the ids of the processes that get the signals, given the command's process id."""
+    """Returns the ids of the processes that get the caller's signals, given the command's process id."""
     environment: Mapping[str, str] = NOTHING
     scratch: str | None = None
     """A directory that is made for the command's user, and removed after every process has ended."""
