@@ -25,7 +25,7 @@ from lazyfs.system.bounded_look import ask_each, ask_one
 
 PART_SECONDS = 3.0
 """The longest time in seconds of each round of the report. The five rounds: make the file; gather the parts;
-gather the logs; read the accounts; write the file."""
+gather the logs; read the names of user accounts; write the file."""
 DOCTOR_SECONDS = 8.0
 """The longest time in seconds of the doctor. With up to 6 s for the mounts and five rounds of PART_SECONDS, a
 report takes no longer than 29 s."""
