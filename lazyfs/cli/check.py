@@ -83,8 +83,8 @@ def command(
 
 
 def _collected(store: Store) -> tuple[ObjectRef | None, list[str]]:
-    """Returns (the list of collected profiles, problems). The list is None if there is none, or if its
-    signature is not valid, so that no worker accepts it; the latter is a problem."""
+    """Returns (the list of collected profiles, problems). The list is None if STORE has none. A list without
+    a valid signature is a problem, and None is returned for it, because no worker accepts it."""
     try:
         found = signed_list(store)
     except TrustError as error:
