@@ -60,8 +60,8 @@ class GivenList(NamedTuple):
     fresh: bytes | None = None
     """The content read now, if it is good. It is kept for later runs."""
     doubted: bytes | None = None
-    """The content read now, if most of the earlier wishes are missing in it. A later run has to confirm this
-    content."""
+    """The content read now, if most wishes of the last good content are missing in it. A later run has to
+    confirm this content."""
 
 
 class ListKeeper:

@@ -88,7 +88,7 @@ class ImagePreparer:
 
     store: Store
     read: Callable[[ObjectRef], bytes]
-    """Returns an object's verified plaintext, as `store.reader` does, but reads the same catalogs once for
+    """Returns an object's verified plaintext, as `store.reader` does, but reads each catalog only once for
     all images."""
     objects: ObjectSink
     """The sink for the contents of images. Objects that it finds in the store are protected from garbage

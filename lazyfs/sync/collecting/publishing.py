@@ -39,7 +39,7 @@ class PublishedImages(NamedTuple):
     """The outcome of a publication."""
 
     images: int
-    """The number of images in the list."""
+    """The number of images in the published list of profiles."""
     made: int
     """The number of profiles that were newly made."""
     changed: bool
