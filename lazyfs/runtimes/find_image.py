@@ -168,7 +168,7 @@ def _best(name: str, images: list[_Candidate], sources: Mapping[str, str]) -> Fo
 
 
 def is_path(name: str) -> bool:
-    """Returns True if the text is a path of this machine, not an image's name."""
+    """Returns True if `name` is a path of this machine, not an image's name."""
     return name.startswith(("/", "./", "../")) or name in (".", "..")
 
 

@@ -66,7 +66,7 @@ def read_settings() -> RunSettings:
 
 
 def parse_settings(raw: bytes, path: str) -> RunSettings:
-    """Parses the file's content; `path` names it in errors. Raises UsageError."""
+    """Parses the content of a settings file; `path` names the file in errors. Raises UsageError."""
     import tomllib
 
     try:

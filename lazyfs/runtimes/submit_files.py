@@ -112,8 +112,8 @@ def htcondor(job: GridJob) -> str:
 
 
 def slurm(job: GridJob, work: str) -> str:
-    """Returns a script for sbatch that starts the job with `lazyfs run` on the node. `work`: the working
-    directory, on a filesystem that the nodes share. Raises UsageError."""
+    """Returns a script for sbatch that starts the job with `lazyfs run` on the node that Slurm chooses.
+    `work`: the job's working directory, on a filesystem that all nodes share. Raises UsageError."""
     directives = {
         "job-name": _plain(job.name, "--outDS"),
         "output": f"{_plain(job.directory, '--outDS')}/stdout",
