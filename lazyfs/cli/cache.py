@@ -76,7 +76,8 @@ def status(directory: str | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.pass_obj
 def list_(directory: str | None, by: str, as_json: bool) -> None:
-    """List the cached objects, the least recently used first, or how much of each image is cached."""
+    """List the cached objects, the least recently used first; with --by image, how much of each image is
+    cached."""
     from lazyfs.client import cache_contents
 
     with _opened(directory) as cache:

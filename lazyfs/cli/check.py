@@ -44,7 +44,8 @@ def command(
     sizes and digests.
 
     With --against, fetch an image from its registry (or another source), verify it, and compare the tree that
-    its layers make with the published one; --bind-point names the bind points that it was published with.
+    its layers make with the published one; give --bind-point for each directory that was added by this option
+    when the image was published.
 
     Exits 0 if all is right, 1 if something is missing or wrong.
 
@@ -82,8 +83,8 @@ def command(
 
 
 def _collected(store: Store) -> tuple[ObjectRef | None, list[str]]:
-    """Returns (the list of collected profiles, problems). The list is None if there is none, or if its
-    signature is not valid, so that no worker accepts it; the latter is a problem."""
+    """Returns (the list of collected profiles, problems). The list is None if STORE has none. A list without
+    a valid signature is a problem, and None is returned for it, because no worker accepts it."""
     try:
         found = signed_list(store)
     except TrustError as error:

@@ -118,7 +118,8 @@ def _publish(collector: ReportCollector) -> None:
 
 
 def _delegated(store: Store, directory: str | None) -> tuple[str, Keys]:
-    """Returns the repository's name and the delegated key. Raises UsageError if there is none."""
+    """Returns the repository's name, and the key that can sign profiles (`lazyfs repo delegate`). Raises
+    UsageError if there is no such key."""
     committed = read_committed(store)
     name = committed.revision.name
     loaded = load(directory or default_directory(f"{name}.profiles"))

@@ -51,7 +51,8 @@ def shown_digest(part: bytes) -> str:
 
 
 def revision_line(past: PastRevision, names: Iterable[str], note: str = "") -> str:
-    """Returns the line for one revision: its number, time, names, and how it was made."""
+    """Returns the line for one revision: its number, its time, its names, the revision whose content it
+    restores if it comes from a rollback, and then `note`."""
     kept = "".join(f" ({name})" for name in names)
     restored = f"  rolled back to {past.restored}" if past.restored else ""
     return f"revision {past.number}  {rfc3339(past.time)}{kept}{restored}{note}"

@@ -10,8 +10,8 @@ from lazyfs.runtimes.settings import read_settings
 
 
 def say_isolation(wanted: str | None, level: str, *, as_json: bool) -> int:
-    """Prints the checks of the `wanted` runtimes (names separated by commas; None for those of the site).
-    Returns 0 if one of them passes the level of isolation, otherwise 1."""
+    """Prints the checks of the `wanted` runtimes (names separated by commas; None for those in the computing
+    site's settings). Returns 0 if one of them passes the level of isolation `level`, otherwise 1."""
     settings = read_settings()
     names = settings.runtimes if wanted is None else wanted.split(",")
     passing = 0

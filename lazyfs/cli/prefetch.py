@@ -36,7 +36,7 @@ BEGIN_SECONDS = 60.0
 def command(
     image: str, mountpoint: str | None, limit_rate: str | None, profile: str | None, as_json: bool
 ) -> int:
-    """Fetch all of IMAGE that the mount's cache does not have yet, or what its programs read at their start.
+    """Fetch all of IMAGE, or with --profile what programs read at their start, into the cache of the mount.
 
     IMAGE is a name or path as for `lazyfs run`. Reads of programs go first, and the prefetch stays within the
     mount's --prefetch-share. If IMAGE is already being prefetched, that goes on, at its own rate. Objects

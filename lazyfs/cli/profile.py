@@ -147,8 +147,10 @@ def import_(
     """Publish a profile of IMAGE made from lists of paths.
 
     A LIST has one path a line, or is a CVMFS file bundle (.cvmfsbundle-FILE). Without a LIST, the file
-    bundles inside the image are taken. Paths count from the image's root, or from the repository's. Links are
-    followed; paths that the image lacks are passed over.
+    bundles inside the image are taken. An absolute path starts at the image's root; if the image has no such
+    file and the path begins with the image's own path in the repository, it starts at the repository's root.
+    A relative path starts at the directory of --in; in a bundle inside the image, at the bundle's own
+    directory. Links are followed; paths that the image lacks are passed over.
 
     \b
     Example:
@@ -201,7 +203,7 @@ def show(image: str, store: str, as_json: bool) -> None:
     "-o", "--output", type=click.Path(dir_okay=False), help="File to write [default: standard output]."
 )
 def export(image: str, store: str, kind: str, output: str | None) -> None:
-    """Write the paths of the files that the profile of IMAGE brings, in its order.
+    """Write the paths of the files that the profile of IMAGE lists, in the profile's order.
 
     `lazyfs profile import` reads the list again. Names with control characters, which a line cannot hold, are
     left out.

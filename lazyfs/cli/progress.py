@@ -30,8 +30,8 @@ class Counter:
             sys.stderr.flush()
 
     def show(self, line: str) -> None:
-        """Shows the line; does nothing if a line was shown less than TERMINAL_EVERY or LOG_EVERY seconds
-        ago."""
+        """Shows the line; does nothing if the last line was shown less than TERMINAL_EVERY seconds ago on a
+        terminal, or less than LOG_EVERY seconds ago in a log."""
         now = time.monotonic()
         if not self._enabled or now - self._last < (TERMINAL_EVERY if self._terminal else LOG_EVERY):
             return

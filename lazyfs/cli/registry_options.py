@@ -34,7 +34,8 @@ bind_point_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.op
 
 
 def read_bind_points(paths: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns the values of `bind_point_option`, checked and sorted. Raises UsageError."""
+    """Returns the values of `bind_point_option` (directories to be added to images), checked and sorted.
+    Raises UsageError."""
     found = set()
     for path in paths:
         try:

@@ -30,9 +30,9 @@ def command(
 ) -> None:
     """Remove IMAGE..., or published trees, from the repository in STORE.
 
-    They are hidden at once, as a new revision. An image's files are removed together with its last name, a
-    layer together with the last image that has it. Their bytes stay for as long as older revisions are kept:
-    until then `lazyfs rollback` brings them back, and afterwards `lazyfs gc` deletes them.
+    A new revision without them is made at once. An image's files are removed together with its last name, a
+    layer together with the last image that has it. Their bytes stay for as long as an older revision that has
+    them is kept: meanwhile `lazyfs rollback` brings them back, and afterwards `lazyfs gc` deletes them.
 
     \b
     Examples:

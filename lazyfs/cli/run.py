@@ -16,8 +16,9 @@ def command(image: str | None, arguments: tuple[str, ...], **values: Any) -> int
     """Run COMMAND (or the image's own) in IMAGE, isolated from this machine.
 
     IMAGE is a directory or SIF file (with a slash or dot in front), or a name in a repository mounted on this
-    node. docker://NAME is looked up there first, and pulled if it is not there; so are https://...sif,
-    oci:DIR[:TAG] and docker-archive:FILE. What was pulled is kept for the next jobs.
+    node. docker://NAME is looked up there first, and pulled if it is not there. An image given as
+    https://...sif, oci:DIR[:TAG] or docker-archive:FILE is not looked up, but pulled. What was pulled is kept
+    for the next jobs.
 
     \b
     The program sees the image read-only, an empty /tmp, /proc, /dev, and the binds of -B. A bind whose

@@ -17,7 +17,8 @@ def say(*lines: str, err: bool = False) -> None:
 
 
 def say_json(value: Any, *, indent: int | None = None, err: bool = False) -> None:
-    """Prints a value as JSON on one line, or with `indent` spaces on several."""
+    """Prints a value as JSON: on one line, or with `indent` on several lines, each level indented by so many
+    spaces."""
     import msgspec  # imported only here: it takes 10 ms, and commands without JSON do without
 
     text = json.dumps(msgspec.to_builtins(value), ensure_ascii=False, indent=indent)

@@ -51,8 +51,8 @@ def tree(top: str, left_out: re.Pattern[str] | None = None) -> Iterator[str]:
 
 
 def libraries(binaries: Iterable[str]) -> set[str]:
-    """Returns the shared libraries that the binaries are linked with, including the loader, and the links to
-    them. Raises UsageError."""
+    """Returns the shared libraries that the binaries are linked with, including the dynamic loader, and the
+    links to these files. Raises UsageError."""
     try:
         listed = subprocess.run(["ldd", *binaries], capture_output=True, text=True, check=False).stdout
     except FileNotFoundError:

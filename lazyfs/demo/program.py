@@ -1,4 +1,5 @@
-"""The program that the demo starts from the mount: says hello, then imports much of the library."""
+"""The program that the demo starts from the mount: says hello, then imports much of Python's standard
+library."""
 # ruff: noqa: E402, S311, SIM905, T201
 
 import sys

@@ -25,7 +25,7 @@ from lazyfs.system.bounded_look import ask_each, ask_one
 
 PART_SECONDS = 3.0
 """The longest time in seconds of each round of the report. The five rounds: make the file; gather the parts;
-gather the logs; read the accounts; write the file."""
+gather the logs; read the names of user accounts; write the file."""
 DOCTOR_SECONDS = 8.0
 """The longest time in seconds of the doctor. With up to 6 s for the mounts and five rounds of PART_SECONDS, a
 report takes no longer than 29 s."""
@@ -117,7 +117,8 @@ def _fill_file(path: str, data: bytes) -> None:
 
 
 def _on_disk(path: str, work: Callable[[], None]) -> None:
-    """Runs work on the archive's file in a child. Raises UsageError if it fails or does not end in time."""
+    """Calls `work`, which deals with the archive's file at `path`, in a child process. Raises UsageError if
+    `work` fails or does not end in time."""
 
     def tried() -> str:
         try:
@@ -133,8 +134,8 @@ def _on_disk(path: str, work: Callable[[], None]) -> None:
 
 
 def _ask(asked: dict[str, Callable[[], Any]], parts: Parts) -> None:
-    """Gathers parts of the report, each in a child, and adds them to `parts`. `asked`: name of a part -> the
-    function that returns it. The names of parts that did not come are added to `missing.json`."""
+    """Gathers parts of the report, each in a child process, and adds them to `parts`. `asked`: name of a part
+    -> the function that returns it. The names of parts that did not come are added to `missing.json`."""
     answers = ask_each(list(asked.values()), PART_SECONDS, patience=PART_SECONDS, enough=lambda _: False)
     for name, answer in zip(asked, answers, strict=True):
         if answer.came:
@@ -153,8 +154,8 @@ def _logs(found: Surroundings, daemons: list[dict[str, Any]]) -> dict[str, Calla
 
 
 def _accounts() -> Iterator[tuple[str, str]]:
-    """Yields (name, home) of the people in /etc/passwd and of this process's user. Runs in a child: the name
-    service may hang."""
+    """Yields (name, home) of the people in /etc/passwd and of this process's user. Runs in a child process:
+    the name service may hang."""
     with open("/etc/passwd", encoding="utf-8", errors="replace") as file:
         for fields in (line.split(":") for line in file):
             if len(fields) > 5 and fields[2].isdecimal() and int(fields[2]) in _PEOPLE:

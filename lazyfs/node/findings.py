@@ -11,7 +11,7 @@ class Level(StrEnum):
     ERROR = "error"
     """Mounts or programs fail because of it, or soon will."""
     WARNING = "warning"
-    """Mounts work, with less than was asked for, or not for long."""
+    """Mounts work, but something that was asked for is missing, or they will not work for long."""
     NOTE = "note"
     """Nothing is wrong, but it may surprise a user. The exit code ignores it."""
 

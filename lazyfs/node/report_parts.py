@@ -1,4 +1,5 @@
-"""The parts of a bug report that the machine knows: daemons, logs, mounts, versions. Each runs in a child."""
+"""The parts of a bug report that the machine knows: daemons, logs, mounts, versions. Each function runs in a
+child process."""
 
 import importlib.metadata
 import os

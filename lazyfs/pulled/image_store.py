@@ -45,7 +45,7 @@ class KeptImage:
 
     directory: str
     lock: int
-    """The descriptor of the locked file; closing it releases the image."""
+    """The descriptor of the image's lock file; closing it releases the image."""
 
 
 class NoRoom(UsageError):

@@ -1,9 +1,10 @@
 """Finds the mount points of binds in an image, so that no image can make a runtime create a file on the host.
 
-A runtime builds the tree while it still sees the host. A target below /proc, for example, may lead to the
-host through links such as /proc/1/root, and the mount point would be made on the host. So this module follows
-each target inside the image to a path without links. The result depends on what that path reaches first: an
-earlier mount, a place where binds are forbidden, or the image itself.
+A runtime builds the program's file tree while it still sees the host. The target of a bind may be below
+/proc, for example, and lead to the host through links such as /proc/1/root: then the mount point would be
+made on the host. So this module follows each target inside the image to a path without links. The result
+depends on what that path reaches first: an earlier mount, a place where binds are forbidden, or the image
+itself.
 """
 
 import os

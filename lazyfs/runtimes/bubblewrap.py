@@ -34,8 +34,8 @@ from lazyfs.system.syscalls import interfaces, isolation_filter
 _ARGUMENTS = "{arguments}"
 """Stands, in the command line, for the number of the descriptor from which bwrap reads its arguments."""
 _FILTER = "{filter}"
-"""Stands, in the command line, for the number of the descriptor from which bwrap reads the system call
-filter."""
+"""Stands, in the command line, for the number of the descriptor from which bwrap reads a seccomp filter,
+which refuses some system calls to the program."""
 _ISOLATION = ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent")
 _TRIAL = ("--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--", "true")
 _TRIAL_SECONDS = 20

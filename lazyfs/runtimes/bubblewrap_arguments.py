@@ -16,12 +16,13 @@ _OF_THE_HOST = (Bind("/etc/resolv.conf", "/etc/resolv.conf", True), Bind("/etc/h
 _MOST = 9000
 """The largest number of arguments that bwrap accepts: MAX_ARGS in bubblewrap.c."""
 _MOST_DESCRIPTORS = 256
-"""The largest number of open descriptors that bwrap gets, one for each part of an image: a process has 1,024
-descriptors by default."""
+"""The largest number of open descriptors that bwrap gets, one for each part of an image that is bound by
+itself (the root, or a name in a covered directory): a process may have 1,024 descriptors by default."""
 
 
 class Described(NamedTuple):
-    """The arguments of a start, and the image that they expect."""
+    """The arguments of bwrap for one start, and the parts of the image that have to be ready when bwrap reads
+    them."""
 
     arguments: tuple[str, ...]
     """All arguments but the command."""
@@ -37,8 +38,9 @@ def describe(launch: Launch, isolation: tuple[str, ...], *, by_descriptor: bool)
     """Returns the description of a start. `isolation`: the arguments that isolate the program, which come
     first. Raises UsageError for a bind that cannot be made.
 
-    `by_descriptor`: True to pass bwrap the image's root, or its parts if they are few, as open descriptors.
-    Then a name that changes in a published tree cannot lead bwrap to another file.
+    `by_descriptor`: True if bwrap is to get each part of the image as an open descriptor in place of a path;
+    paths are used nevertheless if there are over _MOST_DESCRIPTORS parts. With descriptors, a name that
+    changes in a published tree cannot lead bwrap to another file.
     """
     tree = arrange(launch.root, launch.binds, _OF_THE_HOST)
     made = covers(launch.root, tree.places)

@@ -38,7 +38,7 @@ def choose(
     *,
     thorough: bool = False,
 ) -> Choice:
-    """Returns the first of the runtimes that works here, can make the launch, and has the level of isolation.
+    """Returns the first of the runtimes that works here, can make the launch, and has the level `isolation`.
 
     `check`: returns the checks of a runtime's isolation; called only for levels that need a probe.
     `thorough`: True to probe the runtimes after the chosen one too. Raises UsageError with the reason of
@@ -85,7 +85,7 @@ def _with_gpus(runtime: Runtime, launch: Launch) -> Launch:
 
 
 def _lacking(runtime: Runtime, isolation: str, check: Callable[[Runtime], Sequence[Check]]) -> list[str]:
-    """Returns the reasons why the runtime lacks the level of isolation; empty if it has the level, or if the
+    """Returns the reasons why the runtime lacks the level `isolation`; empty if it has the level, or if the
     level needs no probe."""
     if isolation not in PROBED:
         return []

@@ -2,8 +2,8 @@
 
 It is made below the group of this process. So the batch system's limits still hold, and a batch system that
 ends the job ends the start too. Root may make such a group; another user may if the process's group was
-delegated to this user. With version 2, the kernel also demands that the process's group has the controllers
-enabled for groups below it, or is the root group.
+delegated to this user. In version 2 of control groups, the kernel also demands that the process's group has
+the controllers enabled for groups below it, or is the root group.
 """
 
 import os

@@ -1,5 +1,5 @@
-"""docker: for root and the members of docker's group. The container belongs to docker's daemon, so the daemon
-is asked to remove it."""
+"""docker: for root and the members of docker's group. The container of a start belongs to docker's daemon, so
+the daemon is asked to remove it."""
 
 import json
 import os

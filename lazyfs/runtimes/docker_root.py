@@ -91,8 +91,8 @@ def _bound(source: str, target: str, *, read_only: bool) -> list[dict[str, Any]]
     """Returns docker's mounts for a bind.
 
     For a read-only bind, the result also has each mount that is now below the source, as a read-only mount of
-    its own: docker would make only the topmost mount read-only. Filesystems that
-    are mounted below the source later appear inside too, if the source's mount propagates.
+    its own: docker would make only the topmost mount read-only. A filesystem that is mounted below the source
+    afterwards appears in the container too, if the source's mount propagates.
     """
     found = [_mount(source, target, read_only=read_only)]
     around = source, False

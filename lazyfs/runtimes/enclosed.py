@@ -1,4 +1,5 @@
-"""The parts of a start that all runtimes in an enclosure share: binds, start, signals, end."""
+"""The parts of a start that all runtimes in an enclosure share: binds, start, signals, end. The scratch
+directory is `Launch.scratch`, which holds the runtime's own files."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence

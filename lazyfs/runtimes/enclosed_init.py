@@ -78,7 +78,8 @@ def wait(runtime: int, enclosure: Enclosure, status: int, notices: "socket.socke
 
 
 def _end_of(wanted: int) -> _End:
-    """Waits for the end of one process below the init, and reaps those that end before it."""
+    """Waits for the end of the process `wanted`, which is below the init, and reaps the processes that end
+    before it."""
     others: dict[int, int] = {}
     while True:
         found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)

@@ -6,12 +6,13 @@ from lazyfs.runtimes.enclosure import Enclosure
 from lazyfs.runtimes.watcher import children, mount_namespace
 
 _Place = Callable[[int], object]
-"""A function that takes a process id and returns the process's root filesystem or mount namespace. The
-results are equal if two processes are in the same one."""
+"""A function that takes a process id and returns a value for the root filesystem or the mount namespace of
+the process. Processes with equal values are in the same one."""
 
 
 def programs_below(enclosure: Enclosure, outer: int) -> list[int]:
-    """Returns the ids of the programs; none before one is started. `outer`: the id of the init's parent.
+    """Returns the process ids of the programs; an empty list before one is started. `outer`: the process id
+    of the init's parent.
 
     A process below the init counts as a program if its root is not the machine's, and it has no name of the
     runtime's own processes. A helper of the runtime (a squashfuse that apptainer asks for its version) may be
@@ -36,9 +37,10 @@ def _search(own_names: frozenset[str], pids: Iterable[int], place: _Place, outsi
 
 
 def root_mount(pid: int) -> tuple[str, ...]:
-    """Returns the filesystem that a process has as its root: device, path in the filesystem, type and source.
-    Asks the kernel's table, because the filesystem itself may not answer. Returns the process id if the table
-    cannot be read."""
+    """Returns (device, path in the filesystem, type, source) of the mount that a process has as its root
+    directory, as the process's mount table states them: the filesystem itself may not answer. If the table
+    cannot be read, returns a tuple of the process id alone, which equals no other process's result. The tuple
+    is empty if the table has no mount at `/`."""
     try:
         # a path may have a carriage return in it, or bytes that are not UTF-8
         with open(f"/proc/{pid}/mountinfo", newline="\n", errors="surrogateescape") as file:

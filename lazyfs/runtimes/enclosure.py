@@ -1,11 +1,11 @@
 """Namespaces around a runtime that makes too few of its own, or that would leave something behind.
 
 The runtime and all that it starts are in a mount, pid, ipc and uts namespace of ours. So the kernel ends all
-of them when our init ends, even those that a runtime has detached. The runtime's files are in memory and go
-with the namespaces. The program sees no process, message queue or shared memory of the machine, whether or
-not the runtime hides them. The init is no process of the image, so that the program is not process 1 and its
-signals work as elsewhere. Mount points that the image lacks are made in an overlay over the image, which only
-the runtime sees.
+of them when our init ends, even those that a runtime has detached. The runtime's files are in the scratch
+directory, which is in memory and goes with the namespaces. The program sees no process, message queue or
+shared memory of the machine, whether or not the runtime hides them. The init is no process of the image, so
+that the program is not process 1 and its signals work as elsewhere. Mount points that the image lacks are
+made in an overlay over the image, which only the runtime sees.
 """
 
 from collections.abc import Mapping
@@ -63,8 +63,8 @@ class Enclosure(NamedTuple):
     """True for a runtime that ends once it has started the program, and leaves the program's process id as
     evidence: the start then ends with the program."""
     evidence_open: bool = False
-    """True to pass the runtime the evidence file, open for writing, in place of the descriptor of the
-    status."""
+    """True if the runtime inherits a descriptor of the evidence file, open for writing, in place of the one
+    to which it would write its status."""
     own_names: frozenset[str] = frozenset()
     """Names (/proc/PID/comm) of the runtime's own processes. The first process below them with another name
     is the program."""

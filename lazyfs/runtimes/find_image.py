@@ -168,7 +168,7 @@ def _best(name: str, images: list[_Candidate], sources: Mapping[str, str]) -> Fo
 
 
 def is_path(name: str) -> bool:
-    """Returns True if the text is a path of this machine, not an image's name."""
+    """Returns True if `name` is a path of this machine, not an image's name."""
     return name.startswith(("/", "./", "../")) or name in (".", "..")
 
 
@@ -191,7 +191,7 @@ def _find_path(name: str, tops: list[str]) -> FoundImage:
 
 def _look_at_path(name: str, tops: list[str]) -> dict[str, Any]:
     """Finds an image by its path. Returns {"root", "metadata"}, fields of FoundImage, or {"error": text}.
-    `tops`: the mount points of lazyfs, out of which no link may lead. Runs in a child."""
+    `tops`: the mount points of lazyfs, out of which no link may lead. Runs in a child process."""
     try:
         place = resolve_among_mounts(name, tops)
         if not os.path.isdir(place.real):
@@ -211,7 +211,7 @@ def _look_at_path(name: str, tops: list[str]) -> dict[str, Any]:
 def _look(mount: str, name: str, tops: Sequence[str], *, site: bool) -> dict[str, Any]:
     """Looks a name up in one mount. Returns {"images": fields of _Candidate, "refused": reasons, "near":
     similar paths}. In a mount of many repositories (`site`), looks in those that its daemon has open. `tops`:
-    the mount points out of which no link may lead. Runs in a child."""
+    the mount points out of which no link may lead. Runs in a child process."""
     refused: list[str] = []
     images: list[_Candidate] = []
     trees = ["", *_names(mount, tops, "")] if site else [""]
@@ -228,7 +228,7 @@ def _look(mount: str, name: str, tops: Sequence[str], *, site: bool) -> dict[str
 def _images(mount: str, tree: str, name: str, tops: Sequence[str], refused: list[str]) -> list[_Candidate]:
     """Returns the images that the name may mean in one repository; of several, only those of the best rank.
     `tree`: the repository's folder in the mount, empty for the whole mount. `tops`: the mount points out of
-    which no link may lead. Adds the reason for each such link to `refused`. Runs in a child."""
+    which no link may lead. Adds the reason for each such link to `refused`. Runs in a child process."""
     top = os.path.join(mount, tree) if tree else mount
     for rank, places in enumerate(candidates(name, _names(mount, tops, tree))):
         images = []
@@ -251,7 +251,7 @@ def _images(mount: str, tree: str, name: str, tops: Sequence[str], refused: list
 
 def _names(mount: str, tops: Sequence[str], folder: str) -> list[str]:
     """Returns the names in a folder of a mount; none if the mount has no such folder, or if a link leads out
-    of one of the mount points `tops`. Runs in a child."""
+    of one of the mount points `tops`. Runs in a child process."""
     try:
         found = resolve_among_mounts(os.path.join(mount, folder), tops)
         return sorted(os.listdir(found.real)) if found.mount == (mount.rstrip("/") or "/") else []

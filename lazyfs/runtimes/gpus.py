@@ -3,7 +3,7 @@ it.
 
 The driver's libraries have to match the machine's kernel, so no image can have them. NVIDIA's
 `nvidia-container-cli list` names them. They are bound into a directory of their own, and a variable tells the
-loader about it.
+program's dynamic loader about this directory.
 """
 
 import os

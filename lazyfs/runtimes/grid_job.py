@@ -11,8 +11,8 @@ from lazyfs.runtimes.grid_proxy import GridProxy
 DATASET = "/input"
 """The directory of the input dataset in a container that is started on this machine or by Slurm."""
 LARGEST = 10 << 20
-"""The largest size, in bytes, of a file in the working directory that is sent along unasked; larger files
-have to be named with --extFile."""
+"""The largest size, in bytes, of a file in the caller's working directory (--useSandbox) that is sent along
+unasked; larger files have to be named with --extFile."""
 
 
 class GridJob(NamedTuple):
@@ -71,10 +71,10 @@ def dataset_files(name: str, most: int | None) -> tuple[str, ...]:
 def sandbox_files(
     directory: str, left_out: str, external: Sequence[str], *, only_named: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Returns (paths to send along, names of files that are too large) for a working directory.
+    """Returns (paths to send along, names of files that are too large) for the caller's working directory.
 
     `left_out`: the path of the output directory, which is not sent. `external`: names and patterns of files
-    that are sent even if they are large or hidden. `only_named`: True to send nothing but those.
+    that are sent even if they are large or hidden. `only_named`: True to send only the files of `external`.
     """
     sent, large = [], []
     for name in sorted(os.listdir(directory)):

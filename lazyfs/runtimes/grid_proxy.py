@@ -22,7 +22,8 @@ class GridProxy(NamedTuple):
 
     path: str
     certificates: str | None
-    """The directory of the authorities' certificates; None if this machine has none."""
+    """The directory with the certificates of the grid's certificate authorities; None if this machine has
+    none."""
 
     @property
     def binds(self) -> tuple[str, ...]:

@@ -44,7 +44,8 @@ def from_config(root: str, raw: bytes, origin: str) -> ImageDefaults:
 
 
 def from_singularity(root: str) -> ImageDefaults | None:
-    """Reads the defaults that DUCC and apptainer write into a flat image; returns None if there are none."""
+    """Reads the defaults that DUCC and apptainer write into the directory tree of an image; returns None if
+    there are none."""
     raw = path_in_image.read(root, _SINGULARITY_ENVIRONMENT, _MAX_SCRIPT)
     if raw is None:
         return None

@@ -26,7 +26,7 @@ def looked_up(image: str) -> str | None:
 
 
 def can_be_pulled(image: str) -> bool:
-    """Returns True if the text says where the image can be pulled from: a registry, an archive, a URL."""
+    """Returns True if `image` says where the image can be pulled from: a registry, an archive, a URL."""
     return image.startswith((_REGISTRY, *_PULLED))
 
 

@@ -41,7 +41,9 @@ def _can_make_files() -> bool:
 
 
 def look(given: dict[str, Any]) -> dict[str, Any]:
-    """Returns the answers. Looks into every process that is visible inside."""
+    """Looks for the things in `given` (the argument in the module's docstring), also in every process that is
+    visible inside. Returns those that it has seen, and facts of this process: its namespaces, its
+    capabilities, and whether it can make files in the root directory."""
     status = dict(
         line.split(":\t", 1) for line in _read("/proc/self/status").decode().splitlines() if ":\t" in line
     )

@@ -99,8 +99,8 @@ class Virtualization:
     `Auto` uses the first runtime that works on this machine."""
 
     runtimes: Sequence[str] = ()
-    """The runtimes to try; the first that works is taken. If empty, all those in the site's settings are
-    tried in their order there."""
+    """The runtimes to try; the first that works is taken. If empty, all those in the computing site's
+    settings are tried in their order there."""
 
     def __init__(
         self,
@@ -120,10 +120,9 @@ class Virtualization:
         `mounts`: path on this machine -> path inside; a mount is left out, with a warning in the job's
         stderr, if its path on this machine does not exist. `options`: options in the notation of singularity,
         which `container_options` translates. `isolation`: one of `isolation.LEVELS`; None for the level in
-        the site's settings. `tokenuser`, `tokenpassword`: the account for a private image;
-        it is passed on in a file that only this user can read. `before`, `after`: called before and after
-        each job, on this machine, outside the container; `after` is called for failed jobs too. Raises
-        UsageError.
+        the computing site's settings. `tokenuser`, `tokenpassword`: the account for a private image; it is
+        passed on in a file that only this user can read. `before`, `after`: called before and after each job,
+        on this machine, outside the container; `after` is called for failed jobs too. Raises UsageError.
         """
         self.image = image
         self.mounts = dict(mounts)

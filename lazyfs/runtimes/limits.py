@@ -25,7 +25,8 @@ class Limits(NamedTuple):
 
 
 class KeptLimits(NamedTuple):
-    """Limits together with the means that enforce them. Made before the start, and used by its watcher."""
+    """Limits together with the means that enforce them. Made before a start, and used by the start's
+    watcher."""
 
     wanted: Limits = Limits()
     group: ControlGroup | None = None

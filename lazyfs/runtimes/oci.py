@@ -82,8 +82,8 @@ class OciRuntime:
         return enclosed.start_with(plan, (self.name,), self._program)
 
     def read_end(self, ended: RuntimeExit) -> ProgramEnd:
-        """Returns the program's end. runc and crun write the pid file only after they have executed the
-        program."""
+        """Returns the program's end. The evidence of a start is the file with the program's process id
+        (--pid-file): runc and crun write it only after they have executed the program."""
         return enclosed.program_end(ended, self.name, enclosed.is_evident)
 
 

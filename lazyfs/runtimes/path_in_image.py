@@ -27,7 +27,8 @@ def resolve(root: str, path: str) -> tuple[str, str]:
 
 def locate(root: str, path: str, stops: Collection[str] = ()) -> Location:
     """Follows a path as `resolve` does, but stops at the paths in `stops`, the mount points. Returns a
-    Location, which says more about the path's end."""
+    Location: where the walk along the path has ended, the names after that, and whether a link was
+    followed."""
     try:
         with opened(root) as directory:
             return locate_by_descriptor(directory, path, stops)

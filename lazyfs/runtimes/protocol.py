@@ -39,8 +39,8 @@ class RuntimeProbe(NamedTuple):
 
 
 class Attendant(Protocol):
-    """Deals with a daemon that owns the container. It is needed because no part of the container ends with a
-    process of ours."""
+    """Deals with a daemon that owns the container of a start. It is needed because no part of the container
+    ends with a process of ours."""
 
     def make(self) -> None:
         """Makes the container, before the runtime's command is started. Raises RuntimeFailed."""
@@ -90,7 +90,8 @@ class _Plan(NamedTuple):
     needs itself."""
 
     paths: Mapping[str, bytes] = NOTHING
-    """The unnamed files whose paths are put behind options that end with `=`: option -> content."""
+    """Further unnamed files, which the runtime opens by paths in /proc/self/fd. Each path is put behind an
+    option that ends with `=`: option -> content."""
     environment: Mapping[str, str] = NOTHING
     """The environment of the runtime itself, if the plan has no enclosure."""
     limits: KeptLimits = KeptLimits()

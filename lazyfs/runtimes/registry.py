@@ -35,7 +35,7 @@ _OTHER_NAMES = {
 
 def load(names: Iterable[str], programs: Mapping[str, str]) -> Iterator[Runtime]:
     """Yields the runtimes with these names; imports each only when it is asked for. `programs`: the paths of
-    executables that the site has given, by the runtime's name.
+    executables in the computing site's settings, by the runtime's name.
 
     Raises UsageError for a name that no runtime has, and for a package whose runtime cannot be loaded.
     """

@@ -40,8 +40,8 @@ class RunSettings(NamedTuple):
     """The paths of runtimes' executables, which may be on a mount, by the runtime's name; for docker, the
     path of the daemon's socket."""
     image_store: str | None = None
-    """The directory with a store of pulled images for each user, named by user id; None for each user's
-    default."""
+    """The directory that has a store of pulled images for each user, in a folder with the user id as its
+    name; None for each user's own default directory."""
     image_limit: str = "20G"
     """The largest number of bytes that a store of pulled images may hold."""
     gpus: tuple[str, ...] = ()
@@ -49,8 +49,8 @@ class RunSettings(NamedTuple):
 
 
 def read_settings() -> RunSettings:
-    """Returns the site's settings; the defaults if there is no file. Raises UsageError, which names the file
-    and the key."""
+    """Returns the computing site's settings; the defaults if there is no file. Raises UsageError, which names
+    the file and the key."""
     given = os.environ.get(VARIABLE)
     path = given or PATH
     try:
@@ -66,7 +66,7 @@ def read_settings() -> RunSettings:
 
 
 def parse_settings(raw: bytes, path: str) -> RunSettings:
-    """Parses the file's content; `path` names it in errors. Raises UsageError."""
+    """Parses the content of a settings file; `path` names the file in errors. Raises UsageError."""
     import tomllib
 
     try:
@@ -99,8 +99,8 @@ def parse_settings(raw: bytes, path: str) -> RunSettings:
 
 
 def _runtimes_of_queue(found: Mapping[str, Any]) -> tuple[str, ...]:
-    """Returns the names of the runtimes in ATLAS's container_type that the pilot starts. Raises
-    UsageError."""
+    """Returns the names of those runtimes in ATLAS's `container_type` of which it says that the pilot starts
+    them. `found`: the content of the settings file. Raises UsageError."""
     from lazyfs.runtimes.container_options import parse_container_type
 
     text = found.get("container_type", "")
@@ -109,7 +109,8 @@ def _runtimes_of_queue(found: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _options_of_queue(found: Mapping[str, Any]) -> tuple[list[Bind], tuple[str, ...]]:
-    """Returns the binds and the kinds of GPU in ATLAS's container_options. Raises UsageError."""
+    """Returns the binds and the kinds of GPU in ATLAS's `container_options`. `found`: the content of the
+    settings file. Raises UsageError."""
     from lazyfs.runtimes.container_options import FLAGS, parse_options
 
     words = parse_options(str(found.get("container_options", "")))

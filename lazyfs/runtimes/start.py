@@ -50,13 +50,13 @@ class RunOptions(NamedTuple):
     """True to put the image's entry point before the given command."""
     runtime: str | None = None
     """The name of a runtime, or several separated by commas: the first that works is taken. None for the
-    runtimes in the site's settings, in their order there."""
+    runtimes in the computing site's settings, in their order there."""
     network: bool = True
     """True for the machine's network; False for a network namespace with only a loopback interface."""
     user: tuple[int, int] | None = None
     """The user id and group id with which the program is started; for root only."""
     isolation: str | None = None
-    """One of `isolation.LEVELS`; None for the level in the site's settings."""
+    """One of `isolation.LEVELS`; None for the level in the computing site's settings."""
     limits: Limits = Limits()
     gpus: tuple[str, ...] = ()
     """Kinds of GPU that the program gets: `nv`, `rocm`."""
@@ -242,7 +242,8 @@ def _lack(path: str) -> str:
 
 
 def _of_the_site(options: RunOptions, settings: RunSettings) -> list[Bind]:
-    """Returns the site's binds, except those at whose target the caller has bound something."""
+    """Returns the binds in the computing site's settings, except those at whose target the caller has bound
+    something."""
     taken = {bind.target for bind in options.binds}
     return [bind for bind in settings.binds if bind.target not in taken]
 

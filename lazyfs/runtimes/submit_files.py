@@ -56,7 +56,7 @@ def write_slurm(job: GridJob, lists: Mapping[str, str]) -> Written:
 def _with_found_image(job: GridJob) -> tuple[GridJob, tuple[str, ...]]:
     """Returns the job, and warnings. The job's image is replaced by its path in a mounted tree, links
     resolved: so a job that waits keeps its image when a tag moves. A `docker://` image that no mounted tree
-    has stays unchanged, and so does a path that exists only on the nodes."""
+    has stays unchanged, and so does a path that exists only on the batch system's nodes."""
     name = looked_up(job.image)
     if name is None:  # https://..., which no tree has
         return job, ()
@@ -112,8 +112,8 @@ def htcondor(job: GridJob) -> str:
 
 
 def slurm(job: GridJob, work: str) -> str:
-    """Returns a script for sbatch that starts the job with `lazyfs run` on the node. `work`: the working
-    directory, on a filesystem that the nodes share. Raises UsageError."""
+    """Returns a script for sbatch that starts the job with `lazyfs run` on the node that Slurm chooses.
+    `work`: the job's working directory, on a filesystem that all nodes share. Raises UsageError."""
     directives = {
         "job-name": _plain(job.name, "--outDS"),
         "output": f"{_plain(job.directory, '--outDS')}/stdout",
@@ -132,8 +132,8 @@ def slurm(job: GridJob, work: str) -> str:
 
 
 def run_command(job: GridJob, work: str) -> list[str]:
-    """Returns the command line that starts the job on a node with the mounts. `work`: the job's working
-    directory."""
+    """Returns the command line that starts the job on a node on which the image is mounted. `work`: the job's
+    working directory."""
     options = ["--work", f"{work}:{INSIDE}", "--result", os.path.join(job.directory, "result.json")]
     options += [word for bind in job.binds for word in ("--bind", bind)]
     options += [word for pair in job.environment.items() for word in ("--env", "=".join(pair))]

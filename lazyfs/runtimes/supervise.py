@@ -29,10 +29,11 @@ def supervise(
     terminal. Its environment is that of the plan's enclosure. Without an enclosure the environment is empty,
     because the program could read it in /proc/1/environ.
 
-    `executable`: the runtime's file. `detach`: called in the new process before this becomes the runtime,
-    with the descriptor for the runtime's status; it gives up resources that the program must not have.
-    `programs`: returns the ids of the processes that get the signals, given the runtime's process id. Raises
-    LazyfsError if the process cannot be made, RuntimeFailed if the plan's Attendant raises it.
+    `executable`: the runtime's file. `detach`: called in the new process before that process becomes the
+    runtime, with the descriptor for the runtime's status; gives up what the program must not have, such as
+    the session keyring. `programs`: returns the ids of the processes that get the signals, given the
+    runtime's process id. Raises LazyfsError if the process cannot be made, RuntimeFailed if the plan's
+    Attendant raises it.
     """
     with contextlib.ExitStack() as stack:
         status = stack.enter_context(_unnamed_file())

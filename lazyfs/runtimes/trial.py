@@ -25,9 +25,9 @@ def try_out(runtime: Runtime, programs: Sequence[str], given: str | None) -> Run
     """Starts this machine's `sh` with the runtime, in a root filesystem made of this machine's /usr. Returns
     the result, or that of an earlier trial in the same circumstances.
 
-    `programs`: names of the runtime's executable. `given`: the path of the executable, if the site has given
-    one. The trial is made like any other start, so it tries all that a real start needs: namespaces, mounts,
-    an added mount point, a read-only bind, the exit code.
+    `programs`: names of the runtime's executable. `given`: the path of the executable, if the computing
+    site's settings have one. The trial is made like any other start, so it tries all that a real start needs:
+    namespaces, mounts, an added mount point, a read-only bind, the exit code.
     """
     executable = executable_of(programs, given)
     if executable is None:

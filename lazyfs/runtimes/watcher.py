@@ -1,4 +1,5 @@
-"""The process between ours and the runtime, which ends all other processes if ours is killed.
+"""The watcher: the process between lazyfs's own process (ours) and the runtime. It ends all other processes
+of the start if ours is killed.
 
 A runtime can ask the kernel to kill it when its parent ends. But in its first milliseconds it has not asked
 yet, and neither has its child: SIGKILL to our process in that time would leave the program running. So the
@@ -44,7 +45,7 @@ class WatchedCommand(NamedTuple):
     detach: Callable[[], None]
     """A function that is called in the new process before it becomes the command."""
     programs: Callable[[int], list[int]]
-    """Returns the ids of the processes that get the signals, given the command's process id."""
+    """Returns the ids of the processes that get the caller's signals, given the command's process id."""
     environment: Mapping[str, str] = NOTHING
     scratch: str | None = None
     """A directory that is made for the command's user, and removed after every process has ended."""
@@ -244,7 +245,8 @@ def children(pid: int) -> list[int]:
 
 
 def mount_namespace(pid: int) -> str:
-    """Returns the name of a process's mount namespace; the process id if the name cannot be read."""
+    """Returns the name of a process's mount namespace. If the name cannot be read, returns the process id,
+    which equals the name of no namespace."""
     try:
         return os.readlink(f"/proc/{pid}/ns/mnt")
     except OSError:

@@ -41,7 +41,7 @@ class Publication(NamedTuple):
     digests: list[str]
     """The digests, `sha256:...`, under which links in the image's folder lead to this image too."""
     revision: int
-    """The first revision that has the image, among the revisions that were looked at."""
+    """The oldest revision that has the image, among the revisions that were searched."""
     time: int
     """The time at which that revision was made: seconds since 1970."""
     certain: bool

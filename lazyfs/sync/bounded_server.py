@@ -19,7 +19,7 @@ SECONDS = 20.0
 
 
 class BoundedServer(ListeningServer):
-    """A listening server with a thread and a deadline for each connection, and with TLS if asked to."""
+    """A listening server that has a thread and a deadline for each connection, and can use TLS."""
 
     request_queue_size = 64
 

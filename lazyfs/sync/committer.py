@@ -99,8 +99,8 @@ class Committer:
         self._news = True
 
     def remove(self, paths: Iterable[str]) -> None:
-        """Removes links from the tree, and the metadata, images' trees and layers that no other link leads
-        to."""
+        """Removes the links at these paths from the tree, and with them the images' trees, layers and
+        metadata that no other link leads to."""
         gone = [path for path in paths if path.split("/", 1)[0].encode() not in INTERNAL]
         self._edit.apply(lambda live: remove_images(live, gone))
         self.waiting += 1
@@ -115,8 +115,8 @@ class Committer:
         """Commits the changes as the next revision; returns False if there were none, or if they changed
         nothing. Raises as Edit.commit.
 
-        `paths`: the places of all images that the tree will have. Links between folders, such as another
-        spelling of a registry, are made for them.
+        `paths`: the places of all images that the tree will have. The links between folders that these places
+        need, such as one for another spelling of a registry, are made too.
         """
         if not self.waiting:
             return False
@@ -133,8 +133,9 @@ class Committer:
         return changed
 
     def _last_update_file(self) -> tuple[str, Inode]:
-        """Returns the folder that holds lastUpdate: (its path, its inode). The file says `2026Nov29 13:05 |
-        NAME | SECONDS`, as in ATLAS's own repositories."""
+        """Returns the folder of the file lastUpdate: (the folder's path, its inode). The file has one line:
+        `2026Nov29 13:05 | NAME | SECONDS`, the time of the revision, the repository's name, and the same time
+        in seconds since 1970, as in ATLAS's own repositories."""
         now = self._now()
         line = f"{now:%Y%b%d %H:%M} | {self._edit.base.name} | {int(now.timestamp())}\n"
         folder, _, name = LAST_UPDATE.rpartition("/")

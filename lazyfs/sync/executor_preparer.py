@@ -39,9 +39,9 @@ class ExecutorPreparer:
     """Takes the place of ImagePreparer. `local`, an ImagePreparer, finds out which layers an image has. While
     an image is read, its layers are claimed, so that no two workers read the same layer.
 
-    If a worker dies, the scheduler fails every image that was given to this worker, running or waiting, and
-    not only the one that killed it. Therefore each of these images is tried once more, while the executor has
-    no other image of this run: if a worker dies then, this image has killed it.
+    If a worker dies, the executor reports a failure for every image that this worker had, running or waiting,
+    and not only for the one that killed it. Therefore each of these images is tried once more, while the
+    executor has no other image of this run: if a worker dies then, this image has killed it.
     """
 
     local: ImagePreparer

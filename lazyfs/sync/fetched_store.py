@@ -12,7 +12,8 @@ from lazyfs.transport.fetcher import Fetcher, Request
 SECONDS = 60.0
 """Timeout in seconds for fetching one file."""
 MOST = bounds.OBJECT + (1 << 16)
-"""The largest size of a frame in bytes: zstd adds a few to bytes that it cannot compress."""
+"""The largest size in bytes of an object as it is stored: zstd adds a few bytes to content that it cannot
+compress."""
 
 
 class FetchedStore:

@@ -115,9 +115,10 @@ def _reasons(
     state: State,
     meanwhile: Callable[[], None],
 ) -> dict[str, str]:
-    """Returns the images that may leave: place -> reason. A candidate with `ask` may leave only if its
-    registry says that the tag is gone. A private image that is still wished may leave only if the registry
-    has answered a request made with the service's account. `meanwhile`: called while registries are asked."""
+    """Returns the images that may leave: place -> reason. A candidate whose field `ask` is True may leave
+    only if its registry says that the tag is gone. A private image that is still wished may leave only if the
+    registry has answered a request made with the service's account. `meanwhile`: called while registries are
+    asked."""
     ask = [one for one in candidates if one.ask]
     answers = resolver.digests((place_reference(one.place) for one in ask), meanwhile)
     reasons = {one.place: one.reason for one in candidates if not one.ask}

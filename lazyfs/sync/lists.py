@@ -1,8 +1,8 @@
 """Reads wishlists from files, web addresses and working trees, and keeps the last good content of each.
 
 If a list cannot be read, is empty, or is no list at all, none of its wishes is withdrawn: its last good
-content, kept in the status directory, stays in force. If a list has lost most of its wishes, the lost wishes
-stay in force too, until a later run reads the same bytes again.
+content, kept in the service's status directory (`state`), stays in force. If a list has lost most of its
+wishes, the lost wishes stay in force too, until a later run reads the same bytes again.
 """
 
 import os
@@ -60,13 +60,13 @@ class GivenList(NamedTuple):
     fresh: bytes | None = None
     """The content read now, if it is good. It is kept for later runs."""
     doubted: bytes | None = None
-    """The content read now, if most of the earlier wishes are missing in it. A later run has to confirm this
-    content."""
+    """The content read now, if most wishes of the last good content are missing in it. A later run has to
+    confirm this content."""
 
 
 class ListKeeper:
-    """Keeps in a directory, for each list, the last good content and a mark of the content that is to be
-    confirmed."""
+    """Keeps in a directory, for each list, the last good content. If later content has to be confirmed, also
+    keeps the hash of that content, and the time at which it was first read."""
 
     def __init__(
         self, directory: str | None, now: Callable[[], float] = time.time, meant: Container[str] = ()

@@ -32,7 +32,8 @@ class PendingLayers:
                     self._snapshots[path] = inode
 
     def find(self, path: str) -> Inode | None:
-        """Returns the prepared snapshot for a path; None if there is none."""
+        """Returns the snapshot of the layer that was prepared for a path in the tree; None if there is
+        none."""
         with self._changed:
             return self._snapshots.get(path)
 

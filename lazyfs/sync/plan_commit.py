@@ -35,8 +35,8 @@ def commit_plan(
     last_update: bool = True,
 ) -> CommitReport:
     """Commits the images that are converted. The plan then ends if no image that it names is missing, or if
-    `finish` is set: its files are deleted and its lease is given up. `last_update`: True to write
-    logDir/lastUpdate with the revision.
+    `finish` is set: the files that its shards have left in the store are deleted, and its lease is given up.
+    `last_update`: True to write logDir/lastUpdate with the revision.
 
     Raises LeaseLost if the plan's lease has expired, UsageError for another repository's plan, and as
     Edit.commit.

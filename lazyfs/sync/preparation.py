@@ -28,7 +28,8 @@ from lazyfs.sync.targets import Target, alias_paths
 
 FLAT_FOLDER = FLAT.decode()
 SHARED = (f"{FLAT_FOLDER}/", ".layers/")
-"""The folders of the parts that several images may share; these parts stay when one image is removed."""
+"""The folders of images' trees and of layers. Several images may share these, so they stay when one image is
+removed."""
 
 
 class Job(NamedTuple):
@@ -87,7 +88,7 @@ class ImagePreparer:
 
     store: Store
     read: Callable[[ObjectRef], bytes]
-    """Returns an object's verified plaintext, as `store.reader` does, but reads the same catalogs once for
+    """Returns an object's verified plaintext, as `store.reader` does, but reads each catalog only once for
     all images."""
     objects: ObjectSink
     """The sink for the contents of images. Objects that it finds in the store are protected from garbage

@@ -1,4 +1,5 @@
-"""The links in one revision's folders. Each folder is read once."""
+"""The links that lead from images' names to their trees, in one revision. Each folder of the revision is read
+once."""
 
 from lazyfs.core.catalog.entry import Entry
 from lazyfs.repository.stored_tree import StoredTree, TreeNode

@@ -105,7 +105,7 @@ def _room(service: Service, state: State, wished: Targets) -> OwnersRoom:
 
 
 def _leave_taken_paths(wished: Iterable[Target], ledger: Ledger) -> None:
-    """Withdraws a target's path without registry if another image has that path already. Only runs that see
-    all wishes may decide which of two images gets it."""
+    """Takes from each target its second path, the one without the registry's name, if another image has that
+    path already. Only runs that see all wishes may decide which of two images gets the path."""
     for target in wished:
         target.osg = target.osg and not ledger.paths(without=[target.place]) & {target.grid_place}

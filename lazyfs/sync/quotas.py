@@ -1,4 +1,5 @@
-"""Quotas of owners: an image beyond all its owners' quotas is not published, or leaves the tree. Pure."""
+"""Quotas of owners, the people or groups that wishes name as `owner`: an image beyond the quotas of all its
+owners is not published, or leaves the tree. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple

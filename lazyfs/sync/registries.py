@@ -63,7 +63,7 @@ class Registries:
             self._clients.clear()
 
     def stop(self) -> None:
-        """Stops the run: every present and later pause ends at once with an error."""
+        """Stops the run: every present and later wait between requests ends at once with an error."""
         self._stopped.set()
 
     @property
@@ -131,8 +131,8 @@ class Registries:
 
     @contextmanager
     def _without_details(self, registry: str) -> Iterator[None]:
-        """Replaces a UsageError in the block by one without the names of the operator's files and programs,
-        because everybody may read it. Logs the original."""
+        """Replaces a UsageError in the block by one whose message has no names of the operator's files and
+        programs, because the message appears on the public status site. Logs the original error."""
         try:
             yield
         except UsageError as error:

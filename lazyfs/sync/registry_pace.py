@@ -1,9 +1,10 @@
 """The pace at which the images of a run, taken together, send requests to one registry.
 
-At most `parallel` requests at a time wait for the head of an answer. After a 429, all requests to that server
-wait until its Retry-After is over. Two things end the requests for the rest of the run: FAILURES failed
-requests to a server in a row, without an answered one between them; and the end of the registry's time in the
-run. Images of that registry then fail at once and keep their last version.
+At most `parallel` requests at a time wait for the head of an answer. After a server has answered with 429,
+all requests to this server wait until the time in its Retry-After is over. Two things end the requests for
+the rest of the run: FAILURES failed requests to a server in a row, without an answered one between them; and
+the end of the registry's time in the run. Images of that registry then fail at once and keep their last
+version.
 """
 
 import math
@@ -59,9 +60,9 @@ class RegistryPace:
 
     @contextmanager
     def turn(self, origin: Origin) -> Iterator[None]:
-        """Waits until a request may be sent to the server at `origin`, and counts it as one of the `parallel`
-        requests until the block ends. Raises Failed if the server is down or asks for too long a pause, or if
-        the registry's time in the run is over."""
+        """Waits until a request may be sent to the server `origin` (scheme, host and port), and counts it as
+        one of the `parallel` requests until the block ends. Raises Failed if the server is down or asks for
+        too long a pause, or if the registry's time in the run is over."""
         with self._slots:
             while True:
                 self.check(origin)

@@ -169,8 +169,9 @@ class Resolver:
 
     @contextmanager
     def _threads(self, name: str) -> Iterator[ThreadPoolExecutor]:
-        """Yields threads for questions. If an exception leaves the block, such as an interrupt, stops the
-        registries' pauses. `name`: the beginning of the threads' names."""
+        """Yields an executor whose threads ask registries. If an exception such as an interrupt leaves the
+        block, ends all waits between requests to registries, and drops the questions that were not asked yet.
+        `name`: the beginning of the threads' names."""
         with ThreadPoolExecutor(THREADS, name) as pool:
             try:
                 yield pool

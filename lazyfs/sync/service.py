@@ -64,8 +64,8 @@ class Service:
     """The processes that read images; None for threads of this process."""
 
     def record_starts(self, wished: Targets, ledger: Ledger) -> list[str]:
-        """Records the starts that are due; call it after the images are in the tree. Returns notices for the
-        operator."""
+        """Records the starts of programs that wishes ask for, in new images (`starts`); call it after the
+        images are in the tree. Does nothing in a dry run. Returns notices for the operator."""
         if self.dry_run:
             return []
         return record_starts(wished.by_place.values(), self.starts, self.store, self.keys, ledger)

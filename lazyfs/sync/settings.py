@@ -85,7 +85,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknow
 
     @property
     def first_platform(self) -> Platform:
-        """The platform of the images at the plain paths."""
+        """The first of `platforms`, or this machine's platform if there are none: an image's own place has
+        the image for this platform."""
         return parse_platform(self.platforms[0] if self.platforms else host.machine())
 
 

@@ -119,8 +119,8 @@ class Shard:
         self._report = ShardReport([], {}, [])
 
     def run(self) -> ShardReport:
-        """Converts this shard's images, and then those deferred images of all shards whose layers are there.
-        Raises StoreError."""
+        """Converts this shard's images, and then, of the images that any shard has deferred, those that lack
+        no layer any more. Raises StoreError."""
         self._take()
         mine = [number for number, shard in enumerate(self._image_shards) if shard == self._number]
         self._each(self._convert, mine)
@@ -160,7 +160,8 @@ class Shard:
         self._tell(f"converted {self._place(number)}")
 
     def _convert_layers(self, number: int) -> None:
-        """Reads those layers of an image that are missing and belong to this shard, and defers the image."""
+        """Reads those layers of an image that belong to this shard and that no shard has read yet, and defers
+        the image."""
         job = self._plan.images[number].job
         wanted = [diff_id for diff_id in self._missing(number) if self._layer_shards[diff_id] == self._number]
         try:
@@ -207,8 +208,8 @@ class Shard:
         return conversion_file(self._plan.lease, number, kind) in self._taken
 
     def _missing(self, number: int, *, others: bool = False) -> list[str]:
-        """Returns the diff_ids, in hex, of the layers that an image needs and that are not there yet.
-        `others`: True to return only those that belong to other shards."""
+        """Returns the diff_ids, in hex, of the layers that an image needs and that neither the tree has nor
+        any shard has read yet. `others`: True to return only the layers that belong to other shards."""
         wanted = [
             diff_id
             for diff_id in self._plan.images[number].layers

@@ -210,7 +210,7 @@ def _bound(pid: int, memory: int) -> None:
 
 def _check(result: str, code: int) -> None:
     """Raises RecordingFailed if the command failed, NoRecorder if the runtime or the mount did. `result`: the
-    path of the file that `lazyfs run --result` has written. `code`: the exit code."""
+    path of the file that `lazyfs run --result` has written. `code`: the exit code of `lazyfs run`."""
     try:
         with open(result, encoding="utf-8") as file:
             failed = json.load(file).get("failed")

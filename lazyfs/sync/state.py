@@ -1,5 +1,5 @@
-"""The state that a service keeps between its runs: a JSON file in the status directory, with a lock beside
-it.
+"""The state that a service keeps between its runs: a JSON file in the service's status directory
+(`--status-dir`), with a lock beside it.
 
 It holds what the store does not have: the wishes for each image, failures and the times of the next tries,
 and when each tag was last asked for. Without the file, a run asks for each tag once, and finds in the tree

@@ -1,4 +1,5 @@
-"""Checks this machine's clock against those of the servers, and the expiry of the signatures on them."""
+"""Checks this machine's clock against those of the origins, and the expiry of the signed metadata that the
+origins have."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime

@@ -16,7 +16,7 @@ LEAST_FILES = 1024
 cache's files."""
 LEAST_MEMORY = 128 << 20
 """The smallest memory limit, in bytes, that is no fault: below it a daemon may be killed, although it drops
-kept catalogs and answers."""
+catalogs and answers that it has kept in memory."""
 
 
 class ProcessLimits(msgspec.Struct, frozen=True, kw_only=True):

@@ -92,9 +92,9 @@ def gather(found: Surroundings) -> list[Way]:
 
 def judge(facts: list[Way]) -> Iterator[Finding]:
     """Yields the findings. A proxy is to blame if no request over it succeeds, and if either the fault is its
-    own or one of these origins can be reached without it. Ways over such a proxy are then left aside. An
-    origin is to blame if all remaining ways to it fail. If only some of them fail, each of these ways is to
-    blame."""
+    own, or one of the origins that were asked over it can be reached in another way. Ways over such a proxy
+    are then left aside. An origin is to blame if all remaining ways to it fail. If only some of them fail,
+    each of these ways is to blame."""
     blamed = set()
     for proxy in dict.fromkeys(way.proxy for way in facts if way.proxy != DIRECT):
         over = [way for way in facts if way.proxy == proxy]
@@ -204,5 +204,6 @@ def _expiry(body: bytes) -> float | None:
 
 
 def offsets(facts: Sequence[Way]) -> list[float]:
-    """Returns the differences of the servers' clocks from this machine's, in seconds."""
+    """Returns the seconds by which the origins' clocks are ahead of this machine's, one number for each way
+    whose answer shows them."""
     return [way.offset for way in facts if way.offset is not None]

@@ -52,7 +52,7 @@ class ReportCollector:
 
     def take(self, report: StartReport, reporter: str) -> Outcome:
         """Counts a report if it is valid, and returns what became of it. Raises StoreError or BadData if the
-        image cannot be read."""
+        image that the report is about cannot be read."""
         with self._mutex:
             now = self._wall()
             outcome = self._reports.take(report, reporter, lambda image: self._images.find(image, now))

@@ -1,5 +1,5 @@
-"""Makes profiles of the collected reports, and publishes the list of these profiles, signed with the
-delegated key.
+"""Makes profiles of the collected reports, and publishes the list of these profiles, signed with a key that
+`lazyfs repo delegate` has made for this purpose.
 
 No new revision is made: the list has signed metadata of its own. Images that already have a recorded or
 imported profile in the tree are left out of the list.
@@ -39,7 +39,7 @@ class PublishedImages(NamedTuple):
     """The outcome of a publication."""
 
     images: int
-    """The number of images in the list."""
+    """The number of images in the published list of profiles."""
     made: int
     """The number of profiles that were newly made."""
     changed: bool
@@ -56,7 +56,8 @@ class ProfilePublisher:
         self._now = now
         self._least = least
         self._made: dict[Digest, tuple[Digest, ObjectRef]] = {}
-        """For each image: (the hash of the list that its profile was made from, the profile's object)."""
+        """For each image: (the hash of the programs and contents that its profile was made from, the
+        profile's object)."""
 
     def publish(self, wanted: Wanted, images: RepositoryImages) -> PublishedImages:
         """Makes the profiles that are missing, and publishes the list if it has changed or expires soon.

@@ -60,8 +60,8 @@ class Reporters:
 
     def identify(self, authorization: str, certificate: Mapping[str, Any] | None, address: str) -> str | None:
         """Returns the name of the reporter who sends a request; None if the request has neither a known token
-        nor a verified certificate. `authorization`: the header. `certificate`: as SSLSocket.getpeercert
-        returns it.
+        nor a verified certificate. `authorization`: the request's header Authorization. `certificate`: as
+        SSLSocket.getpeercert returns it.
 
         The name contains the sender's network. So workers that share a token but not an address are different
         reporters.

@@ -94,8 +94,8 @@ class Reports:
         self, report: StartReport, reporter: str, find: Callable[[Digest], ImageObjects | None]
     ) -> Outcome:
         """Counts a report if it is valid, and returns the outcome. `reporter`: the name of its sender.
-        `find`: returns the image of the newest revision with this top catalog, or None if there is none.
-        Raises what `find` raises."""
+        `find`: takes the digest of a top catalog, and returns the newest revision's image that has it; None
+        if there is none. Raises what `find` raises."""
         outcome = self._take(report, reporter, find)
         self.outcomes[outcome] += 1
         return outcome

@@ -30,8 +30,8 @@ class PushQueue:
 
     def take(self, patience: float, settle: Callable[[], None]) -> list[Push]:
         """Waits up to `patience` seconds for pushes, and returns all that are queued, in the order in which
-        they came; an empty list if none came. `settle`: called once the first push is there; it may wait, so
-        that pushes of the same moment are returned too."""
+        they came; an empty list if none came. `settle`: called as soon as the first push is there; it may
+        wait, so that pushes that follow at once are returned too."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._waiting, patience):
                 return []

@@ -17,7 +17,7 @@ from lazyfs.sync.listening.push_queue import PushQueue
 
 PATH = "/hooks/"
 RETRY = "60"
-"""Seconds after which a sender should try again if the queue is full."""
+"""Seconds after which a sender of webhooks should try again if the queue of pushes is full."""
 
 
 class PushSource(NamedTuple):
@@ -78,8 +78,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(name, self._take(source, body))
 
     def _take(self, source: PushSource, body: bytes) -> HTTPStatus:
-        """Puts the pushes in a body into the queue; returns the status of the answer. The status does not
-        show whether an image is wished: senders need not learn that."""
+        """Puts the pushes in a request's body into the queue; returns the status of the answer. The status
+        does not show whether an image is wished: senders need not learn that."""
         server = self.server
         if not proven(source.kind, source.secret, self._field, body, server.wall()):
             return HTTPStatus.UNAUTHORIZED
@@ -98,7 +98,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _refuse  # noqa: N815
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Does nothing: `told` gets the sender's name and the status."""
+        """Does nothing: PushServer's function `told` gets the sender's name and the status."""
 
     def _answer(self, name: str, status: HTTPStatus) -> None:
         self.close_connection = True

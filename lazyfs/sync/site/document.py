@@ -43,7 +43,8 @@ class StatusDocument(msgspec.Struct, frozen=True):
 
 
 def document(state: State, events: list[Event], now: int) -> StatusDocument:
-    """Returns the status. `events`: the latest events, newest first."""
+    """Returns the status of the service. `events`: the latest events, newest first. `now`: seconds since
+    1970."""
     images = conditions(state.images)
     lists = [_list_status(name, one) for name, one in sorted(state.lists.items())]
     return StatusDocument(
