@@ -1,6 +1,7 @@
 """A control group of one test, which limits the memory of the processes in it."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,8 +81,7 @@ def groups_of_starts() -> Iterator[list[Path]]:
         for name in names:
             own = Path("/sys/fs/cgroup", name, path.lstrip("/"))
             if (own / "cgroup.procs").exists():
-                groups.append(own / f"lazyfs-starts-{os.getpid()}")
-                groups[-1].mkdir()
+                groups.append(Path(tempfile.mkdtemp(prefix="lazyfs-starts-", dir=own)))
                 break
     try:
         yield groups
