@@ -10,8 +10,8 @@ from lazyfs.store import ObjectSink, ReadableStore, Store, reader
 
 
 def emitter(store: Store, lease: PublisherLease | None) -> Emit:
-    """Returns a function that stores objects of a history. If there is a lease, objects already stored stay
-    until the lease ends."""
+    """Returns a function that stores objects of a history. With a lease, an object that the store has already
+    is protected from collection while the lease lasts."""
     sink: ObjectSink = LeasedObjects(store, lease) if lease else store
 
     def emit(ref: ObjectRef, plain: bytes) -> None:

@@ -16,8 +16,8 @@ _OF_THE_HOST = (Bind("/etc/resolv.conf", "/etc/resolv.conf", True), Bind("/etc/h
 _MOST = 9000
 """The largest number of arguments that bwrap accepts: MAX_ARGS in bubblewrap.c."""
 _MOST_DESCRIPTORS = 256
-"""The largest number of open descriptors that bwrap gets, one for each part of an image that is bound by
-itself (the root, or a name in a covered directory): a process may have 1,024 descriptors by default."""
+"""The largest number of open descriptors that bwrap gets: a process may have 1,024 by default. Each part of
+an image that has a bind of its own needs one: the root, or a name in a directory that a tmpfs covers."""
 
 
 class Described(NamedTuple):

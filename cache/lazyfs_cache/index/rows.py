@@ -46,9 +46,9 @@ _Number = Annotated[int, msgspec.Meta(ge=0, lt=LARGEST)]
 SWEPT = 8
 """For each value that goes, this many rows of `entries` are looked at, and the ghosts among them are deleted.
 
-The sweep has gone around all rows once when an eighth as many values have gone. So at most an eighth of the
-rows are ghosts, and a fifteenth on average. (If values only go and none come, there are 0.18 ghosts for each
-value left.) One eviction at a million entries, measured: with 4 rows, 0.30 pages of the index and 4.7 us, but
+After each eighth of the values has gone, the sweep has looked at every row once. So at most an eighth of the
+rows are ghosts, and a fifteenth on average, while as many values come as go. If none come, there are up to
+0.18 ghosts for each value left. One eviction at a million entries, measured: with 4 rows, 0.30 pages of the index and 4.7 us, but
 ghosts may become as many as entries; with 8 rows, 0.42 pages and 5.9 us; with 16 rows, 0.68 pages and 7.9 us.
 """
 

@@ -78,8 +78,8 @@ def without_secrets(chain: str) -> str:
 
 
 def _hidden(text: str) -> str:
-    """Hides user name, password and query in a text that is not a valid URL; in `user:pass/word@host` the end
-    of the password is unclear."""
+    """Hides user name, password and query in a text that is not a valid URL. Everything before the last `@`
+    counts as user name and password, as in `user:pass/word@host`."""
     account, at, rest = text.replace(REPOSITORY, _MARK).rpartition("@")
     shown = f"...@{rest}" if at and ":" in account else account + at + rest
     return redact(shown.replace(_MARK, REPOSITORY))
