@@ -9,7 +9,7 @@ BOUNDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 class Counters:
     """The counts of a mount. Each count is a plain integer that one thread writes: an increment costs 30 ns
-    and needs no lock. The event loop's thread counts in this object, each other thread in a `part` of its own;
+    and needs no lock. The event loop's thread counts in this object, every other one in a `part` of its own;
     `snapshot` adds them up."""
 
     def __init__(self) -> None:

@@ -48,8 +48,9 @@ SWEPT = 8
 
 After each eighth of the values has gone, the sweep has looked at every row once. So at most an eighth of the
 rows are ghosts, and a fifteenth on average, while as many values come as go. If none come, there are up to
-0.18 ghosts for each value left. One eviction at a million entries, measured: with 4 rows, 0.30 pages of the index and 4.7 us, but
-ghosts may become as many as entries; with 8 rows, 0.42 pages and 5.9 us; with 16 rows, 0.68 pages and 7.9 us.
+0.18 ghosts for each value left. One eviction at a million entries, measured: with 4 rows, 0.30 pages of the
+index and 4.7 us, but ghosts may become as many as entries; with 8 rows, 0.42 pages and 5.9 us; with 16 rows,
+0.68 pages and 7.9 us.
 """
 
 KEPT = 0

@@ -2,11 +2,11 @@
 
 Requests. A refresh that finds nothing new is one request, the timestamp. The next root is asked for on
 two occasions: together with a new revision's snapshot and targets, before the revision is taken; and whenever
-the timestamp is not trusted. So no file signed by a revoked key can become a new revision, and a refresh without news does
-not pay for a 404. A first mount takes two round trips: roots and timestamp, then snapshot and targets, whose
-file names share the version number. The first refresh after a start, and one refresh a day, asks for the next
-root together with the timestamp, so that a thief of a replaced timestamp key cannot hold a worker back for
-ever. A file that is not trusted is asked for once more past all caches.
+the timestamp is not trusted. So no file signed by a revoked key can become a new revision, and a refresh
+without news does not pay for a 404. A first mount takes two round trips: roots and timestamp, then snapshot
+and targets, whose file names share the version number. The first refresh after a start, and one refresh a
+day, asks for the next root together with the timestamp, so that a thief of a replaced timestamp key cannot
+hold a worker back for ever. A file that is not trusted is asked for once more past all caches.
 """
 
 import threading

@@ -179,7 +179,7 @@ def _harbor(body: bytes) -> Iterator[Push]:
 
 def _gitlab(body: bytes) -> Iterator[Push]:
     """Yields the pushes that a GitLab webhook reports. GitLab's registry reports pushes as Docker's does. A
-    pipeline that has succeeded counts as a push to any repository of its project, since it may have pushed."""
+    pipeline that has succeeded counts as a push to any repository of its project, as it may have pushed."""
     found = msgspec.json.decode(body, type=_GitLabBody)
     yield from _tagged(found.events or ())
     if found.object_kind == "pipeline" and found.object_attributes.status == "success":
