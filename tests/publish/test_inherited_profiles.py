@@ -176,6 +176,7 @@ def missing(site: ProfiledSite, place: str, here: set[Digest]) -> list[ObjectRef
     ]
 
 
+@pytest.mark.timeout(count(120, 900))
 def test_ten_nights_profiles_take_twice_ones_bytes_beside_what_changed(analysis: Analysis) -> None:
     site = analysis.site
 
