@@ -276,7 +276,8 @@ def test_a_start_ended_at_any_moment_leaves_nothing(start: Start, groups: list[P
             enter_group(str(group))
 
     moments = random.Random(start.runtime)
-    marker = str(1000 + moments.random())  # in the command lines of the runtime and of the program
+    # in the command lines of the runtime and of the program, and of no other test's
+    marker = f"1000.{os.getpid()}{start.user or 0}"
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP) * ROUNDS:
         command = [*lazyfs_of(start.user), "run", *start.command("--", "sleep", marker)]
         environment = {**os.environ, "PATH": search_path()}
