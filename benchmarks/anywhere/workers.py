@@ -11,7 +11,7 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.ports import free_port
 from lazyfs.sync.dask_workers import dask_workers
@@ -27,6 +27,8 @@ LAYERS = 20
 WORKERS = (1, 8)
 PROCESSOR_BOUND = 1.1
 SPEED_BOUND = 6.0
+IDLE_SECONDS = 4.0
+"""Seconds for which workers without work are measured."""
 _CHECKOUT = Path(__file__).parents[2]
 
 
@@ -34,24 +36,29 @@ def measure_workers(directory: Path, images: int, rounds: int) -> dict[str, Any]
     """Converts `images` large images, and then at least eight images of 20 small layers from a distant
     registry, with one worker and with eight in turn. Returns the medians and their ratios."""
     few = max(8, images // 2)
-    processor: dict[int, list[float]] = {workers: [] for workers in WORKERS}
-    wall: dict[int, list[float]] = {workers: [] for workers in WORKERS}
+    large: dict[int, list[_Run]] = {workers: [] for workers in WORKERS}
+    small: dict[int, list[_Run]] = {workers: [] for workers in WORKERS}
     with real_registry(directory, accounts_needed=False) as registry:
         _put(registry, images, few)
         for number in range(rounds):
             for workers in WORKERS:
                 place = directory / f"large{number}-{workers}"
-                processor[workers].append(_run(place, registry.host, "large", images, workers)[0])
+                large[workers].append(_run(place, registry.host, "large", images, workers))
         with _delayed(registry) as host:
             for number in range(rounds):
                 for workers in WORKERS:
                     place = directory / f"small{number}-{workers}"
-                    wall[workers].append(_run(place, host, "small", few, workers)[1])
+                    small[workers].append(_run(place, host, "small", few, workers))
     found: dict[str, Any] = {"images": images, "distant_images": few, "rounds": rounds}
-    one, eight = (statistics.median(processor[workers]) for workers in WORKERS)
-    found |= {"processor_seconds_of_1": one, "processor_seconds_of_8": eight, "processor_ratio": eight / one}
-    one, eight = (statistics.median(wall[workers]) for workers in WORKERS)
-    found |= {"distant_seconds_of_1": one, "distant_seconds_of_8": eight, "speed_ratio": one / eight}
+    one, eight = (_median(large[workers]) for workers in WORKERS)
+    found |= {"processor_seconds_of_1": one.processor, "processor_seconds_of_8": eight.processor}
+    found |= {"idle_seconds_of_1": one.idle, "idle_seconds_of_8": eight.idle}
+    found |= {"processor_ratio": eight.processor / one.processor}
+    found |= {"busy_ratio": (eight.processor - eight.idle) / (one.processor - one.idle)}
+    one, eight = (_median(small[workers]) for workers in WORKERS)
+    found |= {"distant_seconds_of_1": one.wall, "distant_seconds_of_8": eight.wall}
+    found |= {"distant_machine_of_1": one.machine, "distant_machine_of_8": eight.machine}
+    found |= {"speed_ratio": one.wall / eight.wall, "cores": os.cpu_count()}
     return found
 
 
@@ -70,9 +77,15 @@ def lines(found: dict[str, Any]) -> list[str]:
         "|---|---|---|---|---|",
         f"| processor seconds, registry at hand | {found['processor_seconds_of_1']:.1f} "
         f"| {found['processor_seconds_of_8']:.1f} | {found['processor_ratio']:.2f} | <= {PROCESSOR_BOUND} |",
+        f"| the same without what idle workers take in that time "
+        f"| {found['processor_seconds_of_1'] - found['idle_seconds_of_1']:.1f} "
+        f"| {found['processor_seconds_of_8'] - found['idle_seconds_of_8']:.1f} "
+        f"| {found['busy_ratio']:.2f} | |",
         f"| seconds, distant registry | {found['distant_seconds_of_1']:.1f} "
         f"| {found['distant_seconds_of_8']:.1f} | {found['speed_ratio']:.1f} times as fast "
         f"| >= {SPEED_BOUND:.0f} |",
+        f"| busy share of this machine's {found['cores']} cores meanwhile "
+        f"| {found['distant_machine_of_1']:.0%} | {found['distant_machine_of_8']:.0%} | | |",
     ]
 
 
@@ -102,9 +115,24 @@ def _delayed(registry: RealRegistry) -> Iterator[str]:
             relay.terminate()
 
 
-def _run(directory: Path, host: str, kind: str, images: int, workers: int) -> tuple[float, float]:
-    """Does one run with this number of workers. Returns the workers' processor time and the wall time, in
-    seconds."""
+class _Run(NamedTuple):
+    """The figures of one run, in seconds."""
+
+    processor: float
+    """The workers' processor time."""
+    idle: float
+    """The processor time that the same workers take in the run's time if they have no work."""
+    wall: float
+    machine: float
+    """The busy share of all cores, 0 to 1: workers, scheduler, registry and relay."""
+
+
+def _median(runs: list[_Run]) -> _Run:
+    return _Run(*(statistics.median(column) for column in zip(*runs, strict=True)))
+
+
+def _run(directory: Path, host: str, kind: str, images: int, workers: int) -> _Run:
+    """Does one run with this number of workers."""
     directory.mkdir()
     new_repository(directory)
     names = [f"{kind}{number}" for number in range(images)]
@@ -112,13 +140,18 @@ def _run(directory: Path, host: str, kind: str, images: int, workers: int) -> tu
     with dask_cluster(directory, workers) as cluster, dask_workers(cluster.address, store) as given:
         assert given is not None
         _warm(cluster.address, directory, host)
-        before = sum(map(_processor_seconds, (worker.pid for worker in cluster.workers)))
+        pids = [worker.pid for worker in cluster.workers]
+        before = sum(map(_processor_seconds, pids))
+        time.sleep(IDLE_SECONDS)
+        idle = (sum(map(_processor_seconds, pids)) - before) / IDLE_SECONDS
+        before, busy = sum(map(_processor_seconds, pids)), _busy_seconds()
         began = time.monotonic()
         _sync(directory, host, names, given.executor)
         seconds = time.monotonic() - began
-        used = sum(map(_processor_seconds, (worker.pid for worker in cluster.workers))) - before
+        used = sum(map(_processor_seconds, pids)) - before
+        share = (_busy_seconds() - busy) / seconds / (os.cpu_count() or 1)
     shutil.rmtree(directory)
-    return used, seconds
+    return _Run(used, idle * seconds, seconds, share)
 
 
 def _sync(directory: Path, host: str, names: list[str], executor: Executor | None) -> None:
@@ -160,3 +193,11 @@ def _read_one(directory: Path, host: str) -> None:
 def _processor_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _busy_seconds() -> float:
+    """Returns the seconds that all cores together have been busy since the machine started."""
+    user, nice, system, _idle, _wait, *interrupts = map(
+        int, Path("/proc/stat").read_text().split("\n")[0].split()[1:]
+    )
+    return (user + nice + system + sum(interrupts[:2])) / os.sysconf("SC_CLK_TCK")
