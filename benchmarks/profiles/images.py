@@ -5,7 +5,6 @@ command. They are built once and kept below the system's temporary directory.
 """
 
 import hashlib
-import os
 import shutil
 import subprocess
 import tempfile
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from benchmarks.startup import layers
-from benchmarks.startup.images import TAG, kept_directory
+from benchmarks.startup.images import TAG, kept_directory, umoci
 from benchmarks.startup.workloads import Workload
 
 _PROGRAMS: Final = Path(__file__).parent / "programs"
@@ -84,29 +83,11 @@ def _build(program: Program, work: Path) -> None:
 
 
 def _install(root: Path, program: Program) -> None:
-    apt = ("apt-get", "-q", "-y", "-o", "APT::Sandbox::User=root")
-    _inside(root, *apt, "update")
-    _inside(root, *apt, "install", "--no-install-recommends", *program.packages)
-    _inside(root, "apt-get", "clean")
-    for left in (root / "var/lib/apt/lists").iterdir():
-        shutil.rmtree(left) if left.is_dir() else left.unlink()
-    (root / "etc/resolv.conf").write_text("")  # debootstrap copied this machine's file
-    (root / "etc/hostname").write_text("image\n")
+    layers.packages(root, program.packages)
     if program.script:
         shutil.copy2(_PROGRAMS / program.script, root / "opt" / program.script)
     if program is CPLUSPLUS:
-        libraries = _inside(root, "ldd", program.command[0]).count(" => /")
+        ldd = ["chroot", str(root), "ldd", program.command[0]]
+        libraries = subprocess.run(ldd, check=True, capture_output=True, text=True).stdout.count(" => /")
         if libraries < LIBRARIES:
             raise RuntimeError(f"{program.command[0]} has {libraries} libraries, fewer than {LIBRARIES}")
-
-
-def _inside(root: Path, *command: str) -> str:
-    """Returns what a command prints in the tree. Raises CalledProcessError."""
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-    inside = ["chroot", str(root), *command]
-    return subprocess.run(inside, check=True, capture_output=True, text=True, env=environment).stdout
-
-
-def umoci(*arguments: str) -> None:
-    """Runs umoci. Raises CalledProcessError."""
-    subprocess.run(["umoci", "--log=error", *arguments], check=True)

@@ -6,8 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from benchmarks.profiles.images import umoci
-from benchmarks.startup.images import TAG
+from benchmarks.startup.images import TAG, umoci
 
 NEXT: Final = "v2"
 CHANGED: Final = 0.2

@@ -14,7 +14,7 @@ class Row(msgspec.Struct, frozen=True):
     needed_objects: int
     """Objects that the starts read."""
     node_hits: int
-    """Those that were in the node's cache when they were read."""
+    """Objects that were in the node's cache when a start read them."""
     fetched_objects: int
     """Objects that nodes fetched."""
     proxy_requests: int

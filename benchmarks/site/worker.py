@@ -106,7 +106,7 @@ class Worker:
         self.objects = 0
         """Objects that starts needed."""
         self.hits = 0
-        """Those that were in the node's cache when the reader asked."""
+        """Objects that were in the node's cache when a start read them."""
         self.fetched = 0
         """Objects fetched."""
         self.failed = 0

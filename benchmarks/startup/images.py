@@ -101,22 +101,23 @@ def _key(*parts: bytes) -> str:
 def _build(name: str, work: Path, final: Path, contents: Sequence[Layer]) -> BenchmarkImage:
     layout, bundle = work / "layout", work / "bundle"
     image = f"{layout}:{TAG}"
-    _umoci("init", "--layout", str(layout))
-    _umoci("new", "--image", image)
-    _umoci("unpack", "--image", image, str(bundle))
+    umoci("init", "--layout", str(layout))
+    umoci("new", "--image", image)
+    umoci("unpack", "--image", image, str(bundle))
     root = bundle / "rootfs"
     for layer in contents:
         layer(root)
-        _umoci("repack", "--refresh-bundle", "--image", image, str(bundle))
-    _umoci("config", "--image", image, "--config.env", "PATH=/usr/local/bin:/usr/bin:/bin")
-    _umoci("gc", "--layout", str(layout))
+        umoci("repack", "--refresh-bundle", "--image", image, str(bundle))
+    umoci("config", "--image", image, "--config.env", "PATH=/usr/local/bin:/usr/bin:/bin")
+    umoci("gc", "--layout", str(layout))
     entries, unpacked = _census(root)
     shutil.rmtree(bundle)
     blobs = [blob.stat().st_size for blob in (layout / "blobs/sha256").iterdir()]
     return BenchmarkImage(name, str(final / "layout"), entries, unpacked, sum(blobs), len(contents))
 
 
-def _umoci(*arguments: str) -> None:
+def umoci(*arguments: str) -> None:
+    """Runs umoci. Raises CalledProcessError."""
     subprocess.run(["umoci", "--log=error", *arguments], check=True)
 
 

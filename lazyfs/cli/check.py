@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 import msgspec
+from tuf.api.metadata import Targets
 
 from lazyfs.cli.layers_shown import ShownLayers
 from lazyfs.cli.progress import Counter
@@ -15,7 +16,7 @@ from lazyfs.core.errors import TrustError, UsageError
 from lazyfs.core.params import Revision
 from lazyfs.images.registry_comparison import compare
 from lazyfs.images.sources.open import ImageOptions, open_image
-from lazyfs.repository.commit import read_revision
+from lazyfs.repository.committed import read_committed
 from lazyfs.repository.delegation import signed_list
 from lazyfs.repository.image_place import find_place
 from lazyfs.repository.stored_tree import StoredTree
@@ -55,12 +56,13 @@ def command(
       lazyfs check /srv/unpacked --against docker://registry.example/app:1
     """
     opened = open_store(store)
-    revision = read_revision(opened)
+    committed = read_committed(opened)
+    revision = committed.revision
     if against:
         options = image_options(registry, allow_public=True)
         added = read_bind_points(bind_points)
         return _against(opened, revision, against, place, options, added, as_json)
-    collected, refused = _collected(opened)
+    collected, refused = _collected(opened, committed.proven.targets)
     with Counter(enabled=not as_json) as counter:
         findings = check(
             opened,
@@ -82,11 +84,11 @@ def command(
     return 1 if findings.bad else 0
 
 
-def _collected(store: Store) -> tuple[ObjectRef | None, list[str]]:
+def _collected(store: Store, publisher: Targets) -> tuple[ObjectRef | None, list[str]]:
     """Returns (the list of collected profiles, problems). The list is None if STORE has none. A list without
     a valid signature is a problem, and None is returned for it, because no worker accepts it."""
     try:
-        found = signed_list(store)
+        found = signed_list(store, publisher)
     except TrustError as error:
         return None, [f"{error}; workers pass over it: lazyfs collect signs a new list"]
     return (found[1] if found else None), []

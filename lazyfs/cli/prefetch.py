@@ -11,7 +11,7 @@ from lazyfs.core.errors import LazyfsError, UsageError
 
 if TYPE_CHECKING:
     from lazyfs.cli.progress_bar import ProgressBar
-    from lazyfs.system.mountpoint import Mount
+    from lazyfs.system.mount_table import Mount
 
 LOOK = 0.25
 """Seconds between two queries of the daemon's progress."""

@@ -9,7 +9,7 @@ from lazyfs.cli.say import say, say_json
 if TYPE_CHECKING:
     from lazyfs.core.errors import UsageError
     from lazyfs.daemon.status import MountStatus
-    from lazyfs.system.mountpoint import Mount
+    from lazyfs.system.mount_table import Mount
 
 UNANSWERED = 1
 

@@ -31,6 +31,7 @@ from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.session import MountOptions, Session
 from lazyfs.system import mountpoint
 from lazyfs.system.fuse_conf import user_allow_other
+from lazyfs.system.mount_table import Mount
 from lazyfs.system.trusted_files import Untrusted, make_private_directory
 from lazyfs.vfs.journal import HeldNumbers, Journal
 from lazyfs.vfs.shared_files import SharedFiles
@@ -205,7 +206,7 @@ class AnsweringMount:
     def _note_signal(self, number: int, _: FrameType | None) -> None:
         self._signals.append(number)
 
-    def _own_mount(self) -> mountpoint.Mount:
+    def _own_mount(self) -> Mount:
         """Returns this process's mount. Raises UsageError if it is gone, or if another mount is at the same
         mount point."""
         path = self.settings.mountpoint

@@ -16,7 +16,8 @@ from lazyfs.daemon.setting_origins import Origin
 from lazyfs.daemon.settings import Settings
 from lazyfs.daemon.status import MountStatus
 from lazyfs.daemon.wanted_settings import WantedSettings
-from lazyfs.system.mountpoint import FSTYPE, Mount, absolute, find
+from lazyfs.system.mount_table import Mount
+from lazyfs.system.mountpoint import FSTYPE, absolute, find
 from lazyfs.system.socket_paths import address_of
 
 SECONDS = 5.0

@@ -47,11 +47,9 @@ class MountCache:
         return self._opened
 
     def open(self, *, mount_answers: bool) -> None:
-        """Opens the cache, unless it is open. If that fails and the mount answers already (`mount_answers`),
-        the mount goes on without a cache: it must not vanish from under its readers. If it does not answer
-        yet, raises UsageError."""
-        if self._opened is not None:
-            return
+        """Opens the cache, which is not open yet. If that fails and the mount answers already
+        (`mount_answers`), the mount goes on without a cache: it must not vanish from under its readers. If it
+        does not answer yet, raises UsageError."""
         try:
             self._open()
         except UsageError as error:

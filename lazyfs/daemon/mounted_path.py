@@ -8,6 +8,7 @@ from lazyfs.core.errors import UsageError
 from lazyfs.daemon import control_client
 from lazyfs.system import mountpoint as points
 from lazyfs.system.bounded_look import ask_one
+from lazyfs.system.mount_table import Mount
 from lazyfs.system.paths_in_mounts import resolve_among_mounts
 
 SECONDS = 30.0
@@ -70,7 +71,7 @@ def locate(path: str) -> MountedPath:
     )
 
 
-def _url(mount: points.Mount, name: str, shown: str) -> str:
+def _url(mount: Mount, name: str, shown: str) -> str:
     """Returns the URL of a repository with its account. If the daemon does not show the account to this user,
     returns `shown`, which is the URL without the account."""
     try:

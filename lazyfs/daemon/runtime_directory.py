@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 
 from lazyfs.core.errors import UsageError
-from lazyfs.system.mountpoint import Mount
+from lazyfs.system.mount_table import Mount
 from lazyfs.system.trusted_files import Untrusted, is_private_directory, open_directory
 from lazyfs.system.user_namespace import is_root_of_node, outer_user
 

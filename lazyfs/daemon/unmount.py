@@ -12,8 +12,8 @@ from lazyfs.daemon.runtime_directory import socket_paths
 from lazyfs.daemon.unmount_users import end_users, in_use
 from lazyfs.system import mountpoint as points
 from lazyfs.system.mount_holders import Holder, elsewhere, holders
-from lazyfs.system.mount_table import parse_mountinfo
-from lazyfs.system.mountpoint import Health, InUse, Mount
+from lazyfs.system.mount_table import Mount, parse_mountinfo
+from lazyfs.system.mountpoint import Health, InUse
 
 CERTAIN = 5.0
 """Seconds without an answer of the filesystem after which its daemon is treated as frozen. The time is long

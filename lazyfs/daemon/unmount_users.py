@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from lazyfs.core.errors import UsageError
 from lazyfs.system.mount_holders import Holder, Holders, holders, still_holds
-from lazyfs.system.mountpoint import Mount
+from lazyfs.system.mount_table import Mount
 from lazyfs.system.process_tree import ancestors
 
 SHOWN = 5

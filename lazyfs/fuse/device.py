@@ -11,6 +11,7 @@ from lazyfs.core.errors import UsageError
 from lazyfs.fuse.session import MountOptions
 from lazyfs.fuse.wire.handshake import MAX_READ
 from lazyfs.system import mountpoint as points
+from lazyfs.system.mount_table import Mount
 
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV = 1, 2, 4
 _MNT_FORCE, _MNT_DETACH = 1, 2
@@ -109,7 +110,7 @@ def _received(line: socket.socket, mountpoint: str) -> int:
     return found[0]
 
 
-def abort(mount: points.Mount, fd: int) -> None:
+def abort(mount: Mount, fd: int) -> None:
     """Unmounts our own mount, even if programs use it, and ends its connection `fd`: a thread that waits for
     requests sees the end. Does nothing if the mount is gone. Raises UsageError."""
     if not is_connected(fd):
@@ -145,7 +146,7 @@ def is_connected(fd: int) -> bool:
     return not poll.poll(0)
 
 
-def raise_read_ahead(mount: points.Mount, size: int = MAX_READ) -> None:
+def raise_read_ahead(mount: Mount, size: int = MAX_READ) -> None:
     """Sets the kernel's read-ahead for the mount to `size` bytes, in place of its default of 128 KiB; does
     nothing where this is not permitted. Sequential reads go from 640 MB/s to 1.1 GB/s, and the chunks of a
     large file are fetched side by side."""

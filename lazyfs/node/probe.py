@@ -14,7 +14,7 @@ from lazyfs.daemon.control_client import NoDaemon
 from lazyfs.daemon.status import MountStatus
 from lazyfs.system import mountpoint as points
 from lazyfs.system.bounded_look import Answer, ask_each, ask_one
-from lazyfs.system.mountpoint import Mount
+from lazyfs.system.mount_table import Mount
 
 LOOK_SECONDS = 3.0
 """Seconds that the filesystem may take to answer statfs. A healthy one takes a millisecond; a machine with

@@ -9,7 +9,7 @@ from lazyfs.daemon import control_client
 from lazyfs.daemon.wanted_settings import WantedSettings
 from lazyfs.node.probe import LookedAt, look
 from lazyfs.system import mountpoint as points
-from lazyfs.system.mountpoint import Mount
+from lazyfs.system.mount_table import Mount
 
 ASK_SECONDS = 1.0
 """Seconds that a daemon may take to answer a request for its settings, after it has answered one for its

@@ -75,10 +75,10 @@ class PublishedList(NamedTuple):
     profiles: list[CollectedProfile]
 
 
-def signed_list(store: ReadableStore) -> tuple[Targets, ObjectRef] | None:
+def signed_list(store: ReadableStore, publisher: Targets) -> tuple[Targets, ObjectRef] | None:
     """Returns the signed file of the collected profiles and the list that it names; None if there is none, or
-    if nobody may sign one. Raises TrustError, StoreError."""
-    publisher = read_committed(store).proven.targets
+    if nobody may sign one. `publisher`: the targets of the committed revision. Raises TrustError,
+    StoreError."""
     data = store.read_metadata(PROFILES_FILE) if is_delegated(publisher) else None
     return None if data is None else load_profiles(data, publisher)
 
@@ -86,11 +86,11 @@ def signed_list(store: ReadableStore) -> tuple[Targets, ObjectRef] | None:
 def published_list(store: ReadableStore) -> PublishedList | None:
     """Returns the list of collected profiles; None if there is none, or if its signature or content is not
     valid. Raises StoreError."""
+    data = store.read_metadata(PROFILES_FILE)
+    if data is None:  # known after one request; the committed revision takes five
+        return None
     try:
-        found = signed_list(store)
-        if found is None:
-            return None
-        signed, ref = found
+        signed, ref = load_profiles(data, read_committed(store).proven.targets)
         return PublishedList(signed, ref, collected_profiles.decode(reader(store)(ref)))
     except (TrustError, BadData, NotFound):
         return None

@@ -33,7 +33,7 @@ def copy_profiles(
     target: Store,
     publisher: Targets,
     copying: Copying,
-    wanted: Callable[[CollectedProfile], bool] = lambda _: True,
+    wanted: Callable[[CollectedProfile], bool],
 ) -> list[str]:
     """Copies the source's list of collected profiles, with the profiles that are `wanted`, and returns the
     problems, one line each. `publisher`: the targets of the copied revision, which name the keys of the list.

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 
 from lazyfs.runtimes.enclosure import Enclosure
 from lazyfs.runtimes.watcher import children, mount_namespace
+from lazyfs.system.mount_table import mounts_in
 
 _Place = Callable[[int], object]
 """A function that takes a process id and returns a value for the root filesystem or the mount namespace of
@@ -42,16 +43,11 @@ def root_mount(pid: int) -> tuple[str, ...]:
     cannot be read, returns a tuple of the process id alone, which equals no other process's result. The tuple
     is empty if the table has no mount at `/`."""
     try:
-        # a path may have a carriage return in it, or bytes that are not UTF-8
-        with open(f"/proc/{pid}/mountinfo", newline="\n", errors="surrogateescape") as file:
-            for line in file:
-                before, _, after = line.rstrip("\n").partition(" - ")
-                _, _, device, top, point = before.split(" ")[:5]
-                if point == "/":
-                    return device, top, *after.split(" ")[:2]
+        with open(f"/proc/{pid}/mountinfo", "rb") as file:
+            at_root = mounts_in(file.read(), "/")
     except OSError:
         return (str(pid),)
-    return ()
+    return next(((mount.device, mount.root, mount.fstype, mount.source) for mount in at_root), ())
 
 
 def _name(pid: int) -> str:

@@ -11,7 +11,8 @@ from lazyfs.core.image_names import MOST_SIMILAR, candidates, full_name, similar
 from lazyfs.runtimes.image_reference import is_sif
 from lazyfs.runtimes.records import NOTHING
 from lazyfs.system.bounded_look import ask_each
-from lazyfs.system.mountpoint import FSTYPE, Mount, mounts
+from lazyfs.system.mount_table import Mount
+from lazyfs.system.mountpoint import FSTYPE, mounts
 from lazyfs.system.paths_in_mounts import resolve_among_mounts
 
 LOOK_SECONDS = 30

@@ -21,6 +21,8 @@ class Mount(NamedTuple):
     is_linked: bool = False
     """True if the mount is shared, or a slave: what is mounted below it later can appear in other mount
     namespaces."""
+    root: str = "/"
+    """The directory of the filesystem that is mounted; a bind mount may have another one than `/`."""
 
     @property
     def owner(self) -> int | None:
@@ -53,11 +55,11 @@ def _parsed(line: bytes) -> Mount | None:
     fields, rest = before.split(b" "), after.split(b" ")
     if not separator or len(fields) < 6 or len(rest) < 2:
         return None
-    device, mountpoint, options = fields[2], fields[4], fields[5]
+    device, root, mountpoint, options = fields[2:6]
     texts = (device, _plain(mountpoint), rest[0], _plain(rest[1]), b" ".join((options, *rest[2:])))
     is_linked = any(field.startswith((b"shared:", b"master:")) for field in fields[6:])
     number, point, fstype, source, together = map(os.fsdecode, texts)
-    return Mount(number, point, fstype, source, together, is_linked)
+    return Mount(number, point, fstype, source, together, is_linked, os.fsdecode(_plain(root)))
 
 
 def _plain(name: bytes) -> bytes:

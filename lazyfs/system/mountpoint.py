@@ -12,8 +12,7 @@ from typing import NamedTuple
 from lazyfs.core.errors import UsageError
 from lazyfs.system.bounded_look import ask_one
 from lazyfs.system.local_paths import look
-from lazyfs.system.mount_table import Mount as Mount
-from lazyfs.system.mount_table import mounts_in, parse_mountinfo, table, types_in
+from lazyfs.system.mount_table import Mount, mounts_in, parse_mountinfo, table, types_in
 
 FSTYPE = "fuse.lazyfs"
 _MNT_FORCE, _MNT_DETACH = 1, 2

@@ -12,7 +12,7 @@ import pytest
 from lazyfs.core.errors import UsageError
 from lazyfs.daemon import control_client
 from lazyfs.daemon.survival.handed_state import PYTHON
-from lazyfs.system import mountpoint as points
+from lazyfs.system.mount_table import Mount
 from tests.support.cli import lazyfs, mounted, status
 from tests.support.counts import count
 from tests.support.entered_by_all import open_program_to_all
@@ -110,7 +110,7 @@ def test_reloads_leave_nothing_behind(published: Published, tmp_path: Path) -> N
             assert last - first < count(8192, 1024)
 
 
-def served_by(mount: points.Mount, succession: int) -> bool:
+def served_by(mount: Mount, succession: int) -> bool:
     """Returns True if the mount is served by its n-th successor."""
     try:
         return control_client.status(mount).successions == succession

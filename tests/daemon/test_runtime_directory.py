@@ -12,7 +12,7 @@ import pytest
 from lazyfs.core.errors import UsageError
 from lazyfs.daemon import control_socket, runtime_directory
 from lazyfs.daemon.cache_directory import default_cache
-from lazyfs.system import mountpoint as points
+from lazyfs.system.mount_table import Mount
 from lazyfs.system.user_namespace import is_root_of_node, outer_user
 
 pytestmark = pytest.mark.root
@@ -22,7 +22,7 @@ def test_a_users_sockets_are_found_whatever_session_they_were_made_in(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("LAZYFS_RUNTIME_DIR")
-    mount = points.Mount("0:57", "/mnt", "fuse.lazyfs", "x", "ro")
+    mount = Mount("0:57", "/mnt", "fuse.lazyfs", "x", "ro")
     found = set()
     os.seteuid(64123)
     try:

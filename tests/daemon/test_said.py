@@ -18,8 +18,8 @@ from lazyfs.daemon import control_client
 from lazyfs.daemon.session_choice import make_session, prepare
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.session import MountOptions
-from lazyfs.system import mountpoint as points
 from lazyfs.system.bounded_look import ask_one
+from lazyfs.system.mount_table import Mount
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Tree
 from tests.support.cli import LAZYFS, lazyfs, mounted, serving, status
@@ -31,7 +31,7 @@ from tests.support.until import until
 pytestmark = pytest.mark.root
 
 
-def asked_as(user: int, mount: points.Mount, request: Mapping[str, Any]) -> Any:
+def asked_as(user: int, mount: Mount, request: Mapping[str, Any]) -> Any:
     """Asks a daemon as another user; returns the fields of the answer, or the text of the refusal."""
 
     def ask() -> Any:

@@ -15,6 +15,7 @@ import pytest
 from lazyfs.core.errors import UsageError
 from lazyfs.daemon import control_client, mounted_path
 from lazyfs.system import mountpoint as points
+from lazyfs.system.mount_table import Mount
 from lazyfs.system.mountpoint import Health
 from tests.support.cli import LAZYFS, lazyfs, mounted, serving, socket_of, status
 from tests.support.images import image, live
@@ -76,7 +77,7 @@ def test_all_the_sick_are_asked_at_the_same_time(
     told: list[float] = []
     ask = control_client.ask
 
-    def noted(mount: points.Mount, *arguments: object) -> control_client.Reply:
+    def noted(mount: Mount, *arguments: object) -> control_client.Reply:
         asked.append(time.monotonic())
         try:
             return ask(mount, {"do": "status"}, 0.5)
@@ -188,7 +189,7 @@ def test_many_ask_at_once(published: Published, tmp_path: Path) -> None:
 def test_a_caller_waits_while_the_queue_of_callers_is_full(
     runtime: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mount = points.Mount("0:1048575", "/mnt", points.FSTYPE, "x", "ro")
+    mount = Mount("0:1048575", "/mnt", points.FSTYPE, "x", "ro")
     runtime.mkdir(mode=0o700)
     with ExitStack() as stack:
         listening = stack.enter_context(socket.socket(socket.AF_UNIX))

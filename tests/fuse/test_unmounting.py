@@ -14,6 +14,7 @@ from lazyfs.daemon import unmount
 from lazyfs.daemon.unmount_users import in_use
 from lazyfs.system import mountpoint as points
 from lazyfs.system.mount_holders import Holder, Holders, holders
+from lazyfs.system.mount_table import Mount
 from tests.daemon.conftest import published, runtime
 from tests.support.cli import lazyfs, mounted, status
 from tests.support.processes import frozen, gone
@@ -153,7 +154,7 @@ def test_containers_that_keep_the_filesystem_are_named(
 def test_a_container_that_is_being_started_is_not_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A container that is being started has copies of all mounts for a moment. A second look might find
     copies in yet another such container. So only programs that both looks have found are named."""
-    mount = points.Mount("0:1", "/m", points.FSTYPE, "x", "ro")
+    mount = Mount("0:1", "/m", points.FSTYPE, "x", "ro")
     one, two = Holder(7, "bwrap", "x"), Holder(8, "sh", "x")
     monkeypatch.setattr(unmount, "STARTING", 0)
     with unmount._Process(os.getpid()) as living, unmount._Process(0) as ended:
@@ -239,7 +240,7 @@ def test_lazy_and_kill_exclude_each_other(mnt: Path) -> None:
 
 
 def test_many_users_are_counted_and_blindness_is_said() -> None:
-    mount = points.Mount("0:1", "/m", points.FSTYPE, "x", "ro")
+    mount = Mount("0:1", "/m", points.FSTYPE, "x", "ro")
     many = [Holder(number, "job", "works in /m") for number in range(1, 9)]
     assert in_use(mount, Holders(many, True)).count("pid ") == 5
     assert "3 more" in in_use(mount, Holders(many, True))

@@ -11,6 +11,7 @@ from lazyfs.core.digest import Digest
 from lazyfs.core.reach import profile_at, profiles_at, walk
 from lazyfs.core.trust.roles import PROFILES_FILE
 from lazyfs.repository import delegation, keys
+from lazyfs.repository.committed import read_committed
 from lazyfs.repository.mirror import Mirror
 from lazyfs.repository.mirror_removal import LEFT, MirrorReport
 from lazyfs.repository.preload import Preload
@@ -63,7 +64,7 @@ def mirror(site: ReportingSite, copy: DirectoryStore) -> MirrorReport:
 def collected(store: Store) -> set[Digest]:
     """Returns the digests of the list, and of the profiles and hot packs below it. Raises NotFound if one of
     them is missing."""
-    found = delegation.signed_list(store)
+    found = delegation.signed_list(store, read_committed(store).proven.targets)
     assert found is not None
     digests = {one.ref.digest for one in walk([profiles_at(found[1])], reader(store))}
     for digest in digests:
@@ -164,7 +165,7 @@ def test_check_reads_the_collected_profiles(site: ReportingSite) -> None:
     store = site.repository.store
     path = str(site.repository.path)
     assert lazyfs("check", path).returncode == 0
-    found = delegation.signed_list(store)
+    found = delegation.signed_list(store, read_committed(store).proven.targets)
     assert found is not None
     *_, pack = walk([profiles_at(found[1])], reader(store))
     store.delete([pack.ref.digest])

@@ -10,7 +10,8 @@ import pytest
 from lazyfs.core.errors import UsageError
 from lazyfs.runtimes.find_image import FoundImage, NodeMounts, _own_numbers, find, node_mounts, sort_mounts
 from lazyfs.runtimes.image_defaults import ImageDefaults, describe
-from lazyfs.system.mountpoint import Mount, mounts
+from lazyfs.system.mount_table import Mount
+from lazyfs.system.mountpoint import mounts
 from tests.support.cli import lazyfs, new_repository, status
 from tests.support.processes import gone
 from tests.support.until import until

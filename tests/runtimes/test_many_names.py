@@ -16,7 +16,8 @@ import pytest
 from lazyfs.runtimes.joined_directories import AddedName, CompletedImage, JoinedDirectory, complete, completed
 from lazyfs.runtimes.underlay import CoveredDirectory
 from lazyfs.system.bounded_look import Answer, ask_one
-from lazyfs.system.mountpoint import Mount, mounts
+from lazyfs.system.mount_table import Mount
+from lazyfs.system.mountpoint import mounts
 from tests.support.cli import lazyfs, mounted, new_repository
 from tests.support.open_paths import open_to_all
 from tests.support.runtimes import NOBODY

@@ -11,6 +11,7 @@ import pytest
 from lazyfs.core.errors import UsageError
 from lazyfs.daemon import control_client
 from lazyfs.system import mountpoint as points
+from lazyfs.system.mount_table import Mount
 
 
 @contextmanager
@@ -25,7 +26,7 @@ def runtime_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
             _end(mount)
 
 
-def _end(mount: points.Mount) -> None:
+def _end(mount: Mount) -> None:
     """Unmounts a mount and ends its daemon, even a frozen one."""
     pid = 0
     try:

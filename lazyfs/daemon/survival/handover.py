@@ -21,7 +21,7 @@ from lazyfs.daemon.survival.handed_state import (
 from lazyfs.daemon.survival.keeper_line import Holder
 from lazyfs.fuse.direct.request_table import keep_state
 from lazyfs.fuse.session import HeldMount, Session
-from lazyfs.system.mountpoint import Mount
+from lazyfs.system.mount_table import Mount
 from lazyfs.vfs import journal
 
 log = logging.getLogger(__name__)
