@@ -7,8 +7,9 @@ import random
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import pytest
 
@@ -61,6 +62,21 @@ class Caller(NamedTuple):
             cwd="/",
             env={**self.environment, "GREETING": "of the caller"},
         )
+
+    @contextlib.contextmanager
+    def started(self, script: str) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
+        """Starts a shell script beside the mount. Yields its process and its output, once the script has
+        written the line `ready`. The input stays open until the block ends."""
+        with subprocess.Popen(
+            self.command("sh", "-c", script),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=self.environment,
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield process, process.stdout
 
     def processes(self) -> list[int]:
         """Returns the ids of the processes with the cache's path on their command line: `lazyfs exec` itself,
@@ -160,13 +176,9 @@ def test_signals_reach_the_command_and_no_daemon(caller: Caller, number: signal.
     script = (
         f"trap 'cat /cvmfs/exec.example/image/file; exit 3' {name}; echo ready; while :; do sleep 0.05; done"
     )
-    with subprocess.Popen(
-        caller.command("sh", "-c", script), stdout=subprocess.PIPE, text=True, env=caller.environment
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+    with caller.started(script) as (process, output):
         process.send_signal(number)
-        assert process.stdout.read() == "from the mount\n"
+        assert output.read() == "from the mount\n"
     assert process.returncode == 3
     assert caller.remains() == []
 
@@ -182,21 +194,13 @@ def test_any_process_of_it_killed_ends_all(caller: Caller) -> None:
     innermost; lazyfs/runtimes/beside_mounts.py names them. All others must end too."""
     for number in range(5):
         script = f"setsid sleep 1000 & echo ready; cat # {caller.cache}"
-        with subprocess.Popen(
-            caller.command("sh", "-c", script),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=caller.environment,
-        ) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
+        with caller.started(script) as (process, output):
             chain = [process.pid]
             for _ in range(number):
                 below = Path(f"/proc/{chain[-1]}/task/{chain[-1]}/children").read_text().split()
                 chain.append(int(below[-1]))
             os.kill(chain[number], signal.SIGKILL)
-            assert process.stdout.read() == ""
+            assert output.read() == ""
         until(lambda: caller.remains() == [], 5)
 
 
@@ -204,23 +208,15 @@ def test_a_broken_pipe_ends_no_mount(caller: Caller) -> None:
     """A daemon writes to sockets of servers and of other processes, which may be closed at any time. The
     command's own SIGPIPE ends it, as everywhere."""
     script = "echo ready; read line; cat /cvmfs/exec.example/image/file; kill -PIPE $$"
-    with subprocess.Popen(
-        caller.command("sh", "-c", script),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=caller.environment,
-    ) as process:
+    with caller.started(script) as (process, output):
         assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
         (watcher,) = children(process.pid)
         (keeper,) = children(watcher)
         daemon, _ = children(keeper)
         os.kill(daemon, signal.SIGPIPE)
         process.stdin.write("\n")
         process.stdin.close()
-        assert process.stdout.read() == "from the mount\n"
+        assert output.read() == "from the mount\n"
     assert process.returncode == 128 + signal.SIGPIPE
 
 
