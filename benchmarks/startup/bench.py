@@ -49,9 +49,10 @@ _IMAGES: Final[dict[str, Callable[[], BenchmarkImage]]] = {
     "analysis": analysis_image,
     **{recipe.name: partial(recipe_image, recipe) for recipe in RECIPES},
 }
-METADATA = 10
+PASSED_ON = 40
 """The largest number of requests that a warm proxy may pass on to the origin: some for metadata older than a
-minute, none for objects."""
+minute, and objects that this start guessed and the start that warmed the proxy did not. A cold start of the
+large image makes some 440 requests."""
 _CHECKOUT = Path(__file__).parents[2]
 _GET_APPTAINER = _CHECKOUT / "tools/get-apptainer"
 
@@ -227,7 +228,7 @@ class Bench:
             self._warm.add(proxy_warmed)
             self._cold(once, disk)
         start = self._cold(once, disk)
-        if side.name == plan.WARM_PROXY and start.requests > METADATA:
+        if side.name == plan.WARM_PROXY and start.requests > PASSED_ON:
             raise RuntimeError(f"{line}: the warm proxy asked {start.requests} times for an image it has")
         return start
 
