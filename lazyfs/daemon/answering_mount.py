@@ -8,6 +8,7 @@ libraries and other modules that only misses and refreshes need. These imports t
 import hashlib
 import logging
 import os
+import select
 import signal
 import time
 from collections.abc import Callable
@@ -42,6 +43,9 @@ from lazyfs.vfs.tree import Tree
 if TYPE_CHECKING:
     from lazyfs.fuse.trace import Trace
 
+ALONE = 3.0
+"""Seconds for which a mount that answers leaves the interpreter to a program that starts from a warm cache.
+The import of the other modules takes 0.2 s, and the program would wait for most of it."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that a mount handles: SIGHUP reopens the log; SIGINT and SIGTERM unmount."""
 
@@ -107,6 +111,9 @@ class AnsweringMount:
         self.answers = False
         """True once programs can use the mount."""
         self._signals: list[int] = []
+        self._needs_loop = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        """Becomes readable once the event loop has something to do. Never closed: a late signal may still
+        write to it."""
 
     def show_known(self) -> KnownRepository | None:
         """Shows the mount's root directory if this takes no server: a site's folder of repositories, or the
@@ -154,12 +161,24 @@ class AnsweringMount:
         session cannot answer without the event loop. Raises LazyfsError if SIGINT or SIGTERM has come by
         now."""
         assert self.session is not None
-        if not self.session.begin():
+        if not self.session.begin(self._wake):
             return
         os.stat(self.settings.mountpoint)
         if stopped := [number for number in self._signals if number != signal.SIGHUP]:
             raise LazyfsError(f"mounting was given up: {signal.Signals(stopped[0]).name}")
         self.say_ready(ready)
+
+    def wait_for_work(self) -> None:
+        """Waits until the event loop has something to do, but at most ALONE seconds: a request lacks an
+        object, a caller of the control socket or a signal has come, or the mount is gone. Does nothing if the
+        mount does not answer yet, or serves metrics."""
+        if not self.answers or self.settings.metrics or self.handover.taken is not None:
+            return
+        assert self.listening is not None
+        poll = select.poll()
+        poll.register(self._needs_loop, select.POLLIN)
+        poll.register(self.listening.plain, select.POLLIN)
+        poll.poll(ALONE * 1000)
 
     def say_ready(self, ready: Callable[[], None]) -> None:
         """Does what is due once programs can use the mount: releases the lock, gives up root, logs that the
@@ -205,6 +224,10 @@ class AnsweringMount:
 
     def _note_signal(self, number: int, _: FrameType | None) -> None:
         self._signals.append(number)
+        self._wake()
+
+    def _wake(self) -> None:
+        os.eventfd_write(self._needs_loop, 1)
 
     def _own_mount(self) -> Mount:
         """Returns this process's mount. Raises UsageError if it is gone, or if another mount is at the same

@@ -157,6 +157,7 @@ def _answer(
         mount.keep_signals()
         mount.mount()
         mount.answer(ready)
+        mount.wait_for_work()
     mount.open_cache()
     import trio
 

@@ -51,7 +51,7 @@ class Pyfuse3Session:
         if mount:
             device.raise_read_ahead(mount)
 
-    def begin(self) -> bool:
+    def begin(self, _needs_loop: Callable[[], object]) -> bool:
         return False
 
     def held(self) -> None:

@@ -1,5 +1,6 @@
 """The interface between the mounted tree and the sessions that talk to the kernel."""
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from lazyfs.core.catalog.entry import NAME_MAX
@@ -62,9 +63,10 @@ class Session(Notified, Protocol):
     kind: str
     """The session's name in `--fuse`."""
 
-    def begin(self) -> bool:
+    def begin(self, needs_loop: Callable[[], object]) -> bool:
         """Begins to answer requests whose objects are at hand, before `serve` and its event loop. Returns
-        False if the session cannot."""
+        False if the session cannot. `needs_loop` is called, in any thread, for each request that waits for
+        `serve`."""
         ...
 
     def held(self) -> HeldMount | None:

@@ -13,6 +13,11 @@ from lazyfs.prefetch.same_names import SameNames
 from lazyfs.vfs.content import ReadPlan
 from lazyfs.vfs.siblings import Siblings
 
+QUIET = 512
+"""The number of reads in succession that found all their bytes in the cache, after which reads choose nothing
+to fetch until one has to wait. The start of a warm image makes over two thousand reads; their choices took a
+tenth of the daemon's processor time and never fetched anything."""
+
 
 class PrefetchPolicy:
     """The policy of one repository. Each method returns the objects to fetch, in the order of their worth.

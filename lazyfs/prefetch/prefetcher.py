@@ -17,11 +17,12 @@ from lazyfs.core.profile import Profile, decode
 from lazyfs.prefetch.guess_budget import GuessBudget, room_in
 from lazyfs.prefetch.guess_budget import GuessCounts as GuessCounts
 from lazyfs.prefetch.guesses import Guesses
+from lazyfs.prefetch.heads import head_of
 from lazyfs.prefetch.line_share import LineShare as LineShare
 from lazyfs.prefetch.needed_by_programs import NeededByPrograms
-from lazyfs.prefetch.policy import PrefetchPolicy
+from lazyfs.prefetch.policy import QUIET, PrefetchPolicy
 from lazyfs.prefetch.profiles import ProfilePrefetch
-from lazyfs.prefetch.programs import MAGIC, Head, is_library, is_program
+from lazyfs.prefetch.programs import is_library, is_program
 from lazyfs.prefetch.queue import PrefetchQueue
 from lazyfs.prefetch.starts import ReadWatcher as ReadWatcher
 from lazyfs.prefetch.starts import is_executable as is_executable
@@ -33,7 +34,7 @@ from lazyfs.prefetch.whole_image import AT_ONCE
 from lazyfs.prefetch.whole_image import ImageProgress as ImageProgress
 from lazyfs.prefetch.whole_image import WholeImage as WholeImage
 from lazyfs.vfs.content import ReadPlan
-from lazyfs.vfs.missing_objects import Fetched, LocalObjects, Need, NeedRepository
+from lazyfs.vfs.missing_objects import Fetched, Need, NeedRepository
 from lazyfs.vfs.paths_in_images import FileInImage, place_of, profile_of, siblings_at
 from lazyfs.vfs.siblings import Siblings, siblings
 
@@ -60,6 +61,8 @@ class Prefetcher:
         """Calls to be made in the event loop."""
         self._called = False
         """True if the event loop has been asked to make `_calls`."""
+        self._at_hand = QUIET
+        """The number of reads since one had to wait."""
         self._policy = PrefetchPolicy()
         self._queue = PrefetchQueue(objects, around.share)
         self._profiles = ProfilePrefetch(objects, cache_limit, around.share)
@@ -98,13 +101,20 @@ class Prefetcher:
         for part in read.slices if self._budget.unused else ():
             if part.ref.digest in self._budget.unused:
                 self._soon(partial(self._budget.used, part.ref.digest))
+        if self._at_hand >= QUIET:
+            return
+        self._at_hand += 1
+        self._on_packed(read)
+        next_ones = self._policy.on_read(read)
+        if next_ones and not self._is_foreseen(read):
+            self._fetch(next_ones, read)
+
+    def _on_packed(self, read: ReadPlan) -> None:
+        """Notes a read, and fetches other packs if its file lies in one."""
         if read.entry.pack_number >= 0 and read.entry.content not in self._objects.hot:
             file = self._siblings(read.number)
             if file is not None:
                 self._fetch(self._policy.on_packed(file), read)
-        next_ones = self._policy.on_read(read)
-        if next_ones and not self._is_foreseen(read):
-            self._fetch(next_ones, read)
 
     def on_early_read(self, read: ReadPlan) -> None:
         """Tells the mount's ReadWatcher, if there is one, of a read that was answered before there was a
@@ -140,6 +150,9 @@ class Prefetcher:
     def on_miss(self, read: ReadPlan, siblings: Siblings | None, fetched: Fetched) -> None:
         """Notes a read that has to wait for objects, and fetches other objects along with these. `siblings`:
         the directory around the file, if it is in one directory only."""
+        if self._at_hand >= QUIET:
+            self._on_packed(read)
+        self._at_hand = 0
         file = read.small_file
         if self._is_foreseen(read):
             return
@@ -285,16 +298,3 @@ def _logged(call: Callable[[], None]) -> None:
         call()
     except Exception:
         log.exception("fetching ahead")
-
-
-def head_of(read: ReadPlan, objects: LocalObjects, fetched: Fetched) -> Head:
-    """Returns a function that reads the first bytes of a chunked file. The function returns None if they are
-    neither in the cache nor in `fetched`."""
-
-    def head() -> bytes | None:
-        if read.chunks is None:
-            return None
-        first = read.chunks.chunk(0)
-        return fetched.get(first.digest) or objects.read_at_hand(first, 0, len(MAGIC))
-
-    return head

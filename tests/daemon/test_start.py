@@ -194,6 +194,44 @@ def test_a_name_that_no_server_can_tell_of_is_missing_in_the_end(
         assert (mnt / "lib/a:1/f").read_bytes() == b"1"
 
 
+LEFT_ALONE = """
+import sys
+from lazyfs.daemon import answering_mount, process
+from lazyfs.daemon.settings import Settings
+from lazyfs.daemon.survival.keeper_line import KeeperLine
+
+answering_mount.ALONE = 3600
+mountpoint, store, cache = sys.argv[1:]
+process.run(
+    Settings(source=store, mountpoint=mountpoint, cache=cache),
+    {},
+    lambda notes: print("trio" in sys.modules, flush=True),
+    None,
+    KeeperLine(None),
+)
+print("trio" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("event", ["miss", "caller", "unmount"])
+def test_a_mount_that_is_left_alone_hears_of_work(event: str, published: Published, tmp_path: Path) -> None:
+    """The event loop is loaded when a request lacks an object, when `lazyfs status` asks, and at the end."""
+    mnt, cache = tmp_path / "mnt", tmp_path / "cache"
+    with mounted(published.store, mnt, "--cache", cache):
+        (mnt / "lib/a:1/f").read_bytes()
+    command = [sys.executable, "-c", LEFT_ALONE, *map(str, (mnt, published.store, cache))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as daemon:
+        assert daemon.stdout is not None
+        assert daemon.stdout.readline() == "False\n"
+        assert (mnt / "lib/a:1/f").read_bytes() == b"1"
+        if event == "miss":
+            assert (mnt / "lib/a:1/big").read_bytes() == b"x" * 300_000
+        elif event == "caller":
+            assert status(mnt)["repositories"]["test.example.org"]["revision"] == 2
+        subprocess.run(["umount", mnt], check=True)
+        assert daemon.communicate(timeout=60)[0] == "True\n"
+
+
 SIGNALLED = """
 import os, signal, sys
 from lazyfs.daemon import process

@@ -6,7 +6,7 @@ import pytest
 
 from lazyfs.core.catalog.entry import Entry
 from lazyfs.core.digest import sha256
-from lazyfs.prefetch.prefetcher import head_of
+from lazyfs.prefetch.heads import head_of
 from lazyfs.prefetch.programs import MAGIC, MOST, Programs
 from lazyfs.vfs import content
 from lazyfs.vfs.entries import Repository

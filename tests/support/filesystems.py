@@ -4,8 +4,9 @@ from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import NotFound
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.open_repository import OpenRepository
+from lazyfs.prefetch.heads import head_of
 from lazyfs.prefetch.policy import PrefetchPolicy
-from lazyfs.prefetch.prefetcher import LineShare, Surroundings, head_of
+from lazyfs.prefetch.prefetcher import LineShare, Surroundings
 from lazyfs.vfs.content import ReadPlan
 from lazyfs.vfs.missing_objects import Fetched, LocalObjects
 from lazyfs.vfs.siblings import Siblings

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+def _nothing() -> None:
+    """Does nothing: nobody waits to be told."""
+
+
 class _Waiting:
     """One waiting request."""
 
@@ -49,6 +53,8 @@ class PendingRequests:
         self._run_soon: Callable[[Callable[[], object]], None] | None = None
         self._before: list[Callable[[], object]] = []
         """The calls for trio's thread that came before `attach`."""
+        self.needs_loop: Callable[[], object] = _nothing
+        """Called for each of these calls, in any thread."""
         self._guard = threading.Lock()
         self._waiting: dict[int, _Waiting] = {}
         """The waiting requests, by the unique numbers that the kernel gave them."""
@@ -102,6 +108,7 @@ class PendingRequests:
             run_soon = self._run_soon
             if run_soon is None:
                 self._before.append(call)
+                self.needs_loop()
                 return
         run_soon(call)
 

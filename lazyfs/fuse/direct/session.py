@@ -10,6 +10,7 @@ import logging
 import os
 import select
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lazyfs.core.errors import UsageError
@@ -97,8 +98,13 @@ class DirectSession:
         self._init = handshake.init_reply(request[protocol.IN_HEADER.size :])
         self._channel.reply(unique, [self._init])
 
-    def begin(self) -> bool:
-        """Starts the reader threads, unless they run already. Returns True."""
+    def begin(self, needs_loop: Callable[[], object]) -> bool:
+        self._pending.needs_loop = needs_loop
+        self._start_readers()
+        return True
+
+    def _start_readers(self) -> None:
+        """Starts the reader threads, unless they run already."""
         if self._taken:
             self._taken = False
             self._serve_again([*self._table.kept_in_buffers(), *self._table.kept_in_slots()])
@@ -107,7 +113,6 @@ class DirectSession:
             thread = threading.Thread(target=self._read, args=[number], name=f"fuse {number}", daemon=True)
             thread.start()
             self._threads.append(thread)
-        return True
 
     def held(self) -> HeldMount:
         return HeldMount(self._channel.fd, self._table.fd, self._init, answered())
@@ -134,7 +139,7 @@ class DirectSession:
             async with trio.open_nursery() as nursery:
                 try:
                     self._pending.attach(nursery)
-                    self.begin()
+                    self._start_readers()
                     await ended.wait()
                 finally:
                     self._pending.close()
