@@ -3,6 +3,7 @@ still work."""
 
 import errno
 import logging
+import math
 import os
 import subprocess
 import threading
@@ -93,6 +94,7 @@ async def test_a_bug_while_fetching_ahead_does_not_end_the_loop(
     around = surroundings(Filesystem(Tree(SlotTable()), none))
     objects = ClientObjects(fetcher, cache)
     prefetcher = Prefetcher(objects, lambda: 1 << 20, around)
+    monkeypatch.setattr("lazyfs.prefetch.prefetcher.QUIET", math.inf)  # as if a read had waited before
     # a whole file of the root directory; the policy is a stand-in
     read = SimpleNamespace(number=ROOT, entry=SimpleNamespace(pack_number=-1), small_file=None, slices=[])
     prefetcher.on_read(read)  # type: ignore[arg-type]
