@@ -23,9 +23,9 @@ _CHECKOUT: Final = Path(__file__).parents[1]
 _RESULTS: Final = _CHECKOUT / "benchmarks/results"
 ORDER: Final = (
     *("startup", "demo", "run", "filesystem", "cache", "publish", "sync", "http", "miss", "scale", "site"),
-    *("processes", "profiles", "proxy", "chunks", "packs", "sharing", "anywhere"),
+    *("mount", "processes", "profiles", "proxy", "chunks", "packs", "sharing", "anywhere"),
 )
-FULL_ONLY: Final = ("processes", "profiles", "proxy", "chunks", "packs", "sharing", "anywhere")
+FULL_ONLY: Final = ("mount", "processes", "profiles", "proxy", "chunks", "packs", "sharing", "anywhere")
 """Benchmarks that --quick skips: those written for a single design decision, those that need servers which no
 other benchmark needs, and those that take minutes even in their quick form."""
 

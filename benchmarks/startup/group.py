@@ -73,7 +73,7 @@ class Group:
 
 def _hierarchy() -> tuple[Path, bool]:
     unified = None
-    for line in Path("/proc/mounts").read_text().splitlines():
+    for line in os.fsdecode(Path("/proc/mounts").read_bytes()).splitlines():
         _, place, kind, options = line.split()[:4]
         if kind == "cgroup" and "cpuacct" in options.split(","):
             return Path(place), True

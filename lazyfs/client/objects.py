@@ -31,9 +31,8 @@ from lazyfs.client.local_cache import LocalCache
 from lazyfs.client.objects_at_hand import ObjectsAtHand
 from lazyfs.client.under_way import UnderWay
 from lazyfs.client.unused_window import UnusedWindow
-from lazyfs.core.chain.faults import Outage
 from lazyfs.core.digest import Digest, ObjectRef
-from lazyfs.core.errors import DeadlineExceeded, NotFound, TransportError
+from lazyfs.core.errors import DeadlineExceeded, NotFound, Outage, TransportError
 from lazyfs.transport.fetcher import Fetcher
 
 log = logging.getLogger(__name__)

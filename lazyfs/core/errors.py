@@ -54,5 +54,10 @@ class Unknown(NotFound):
     account would change it."""
 
 
+class Outage(TransportError):
+    """No path has worked for longer than `Policy.outage_grace` of the chain: requests fail at once until one
+    of them finds a path that works."""
+
+
 class DeadlineExceeded(TransportError):
     """No path brought the bytes before the deadline."""

@@ -15,7 +15,7 @@ import enum
 import struct
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import msgspec
 
@@ -66,7 +66,7 @@ class _Stored(msgspec.Struct, array_like=True, forbid_unknown_fields=True, froze
 _decoder = msgspec.msgpack.Decoder(_Stored)
 
 
-class HotPack(NamedTuple):
+class HotPack(msgspec.Struct, frozen=True):
     """Copies of small files in one object."""
 
     ref: ObjectRef
@@ -78,7 +78,7 @@ class HotPack(NamedTuple):
         return zip(accumulate((file.size for file in self.files), initial=0), self.files, strict=False)
 
 
-class Program(NamedTuple):
+class Program(msgspec.Struct, frozen=True):
     """One program of an image, and the objects that its starts touch."""
 
     path: str
@@ -87,7 +87,7 @@ class Program(NamedTuple):
     """Hot packs, and objects of the image that are no small files, in the order of first use; each once."""
 
 
-class Profile(NamedTuple):
+class Profile(msgspec.Struct, frozen=True):
     """A profile of one image."""
 
     origin: Origin

@@ -21,7 +21,6 @@ from lazyfs.daemon import control_socket, runtime_directory
 from lazyfs.daemon.cache_watch import CacheWatch
 from lazyfs.daemon.known_revision import KnownRepository, show_known
 from lazyfs.daemon.log import DaemonLog
-from lazyfs.daemon.metrics_address import check_free
 from lazyfs.daemon.mount_cache import MountCache
 from lazyfs.daemon.mount_lock import MountLock
 from lazyfs.daemon.privileges import Privileges
@@ -121,6 +120,8 @@ class AnsweringMount:
         has to be asked. Raises UsageError for a source that cannot be connected, or metrics that cannot be
         served."""
         if self.settings.metrics and self.handover.taken is None:
+            from lazyfs.daemon.metrics_address import check_free  # few mounts serve metrics
+
             check_free(self.settings.metrics)
         if self.settings.is_site():
             self.filesystem.tree.show_site(tuple(self.settings.repositories))

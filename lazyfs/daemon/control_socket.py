@@ -3,7 +3,8 @@
 import os
 import socket
 from contextlib import suppress
-from typing import NamedTuple
+
+import msgspec
 
 from lazyfs.system.socket_paths import address_of
 
@@ -16,7 +17,7 @@ CALLERS = 1024
 one moment."""
 
 
-class ListeningSocket(NamedTuple):
+class ListeningSocket(msgspec.Struct, frozen=True):
     """A listening socket and the path of its file."""
 
     plain: socket.socket

@@ -55,13 +55,17 @@ def run(work: Callable[[Ready, "KeeperLine"], None], log: str | None, *, keeper:
     `log`, or discarded without one. Raises StartFailed, with the child's message and exit code, if the child
     ends before it is ready.
     """
+    # Before the forks: every page that an import changes would be copied for the other process (2 ms in all).
+    from lazyfs.daemon.survival import keeper as keep
+    from lazyfs.daemon.survival.keeper_line import KeeperLine
+
     target = open_log(log)
     reading, writing = os.pipe()
     starter, ours = os.pipe()  # the kernel closes `ours` when this process ends in any way
     sys.stdout.flush()
     sys.stderr.flush()
     if not os.fork():
-        _become_daemon(work, target, writing, starter, keeper)
+        _become_daemon(work, target, writing, starter, lambda: KeeperLine(keep.fork() if keeper else None))
     for descriptor in (writing, starter, target):
         os.close(descriptor)
     with os.fdopen(reading, "rb") as pipe:
@@ -120,15 +124,16 @@ def _become_child(work: Callable[[Ready], None], target: int, writing: int) -> N
 
 
 def _become_daemon(
-    work: Callable[[Ready, "KeeperLine"], None], target: int, writing: int, starter: int, keeper: bool
+    work: Callable[[Ready, "KeeperLine"], None],
+    target: int,
+    writing: int,
+    starter: int,
+    make_line: "Callable[[], KeeperLine]",
 ) -> NoReturn:
     status = 1
     try:
         _clean(target, writing, starter)
-        from lazyfs.daemon.survival import keeper as keep  # after the fork: a small process forks cheaply
-        from lazyfs.daemon.survival.keeper_line import KeeperLine
-
-        line = KeeperLine(keep.fork() if keeper else None)
+        line = make_line()
         guard = _StarterGuard(starter)
         with os.fdopen(writing, "wb", buffering=0) as pipe:
 

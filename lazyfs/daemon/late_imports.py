@@ -14,7 +14,6 @@ SOON = (
     "concurrent.futures.thread",
     "encodings.idna",
     "lazyfs.core.trust.delegation",
-    "lazyfs.transport.handshake",
     "lazyfs.transport.lower_store",
     "lmdb._envid",
     "shutil",

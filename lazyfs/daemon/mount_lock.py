@@ -55,7 +55,7 @@ class MountLock:
         return -1
 
     def _holder(self) -> str:
-        with suppress(OSError), open(self._path, encoding="ascii", errors="replace") as file:
+        with suppress(OSError), open(self._path, encoding="utf-8", errors="replace") as file:
             return f" (pid {file.read(20)})"
         return ""
 

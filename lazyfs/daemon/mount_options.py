@@ -1,14 +1,14 @@
 """The options of a mount, derived from the fields of `Settings`, to be offered, parsed and described."""
 
 import types
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
 from lazyfs.daemon.settings import Settings
 
 
-class MountOption(NamedTuple):
+class MountOption(msgspec.Struct, frozen=True):
     """One option of `lazyfs mount`, of `mount -o` and of the TOML file."""
 
     field: str
@@ -40,7 +40,8 @@ class MountOption(NamedTuple):
 def _read_fields() -> tuple[MountOption, ...]:
     found = []
     defaults = {field.name: field.default for field in msgspec.structs.fields(Settings)}
-    for name, hint in get_type_hints(Settings, include_extras=True).items():
+    annotations: dict[str, Any] = Settings.__annotations__
+    for name, hint in annotations.items():
         if get_origin(hint) is not Annotated:
             continue  # the mount point and the repositories are arguments, not options
         inner, meta = get_args(hint)

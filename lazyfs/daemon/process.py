@@ -115,7 +115,7 @@ def _serve(
     daemon_log: DaemonLog,
     lock: MountLock | None = None,
 ) -> None:
-    gc.disable()  # modules make 46,000 objects and no garbage: collections would take 18 ms
+    gc.disable()  # until all modules are loaded: they make many objects and no garbage
     from lazyfs.daemon.answering_mount import AnsweringMount
     from lazyfs.daemon.certificates import Certificates
     from lazyfs.daemon.mount_cache import MountCache
@@ -163,7 +163,6 @@ def _answer(
 
     from lazyfs.daemon.served_mount import ServedMount
 
-    gc.enable()
     trio.run(ServedMount(mount, certificates, known, origins).serve, ready)
 
 

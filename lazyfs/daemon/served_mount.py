@@ -92,9 +92,7 @@ class ServedMount:
             if not settings.is_site() and self._known is None:
                 nursery.start_soon(self._repositories.open, settings.single_source())
                 await trio.sleep(0)
-            # While the network is waited for: imports, and a collection, which takes 30 ms.
-            prepare(settings.fuse)
-            gc.collect()
+            prepare(settings.fuse)  # imports, while the network is waited for
 
     async def _serve(self, session: Session, signals: AsyncIterator[int], ready: Callable[[], None]) -> None:
         self._invalidator = Invalidator(self._filesystem, session)
@@ -148,8 +146,10 @@ class ServedMount:
             self._mount.say_ready(ready)
         await trio.to_thread.run_sync(load, SOON)
         await trio.to_thread.run_sync(self._repositories.load_modules)
-        # The modules alone are 46,000 objects: a full collection would delay every answer by 30 ms.
+        # The modules alone are 46,000 objects: a full collection would delay every answer by 30 ms. So they
+        # are taken out of all collections, which begin now.
         gc.freeze()
+        gc.enable()
         log.info("all modules are loaded after %.3f s of processor time", time.process_time())
 
     async def _follow_signals(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_BARE = r"[A-Za-z0-9_-]+"
 _Path = tuple[str, ...]
 
 
@@ -31,7 +31,9 @@ DEFAULT = Origin("default")
 
 def dotted(path: _Path) -> str:
     """Returns a setting's name in TOML's notation, as in `repositories."a.example".url`."""
-    return ".".join(part if _BARE.fullmatch(part) else json.dumps(part, ensure_ascii=False) for part in path)
+    return ".".join(
+        part if re.fullmatch(_BARE, part) else json.dumps(part, ensure_ascii=False) for part in path
+    )
 
 
 def file_origins(data: bytes, path: str) -> dict[str, Origin]:

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from lazyfs.client.allowance import Allowance
 from lazyfs.client.demand import Demand
-from lazyfs.core.chain.faults import Outage
 from lazyfs.core.digest import Digest, ObjectRef
-from lazyfs.core.errors import BadData, LazyfsError, TransportError
+from lazyfs.core.errors import BadData, LazyfsError, Outage, TransportError
 from lazyfs.fuse.counters import Counters
 from lazyfs.fuse.open_repository import OpenRepository
 from lazyfs.fuse.openings import Openings

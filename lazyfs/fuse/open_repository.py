@@ -1,7 +1,9 @@
 """The parts of one repository that a filesystem needs: its objects, its root, and its prefetching."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.vfs.content import ReadPlan
@@ -49,7 +51,7 @@ class Prefetching(Protocol):
         ...
 
 
-class OpenRepository(NamedTuple):
+class OpenRepository(msgspec.Struct, frozen=True):
     """One repository as it is shown from now on."""
 
     name: str

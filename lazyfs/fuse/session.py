@@ -1,7 +1,9 @@
 """The interface between the mounted tree and the sessions that talk to the kernel."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from lazyfs.core.catalog.entry import NAME_MAX
 from lazyfs.vfs.attributes import BLOCK_SIZE
@@ -12,7 +14,7 @@ FOREVER = 0xFFFF_FFFF
 does, the kernel is told."""
 
 
-class MountOptions(NamedTuple):
+class MountOptions(msgspec.Struct, frozen=True):
     """The options with which a filesystem is mounted on this machine."""
 
     source: str
@@ -25,7 +27,7 @@ class MountOptions(NamedTuple):
     allow_other: bool = True
 
 
-class HeldMount(NamedTuple):
+class HeldMount(msgspec.Struct, frozen=True):
     """The state that a successor of this process needs in order to go on serving a mount."""
 
     device: int
@@ -96,7 +98,7 @@ class Session(Notified, Protocol):
         ...
 
 
-class StatvfsFields(NamedTuple):
+class StatvfsFields(msgspec.Struct, frozen=True):
     """The fields that statfs shows, by the names of struct statvfs."""
 
     bsize: int

@@ -4,7 +4,7 @@ import ctypes
 import os
 import re
 
-_ACCOUNT = re.compile(rb"://[^/|;\s\0]*@")
+_ACCOUNT = rb"://[^/|;\s\0]*@"
 _ARG_START, _ARG_END = 48, 49
 """Fields of /proc/self/stat, counted from 1; proc(5)."""
 
@@ -45,4 +45,6 @@ def _place() -> tuple[int, int]:
 def without_accounts(line: bytes) -> bytes:
     """Returns the arguments, each ended by a NUL, with `***` for accounts in URLs; the length is
     unchanged."""
-    return _ACCOUNT.sub(b"://***@", line)[: len(line)].ljust(len(line), b"\0")
+    if b"@" not in line:
+        return line  # most command lines: the expression is compiled only for others
+    return re.sub(_ACCOUNT, b"://***@", line)[: len(line)].ljust(len(line), b"\0")

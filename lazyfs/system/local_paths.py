@@ -11,8 +11,9 @@ from typing import Any
 
 from lazyfs.system.bounded_look import Answer, ask_one
 
-LOCAL = frozenset(("btrfs", "ext2", "ext3", "ext4", "f2fs", "tmpfs", "xfs"))
-"""Types of filesystems that ask nobody else. An overlay is none of them: its layers may lie anywhere."""
+LOCAL = frozenset(("btrfs", "devtmpfs", "ext2", "ext3", "ext4", "f2fs", "tmpfs", "xfs"))
+"""Types of filesystems that ask nobody else; /dev/shm lies in a devtmpfs. An overlay is none of them: its
+layers may lie anywhere."""
 _MAX_LINKS = 40
 """The largest number of links that are followed on one path, as in the kernel."""
 

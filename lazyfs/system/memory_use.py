@@ -27,7 +27,7 @@ def own_bytes() -> int:
 
     Returns 0 if /proc cannot be read.
     """
-    with suppress(OSError), open("/proc/self/status", encoding="ascii", errors="replace") as file:
+    with suppress(OSError), open("/proc/self/status", encoding="utf-8", errors="replace") as file:
         found = re.search(r"^RssAnon:\s+(\d+) kB", file.read(), re.MULTILINE)
         return int(found[1]) << 10 if found else 0
     return 0
@@ -68,7 +68,7 @@ def bytes_in(group: Group) -> int:
         os.path.join(group.directory, "memory.usage_in_bytes" if group.version == 1 else "memory.current")
     )
     with suppress(OSError, ValueError):
-        with open(os.path.join(group.directory, "memory.stat"), encoding="ascii") as file:
+        with open(os.path.join(group.directory, "memory.stat"), encoding="utf-8") as file:
             facts = {name: int(value) for name, value in map(str.split, file)}
         prefix = "total_" if group.version == 1 else ""
         names = ("inactive_file", "active_file", "slab_reclaimable")
@@ -78,7 +78,7 @@ def bytes_in(group: Group) -> int:
 
 def _number(path: str) -> int | None:
     try:
-        with open(path, encoding="ascii") as file:
+        with open(path, encoding="utf-8") as file:
             return int(file.read())
     except (OSError, ValueError):  # "max"
         return None

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from lazyfs.core.errors import UsageError
 
-_ESCAPED = re.compile(rb"\\([0-3][0-7]{2})")
+_ESCAPED = rb"\\([0-3][0-7]{2})"
 
 
 class Mount(NamedTuple):
@@ -65,7 +65,7 @@ def _parsed(line: bytes) -> Mount | None:
 def _plain(name: bytes) -> bytes:
     if b"\\" not in name:
         return name
-    return _ESCAPED.sub(lambda found: bytes([int(found[1], 8)]), name)
+    return re.sub(_ESCAPED, lambda found: bytes([int(found[1], 8)]), name)
 
 
 def types_in(content: bytes) -> dict[str, str]:

@@ -7,7 +7,8 @@ local cache at once, missing ones after they have been fetched.
 
 import errno
 import os
-from typing import NamedTuple
+
+import msgspec
 
 from lazyfs.core.catalog.entry import Entry
 from lazyfs.core.chunks import ChunkList
@@ -16,7 +17,7 @@ from lazyfs.vfs.missing_objects import NOTHING, Fetched, LocalObjects, Need, Nee
 from lazyfs.vfs.tree import Tree
 
 
-class ReadPlan(NamedTuple):
+class ReadPlan(msgspec.Struct, frozen=True):
     """A read of one file, and the parts of objects that answer it."""
 
     number: int

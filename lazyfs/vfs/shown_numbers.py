@@ -9,7 +9,8 @@ are used again.
 """
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+
+import msgspec
 
 from lazyfs.vfs.inode_numbers import ROOT
 
@@ -25,7 +26,7 @@ def as_it_is(number: int) -> int:
     return number
 
 
-class ShownBlock(NamedTuple):
+class ShownBlock(msgspec.Struct, frozen=True):
     """A block as the journal persists it."""
 
     run: int

@@ -1,7 +1,8 @@
 """The directory around a file, in which prefetching looks for the files that a reader wants next."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+
+import msgspec
 
 from lazyfs.core.catalog.entry import Entry
 from lazyfs.core.catalog.reader import Catalog
@@ -12,7 +13,7 @@ from lazyfs.vfs.inode_numbers import SPREAD, unpack
 from lazyfs.vfs.missing_objects import NOTHING, Fetched
 
 
-class Siblings(NamedTuple):
+class Siblings(msgspec.Struct, frozen=True):
     """A file's place among the entries of its directory."""
 
     directory: tuple[int, int]

@@ -4,12 +4,12 @@ import pytest
 
 from lazyfs.core.chain.blame import Route
 from lazyfs.core.chain.chain import Chain
-from lazyfs.core.chain.faults import CERTIFICATE, PEER, AttemptFailed, Fault, Outage
+from lazyfs.core.chain.faults import CERTIFICATE, PEER, AttemptFailed, Fault
 from lazyfs.core.chain.member import MemberState
 from lazyfs.core.chain.notation import parse_proxies
 from lazyfs.core.chain.plan import GiveUp, Plan
 from lazyfs.core.chain.policy import Policy
-from lazyfs.core.errors import BadData, DeadlineExceeded, NotFound
+from lazyfs.core.errors import BadData, DeadlineExceeded, NotFound, Outage
 from tests.support.chain_world import World
 
 P1, P2, P3 = "http://p1:3128", "http://p2:3128", "http://p3:3128"

@@ -8,9 +8,8 @@ from contextlib import ExitStack
 import pytest
 
 from lazyfs.client.trust.metadata_files import Ask, MetadataFiles
-from lazyfs.core.chain.faults import Outage
 from lazyfs.core.chain.policy import Policy
-from lazyfs.core.errors import NotFound
+from lazyfs.core.errors import NotFound, Outage
 from lazyfs.transport.fetcher import never_cancelled
 from lazyfs.transport.open import open_fetcher
 from tests.support.fault_server import FaultServer, Misbehave

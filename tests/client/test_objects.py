@@ -10,9 +10,16 @@ import trio
 import trio.testing
 
 from lazyfs.client.objects import Objects
-from lazyfs.core.chain.faults import Outage
 from lazyfs.core.digest import ObjectRef, ref_of, sha256
-from lazyfs.core.errors import BadData, DeadlineExceeded, FormatError, LazyfsError, NotFound, TransportError
+from lazyfs.core.errors import (
+    BadData,
+    DeadlineExceeded,
+    FormatError,
+    LazyfsError,
+    NotFound,
+    Outage,
+    TransportError,
+)
 from lazyfs.transport.fetcher import Request, never_cancelled
 from lazyfs.transport.local import LocalFetcher
 from lazyfs_cache import NullCache, open_cache

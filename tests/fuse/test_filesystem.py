@@ -9,9 +9,8 @@ import pytest
 import trio
 
 from lazyfs.core.catalog.builder import build
-from lazyfs.core.chain.faults import Outage
 from lazyfs.core.digest import Digest, ObjectRef, ref_of
-from lazyfs.core.errors import BadData, LazyfsError
+from lazyfs.core.errors import BadData, LazyfsError, Outage
 from lazyfs.fuse.direct.kept_answers import KeptAnswers
 from lazyfs.fuse.direct.operations import Operations
 from lazyfs.fuse.filesystem import Filesystem

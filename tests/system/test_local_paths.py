@@ -33,6 +33,11 @@ def test_a_way_through_a_remote_filesystem_is_not(target: str, types: dict[str, 
     assert not is_local(f"{tmp_path}/near/relative/more", types)
 
 
+def test_the_kernels_own_directory_of_devices_is_local(types: dict[str, str]) -> None:
+    """/dev/shm lies in it, where the caches of jobs often are."""
+    assert is_local("/dev/null", types | {"/dev": "devtmpfs"})
+
+
 def test_links_in_a_circle_end(types: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")

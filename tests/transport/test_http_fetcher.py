@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lazyfs.core.chain.faults import Outage
 from lazyfs.core.chain.policy import Policy
-from lazyfs.core.errors import BadData, DeadlineExceeded, LazyfsError, NotFound
+from lazyfs.core.errors import BadData, DeadlineExceeded, LazyfsError, NotFound, Outage
 from lazyfs.transport.fetcher import Request
 from lazyfs.transport.guard import Limits
 from lazyfs.transport.http import HttpFetcher

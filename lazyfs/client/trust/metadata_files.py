@@ -9,8 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import NamedTuple
 
-from lazyfs.core.chain.faults import Outage
-from lazyfs.core.errors import LazyfsError, NotFound
+from lazyfs.core.errors import LazyfsError, NotFound, Outage
 from lazyfs.transport.fetcher import Fetcher, Request, as_stored
 
 _SLICE = 0.2

@@ -75,11 +75,6 @@ class AttemptFailed(TransportError):
         """Seconds for which the server asked us to stay away."""
 
 
-class Outage(TransportError):
-    """No path has worked for longer than `Policy.outage_grace`: requests fail at once until one of them finds
-    a path that works."""
-
-
 def of_status(status: int) -> Fault | None:
     """Returns the fault of an HTTP status; None for 200, the only success (no ranges are asked for)."""
     if status == 200:

@@ -28,9 +28,9 @@ from typing import NamedTuple
 
 from lazyfs.core.chain.blame import Failure, RoundFailures, Route
 from lazyfs.core.chain.chain import Chain
-from lazyfs.core.chain.faults import CERTAIN, CERTIFICATE, CONTENT, PEER, AttemptFailed, Fault, Outage
+from lazyfs.core.chain.faults import CERTAIN, CERTIFICATE, CONTENT, PEER, AttemptFailed, Fault
 from lazyfs.core.chain.member import Member, MemberState
-from lazyfs.core.errors import BadData, DeadlineExceeded, LazyfsError, NotFound
+from lazyfs.core.errors import BadData, DeadlineExceeded, LazyfsError, NotFound, Outage
 
 _MISSING = frozenset({Fault.MISSING})
 _MAY_BE_MISSING = frozenset({Fault.MISSING, Fault.DENIED})

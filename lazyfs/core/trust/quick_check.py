@@ -9,8 +9,9 @@ also for valid states that it does not support, such as those with keys other th
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from securesystemslib.exceptions import FormatError as NotCanonical
@@ -27,7 +28,7 @@ from lazyfs.core.trust.saved import Saved, decode
 _Fields = dict[str, Any]
 
 
-class ProvenTarget(NamedTuple):
+class ProvenTarget(msgspec.Struct, frozen=True):
     """A revision whose signatures, versions and hashes hold."""
 
     revision: Revision

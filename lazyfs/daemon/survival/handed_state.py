@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import msgspec
 
@@ -54,7 +53,7 @@ class HandedState(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, settings=settings, origins=origins)
 
 
-class TakenMount(NamedTuple):
+class TakenMount(msgspec.Struct, frozen=True):
     """A mount that this process takes over."""
 
     held: HeldMount

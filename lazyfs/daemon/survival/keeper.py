@@ -221,7 +221,7 @@ class Keeper:
 def _become(command: list[str], needed: tuple[int, ...], score: str | None) -> NoReturn:
     try:
         if score is not None:
-            with suppress(OSError), open(_OOM_SCORE, "w", encoding="ascii") as file:
+            with suppress(OSError), open(_OOM_SCORE, "w", encoding="utf-8") as file:
                 file.write(score)
         signal.set_wakeup_fd(-1)
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -257,7 +257,7 @@ def _prefer_the_daemon() -> str | None:
     """Lowers this process's score for the kernel's OOM killer, so that the killer chooses the daemon first.
     Returns the score before, which this process's children get back: they become daemons. If the kernel does
     not allow the change, changes nothing and returns None."""
-    with suppress(OSError), open(_OOM_SCORE, "r+", encoding="ascii") as file:
+    with suppress(OSError), open(_OOM_SCORE, "r+", encoding="utf-8") as file:
         now = file.read().strip()
         file.seek(0)
         file.write(str(max(int(now) - 500, -1000)))
@@ -269,7 +269,7 @@ def _prefer_the_daemon() -> str | None:
 def _name_itself() -> None:
     """Shows this process as `lazyfs-keeper` in `ps`. It was forked with the daemon's command line, so a
     search for the daemon by its name would otherwise find both processes."""
-    with suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as file:
+    with suppress(OSError), open("/proc/self/comm", "w", encoding="utf-8") as file:
         file.write(NAME)
     with suppress(OSError):
         command_line.show_as(NAME)

@@ -12,7 +12,8 @@ import os
 import time
 from contextlib import suppress
 from sys import byteorder
-from typing import NamedTuple
+
+import msgspec
 
 from lazyfs.fuse.wire.protocol import IN_HEADER
 
@@ -39,7 +40,7 @@ NOWHERE = -1
 """The value of `slot` for a request that is in no slot."""
 
 
-class Kept(NamedTuple):
+class Kept(msgspec.Struct, frozen=True):
     """An unanswered request."""
 
     slot: int
