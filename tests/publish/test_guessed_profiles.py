@@ -81,7 +81,8 @@ def test_a_real_program_and_the_libraries_that_ldd_names(guesses: Guesses) -> No
 
 
 def test_python_with_its_libraries_modules_and_the_script_that_it_starts(guesses: Guesses) -> None:
-    modules = ["encodings/__init__", "encodings/aliases", "encodings/utf_8", "encodings/cp500", "os", "json"]
+    library = "opt/lib/python3.11"
+    codecs = {name: f"from . import aliases  # {name}" for name in ("aliases", "cp500", "utf_8", "__init__")}
     found = guesses.paths(
         program("opt/bin/python3.11", b"libpython3.11.so", b"libc.so.6", runpath=b"$ORIGIN/../lib"),
         entry("opt/bin/python3", b"2", linkname="python3.11"),
@@ -91,21 +92,19 @@ def test_python_with_its_libraries_modules_and_the_script_that_it_starts(guesses
         program("opt/lib/libunused.so"),
         entry("etc/ld.so.conf", data=b"include ld.so.conf.d/*.conf\n"),
         entry("etc/ld.so.conf.d/math.conf", data=b"/opt/math\n"),
-        *(
-            entry(f"opt/lib/python3.11/{folder}__pycache__/{name}.cpython-311.pyc", data=module.encode() * 9)
-            for module in modules
-            for folder, name in [(module[: module.rfind("/") + 1], module.rpartition("/")[2])]
-        ),
+        *(entry(f"{library}/encodings/{name}.py", data=text.encode()) for name, text in codecs.items()),
+        entry(f"{library}/json.py", data=b"import os"),
+        entry(f"{library}/os.py", data=b"import sys"),
         entry("srv/job.py", data=b"#!/usr/bin/env python3\nimport json\n", mode=0o755),
         entry("srv/other.py", data=b"#!/usr/bin/env python3\n", mode=0o755),
         program("usr/bin/env"),
         Entrypoint=["./job.py"], WorkingDir="/srv", Env=["PATH=/opt/bin:/usr/bin"],
     )  # fmt: skip
-    names = ("__init__", "aliases", "utf_8")
-    compiled = [f"opt/lib/python3.11/encodings/__pycache__/{name}.cpython-311.pyc" for name in names]
     assert found == [
         "srv/job.py", "usr/bin/env", "opt/bin/python3.11", "opt/lib/libpython3.11.so", "usr/lib64/libc.so.6",
-        *compiled, "opt/math/libm.so.6",
+        "opt/math/libm.so.6",
+        *(f"{library}/encodings/{name}.py" for name in ("__init__", "aliases", "utf_8")),
+        f"{library}/json.py",
     ]  # fmt: skip
 
 
