@@ -18,8 +18,6 @@ from tests.support.oci_images import entry
 PYTHON = "usr/bin/python3.11"
 LIBRARY = "usr/lib/python3.11"
 SITE = f"{LIBRARY}/site-packages"
-RUN_TIME = {"Heavy.pm", "Unix.pm"}
-"""Modules that others load by a name that they put together, or inside of subroutines."""
 FAST = f"{SITE}/num/fast.cpython-311-x86_64-linux-gnu.so"
 INTERPRETER = [program(PYTHON), entry("usr/bin/python3", b"2", linkname="python3.11")]
 
@@ -298,7 +296,39 @@ def test_a_real_perl_reads_what_was_guessed(guesses: Guesses) -> None:
     found = guesses.paths(*real_files([*read, "/usr/bin/perl"]), script, Cmd=["perl", "-w", "/opt/job.pl"])
     assert len(read) > 25
     missed = {os.path.realpath(path) for path in read} - {f"/{path}" for path in found}
-    assert {Path(path).name for path in missed} <= RUN_TIME
+    assert not missed
+
+
+def test_of_what_a_perl_subroutine_may_load_no_more_of_that_kind_is_taken(guesses: Guesses) -> None:
+    perl = entry("usr/bin/perl", data=library() + b"\0/perl\0", mode=0o755)
+    loads = {"A": "sub f {\n  require B;\n}", "B": "use C;\nsub f {\n  require D;\n}", "C": "", "D": ""}
+    modules = [source(f"perl/{name}.pm", text) for name, text in loads.items()]
+    found = guesses.paths(perl, *modules, source("job.pl", "use A;"), Cmd=["perl", "job.pl"])
+    assert found == ["usr/bin/perl", "job.pl", "perl/A.pm", "perl/B.pm", "perl/C.pm"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "folder"),
+    [
+        ([], "C.utf8"),
+        (["LANG=de_DE.UTF-8", "LC_ALL="], "de_DE.utf8"),
+        (["LANG=x", "LC_ALL=a.ISO-8859-1"], "a.iso88591"),
+    ],
+)
+def test_locale_and_time_zone(guesses: Guesses, variables: list[str], folder: str) -> None:
+    """Python reads the locale's characters, Perl all of the locale."""
+    perl = entry("usr/bin/perl", data=library() + b"perl", mode=0o755)
+    places = [f"usr/lib/locale/{name}" for name in ("C.utf8", "de_DE.utf8", "a.iso88591")]
+    categories = ["LC_COLLATE", "LC_CTYPE", "LC_MESSAGES/SYS_LC_MESSAGES"]
+    others = ["usr/lib/x86_64-linux-gnu/gconv/gconv-modules.cache", "usr/share/zoneinfo/UTC"]
+    entries = [
+        *INTERPRETER, perl, *(source(f"{place}/{name}") for place in places for name in categories),
+        *map(source, others), entry("etc/localtime", b"2", linkname="/usr/share/zoneinfo/UTC"),
+    ]  # fmt: skip
+    env = ["PATH=/usr/bin", *variables]
+    read = [f"usr/lib/locale/{folder}/{name}" for name in categories]
+    assert guesses.paths(*entries, Cmd=["python3"], Env=env) == [PYTHON, read[1], *others]
+    assert guesses.paths(*entries, Cmd=["perl"], Env=env) == ["usr/bin/perl", *read, *others]
 
 
 def test_perls_command_line_and_search_path(guesses: Guesses) -> None:

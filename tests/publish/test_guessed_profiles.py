@@ -154,18 +154,27 @@ def test_hostile_programs_end(guesses: Guesses, monkeypatch: pytest.MonkeyPatch)
     assert 40 < len(found) <= 60
 
 
-def test_of_a_large_program_the_linkers_parts_are_taken(guesses: Guesses) -> None:
-    """Only the parts of a large program that the dynamic linker reads are in the profile, or its first
-    FIRST_SEGMENT bytes if it is no ELF file."""
-    large = library([b"libc.so.6"]) + os.urandom(6 << 20)
-    guesses.publish(entry("bin/large", data=large, mode=0o755), Cmd=["/bin/large"])
-    found = published_profile(open_tree(guesses.repository.path), PLACE)
-    chunks = [ref for ref in found.profile.contents() if ref.size == 1 << 20]
-    assert len(chunks) == 1, "the segment of library() ends in the first chunk"
-    text = entry("bin/text", data=os.urandom(6 << 20), mode=0o755)
-    guesses.publish(text, place="r.example/text:1", Cmd=["/bin/text"])
-    found = published_profile(open_tree(guesses.repository.path), "r.example/text:1")
-    assert sum(ref.size for ref in found.profile.contents() if ref.size == 1 << 20) == guessed.FIRST_SEGMENT
+def test_of_large_files_some_parts_are_taken(guesses: Guesses, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program and the libraries that it names are listed whole up to DIRECT bytes, others up to WHOLE. Of a
+    larger file, the first FIRST bytes are listed, and what the dynamic linker writes to."""
+    monkeypatch.setattr(guessed, "WHOLE", 3 << 20)
+    monkeypatch.setattr(guessed, "DIRECT", 4 << 20)
+
+    def chunks(megabytes: int, place: str, *entries: tuple[Any, bytes]) -> int:
+        """Returns how many of the chunks of a file are listed."""
+        guesses.publish(
+            entry("lib/large.so", data=large(megabytes), mode=0o755), *entries, place=place, Cmd=["/bin/a"]
+        )
+        found = published_profile(open_tree(guesses.repository.path), place).profile.contents()
+        return len([ref for ref in found if ref.size == 1 << 20])
+
+    def large(megabytes: int) -> bytes:
+        return (library() + os.urandom(megabytes << 20))[: megabytes << 20]
+
+    direct = program("bin/a", b"large.so")
+    indirect = [program("bin/a", b"b.so"), program("lib/b.so", b"large.so")]
+    assert [chunks(size, f"r.example/direct:{size}", direct) for size in (4, 5)] == [4, 2]
+    assert [chunks(size, f"r.example/indirect:{size}", *indirect) for size in (3, 4)] == [3, 2]
 
 
 def test_a_guess_is_marked_is_no_ones_heritage_and_yields_to_what_was_recorded(guesses: Guesses) -> None:

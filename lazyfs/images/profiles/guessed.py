@@ -22,11 +22,16 @@ from lazyfs.images.profiles.linked_libraries import LinkedLibraries
 
 FILES: Final = 4096
 """The largest number of files of one guess; an analysis with 1,500 modules and 300 libraries is known."""
-WHOLE: Final = 2 << 20
-"""Size in bytes up to which a guess lists all objects of a file. Of a larger file it lists only the parts
-that the dynamic linker itself reads, because nobody knows which part of its code a program uses."""
-FIRST_SEGMENT: Final = 2 << 20
-"""The largest number of bytes listed of the first segment of a large file; the segment may hold code too."""
+WHOLE: Final = 8 << 20
+"""Size in bytes up to which a guess lists all objects of a file. A mount that misses a part of a library
+fetches the rest too, so nothing is saved by leaving it out; of 25 libraries of 2 to 8 MB that gdalinfo loads
+it reads 90%."""
+DIRECT: Final = 32 << 20
+"""Size in bytes up to which a guess lists all objects of a program, of an extension module, and of the
+libraries that these name themselves: they are used more than those that come with other libraries."""
+FIRST: Final = 2 << 20
+"""The number of bytes listed at the beginning of a larger file. Beside them are listed the parts that the
+dynamic linker writes to, because nobody knows which part of its code or data a program uses."""
 LINE: Final = 256
 """The number of bytes, from the beginning of a file, in which the first line of a script is looked for."""
 WORDS: Final = 64
@@ -56,7 +61,9 @@ class StartGuess:
         self._libraries = LinkedLibraries(files)
         self._interpreted = InterpretedPrograms(files, run.environment, self._absolute(""))
         self._seen: dict[bytes, None] = {}
-        self._waiting: deque[ImageFile] = deque()
+        self._waiting: deque[tuple[ImageFile, int]] = deque()
+        """The files whose objects and needs are to be taken, each with the number of steps from a file that
+        the command names."""
         self._calls: list[_Call] = []
         """The programs that may be interpreters, and what they are told to run."""
         self._found: dict[Digest, None] = {}
@@ -79,15 +86,15 @@ class StartGuess:
     def _follow(self) -> None:
         """Takes the files that wait, and those that they need in turn."""
         while self._waiting and len(self._seen) <= FILES:
-            file = self._waiting.popleft()
-            self._found |= dict.fromkeys(self._objects(file))
+            file, steps = self._waiting.popleft()
+            self._found |= dict.fromkeys(self._objects(file, DIRECT if steps <= 1 else WHOLE))
             for needed in self._needed(file):
-                self._add(needed)
+                self._add(needed, steps + 1)
 
-    def _add(self, file: ImageFile | None) -> None:
+    def _add(self, file: ImageFile | None, steps: int = 0) -> None:
         if file is not None and file.entry.is_file and file.path not in self._seen:
             self._seen[file.path] = None
-            self._waiting.append(file)
+            self._waiting.append((file, steps))
 
     def _take_module(self, file: ImageFile) -> None:
         """Takes a file that a program reads and does not run, such as a module; of a library, also the
@@ -95,10 +102,10 @@ class StartGuess:
         if file.path in self._seen or len(self._seen) > FILES:
             return
         self._seen[file.path] = None
-        self._found |= dict.fromkeys(self._objects(file))
+        self._found |= dict.fromkeys(self._objects(file, DIRECT))
         if b".so" in file.path.rpartition(b"/")[2]:
             for needed in self._libraries.needed(file):
-                self._add(needed)
+                self._add(needed, 1)
             self._follow()
 
     def _named(self) -> Iterator[ImageFile | None]:
@@ -168,17 +175,15 @@ class StartGuess:
         elif head.startswith(elf.MAGIC):
             yield from self._libraries.needed(file)
 
-    def _objects(self, file: ImageFile) -> Iterator[Digest]:
+    def _objects(self, file: ImageFile, whole: int) -> Iterator[Digest]:
         """Yields those of a file's objects that a start is guessed to read; for a small file in a pack, the
-        file's own digest."""
-        parts = self._files.parts(file)
+        file's own digest. `whole`: size in bytes up to which these are all."""
         wanted = [(0, file.entry.size)]
-        if file.entry.size > WHOLE:
+        if file.entry.size > whole:
             linked = elf.linked_parts(lambda offset, length: self._files.bytes_at(file, offset, length))
-            first = [(start, min(length, FIRST_SEGMENT)) for start, length in linked[:1]]
-            wanted = [*first, *linked[1:]] or [(0, FIRST_SEGMENT)]
+            wanted = [(0, FIRST), *linked[1:]]
         at = 0
-        for part in parts:
+        for part in self._files.parts(file):
             if any(start < at + part.length and at < start + length for start, length in wanted):
                 yield part.ref.digest
             at += part.length

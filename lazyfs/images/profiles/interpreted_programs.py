@@ -7,6 +7,7 @@ from lazyfs.core.python_imports import SOURCE
 from lazyfs.images.profiles.image_files import ImageFile, ImageFiles
 from lazyfs.images.profiles.interpreted_commands import perl_command, python_command
 from lazyfs.images.profiles.linked_libraries import LinkedLibraries
+from lazyfs.images.profiles.locales import locale_files
 from lazyfs.images.profiles.perl_modules import LIBRARY, PERL, PerlModules
 from lazyfs.images.profiles.python_modules import PythonModules
 from lazyfs.images.profiles.python_places import PYTHON, python_places
@@ -43,6 +44,7 @@ class InterpretedPrograms:
         script = self._script(told.script)
         first = script.path.rpartition(b"/")[0] if script else None
         modules = PythonModules(self._files, places, self._directory if told.module or told.code else first)
+        yield from locale_files(self._files, self._environment, whole=False)
         yield from modules.start()
         yield from places.path_files
         if script is not None:
@@ -60,6 +62,7 @@ class InterpretedPrograms:
         listed = [*told.directories, *self._environment.get("PERL5LIB", "").split(":")]
         first = [self._path(one) for one in listed if one]
         modules = PerlModules(self._files, [program, *library], first)
+        yield from locale_files(self._files, self._environment, whole=True)
         script = self._script(told.script)
         source = told.code.encode(errors="surrogateescape")
         if script is not None:

@@ -5,7 +5,14 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from lazyfs.core.perl_imports import SOURCE, extension_path, library_directories, module_path, used_modules
+from lazyfs.core.perl_imports import (
+    SOURCE,
+    Loaded,
+    extension_path,
+    library_directories,
+    loaded_modules,
+    module_path,
+)
 from lazyfs.images.profiles.image_files import ImageFile, ImageFiles
 
 PERL: Final = re.compile(rb"perl(5[0-9.]*)?(-[\w-]+)?")
@@ -36,23 +43,25 @@ class PerlModules:
 
     def script(self, source: bytes, modules: Iterable[bytes] = ()) -> Iterator[ImageFile]:
         """Yields the files of the modules that a script loads, and of those that these load in turn, in
-        order. `modules`: those that the command line names."""
-        stack = [iter([*modules, *used_modules(source)])]
+        order. `modules`: those that the command line names. Of a module that is not loaded for sure, those
+        that it loads for sure are taken only."""
+        stack = [iter([*(Loaded(name, sure=True) for name in modules), *loaded_modules(source)])]
         while stack and len(self._seen) < MODULES and self._read < SOURCES:
-            name = next(stack[-1], None)
-            if name is None:
+            one = next(stack[-1], None)
+            if one is None:
                 stack.pop()
-            elif name not in self._seen:
-                self._seen.add(name)
-                found = self._find(module_path(name))
+            elif one.name not in self._seen:
+                self._seen.add(one.name)
+                found = self._find(module_path(one.name))
                 if found is not None:
                     yield found
-                    compiled = self._find(extension_path(name))
+                    compiled = self._find(extension_path(one.name))
                     if compiled is not None:
                         yield compiled
                     text = self._files.bytes_at(found, 0, SOURCE)
                     self._read += len(text)
-                    stack.append(iter(used_modules(text)))
+                    inner = loaded_modules(text)
+                    stack.append(iter([other for other in inner if one.sure or other.sure]))
 
     def _find(self, path: bytes) -> ImageFile | None:
         found = (self._files.find(directory + b"/" + path) for directory in self._directories)
