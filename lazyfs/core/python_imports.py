@@ -91,10 +91,10 @@ def line_imports(line: bytes) -> list[Import]:
     return [*module_imports(line), *called][:IMPORTS]
 
 
-def names_in(extension: bytes) -> list[bytes]:
-    """Returns the strings of a compiled extension module that have the form of a dotted name, each once.
-    Those of the modules that the extension imports are among them."""
-    return list(dict.fromkeys(_STRING.findall(extension)))
+def names_in(extension: bytes) -> Iterator[bytes]:
+    """Yields the strings of a compiled extension module that have the form of a dotted name. Those of the
+    modules that the extension imports are among them."""
+    return (matched[0] for matched in _STRING.finditer(extension))
 
 
 def _blanked(matched: re.Match[bytes]) -> bytes:

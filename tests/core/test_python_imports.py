@@ -117,7 +117,7 @@ def test_an_except_block_stands_in_for_its_try() -> None:
 
 def test_strings_of_an_extension_module() -> None:
     data = b"\x7fELF\0a.b\0c\0a.b\0not.a name\0d.e.f\0x..y\0.z\0tail.end"
-    assert names_in(data) == [b"a.b", b"c", b"d.e.f"]
+    assert list(names_in(data)) == [b"a.b", b"c", b"a.b", b"d.e.f"]
 
 
 @st.composite
@@ -184,7 +184,7 @@ def test_hostile_sources_are_bounded(piece: bytes) -> None:
     """Sources of 3 MB that repeat one piece end, with no more imports than the bounds say."""
     source = piece * (3 * SOURCE // len(piece))
     assert len(module_imports(source)) <= IMPORTS + NAMES
-    assert len(names_in(source)) <= 1
+    assert set(names_in(source)) <= {b"a"}
 
 
 def test_sources_are_cut_and_blocks_may_be_deep(monkeypatch: pytest.MonkeyPatch) -> None:
