@@ -49,6 +49,8 @@ _NOT_HERE: Final = re.compile(
 """Conditions that are false when a program runs on Linux."""
 _MAIN: Final = re.compile(rb"[ \t(]*+__name__[ \t]*+==")
 
+_ALIAS: Final = re.compile(rb"(?<![\w.])([\w.]++)[ \t]++as[ \t]++([A-Za-z_]\w*+)")
+_ATTRIBUTE: Final = re.compile(rb"(?<![\w.])([A-Za-z_]\w*+)\.([A-Za-z_]\w*+)")
 _CALLED: Final = re.compile(rb"""\b__import__\([ ]?["']([A-Za-z_][\w.]*+)["']""")
 _STRING: Final = re.compile(rb"(?<=\0)[A-Za-z_]\w*+(?:\.[A-Za-z_]\w*+)*+(?=\0)")
 
@@ -80,9 +82,26 @@ class _Block(NamedTuple):
 def module_imports(source: bytes, *, is_main: bool = False) -> list[Import]:
     """Returns the imports that run when a module is imported, in their order: those at its top level, and in
     the classes and conditions there. Conditions count as true, except those that are false on Linux or at any
-    run (TYPE_CHECKING). `is_main`: True for the source of a script, whose `__main__` block runs too."""
+    run (TYPE_CHECKING). `is_main`: True for the source of a script: its `__main__` block runs too, and an
+    attribute of a module, `numpy.random`, may be a module that is imported when it is used."""
     source = source[:SOURCE].removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    return _Reader(_TEXT.sub(_blanked, source), is_main).imports()
+    text = _TEXT.sub(_blanked, source)
+    found = _Reader(text, is_main).imports()
+    return [*found, *_attributes(text, found)] if is_main else found
+
+
+def _attributes(text: bytes, imports: list[Import]) -> list[Import]:
+    """Returns the attributes of imported modules that a source names, as imports."""
+    modules = {one.module: one.module for one in imports if not one.level}
+    modules |= {alias: module for module, alias in _ALIAS.findall(text) if module in modules}
+    found: dict[Import, None] = {}
+    for matched in _ATTRIBUTE.finditer(text):
+        module = modules.get(matched[1])
+        if module is not None:
+            found[Import(module, 0, (matched[2],))] = None
+            if len(found) >= NAMES:
+                break
+    return list(found)
 
 
 def line_imports(line: bytes) -> list[Import]:

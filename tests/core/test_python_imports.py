@@ -98,6 +98,15 @@ def test_what_runs_in_a_script_only() -> None:
     assert modules(source, is_main=True) == ["a", "b"]
 
 
+def test_attributes_in_a_script_may_be_modules() -> None:
+    source = b"import a, b.c as d\nfrom .e import e\na.f(d.g.h, x.a.i, 'a.j', a.f, e.k)  # a.l"
+    expected = [(b"a", 0, (b"f",)), (b"b.c", 0, (b"g",))]
+    assert plain(module_imports(source, is_main=True))[3:] == expected
+    assert len(module_imports(source)) == 3
+    many = b"import a\n" + b"".join(b"a.b%d\n" % number for number in range(NAMES + 9))
+    assert len(module_imports(many, is_main=True)) == 1 + NAMES
+
+
 def test_relative_imports() -> None:
     source = b"from . import a, b as c\nfrom .. d import (e)\nfrom ...f.g import *\nfrom.h import i"
     expected = [(b"", 1, (b"a", b"b")), (b"d", 2, (b"e",)), (b"f.g", 3, ()), (b"h", 1, (b"i",))]

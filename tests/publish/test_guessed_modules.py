@@ -71,7 +71,8 @@ def test_a_script_its_modules_and_theirs(guesses: Guesses) -> None:
         source(f"{SITE}/plain.py"),
         source(f"{LIBRARY}/secrets.py"),
         program("usr/lib/libx.so.1"),
-        source("opt/job.py", "import json, num\nimport local"),
+        source("opt/job.py", "import json, num as n\nimport local\nn.lazy.f(n.core)"),
+        source(f"{SITE}/num/lazy.py", "import num.other\nn.no"),
         source("opt/local.py"),
         source("srv/local.py"),
         Cmd=["python3", "-u", "-W", "ignore", "/opt/job.py", "/opt/local.py"], WorkingDir="/srv",
@@ -83,7 +84,7 @@ def test_a_script_its_modules_and_theirs(guesses: Guesses) -> None:
         FAST, "usr/lib/libx.so.1",
         f"{SITE}/num/hidden.py", f"{LIBRARY}/secrets.py",
         f"{SITE}/num/lib/__init__.py", f"{SITE}/num/lib/helpers.py",
-        "opt/local.py",
+        "opt/local.py", f"{SITE}/num/lazy.py",
     ]  # fmt: skip
 
 
