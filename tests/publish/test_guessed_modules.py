@@ -239,7 +239,7 @@ def test_hostile_python_images_end(guesses: Guesses, monkeypatch: pytest.MonkeyP
     assert len([path for path in found if path.endswith(".pth")]) == 3
 
 
-@pytest.mark.parametrize(("bound", "most"), [("SOURCES", 9), ("NAMES", 20)])
+@pytest.mark.parametrize(("bound", "most"), [("SOURCES", 9), ("NAMES", 20), ("MODULES", 20)])
 def test_what_is_read_and_looked_for_is_bounded(
     guesses: Guesses, monkeypatch: pytest.MonkeyPatch, bound: str, most: int
 ) -> None:
@@ -247,6 +247,22 @@ def test_what_is_read_and_looked_for_is_bounded(
     many = [source(f"m{number}.py", f"import m{number + 1}") for number in range(100)]
     found = guesses.paths(*INTERPRETER, *many, source("job.py", "import m0"), Cmd=["python3", "job.py"])
     assert 0 < len([path for path in found if path.startswith("m")]) <= most
+
+
+def test_the_names_of_an_extension_and_the_parts_of_a_name_are_bounded(
+    guesses: Guesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(python_modules, "STRINGS", 3)
+    monkeypatch.setattr(python_modules, "DEPTH", 3)
+    names = [f"p.m{number}" for number in range(9)]
+    named = [source(f"p/m{number}.py") for number in range(9)]
+    found = guesses.paths(
+        *INTERPRETER, extension("fast.so", *names), *named,
+        *(source(f"{'q/' * depth}__init__.py") for depth in range(1, 6)),
+        source("job.py", "import fast, q.q.q.q.q"), Cmd=["python3", "job.py"],
+    )  # fmt: skip
+    depths = [f"{'q/' * depth}__init__.py" for depth in (1, 2, 3)]
+    assert modules(found) == ["job.py", "fast.so", "p/m0.py", "p/m1.py", "p/m2.py", *depths]
 
 
 def test_the_files_of_a_guess_are_bounded(guesses: Guesses, monkeypatch: pytest.MonkeyPatch) -> None:
