@@ -47,8 +47,8 @@ class Origin(enum.StrEnum):
     INHERITED = "inherited"
     """The paths are those of a profile of an earlier image of the same registry's repository."""
     GUESSED = "guessed"
-    """Nobody traced a start: the objects are those of the image's command and of the libraries that it
-    needs."""
+    """Nobody traced a start: the objects are those of the image's command, and of the libraries and modules
+    that it needs."""
 
 
 class _Stored(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):

@@ -81,7 +81,8 @@ def test_a_real_program_and_the_libraries_that_ldd_names(guesses: Guesses) -> No
 
 
 def test_python_with_its_libraries_modules_and_the_script_that_it_starts(guesses: Guesses) -> None:
-    modules = ["encodings/__init__", "encodings/aliases", "encodings/utf_8", "encodings/cp500", "os", "json"]
+    library = "opt/lib/python3.11"
+    codecs = {name: f"from . import aliases  # {name}" for name in ("aliases", "cp500", "utf_8", "__init__")}
     found = guesses.paths(
         program("opt/bin/python3.11", b"libpython3.11.so", b"libc.so.6", runpath=b"$ORIGIN/../lib"),
         entry("opt/bin/python3", b"2", linkname="python3.11"),
@@ -91,21 +92,19 @@ def test_python_with_its_libraries_modules_and_the_script_that_it_starts(guesses
         program("opt/lib/libunused.so"),
         entry("etc/ld.so.conf", data=b"include ld.so.conf.d/*.conf\n"),
         entry("etc/ld.so.conf.d/math.conf", data=b"/opt/math\n"),
-        *(
-            entry(f"opt/lib/python3.11/{folder}__pycache__/{name}.cpython-311.pyc", data=module.encode() * 9)
-            for module in modules
-            for folder, name in [(module[: module.rfind("/") + 1], module.rpartition("/")[2])]
-        ),
+        *(entry(f"{library}/encodings/{name}.py", data=text.encode()) for name, text in codecs.items()),
+        entry(f"{library}/json.py", data=b"import os"),
+        entry(f"{library}/os.py", data=b"import sys"),
         entry("srv/job.py", data=b"#!/usr/bin/env python3\nimport json\n", mode=0o755),
         entry("srv/other.py", data=b"#!/usr/bin/env python3\n", mode=0o755),
         program("usr/bin/env"),
         Entrypoint=["./job.py"], WorkingDir="/srv", Env=["PATH=/opt/bin:/usr/bin"],
     )  # fmt: skip
-    names = ("__init__", "aliases", "utf_8")
-    compiled = [f"opt/lib/python3.11/encodings/__pycache__/{name}.cpython-311.pyc" for name in names]
     assert found == [
         "srv/job.py", "usr/bin/env", "opt/bin/python3.11", "opt/lib/libpython3.11.so", "usr/lib64/libc.so.6",
-        *compiled, "opt/math/libm.so.6",
+        "opt/math/libm.so.6",
+        *(f"{library}/encodings/{name}.py" for name in ("__init__", "aliases", "utf_8")),
+        f"{library}/json.py",
     ]  # fmt: skip
 
 
@@ -155,18 +154,27 @@ def test_hostile_programs_end(guesses: Guesses, monkeypatch: pytest.MonkeyPatch)
     assert 40 < len(found) <= 60
 
 
-def test_of_a_large_program_the_linkers_parts_are_taken(guesses: Guesses) -> None:
-    """Only the parts of a large program that the dynamic linker reads are in the profile, or its first
-    FIRST_SEGMENT bytes if it is no ELF file."""
-    large = library([b"libc.so.6"]) + os.urandom(6 << 20)
-    guesses.publish(entry("bin/large", data=large, mode=0o755), Cmd=["/bin/large"])
-    found = published_profile(open_tree(guesses.repository.path), PLACE)
-    chunks = [ref for ref in found.profile.contents() if ref.size == 1 << 20]
-    assert len(chunks) == 1, "the segment of library() ends in the first chunk"
-    text = entry("bin/text", data=os.urandom(6 << 20), mode=0o755)
-    guesses.publish(text, place="r.example/text:1", Cmd=["/bin/text"])
-    found = published_profile(open_tree(guesses.repository.path), "r.example/text:1")
-    assert sum(ref.size for ref in found.profile.contents() if ref.size == 1 << 20) == guessed.FIRST_SEGMENT
+def test_of_large_files_some_parts_are_taken(guesses: Guesses, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program and the libraries that it names are listed whole up to DIRECT bytes, others up to WHOLE. Of a
+    larger file, the first FIRST bytes are listed, and what the dynamic linker writes to."""
+    monkeypatch.setattr(guessed, "WHOLE", 3 << 20)
+    monkeypatch.setattr(guessed, "DIRECT", 4 << 20)
+
+    def chunks(megabytes: int, place: str, *entries: tuple[Any, bytes]) -> int:
+        """Returns how many of the chunks of a file are listed."""
+        guesses.publish(
+            entry("lib/large.so", data=large(megabytes), mode=0o755), *entries, place=place, Cmd=["/bin/a"]
+        )
+        found = published_profile(open_tree(guesses.repository.path), place).profile.contents()
+        return len([ref for ref in found if ref.size == 1 << 20])
+
+    def large(megabytes: int) -> bytes:
+        return (library() + os.urandom(megabytes << 20))[: megabytes << 20]
+
+    direct = program("bin/a", b"large.so")
+    indirect = [program("bin/a", b"b.so"), program("lib/b.so", b"large.so")]
+    assert [chunks(size, f"r.example/direct:{size}", direct) for size in (4, 5)] == [4, 2]
+    assert [chunks(size, f"r.example/indirect:{size}", *indirect) for size in (3, 4)] == [3, 2]
 
 
 def test_a_guess_is_marked_is_no_ones_heritage_and_yields_to_what_was_recorded(guesses: Guesses) -> None:

@@ -134,6 +134,11 @@ class ImageFiles:
         slices = chunks.slices(offset, length) if chunks else []
         return b"".join(self._read(ref)[start : start + size] for ref, start, size in slices)
 
+    def text(self, path: bytes, most: int) -> bytes:
+        """Returns the first `most` bytes of the file at a path; empty if there is no file."""
+        file = self.find(path)
+        return self.bytes_at(file, 0, most) if file is not None and file.entry.is_file else b""
+
     def _listed(self, entry: Entry) -> ChunkList | None:
         listed = entry.chunk_list
         return ChunkList(self._read(listed), entry.size, entry.detail) if listed else None
