@@ -1,14 +1,15 @@
 """The bytes that all repositories of a mount together may have under way.
 
-Each object is held in memory until it is verified. If each repository had a bound of its own, a node with
-many repositories would hold a multiple of that bound.
+Each object is held in memory, as it is stored, until it is verified. If each repository had a bound of its
+own, a node with many repositories would hold a multiple of that bound.
 """
 
 from collections.abc import Callable
 from typing import Final
 
 MOST: Final = 32 << 20
-"""Default for the largest number of plaintext bytes under way; less if the mount's memory is smaller."""
+"""Default for the largest number of bytes under way, by the estimates of `StoredSizes`; less if the mount's
+memory is smaller."""
 
 
 class Allowance:

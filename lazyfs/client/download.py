@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 from lazyfs.client.local_cache import LocalCache
+from lazyfs.client.stored_sizes import StoredSizes
 from lazyfs.core.codec import frame_bound, open_object
 from lazyfs.core.digest import ObjectRef, object_path
 from lazyfs.core.errors import DeadlineExceeded
@@ -14,17 +15,30 @@ _SLICE = 0.2
 
 
 def request_of(
-    ref: ObjectRef, deadline: float, check_cancelled: Callable[[], None], *, optional: bool = False
+    ref: ObjectRef,
+    deadline: float,
+    check_cancelled: Callable[[], None],
+    *,
+    optional: bool = False,
+    sizes: StoredSizes | None = None,
 ) -> Request:
     """Returns the request for an object, whose bytes are verified on arrival. `optional`: True for an object
-    that only a profile names, so that a server that lacks it is not at fault."""
+    that only a profile names, so that a server that lacks it is not at fault. `sizes` is told how many bytes
+    came."""
     path = object_path(ref.digest)
     still = still_wanted(path, deadline, check_cancelled)
+
+    def accept(frame: bytes) -> bytes:
+        plain = open_object(frame, ref, still)
+        if sizes is not None:
+            sizes.came(len(frame), ref.size)
+        return plain
+
     return Request(
         path,
         max_bytes=frame_bound(ref.size),
         deadline=deadline,
-        accept=lambda frame: open_object(frame, ref, still),
+        accept=accept,
         may_be_missing=optional,
     )
 
@@ -61,6 +75,7 @@ class Downloader:
     """Fetches, verifies and admits one object at a time. Blocking; thread-safe."""
 
     def __init__(self, fetcher: Fetcher, cache: LocalCache) -> None:
+        self.sizes = StoredSizes()
         self._fetcher = fetcher
         self._cache = cache
         self.admitted = True
@@ -89,9 +104,8 @@ class Downloader:
                     plain = self._cache.get(ref.digest)
                     if plain is not None and len(plain) == ref.size:
                         return plain
-                    return self._fetch(
-                        request_of(ref, deadline, check_cancelled, optional=optional), ref, check_cancelled
-                    )
+                    request = request_of(ref, deadline, check_cancelled, optional=optional, sizes=self.sizes)
+                    return self._fetch(request, ref, check_cancelled)
             if not self._cache.wait(ref.digest, _SLICE, waited):
                 check_cancelled()
                 if time.monotonic() >= deadline:

@@ -134,7 +134,11 @@ class DownloadLoop:
                 here.append(download)
             else:
                 request = request_of(
-                    download.ref, download.deadline, download.check, optional=download.optional
+                    download.ref,
+                    download.deadline,
+                    download.check,
+                    optional=download.optional,
+                    sizes=self._downloader.sizes,
                 )
                 self._fetches.begin(download, request, download.check)
         self._tell(here)

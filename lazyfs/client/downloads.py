@@ -8,6 +8,7 @@ from lazyfs.client.download import Download, Downloader
 from lazyfs.client.download_loop import DownloadLoop
 from lazyfs.client.local_cache import LocalCache
 from lazyfs.client.thread_group import ThreadGroup
+from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import TransportError
 from lazyfs.transport.fetcher import Fetcher, SideBySide
 
@@ -36,6 +37,11 @@ class Downloads:
     def admitted(self) -> bool:
         """True if the cache admitted the last object."""
         return self._downloader.admitted
+
+    def size_of(self, ref: ObjectRef) -> int:
+        """Returns an estimate of the bytes that an object takes on its way: it is compressed, and only a few
+        objects are decompressed at one time."""
+        return self._downloader.sizes.of(ref.size)
 
     def begin(self, download: Download) -> None:
         """Begins a download and returns at once. `arrived` is called with the download when it has ended."""

@@ -19,8 +19,10 @@ failed, the kernel asks for a page again, and a reader would otherwise wait for 
 class Flight(Download):
     """One object on its way, and the count of its waiting readers."""
 
-    def __init__(self, ref: ObjectRef, deadline: float, *, optional: bool = False) -> None:
+    def __init__(self, ref: ObjectRef, deadline: float, size: int, *, optional: bool = False) -> None:
+        """`size`: the number of bytes that the object counts for while it is under way."""
         super().__init__(ref, deadline, optional=optional)
+        self.size = size
         self.patience = deadline - time.monotonic()
         self.readers = 0
         self.ended = trio.Event()

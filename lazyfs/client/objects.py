@@ -39,14 +39,13 @@ log = logging.getLogger(__name__)
 
 PATIENCE: Final = 30.0
 """Seconds a read waits for its bytes unless the caller says otherwise."""
-THREADS: Final = 32
+THREADS: Final = 44
 """The largest number of requests under way at one time, and so of connections and worker threads."""
 COPY_PATIENCE: Final = 5.0
 """Seconds a reader waits for a profile, or for a hot pack with a copy of its file, but at most half of its
 patience. Then the reader requests the pack of its file."""
 UNDER_WAY: Final = 32 << 20
-"""The largest number of plaintext bytes of objects under way at one time. In memory an object takes up to
-three times its size, because of its frame and its parts."""
+"""The largest number of bytes of objects under way at one time, by the estimates of `StoredSizes`."""
 _AGAIN: Final = 0.5
 """Seconds before the retry of a read that is held through an outage (`on_outage`); up to as many more are
 added at random."""
@@ -76,6 +75,7 @@ class Objects(ObjectsAtHand):
         with SIGBUS."""
         super().__init__(cache, namespace)
         self._downloads = Downloads(fetcher, self.cache, self._arrive)
+        self.size_of = self._downloads.size_of
         self._under_way: UnderWay[Flight] = UnderWay(threads, UNDER_WAY, self._begin, allowance)
         self._arrived: deque[Download] = deque()
         self._called = False
@@ -132,7 +132,7 @@ class Objects(ObjectsAtHand):
 
     async def _fetch(self, ref: ObjectRef, deadline: float, *, optional: bool = False) -> bytes:
         patience = max(deadline - time.monotonic(), 0.0)
-        self.used(ref.digest)
+        self.asked(ref)
         while True:
             flight = self._flights.get(ref.digest)
             tried = flight is not None and flight.ended.is_set() and flight.hastier_than(patience)
@@ -206,8 +206,8 @@ class Objects(ObjectsAtHand):
             self._belong()
         if self._closed:
             raise TransportError(f"object {ref.digest.hex()}: its repository is closed")
-        flight = self._flights[ref.digest] = Flight(ref, deadline, optional=optional)
-        self._under_way.enter(flight, ref.size)
+        flight = self._flights[ref.digest] = Flight(ref, deadline, self.size_of(ref), optional=optional)
+        self._under_way.enter(flight, flight.size)
         return flight
 
     def _begin(self, flight: Flight, _: int) -> None:
@@ -250,7 +250,7 @@ class Objects(ObjectsAtHand):
             flight = self._arrived.popleft()
             assert isinstance(flight, Flight)
             self._end(flight)
-            self._under_way.ended(flight.ref.size)
+            self._under_way.ended(flight.size)
 
     def _end(self, flight: Flight) -> None:
         flight.failure = failure_of(flight)

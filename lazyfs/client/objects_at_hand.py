@@ -63,6 +63,13 @@ class ObjectsAtHand:
             if window is not None:
                 window.use(digest)
 
+    def asked(self, ref: ObjectRef) -> None:
+        """Notes that a reader asks for an object that is to be fetched."""
+        self.used(ref.digest)
+        window = self.listed.get(ref.digest)
+        if window is not None:
+            window.ask(ref)
+
     def is_foreseen(self, read: Digest) -> bool:
         """Returns True if a profile under way lists the object that was read: the profile then also lists the
         objects that are read after it. Returns False while the profile's bound on unused bytes stops its

@@ -59,6 +59,8 @@ COUNT = 1 << 48
 BYTES = 1 << 60
 """The largest number of bytes that the totals of a subtree state, so that the sum of a site's repositories
 still fits 64 bits."""
+FIRST_CATALOGS = 16
+"""The largest number of catalogs that a revision names beside its root catalog."""
 
 HOT_PACKS = 1 << 12
 """The largest number of hot packs of a profile: 512 MiB in packs of 128 KiB, the smallest ones."""

@@ -90,3 +90,6 @@ class Revision(msgspec.Struct, frozen=True):
     params: Params
     history: ObjectRef | None = None
     """The head of the repository's history; None for a repository that was made before histories existed."""
+    first_catalogs: tuple[ObjectRef, ...] = ()
+    """Catalogs of folders below the root, which a client may fetch along with the root catalog: otherwise it
+    waits for them one after the other, since each names the next. A hint."""

@@ -22,8 +22,8 @@ class Budget(NamedTuple):
     shared_files: int
     """The largest number of rows in the table of files that images share."""
     under_way: int
-    """The limit of the plaintext of objects under way. In memory an object takes up to three times its
-    size."""
+    """The limit of the objects under way, by the estimates of `client.stored_sizes`. In memory they take up
+    to three times as much."""
 
 
 def budget(limit: int, kept: float = 1.0) -> Budget:

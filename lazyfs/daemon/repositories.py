@@ -84,16 +84,17 @@ class Repositories:
         revision = opened.refresher.shown
         shown = name or revision.name
         root = revision.root
+        # Until the mount is made, all threads may be root for a moment (`Privileges.raised`). The user could
+        # not read a file that a thread wrote into the cache in that moment.
+        may_write = self._settings.user is None or self._nursery is not None
         try:
+            if may_write:
+                opened.prefetcher.on_open(root, revision.first_catalogs)
             if opened.objects.at_hand(root) is None:
                 await opened.objects.fetch(root)
         except BaseException:
             opened.close()
             raise
-        # Until the mount is made, all threads may be root for a moment (`Privileges.raised`). The user could
-        # not read a file that a thread wrote into the cache in that moment.
-        if self._settings.user is None or self._nursery is not None:
-            opened.prefetcher.on_open(root)
         self.opened[shown] = opened
         self._filesystem.show(
             OpenRepository(

@@ -17,8 +17,8 @@ class LineShare:
     """The bounds on what all repositories of one mount fetch ahead together. Belongs to one trio run."""
 
     def __init__(self, percent: int = DEFAULT, all_bytes: Callable[[], int] = lambda: MOST) -> None:
-        """`percent`: the largest share for fetching ahead, 1 to 90. `all_bytes` returns the plaintext bytes
-        that the mount may have under way, for readers and ahead of them."""
+        """`percent`: the largest share for fetching ahead, 1 to 90. `all_bytes` returns the bytes that
+        the mount may have under way, for readers and ahead of them, by the estimates of `Objects.size_of`."""
         self._percent = percent
         self._all_bytes = all_bytes
         self._allowance = Allowance(self.bytes)
@@ -27,7 +27,7 @@ class LineShare:
 
     @property
     def bytes(self) -> int:
-        """The largest number of plaintext bytes under way without a reader."""
+        """The largest number of bytes under way without a reader."""
         return self._all_bytes() * self._percent // 100
 
     @property

@@ -74,10 +74,10 @@ class Prefetcher:
         self._guesses = Guesses(objects, around.demand, lambda: room_in(around.cache_space()), self._budget)
         self._programs = NeededByPrograms(objects, around.entries, around.lock, self._guesses)
 
-    def on_open(self, root: ObjectRef) -> None:
-        """Begins to fetch the catalogs between the repository's root and its images. Called in the event
-        loop."""
-        begin(UpperCatalogs(self._objects).run, root, name=f"catalogs below {root.digest.hex()[:12]}")
+    def on_open(self, root: ObjectRef, first: Iterable[ObjectRef] = ()) -> None:
+        """Begins to fetch the repository's root catalog and those between it and its images. `first`: those
+        of them that the revision names. Called in the event loop."""
+        begin(UpperCatalogs(self._objects).run, root, first, name=f"catalogs below {root.digest.hex()[:12]}")
 
     def on_enter(self, image: ObjectRef, profile: ObjectRef | None, program: str = "") -> None:
         """Begins to fetch the objects of the profile of an image that is looked up: the profile made from

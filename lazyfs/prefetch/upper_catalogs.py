@@ -2,10 +2,13 @@
 
 Each catalog names the next, so a first start would wait for them one after the other: the root, a registry's
 folder, the folders above images' trees, the image. They are fetched as soon as the root is here, while the
-mount is still being set up, and side by side where possible.
+mount is still being set up, and side by side where possible. A revision of few folders names all their
+catalogs, so that these come along with the root.
 """
 
 import logging
+from collections.abc import Iterable
+from contextlib import suppress
 
 import trio
 
@@ -30,11 +33,14 @@ class UpperCatalogs:
         self._flat: dict[bytes, ObjectRef] = {}
         self._flat_known = trio.Event()
 
-    async def run(self, root: ObjectRef) -> None:
-        """Fetches the catalogs into the cache. A failure is left to the reader, who asks again; bugs are
-        logged."""
+    async def run(self, root: ObjectRef, first: Iterable[ObjectRef] = ()) -> None:
+        """Fetches the catalogs into the cache, `first` along with the root. A failure is left to the reader,
+        who asks again; bugs are logged."""
         try:
-            await self._run(root)
+            async with trio.open_nursery() as nursery:
+                for ref in first:
+                    nursery.start_soon(self._plain, ref)
+                await self._run(root)
         except Exception:  # a system task: an error that escapes would end the whole trio run
             log.exception("catalogs below %s", root.digest.hex())
 
@@ -74,17 +80,20 @@ class UpperCatalogs:
     async def _entries(self, ref: ObjectRef) -> list[Entry]:
         """Returns the entries of a catalog's top directory; none if the catalog is too large, cannot be
         fetched, or cannot be kept."""
-        if ref.size > BYTES:
-            return []
+        plain = await self._plain(ref)
         try:
-            plain = self._objects.at_hand(ref)
-            if plain is None:
-                if not self._objects.keeps:
-                    return []
-                plain = await self._objects.fetch(ref, held=False)
-            return await trio.to_thread.run_sync(_top, plain)
+            return [] if plain is None else await trio.to_thread.run_sync(_top, plain)
         except LazyfsError:
             return []
+
+    async def _plain(self, ref: ObjectRef) -> bytes | None:
+        if ref.size > BYTES:
+            return None
+        plain = self._objects.at_hand(ref)
+        if plain is None and self._objects.keeps:
+            with suppress(LazyfsError):
+                plain = await self._objects.fetch(ref, held=False)
+        return plain
 
 
 def _top(plain: bytes) -> list[Entry]:

@@ -53,6 +53,7 @@ def commit_revision(
     timestamp_days: float = TIMESTAMP_DAYS,
     changes: Sequence[Change] = (),
     restored: int = 0,
+    first_catalogs: tuple[ObjectRef, ...] = (),
     lease: PublisherLease | None = None,
     params: Params | None = None,
     known: CommittedRevision | None = None,
@@ -60,7 +61,8 @@ def commit_revision(
     """Commits the root catalog `root` as the next revision, after everything put into the store is on stable
     storage.
 
-    `changes`, `restored`: fields of the new revision's entry in the history. `lease`: the lease of the
+    `changes`, `restored`: fields of the new revision's entry in the history. `first_catalogs`: as in
+    Revision. `lease`: the lease of the
     publisher who put the objects. `params`: new format parameters; by default those of the revision before.
     `known`: as for `read_committed`.
 
@@ -81,7 +83,8 @@ def commit_revision(
             raise UsageError(
                 f"root catalog {root.digest.hex()} is not in the store: put it before the commit"
             )
-        return Revision(old.name, old.number + 1, time, root, params or old.params, history)
+        number, kept = old.number + 1, params or old.params
+        return Revision(old.name, number, time, root, kept, history, first_catalogs)
 
     return replace_revision(
         store, keys, next_revision, now=now, timestamp_days=timestamp_days, lease=lease, known=known

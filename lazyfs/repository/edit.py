@@ -9,6 +9,7 @@ from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import NotFound, UsageError
 from lazyfs.core.params import Revision
 from lazyfs.repository.commit import commit_revision, read_committed
+from lazyfs.repository.first_catalogs import first_catalogs
 from lazyfs.repository.keys import Keys
 from lazyfs.repository.leases import LeasedObjects, LeaseLost, PublisherLease
 from lazyfs.repository.live_changes import live_changes
@@ -147,6 +148,7 @@ class Edit:
                     expected_revision=self._base.number,
                     now=self._now(),
                     changes=live_changes(self.tree, self.tree.below(root)),
+                    first_catalogs=first_catalogs(self.tree.below(root)),
                     lease=self._lease,
                     known=self._committed,
                 )

@@ -8,6 +8,7 @@ from lazyfs.core.errors import UsageError
 from lazyfs.core.history.records import Change
 from lazyfs.core.params import Revision
 from lazyfs.repository.commit import commit_revision, read_revision
+from lazyfs.repository.first_catalogs import first_catalogs
 from lazyfs.repository.history import check_whole, find_past
 from lazyfs.repository.keys import Keys
 from lazyfs.repository.leases import PublisherLease
@@ -58,6 +59,7 @@ def roll_back(
             now=now(),
             changes=changes,
             restored=past.number,
+            first_catalogs=first_catalogs(StoredTree(reader(store), past.root)),
             lease=lease,
         )
         return Rollback(past.number, revision, changes)

@@ -28,7 +28,7 @@ def open_fetcher(
     repository: str | None = None,
     policy: Policy | None = None,
     limits: Limits | None = None,
-    connections: int = 32,
+    connections: int = 44,
     tls: "Tls | None" = None,
     http: Library = "auto",
 ) -> Fetcher:

@@ -11,6 +11,7 @@ from lazyfs.core import bounds
 from lazyfs.core.digest import Digest, ObjectRef, sha256
 from lazyfs.core.hot_packs import LIMITS, SPARE, CutLimits, Files, cut
 from lazyfs.core.profile import HotPack, total
+from lazyfs.prefetch.profile_schedule import HERE
 
 SMALL = CutLimits(least=200, target=600, most=1000, first=500, apart=100)
 
@@ -48,6 +49,9 @@ def test_every_file_lies_in_a_pack_and_little_lies_there_twice(
     held = [file for files in [*(pack.files for pack in kept), *made] for file in files]
     assert {file.digest for file in held} >= set(sizes)
     assert total(held) <= sum(sizes.values()) * (1 + SPARE)
+    known = {file.digest for pack in earlier for file in pack.files}
+    for files in made:
+        assert len({file.digest in known for file in files}) == 1, "new files are apart from known ones"
     new = [file for files in made for file in files]
     assert len(set(new)) == len(new)
     assert all(total(files) <= SMALL.most for files in made)
@@ -87,7 +91,7 @@ def test_the_first_packs_are_small_and_the_others_near_their_target() -> None:
     random_ = random.Random(2)
     sizes = {digest(number): random_.randrange(100, 60_000) for number in range(1000)}
     _, made = cut({"": list(sizes)}, sizes)
-    assert total(made[0]) <= LIMITS.most >> 3
+    assert max(map(total, made[:4])) <= LIMITS.most // 32
     late = [total(files) for files in made[len(made) // 2 : -1]]
     assert LIMITS.least <= sum(late) / len(late) <= LIMITS.most
 
@@ -106,3 +110,38 @@ def test_a_pack_of_which_nearly_all_is_wanted_is_listed_again() -> None:
     assert {file.digest for files in made for file in files} == {
         file.digest for file in packs[-1].files if file.digest not in half
     }
+
+
+def test_a_worker_with_the_earlier_packs_fetches_what_has_changed() -> None:
+    """A fifth of the files are changed, in a few directories, which a start reads one after the other."""
+    random_ = random.Random(3)
+    sizes = {digest(number): random_.randrange(100, 60_000) for number in range(2500)}
+    names = list(sizes)
+    packs = [packed(files) for files in cut({"": names}, sizes)[1]]
+    changed = {
+        digest(10_000 + at): sizes[names[at]] for at in range(2000) if at // 50 in (1, 5, 9, 20, 21, 30, 39)
+    }
+    names = [digest(10_000 + at) if digest(10_000 + at) in changed else name for at, name in enumerate(names)]
+    kept, made = cut({"": names}, sizes | changed, earlier=packs)
+    here = {file.digest for pack in packs for file in pack.files}
+    fetched = [
+        files for files in made if total(one for one in files if one.digest in here) < HERE * total(files)
+    ]
+    assert {pack.ref for pack in kept} <= {pack.ref for pack in packs}
+    assert sum(map(total, fetched)) == sum(changed.values())
+
+
+def test_nights_that_change_a_few_files_do_not_add_packs_for_ever() -> None:
+    random_ = random.Random(4)
+    sizes = {digest(number): random_.randrange(100, 60_000) for number in range(1000)}
+    names = list(sizes)
+    packs = [packed(files) for files in cut({"": names}, sizes)[1]]
+    first = len(packs)
+    for night in range(60):
+        for at in random_.sample(range(1000), 3):
+            names[at] = digest(10_000 + 100 * night + at)
+            sizes[names[at]] = random_.randrange(100, 60_000)
+        kept, made = cut({"": names}, sizes, earlier=packs)
+        packs = [*kept, *map(packed, made)]
+    assert {file.digest for pack in packs for file in pack.files} >= set(names)
+    assert len(packs) <= 3 * first

@@ -388,6 +388,23 @@ async def test_nothing_is_fetched_for_a_cache_that_keeps_nothing(world: World) -
     assert len(world.fetcher.requests) == 1
 
 
+async def test_a_list_that_begins_with_more_than_is_fetched_on_trust_goes_on_with_its_reader(
+    world: World,
+) -> None:
+    large = store_object(world.directory, os.urandom(FREE + 1))
+    world.store(Program("", (large, *world.made.of())))
+    world.fetcher.gate.set()
+    world.profiles.start(world.profile)
+    with trio.fail_after(10):
+        while large.digest not in world.objects.listed:
+            await trio.sleep(0.005)
+    await world.idle()
+    assert world.fetcher.requests == world.paths()[:1]
+    await world.objects.fetch(large)
+    await world.ended()
+    assert world.here() == set(world.made.of())
+
+
 async def test_a_bug_in_a_fetch_ends_no_mount(world: World) -> None:
     world.fetcher.failure = ConnectionError("bug")
     await world.run()
@@ -405,6 +422,7 @@ async def test_a_profile_whose_objects_fail_is_given_up(world: World) -> None:
     would cause as many requests."""
     world.store(Program("", tuple(ObjectRef(sha256(b"%d" % number), 10) for number in range(300))))
     await world.run()
+    await world.idle()  # the requests under way when the list was given up fail a moment later
     assert FAILURES <= world.profiles.failed < FAILURES + AT_ONCE
     assert len(world.fetcher.requests) == 1 + world.profiles.failed
     assert (world.objects.due, world.objects.expected, world.objects.ahead) == ({}, set(), {})

@@ -53,7 +53,7 @@ async def test_a_reader_joins_the_flight(tmp_path: Path, fetcher: GateFetcher) -
 async def test_bytes_and_requests_are_bounded(tmp_path: Path, fetcher: GateFetcher) -> None:
     held = store_objects(tmp_path, 10, 1000)
     cache = MemoryCache()
-    queue = PrefetchQueue(Objects(fetcher, cache), LineShare(7), most=5000)
+    queue = PrefetchQueue(Objects(fetcher, cache), LineShare(5), most=5000)
     queue.start(held)
     await fetcher.asked(2)
     await trio.testing.wait_all_tasks_blocked()
@@ -139,12 +139,12 @@ async def test_a_bug_is_logged_and_ends_that_object_alone(
 
 
 async def test_the_share_that_is_set_bounds_requests_and_bytes(fetcher: GateFetcher) -> None:
-    """With a share of 25 percent, the queue uses at most 8 of the mount's 32 requests, and 8 of its 32 MiB in
-    flight. A reader's own request is sent at once."""
-    small = [ObjectRef(sha256(b"small %d" % number), 1000) for number in range(40)]
+    """With a share of 25 percent, the queue uses at most 11 of the mount's 44 requests, and 8 of its 32 MiB
+    under way. A reader's own request is sent at once."""
+    small = [ObjectRef(sha256(b"small %d" % number), 1000) for number in range(50)]
     large = [ObjectRef(sha256(b"large %d" % number), 3 << 20) for number in range(9)]
     reader = ObjectRef(sha256(b"reader"), 3 << 20)
-    for held, begun in ((small, 8), (large, 2)):
+    for held, begun in ((small, 11), (large, 2)):
         fetcher.requests.clear()
         objects = Objects(fetcher, MemoryCache())
         PrefetchQueue(objects, LineShare(25)).start(held)

@@ -2,7 +2,7 @@
 and is bounded."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +63,14 @@ class Repository:
         for ref in [one.ref for one in which] or list(map(ref_of, self.made.values())):
             store_object(self.directory, self.made[ref.digest])
 
-    async def asks(self, root: Nested, *rounds: set[str]) -> None:
+    async def asks(self, root: Nested, *rounds: set[str], first: Iterable[Nested] = ()) -> None:
         """Asserts that a walk makes exactly these requests, and that it makes all requests of a round before
-        it gets any answer of that round."""
+        it gets any answer of that round. `first`: the catalogs that the revision names."""
+        named = [one.ref for one in first]
         self.store()
         with trio.fail_after(20):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(UpperCatalogs(self.objects).run, root.ref)
+                nursery.start_soon(UpperCatalogs(self.objects).run, root.ref, named)
                 for expected in rounds:
                     while not set(self.fetcher.requests) >= expected:
                         await trio.sleep(0.001)
@@ -94,6 +95,16 @@ async def test_the_catalogs_on_the_way_to_an_image_take_four_round_trips(reposit
     layers = repository.live({"cd": repository.live({"cd34": repository.image(2)})})
     root = repository.live({".flat": flat, ".layers": layers, "registry": registry})
     await repository.asks(root, paths(root), paths(flat, registry), paths(group), paths(one))
+
+
+async def test_catalogs_that_the_revision_names_come_along_with_the_root(repository: Repository) -> None:
+    one = repository.image(1)
+    group = repository.live({"ab12": one})
+    flat = repository.live({"ab": group})
+    registry = repository.live({"app:1": "../.flat/ab/ab12"})
+    root = repository.live({".flat": flat, "registry": registry})
+    first = [flat, registry, group]
+    await repository.asks(root, paths(root, *first), paths(one), first=first)
 
 
 async def test_of_many_images_none_is_chosen(repository: Repository) -> None:

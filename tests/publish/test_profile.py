@@ -1,6 +1,7 @@
 """`lazyfs profile`: the contents of a profile, later publishes that keep it, and what check reports about
 it."""
 
+import os
 from pathlib import Path
 from random import Random
 
@@ -54,6 +55,14 @@ def test_the_end_of_a_file_comes_after_all_the_rest_of_it(
     listed = [one for one in site.members() if one in set(map(sha256, chunks))]
     expected = (*touched, 2) if set(touched) == {0, 1} else touched
     assert listed == [sha256(chunks[at]) for at in expected]
+
+
+@pytest.mark.parametrize("end", [300, 600_000])
+def test_a_short_end_comes_after_a_single_chunk(site: ProfiledSite, end: int) -> None:
+    content = os.urandom((1 << 20) + end)
+    site.publish({"two": content})
+    site.make(content[: 1 << 20])
+    assert (sha256(content[1 << 20 :]) in site.members()) == (end == 300)
 
 
 def test_hot_packs_hold_copies_of_small_files_and_of_nothing_else(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 Revision. Costs no import of python-tuf."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -31,6 +31,8 @@ class _Custom(msgspec.Struct, frozen=True):
     params: dict[str, Any]
     history: tuple[str, int] | None = None
     """Digest and size of the history's head."""
+    first_catalogs: Annotated[list[tuple[str, int]], msgspec.Meta(max_length=bounds.FIRST_CATALOGS)] = []
+    """Digest and size of each."""
 
 
 def revision_of(targets_version: int, custom: Any, hashes: Mapping[str, str], length: int) -> Revision:
@@ -40,20 +42,26 @@ def revision_of(targets_version: int, custom: Any, hashes: Mapping[str, str], le
     try:
         fields = msgspec.convert(custom, _Custom)
         root = ObjectRef(parse_hex(hashes["sha256"]), length)
-        history = ObjectRef(parse_hex(fields.history[0]), fields.history[1]) if fields.history else None
+        history = _ref(*fields.history) if fields.history else None
+        first_catalogs = tuple(_ref(*one) for one in fields.first_catalogs)
         if (
             not 0 < fields.revision < MOST
             or not 0 <= fields.time < YEAR_9999
             or not 0 < root.size <= bounds.OBJECT
             or (history and not 0 < history.size <= bounds.OBJECT)
+            or not all(0 < ref.size <= bounds.OBJECT for ref in first_catalogs)
         ):
             raise Malformed(f"targets version {targets_version}: an impossible revision, time or size")
         params = _params(fields.params)
-        return Revision(fields.name, fields.revision, fields.time, root, params, history)
+        return Revision(fields.name, fields.revision, fields.time, root, params, history, first_catalogs)
     except (KeyError, msgspec.ValidationError, FormatError) as error:
         raise Malformed(
             f"targets version {targets_version}: target {TARGET!r} is not a lazyfs revision: {error}"
         ) from None
+
+
+def _ref(digest: str, size: int) -> ObjectRef:
+    return ObjectRef(parse_hex(digest), size)
 
 
 def _params(fields: dict[str, Any]) -> Params:

@@ -23,6 +23,8 @@ def to_target(revision: Revision) -> TargetFile:
     }
     if revision.history:
         custom["history"] = [revision.history.digest.hex(), revision.history.size]
+    if revision.first_catalogs:
+        custom["first_catalogs"] = [[ref.digest.hex(), ref.size] for ref in revision.first_catalogs]
     return TargetFile(
         revision.root.size,
         {"sha256": revision.root.digest.hex()},

@@ -7,9 +7,9 @@ from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.reach import ObjectKind, Reached, Seen, catalog_at, leads_to
 from lazyfs.repository.stored_tree import StoredTree
 
-MOST_OF_A_FILE: Final = 2
-"""If all chunks of a file but the last one were touched, the last one is added to them, unless fewer than
-MOST_OF_A_FILE were touched. So it is at most a third of the file."""
+END: Final = 3
+"""If all chunks of a file but the last one were touched, the last one is added to them, unless it is more
+than one END-th of the file."""
 
 
 class TouchedContent(NamedTuple):
@@ -84,8 +84,12 @@ class ImageContents:
         places = {digest: at for at, digest in enumerate(touched)}
         ends: dict[Digest, list[Digest]] = {}
         for *others, last in self._chunked.values():
-            if len(others) >= MOST_OF_A_FILE and last not in places and places.keys() >= set(others):
+            if others and last not in places and places.keys() >= set(others) and self._is_end(others, last):
                 ends.setdefault(max(others, key=places.__getitem__), []).append(last)
         for digest in touched:
             yield digest
             yield from ends.get(digest, ())
+
+    def _is_end(self, others: list[Digest], last: Digest) -> bool:
+        sizes = [self._objects[digest].ref.size for digest in (*others, last)]
+        return END * sizes[-1] <= sum(sizes)

@@ -12,7 +12,7 @@ from lazyfs.node.surroundings import Surroundings
 from lazyfs.system.memory_use import tightest_group
 
 LEAST_FILES = 1024
-"""The number of descriptors that a daemon may need: 32 connections for each of twenty repositories, and the
+"""The number of descriptors that a daemon may need: 44 connections for each of twenty repositories, and the
 cache's files."""
 LEAST_MEMORY = 128 << 20
 """The smallest memory limit, in bytes, that is no fault: below it a daemon may be killed, although it drops
