@@ -5,8 +5,8 @@ runtimes.
 
 Needs root and the packages that tools/bench installs. The sides are interleaved: each repeat runs every side
 of every case once. The result file is rewritten after each case, so an interrupted run (ctrl-C) reports all
-cases that were complete. A run of a part of the plan (--only, --line) keeps the other rows of the result
-file. A side that fails is left out of its table and named at the end; the exit code is then 1. Images,
+cases that were complete. A run of a part of the plan (--only, --line, --side) keeps the other rows of the
+result file. A side that fails is left out of its table and named at the end; the exit code is then 1. Images,
 unpacked trees, SIF files and stores are kept for the next run; --prepare makes them, and starts nothing.
 """
 
@@ -37,18 +37,13 @@ def main() -> int:
     asked = ["--quick"] if options.quick else []
     asked += [f"--only={name}" for name in options.only or []]
     asked += [f"--line={line}" for line in options.line or []]
+    asked += [f"--side={side}" for side in options.side or []]
     asked += [f"--repeats={options.repeats}"] if options.repeats else []
     asked += ["--beside=CHECKOUT"] if options.beside else []
-    cases = plan.quick() if options.quick else plan.full()
-    if options.only:
-        cases = [case for case in cases if case.workload in options.only]
-    if options.line:
-        cases = [case for case in cases if f"{case.line.rtt_ms:g},{case.line.mbit:g}" in options.line]
+    cases = _cases(options)
     if not cases:
         parser.error("no case of the plan is left")
-    if options.repeats:
-        cases = [msgspec.structs.replace(case, repeats=options.repeats) for case in cases]
-    before = _before(options.json) if options.only or options.line else None
+    before = _before(options.json) if options.only or options.line or options.side else None
     beside = checkout(options.beside.absolute()) if options.beside else None
     if beside:
         cases = plan.with_revision(cases, beside.label)
@@ -78,6 +73,20 @@ def main() -> int:
         shutil.rmtree(work)
 
 
+def _cases(options: argparse.Namespace) -> list[plan.Case]:
+    """Returns the cases that the options leave of the plan."""
+    cases = plan.quick() if options.quick else plan.full()
+    if options.only:
+        cases = [case for case in cases if case.workload in options.only]
+    if options.line:
+        cases = [case for case in cases if f"{case.line.rtt_ms:g},{case.line.mbit:g}" in options.line]
+    if options.side:
+        cases = plan.with_sides(cases, options.side)
+    if options.repeats:
+        cases = [msgspec.structs.replace(case, repeats=options.repeats) for case in cases]
+    return cases
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.startup")
     parser.add_argument("--quick", action="store_true", help="the small image on one line, three repeats")
@@ -85,6 +94,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", action="append", metavar="WORKLOAD", help="leave out the other programs")
     parser.add_argument("--repeats", type=int, metavar="N", help="instead of the plan's")
     parser.add_argument("--line", action="append", metavar="MS,MBIT", help="leave out the other lines")
+    sides = (*plan.LAZYFS, *plan.PULLS, plan.CASYNC, plan.LOCAL)
+    parser.add_argument("--side", action="append", choices=sides, help="leave out the other sides")
     parser.add_argument(
         "--beside",
         type=Path,

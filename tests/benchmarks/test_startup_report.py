@@ -18,6 +18,7 @@ from benchmarks.startup.plan import (
     full,
     quick,
     with_revision,
+    with_sides,
 )
 from benchmarks.startup.report import document, limit, plot
 from benchmarks.startup.result import CaseResult, Result
@@ -162,6 +163,13 @@ def test_a_plan_names_programs_and_each_row_once(plan: list[Case]) -> None:
     rows = [(case.line, case.workload, side) for case in plan for side in case.sides]
     assert len(rows) == len(set(rows))
     assert {case.workload for case in plan} <= set(WORKLOADS)
+
+
+def test_a_run_can_be_of_some_sides() -> None:
+    cases = [Case(LINE, "cuda", (COLD, LOCAL), 3), Case(LINE, "cuda", (PODMAN,), 1)]
+    assert with_sides(cases, [COLD, PODMAN]) == [Case(LINE, "cuda", (COLD,), 3), cases[1]]
+    assert with_sides(cases, [COLD]) == [Case(LINE, "cuda", (COLD,), 3)]
+    assert with_sides(cases, ["squid"]) == []
 
 
 def test_another_revision_has_a_row_for_each_way_that_a_worker_starts() -> None:
