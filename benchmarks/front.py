@@ -6,6 +6,7 @@ writes front.svg, front.md, images.md and losses.md beside startup.json; `tools/
 """
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
@@ -18,6 +19,8 @@ SHOWN: Final = "analysis"
 """The program whose starts are shown."""
 Line = tuple[float, float]
 """Round trip in ms, Mbit/s."""
+BEHIND: Final = 1.1
+"""How many times as long as after the fastest pull a start without a profile may take."""
 LINES: Final[tuple[Line, ...]] = ((0, 1000), (50, 100))
 """The lines on which all sides were measured."""
 Cell = tuple[float, float, float]
@@ -77,14 +80,23 @@ def images(starts: Starts) -> str:
         pulls = {side: sides[side] for side in PULLS if side in sides}
         if line == LINES[-1] and pulls:
             best = min(pulls, key=lambda side: pulls[side][0])
-            ours = [_cell(sides[side]) if side in sides else "-" for side in (COLD, PROFILED)]
+            ours = [
+                _cell(sides[side], most * pulls[best][0]) if side in sides else "-"
+                for side, most in ((COLD, BEHIND), (PROFILED, 1.0))
+            ]
             lines.append(f"| {workload} | {' | '.join(ours)} | {_cell(pulls[best])} | {best} |")
-    return "\n".join([*lines, "", f"Seconds to the result, requests, MB. {starts.source()}", ""])
+    told = (
+        "Seconds to the result, requests, MB. Bold: with profile slower than the fastest pull, or cold "
+        f"slower than {BEHIND:g} times it. {starts.source()}"
+    )
+    return "\n".join([*lines, "", told, ""])
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: Cell, most: float = math.inf) -> str:
+    """Returns a cell in words; bold if it took more than `most` seconds."""
     seconds, requests, megabytes = cell
-    return f"{seconds:.1f} s, {requests:,.0f}, {megabytes:,.1f} MB"
+    shown = f"{seconds:.1f} s"
+    return f"{f'**{shown}**' if seconds > most else shown}, {requests:,.0f}, {megabytes:,.1f} MB"
 
 
 def losses(starts: Starts) -> str:

@@ -19,8 +19,18 @@ class Bound(NamedTuple):
     limit: float
     floor: float
     """The ratio that the unpacked tree with warm pages reaches: no file system comes below it."""
-    beyond: str = ""
-    """The same ratio of what both sides take beyond the unpacked tree with warm pages."""
+    beyond: float | None = None
+    """The same ratio of what both sides take beyond the unpacked tree with warm pages: what the file systems
+    add to the programs. None where the unpacked tree itself is compared with."""
+
+    @property
+    def reached(self) -> bool:
+        return self.ratio <= self.limit
+
+    @property
+    def in_reach(self) -> bool:
+        """False if the programs alone take more than the limit, so that no file system can stay below it."""
+        return self.floor <= self.limit
 
 
 def cpu(starts: list[Starts]) -> float:
@@ -51,7 +61,7 @@ def bounds(result: Result) -> list[Bound]:
                     cold,
                     COLD_BOUND,
                     floor,
-                    f"{beyond[0] / beyond[1]:.2f}",
+                    beyond[0] / beyond[1],
                 )
             )
     return found
@@ -88,9 +98,27 @@ def tables(result: Result) -> Iterator[str]:
         "| of what is beyond it |"
     )
     yield "|---|---:|---:|---:|---:|"
-    for bound in bounds(result):
-        reached = f"{bound.ratio:.2f}" + ("" if bound.ratio <= bound.limit else " (missed)")
-        yield f"| {bound.text} | {reached} | {bound.limit:g} | {bound.floor:.2f} | {bound.beyond} |"
+    found = bounds(result)
+    for bound in found:
+        missed = "missed" if bound.in_reach else "missed, as by any file system"
+        reached = f"{bound.ratio:.2f}" + ("" if bound.reached else f" ({missed})")
+        beyond = "" if bound.beyond is None else f"{bound.beyond:.2f}"
+        yield f"| {bound.text} | {reached} | {bound.limit:g} | {bound.floor:.2f} | {beyond} |"
+    yield ""
+    yield from _reasons([bound for bound in found if not bound.reached])
+
+
+def _reasons(missed: list[Bound]) -> Iterator[str]:
+    """Returns a sentence for each bound that was missed."""
+    for bound in missed:
+        if bound.in_reach:
+            yield f"- {bound.text}: missed by {bound.ratio / bound.limit - 1:.0%}."
+        else:
+            yield (
+                f"- {bound.text}: the programs alone, from the unpacked tree with warm pages, take "
+                f"{bound.floor:.2f} of that side's time, so no file system comes below {bound.limit:g}. "
+                f"To the programs' time, lazyfs adds {bound.beyond or 0:.2f} of what that side adds."
+            )
 
 
 def _times(result: Result, case: Case) -> str:

@@ -1,4 +1,4 @@
-"""Starts the servers and runs the plan, one repeat at a time."""
+"""Starts the servers, and makes the starts of the plan, one case at a time."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from benchmarks.facts import gather
-from benchmarks.startup import origin, plan, services
+from benchmarks.startup import origin, plan, services, stores
 from benchmarks.startup.disk import Disks
 from benchmarks.startup.images import (
     BenchmarkImage,
@@ -108,14 +108,15 @@ class Bench:
             Revision(label, installed(place, work / f"installed{number}"))
             for number, (label, place) in enumerate([("", _CHECKOUT), *([beside] if beside else [])])
         ]
+        profiled = sorted({case.workload for case in cases if plan.PROFILED in case.sides})
         self._trusts = [
-            origin.publish(
-                self.images,
+            stores.provide(
                 files,
-                work / f"keys-{one.store}",
-                store_name=one.store,
-                python=one.python,
+                one.store,
+                self.images,
                 small=shell_image(),
+                profiled=[WORKLOADS[name] for name in profiled],
+                python=one.python,
             )
             for one in self._revisions
         ]
@@ -127,16 +128,6 @@ class Bench:
                 plan.CASYNC in case.sides for case in cases if WORKLOADS[case.workload].image == image.name
             ):
                 origin.chunk(image, files)
-        profiled = {case.workload for case in cases if plan.PROFILED in case.sides}
-        for one in self._revisions if profiled else ():
-            origin.profile(
-                [WORKLOADS[name] for name in sorted(profiled)],
-                files,
-                work,
-                work / f"keys-{one.store}",
-                store_name=one.store,
-                python=one.python,
-            )
         registry = stack.enter_context(services.registry(work))
         for image in self.images:
             origin.push(image, registry)
@@ -184,17 +175,12 @@ class Bench:
         """Returns the images as they stand in a result."""
         return [image.without_place(self._disks.in_memory(image)) for image in self.images]
 
-    def round(self, repeat: int, result: Result) -> None:
-        """Starts every side once for each case that has more than `repeat` repeats. The first side is another
-        one in each repeat."""
-        for case in self._cases:
-            if repeat >= case.repeats:
-                continue
-            first = repeat % len(case.sides)
-            for name in case.sides[first:] + case.sides[:first]:
-                start = self._start(case.line, self._workloads[case.workload], self._sides[name])
-                result.case(case.line, case.workload, name).starts.append(start)
-                _say(f"{repeat + 1}/{case.repeats}  {case.line}  {case.workload}  {name}: {_summary(start)}")
+    def start(self, case: Case, repeat: int, result: Result) -> list[str]:
+        """Starts every side of a case once, as `start_in_turn` does."""
+        workload = self._workloads[case.workload]
+        return start_in_turn(
+            case, repeat, result, lambda side: self._start(case.line, workload, self._sides[side])
+        )
 
     def _relay(self, line: Line) -> Relayed:
         if line not in self._relays:
@@ -239,6 +225,25 @@ class Bench:
         finally:
             # rm, because rmtree stops at some contents of images: mode 000, other users, a million names
             subprocess.run(["rm", "-rf", "--one-file-system", str(directory)], check=True)
+
+
+def start_in_turn(case: Case, repeat: int, result: Result, once: Callable[[str], Start]) -> list[str]:
+    """Calls `once` with each side of a case, and adds the starts to the result. The first side is another one
+    in each repeat. Returns a line for each side that failed: only its own start is missing then, and not
+    those of an hour."""
+    failed = []
+    first = repeat % len(case.sides)
+    for side in case.sides[first:] + case.sides[:first]:
+        told = f"{repeat + 1}/{case.repeats}  {case.line}  {case.workload}  {side}: "
+        try:
+            start = once(side)
+        except (RuntimeError, subprocess.SubprocessError) as error:
+            failed.append(f"{told}{error}")
+            _say(f"{told}FAILED: {error}")
+        else:
+            result.case(case.line, case.workload, side).starts.append(start)
+            _say(f"{told}{_summary(start)}")
+    return failed
 
 
 def _drop_pages(directory: Path) -> None:

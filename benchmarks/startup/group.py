@@ -51,13 +51,17 @@ class Group:
         group."""
         return sum(map(_resident, self.processes()))
 
+    def kill(self) -> None:
+        """Kills the processes in the group."""
+        for process in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
     def remove(self) -> None:
         """Kills the processes left in the group (casync keeps running after its unmount), and removes the
         group."""
         end = time.monotonic() + 10
-        for process in self.processes():
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
+        self.kill()
         below = sorted((path for path in self.directory.rglob("*") if path.is_dir()), reverse=True)
         for directory in (*below, self.directory):
             while directory.exists():

@@ -1,5 +1,6 @@
 """The starts that are made in a quick and in a full run, and their number."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -55,6 +56,15 @@ def with_revision(cases: list[Case], revision: str) -> list[Case]:
         )
         for case in cases
     ]
+
+
+def with_sides(cases: list[Case], sides: Sequence[str]) -> list[Case]:
+    """Returns the cases with no other sides than these. Cases without any of them are left out."""
+    shorter = [
+        msgspec.structs.replace(case, sides=tuple(side for side in case.sides if side in sides))
+        for case in cases
+    ]
+    return [case for case in shorter if case.sides]
 
 
 def quick() -> list[Case]:

@@ -45,14 +45,19 @@ class Result(msgspec.Struct):
         raise KeyError((line, workload, side))
 
     def keep(self, before: "Result") -> None:
-        """Adds the rows of an earlier result that this one has no row for, and the images of those rows."""
-        ours = {(case.line, case.workload, case.side) for case in self.cases}
+        """Adds the rows of an earlier result for which this one has no starts, and the images of those
+        rows."""
+        ours = {(case.line, case.workload, case.side) for case in self.cases if case.starts}
+        kept = [
+            case for case in before.cases if case.starts and (case.line, case.workload, case.side) not in ours
+        ]
+        replaced = {(case.line, case.workload, case.side) for case in kept}
+        self.cases = [case for case in self.cases if (case.line, case.workload, case.side) not in replaced]
         runs = [Run(before.command, before.facts), *before.earlier]
-        for case in before.cases:
-            if case.starts and (case.line, case.workload, case.side) not in ours:
-                run = runs[0 if case.run is None else case.run + 1]
-                if run not in self.earlier:
-                    self.earlier.append(run)
-                self.cases.append(msgspec.structs.replace(case, run=self.earlier.index(run)))
+        for case in kept:
+            run = runs[0 if case.run is None else case.run + 1]
+            if run not in self.earlier:
+                self.earlier.append(run)
+            self.cases.append(msgspec.structs.replace(case, run=self.earlier.index(run)))
         names = {image.name for image in self.images}
         self.images += [image for image in before.images if image.name not in names]

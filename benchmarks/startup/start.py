@@ -3,6 +3,7 @@
 import itertools
 import os
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Final
@@ -107,10 +108,15 @@ def _first_output(step: Step, group: Group) -> tuple[float, bytes]:
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        output = os.read(process.stdout.fileno(), 4096)
-        first = time.monotonic()
-        output += process.stdout.read()
-        errors = process.stderr.read()
+        limit = threading.Timer(_LIMIT, group.kill)
+        limit.start()
+        try:
+            output = os.read(process.stdout.fileno(), 4096)
+            first = time.monotonic()
+            output += process.stdout.read()
+            errors = process.stderr.read()
+        finally:
+            limit.cancel()
     if process.returncode:
         raise RuntimeError(f"{' '.join(step.argv)} exited {process.returncode}: {errors[-2000:].decode()}")
     return first, output

@@ -3,10 +3,11 @@ reads."""
 
 from lazyfs.core.catalog.entry import Entry
 from lazyfs.core.digest import ObjectRef
+from lazyfs.prefetch.dense_parts import DenseParts
 from lazyfs.prefetch.libraries import Libraries
 from lazyfs.prefetch.neighbours import Neighbours
 from lazyfs.prefetch.next_packs import NextPacks
-from lazyfs.prefetch.programs import Head, Programs
+from lazyfs.prefetch.programs import Head, Programs, is_library
 from lazyfs.prefetch.python_packages import PythonPackages
 from lazyfs.prefetch.readahead import ReadAhead
 from lazyfs.prefetch.same_names import SameNames
@@ -27,6 +28,7 @@ class PrefetchPolicy:
 
     def __init__(self) -> None:
         self._readahead = ReadAhead()
+        self._dense_parts = DenseParts()
         self._neighbours = Neighbours()
         self._programs = Programs()
         self._libraries = Libraries()
@@ -45,6 +47,7 @@ class PrefetchPolicy:
         sequential."""
         if read.chunks is None:
             return []
+        self._dense_parts.read(read.entry.content, read.offset >> read.entry.detail)
         start, end = self._readahead.read(read.number, read.offset, read.length, read.entry.size)
         return [part.ref for part in read.chunks.slices(start, end - start)]
 
@@ -55,6 +58,11 @@ class PrefetchPolicy:
         found = self.on_read(read)
         if siblings is not None:
             found += self._neighbours.missed(siblings)
+        if read.chunks is not None and not is_library(read.entry.name):  # a library comes whole
+            number = read.offset >> read.entry.detail
+            near = self._dense_parts.missed(read.entry.content, number, len(read.chunks))
+            if near is not None and read.chunks.chunk(near) not in found:
+                found.append(read.chunks.chunk(near))
         return found + self.on_arrival(read, head)
 
     def on_arrival(self, read: ReadPlan, head: Head) -> list[ObjectRef]:

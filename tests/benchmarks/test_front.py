@@ -55,19 +55,26 @@ def test_every_loss_is_listed_and_nothing_else() -> None:
 
 
 def test_each_program_that_was_also_pulled_has_a_row_beside_its_fastest_pull() -> None:
-    made = files(
-        result(
-            ("java", LONG, COLD, [10]),
-            ("java", LONG, PROFILED, [5]),
-            ("java", LONG, PODMAN, [9]),
-            ("java", LONG, SIF, [6]),
-            ("java", SHORT, PODMAN, [1]),
-            ("hello", LONG, COLD, [1]),
-        )
-    )["images.md"]
-    rows = [line for line in made.splitlines() if line.startswith("|")][2:]
-    cells = [f"{seconds}.0 s, 7, 2.0 MB" for seconds in (10, 5, 6)]
+    rows = image_rows(
+        ("java", LONG, COLD, [6.5]),
+        ("java", LONG, PROFILED, [5]),
+        ("java", LONG, PODMAN, [9]),
+        ("java", LONG, SIF, [6]),
+        ("java", SHORT, PODMAN, [1]),
+        ("hello", LONG, COLD, [1]),
+    )
+    cells = [f"{seconds:.1f} s, 7, 2.0 MB" for seconds in (6.5, 5, 6)]
     assert rows == [f"| java | {' | '.join(cells)} | {SIF} |"]
+
+
+def test_starts_that_are_slower_than_they_should_be_are_bold() -> None:
+    rows = image_rows(("tex", LONG, COLD, [6.7]), ("tex", LONG, PROFILED, [6.1]), ("tex", LONG, SIF, [6]))
+    cells = [f"{seconds}, 7, 2.0 MB" for seconds in ("**6.7 s**", "**6.1 s**", "6.0 s")]
+    assert rows == [f"| tex | {' | '.join(cells)} | {SIF} |"]
+
+
+def image_rows(*rows: tuple[str, tuple[int, int], str, list[float]]) -> list[str]:
+    return [line for line in files(result(*rows))["images.md"].splitlines() if line.startswith("|")][2:]
 
 
 def test_rows_of_an_earlier_run_are_told_with_its_command_and_commit() -> None:

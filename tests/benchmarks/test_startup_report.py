@@ -5,10 +5,12 @@ import pytest
 
 from benchmarks.facts import Facts
 from benchmarks.front import RESULTS
+from benchmarks.startup.bench import start_in_turn
 from benchmarks.startup.images import BenchmarkImage
 from benchmarks.startup.plan import (
     COLD,
     LOCAL,
+    PODMAN,
     PROFILED,
     WARM_NODE,
     WARM_PROXY,
@@ -16,6 +18,7 @@ from benchmarks.startup.plan import (
     full,
     quick,
     with_revision,
+    with_sides,
 )
 from benchmarks.startup.report import document, limit, plot
 from benchmarks.startup.result import CaseResult, Result
@@ -97,6 +100,47 @@ def test_rows_that_were_not_measured_again_are_kept_with_their_run() -> None:
     assert "From an earlier run, `second` at commit 222: analysis, 50 ms, 100 Mbit/s." in text
 
 
+def test_a_row_that_is_still_to_be_measured_keeps_its_earlier_starts() -> None:
+    first = result((COLD, [start(10)]), (LOCAL, [start(1)]))
+    second = Result("startup", "second", FACTS, [], [])
+    second.cases = [CaseResult(LINE, "analysis", COLD), CaseResult(LINE, "analysis", LOCAL, [start(2)])]
+    second.keep(first)
+    assert [(row.side, row.run, row.starts) for row in second.cases] == [
+        (LOCAL, None, [start(2)]),
+        (COLD, 0, [start(10)]),
+    ]
+
+
+def test_a_side_that_fails_is_named_and_loses_its_own_start_only() -> None:
+    def once(side: str) -> Start:
+        if side == PODMAN:
+            raise RuntimeError("podman pull exited 125: no space left")
+        return start(3)
+
+    made = result((COLD, []), (PODMAN, []), (LOCAL, []))
+    case = Case(LINE, "analysis", (COLD, PODMAN, LOCAL), 2)
+    failed = [line for repeat in range(2) for line in start_in_turn(case, repeat, made, once)]
+    assert [len(row.starts) for row in made.cases] == [2, 0, 2]
+    named = f"50 ms, 100 Mbit/s  analysis  {PODMAN}: podman pull exited 125: no space left"
+    assert failed == [f"1/2  {named}", f"2/2  {named}"]
+
+
+def test_each_repeat_begins_with_another_side() -> None:
+    turns: list[str] = []
+
+    def once(side: str) -> Start:
+        turns.append(side)
+        return start(1)
+
+    made, case = (
+        result((COLD, []), (PODMAN, []), (LOCAL, [])),
+        Case(LINE, "analysis", (COLD, PODMAN, LOCAL), 2),
+    )
+    for repeat in range(2):
+        assert start_in_turn(case, repeat, made, once) == []
+    assert turns == [COLD, PODMAN, LOCAL, PODMAN, LOCAL, COLD]
+
+
 def test_waits_that_were_not_counted_are_not_shown_as_none_at_all() -> None:
     old = msgspec.structs.replace(start(10), waits=None)
     assert "| 100 | - | 25.00 |" in document(result((COLD, [old])))
@@ -119,6 +163,13 @@ def test_a_plan_names_programs_and_each_row_once(plan: list[Case]) -> None:
     rows = [(case.line, case.workload, side) for case in plan for side in case.sides]
     assert len(rows) == len(set(rows))
     assert {case.workload for case in plan} <= set(WORKLOADS)
+
+
+def test_a_run_can_be_of_some_sides() -> None:
+    cases = [Case(LINE, "cuda", (COLD, LOCAL), 3), Case(LINE, "cuda", (PODMAN,), 1)]
+    assert with_sides(cases, [COLD, PODMAN]) == [Case(LINE, "cuda", (COLD,), 3), cases[1]]
+    assert with_sides(cases, [COLD]) == [Case(LINE, "cuda", (COLD,), 3)]
+    assert with_sides(cases, ["squid"]) == []
 
 
 def test_another_revision_has_a_row_for_each_way_that_a_worker_starts() -> None:

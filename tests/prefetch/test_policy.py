@@ -38,7 +38,16 @@ def test_a_read_that_has_to_wait_counts_twice() -> None:
     found = []
     for at in range(PROOF - 1):
         found = policy.on_read(plan(at << SHIFT)) + policy.on_miss(plan(at << SHIFT), None, no_head)
-    assert [ref.digest for ref in found] == DIGESTS[PROOF - 1 : PROOF - 1 + (FIRST >> SHIFT)]
+    digests = dict.fromkeys(ref.digest for ref in found)
+    assert list(digests) == DIGESTS[PROOF - 1 : PROOF - 1 + (FIRST >> SHIFT)]
+
+
+def test_a_jump_to_a_chunk_near_one_that_was_read_brings_another_one() -> None:
+    policy = PrefetchPolicy()
+    found = [policy.on_miss(plan(at << SHIFT), None, no_head) for at in (40, 9, 42)]
+    assert [[ref.digest for ref in refs] for refs in found] == [[], [], [DIGESTS[43]]]
+    library = [policy.on_miss(plan(at << SHIFT, b"lib.so"), None, no_head) for at in (40, 9, 42)]
+    assert [len(refs) for refs in library] == [COUNT - 1, 0, 0]
 
 
 def test_a_miss_brings_the_neighbours_and_the_rest_of_a_library() -> None:
