@@ -41,8 +41,6 @@ CACHES: Final = (5, 10, 25)
 """Cache sizes in percent of the image's size."""
 BEFORE_PACKS: Final = 3
 """Compression level of the store without packs. The stores with packs are compared with that store."""
-CHUNK: Final = 420_000
-"""Average stored size of a chunk of 1 MiB, in bytes."""
 RANDOM: Final = 200
 """The number of small files that are read at random."""
 
@@ -65,6 +63,9 @@ SIMULATED: Final = (
     *(limits(1024, target) for target in (768, 1024, 2048)),
     limits(1024, 1024, 256, 1280),
     limits(1024, 896, 512, 1024),
+    limits(1024, 768, 384, 1024),
+    limits(768, 640, 384, 768),
+    limits(512, 384, 256, 512),
 )
 
 
@@ -154,7 +155,7 @@ def _replays(image: BenchmarkImage, settings: list[Params], work: Path) -> list[
             level = None if params.pack_files else BEFORE_PACKS
             root, stored = layers.ingested(params, level)
             contents.add(simulation.names_of(root))
-            touches = simulation.touched(reads, root, stored, CHUNK)
+            touches = simulation.touched(reads, root, stored, layers.chunk)
             once, chance = simulation.first(touches), simulation.random_reads(root, stored, RANDOM)
             row = Replay(
                 params=params,

@@ -1,17 +1,19 @@
 """Makes an image's packs with other limits, by the publisher's own code, and replays the reads of a real
 start on them.
 
-Files that are too large for any of the limits are not stored, but their reads are counted.
+Files that are too large for any of the limits are not stored. Their reads are counted with the stored size of
+each chunk that was read.
 """
 
 import json
 import random
 import re
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Final, NamedTuple
 
+from lazyfs.core import codec
 from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.digest import Digest, sha256
 from lazyfs.core.layers.merge import Merge
@@ -24,6 +26,8 @@ from lazyfs.store.layer_files import LayerFiles, Read
 
 LARGEST: Final = 1 << 20
 """Size in bytes of the largest file that any of the limits puts into a pack."""
+CHUNK: Final = 1 << Params().chunk_shift
+"""Size in bytes of a chunk."""
 _SNAPSHOT: Final = re.compile(r"^\.flat/../[0-9a-f]{64}/|^/")
 
 
@@ -37,18 +41,23 @@ class Touch(NamedTuple):
 
 
 class Spool(LayerFiles):
-    """Writes the small files of a layer to a disk, in place of the ingest that would store them."""
+    """Writes the files of a layer to a disk, in place of the ingest that would store them."""
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(Params(), self._pass, lambda _pack: None)
         self._file = file
         self.places: dict[int, int] = {}
-        """id() of a record -> the position of its content on the disk."""
+        """id() of the record of a small file -> the position of its content on the disk."""
+        self.chunks: dict[str, tuple[int, int]] = {}
+        """Digest of a chunk of a large file, as in a trace -> its position on the disk, and its size."""
 
     def _pass(self, record: Record, read: Read) -> None:
         left = record.size
         while left:
-            left -= len(read(min(left, 1 << 20)))
+            data = read(min(left, CHUNK))
+            self.chunks[sha256(data).hex()] = self._file.tell(), len(data)
+            self._file.write(data)
+            left -= len(data)
 
     def add(self, record: Record, read: Read) -> None:
         if not 0 < record.size <= LARGEST:
@@ -77,7 +86,7 @@ class Stored:
 
 
 class Layers:
-    """The records of an image's layers. The contents of the small files are on a disk."""
+    """The records of an image's layers. The contents of the files are on a disk."""
 
     def __init__(self, image: Image, file: IO[bytes]) -> None:
         self._file = file
@@ -86,6 +95,15 @@ class Layers:
             read_layer(image.layers[number].blob, parts, self._spool)
             for number, parts in image.read(range(len(image.layers)))
         ]
+        self._chunk_sizes: dict[str, tuple[int, int]] = {}
+
+    def chunk(self, digest: str) -> tuple[int, int]:
+        """Returns the plaintext size and the stored size of a chunk. `digest`: as in a trace."""
+        if digest not in self._chunk_sizes:
+            position, size = self._spool.chunks[digest]
+            self._file.seek(position)
+            self._chunk_sizes[digest] = size, len(codec.encode(self._file.read(size)))
+        return self._chunk_sizes[digest]
 
     def ingested(self, params: Params, level: int | None) -> tuple[Inode, Stored]:
         """Ingests the layers with these limits and this compression level, or with the default levels.
@@ -125,9 +143,11 @@ def trace_of(path: Path) -> list[TracedRead]:
     ]
 
 
-def touched(reads: Iterable[TracedRead], root: Inode, stored: Stored, chunk: int) -> list[Touch]:
-    """Returns the objects that the reads need, in order and with repetitions. `chunk` is the assumed stored
-    size of a chunk in bytes."""
+def touched(
+    reads: Iterable[TracedRead], root: Inode, stored: Stored, chunk: Callable[[str], tuple[int, int]]
+) -> list[Touch]:
+    """Returns the objects that the reads need, in order and with repetitions. `chunk` returns the plaintext
+    size and the stored size of a chunk, by its digest in the trace."""
     found = []
     for read in reads:
         inode = find(root, read.path)
@@ -138,7 +158,7 @@ def touched(reads: Iterable[TracedRead], root: Inode, stored: Stored, chunk: int
         elif inode.size <= LARGEST and inode.content in stored.sizes:
             found.append(Touch(inode.content, inode.size, stored.sizes[Digest(inode.content)]))
         else:  # a chunk: the trace names it
-            found.append(Touch(read.digest, 1 << 20, chunk))
+            found.append(Touch(read.digest, *chunk(read.digest)))
     return found
 
 
