@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lazyfs.client.objects import UNDER_WAY
-from lazyfs.client.unused_window import FREE
+from lazyfs.client.unused_window import FREE, GAIN
 from lazyfs.core import bounds, collected_profiles, hot_packs
 from lazyfs.core.history import records
 from lazyfs.core.params import Params
@@ -86,6 +86,7 @@ def test_the_bounds_in_the_text_are_the_codes() -> None:
         f"{UNDER_WAY // MIB} MiB of plaintext of each repository are on their way at one time",
         f"Up to {profile_schedule.PROFILES} profiles of a repository are fetched at a time",
         f"after {profile_schedule.FAILURES} objects that failed, or {FREE / 1e6:g} MB that nobody used",
+        f"the profile itself, {FREE / 1e6:g} MB, and {GAIN} times what readers use of it",
         f"({cut.least // KIB} KiB to {cut.most // KIB:,} KiB, {cut.target // KIB} KiB in the mean; an eighth "
         f"of that for the first {cut.first // KIB} KiB of a group)",
         f"Groups under {cut.apart // KIB} KiB are joined",

@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from lazyfs.client.objects import THREADS, Objects
-from lazyfs.client.unused_window import FREE
+from lazyfs.client.unused_window import FREE, GAIN
 from lazyfs.core import profile
 from lazyfs.core.digest import Digest, ObjectRef, object_path, ref_of, sha256
 from lazyfs.core.profile import HotPack, Origin, Profile, Program
@@ -475,6 +475,26 @@ async def test_a_hot_pack_is_used_only_if_a_right_file_was_read_from_it(
         await world.objects.fetch_copy(file)
     await world.ended()
     assert world.fetched() <= FREE
+
+
+async def test_what_is_used_buys_a_hostile_profile_eight_times_its_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The profile lists one small object that the start really reads, however often, and much that nobody
+    reads."""
+    monkeypatch.setattr("lazyfs.prefetch.profiles.UNUSED_SECONDS", 0.2)
+    world = UnusedWorld(tmp_path)
+    bait = store_object(tmp_path, os.urandom(CHUNK // GAIN))
+    world.store(Program("", (bait, *world.refs)))
+    world.fetcher.gate.set()
+    world.profiles.start(world.profile)
+    with trio.fail_after(10):
+        while running():
+            world.objects.read_at_hand(bait, 0, 10)
+            world.objects.is_at_hand(world.refs[0])
+            await trio.sleep(0.005)
+    assert world.fetched() == FREE // CHUNK * CHUNK + CHUNK
+    assert world.profiles.given_up == 1
 
 
 async def test_what_a_profile_lists_is_foreseen_while_the_profile_is_fetched(
