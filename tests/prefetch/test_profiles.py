@@ -461,14 +461,17 @@ async def test_a_hot_pack_is_used_only_if_a_right_file_was_read_from_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A hostile profile that names the files of the image, with wrong places, is stopped after 2 MB, even
-    while readers read these files."""
+    while readers read these files, before and after the hot packs come."""
     monkeypatch.setattr("lazyfs.prefetch.profiles.UNUSED_SECONDS", 0.2)
     world = UnusedWorld(tmp_path)
     file = ref_of(b"x" * 1000)
     lies = [HotPack(ref, (file, ObjectRef(ref.digest, CHUNK - 1000))) for ref in world.refs]
     world.store(Program("", tuple(world.refs)), packs=lies)
-    world.fetcher.gate.set()
+    world.fetcher.free.add(object_path(world.profile.digest))
     world.profiles.start(world.profile)
+    await world.fetcher.asked(1 + FREE // CHUNK)
+    assert world.copy(file) is None, "none of the hot packs has come"
+    world.fetcher.gate.set()
     for _ in range(20):
         await world.idle()
         assert world.copy(file) is None
