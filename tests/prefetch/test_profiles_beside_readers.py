@@ -12,9 +12,10 @@ import trio
 import trio.testing
 
 from lazyfs.client.objects import Objects
+from lazyfs.client.unused_window import FREE
 from lazyfs.core import profile
 from lazyfs.core.digest import ObjectRef, object_path, ref_of, sha256
-from lazyfs.core.profile import HotPack, Origin, Profile, Program
+from lazyfs.core.profile import HotPack, Origin, Profile, Program, total
 from lazyfs.prefetch.profile_schedule import FAILURES
 from lazyfs.prefetch.profiles import ProfilePrefetch
 from lazyfs.transport.fetcher import Request, never_cancelled
@@ -110,14 +111,18 @@ class Scene:
                 if self.read == FILES or self.fetcher.waiting() == len(self.objects._flights) > 0:
                     return
 
-    def lying_packs(self) -> list[HotPack]:
-        """Returns hot packs that hold none of the image's files, whatever they say."""
+    def lying_packs(self, size: int) -> list[HotPack]:
+        """Returns hot packs of `size` bytes that hold none of the image's files, whatever they say."""
         found = []
         for content in self.contents:
-            plain = os.urandom(JUNK)
-            ref = store_object(self.directory, plain)
-            found.append(HotPack(ref, (ref_of(content), ObjectRef(ref.digest, JUNK - len(content)))))
+            ref = store_object(self.directory, os.urandom(size))
+            found.append(HotPack(ref, (ref_of(content), ObjectRef(ref.digest, size - len(content)))))
         return found
+
+    def asked(self, packs: list[HotPack]) -> list[ObjectRef]:
+        """Returns those of the packs that were asked for."""
+        asked = set(self.fetcher.requests)
+        return [pack.ref for pack in packs if object_path(pack.ref.digest) in asked]
 
 
 def stored(scene: Scene, *objects: ObjectRef, packs: tuple[HotPack, ...] = ()) -> ObjectRef:
@@ -169,11 +174,19 @@ async def test_a_profile_that_lies_about_hot_packs_costs_a_reader_three_waits(tm
     """Every hot pack is said to hold a file of the image, and holds none. The reader waits for a copy of its
     file until so many of the packs were found wrong."""
     scene = Scene(tmp_path)
-    lies = scene.lying_packs()
+    lies = scene.lying_packs(JUNK)
     listed = stored(scene, *(pack.ref for pack in lies), packs=tuple(lies))
     assert await scene.waits(listed) <= FILES + 1 + FAILURES
-    asked = set(scene.fetcher.requests)
-    assert sum(pack.ref.size for pack in lies if object_path(pack.ref.digest) in asked) <= 2_000_000
+    assert total(scene.asked(lies)) <= FREE
+
+
+async def test_a_profile_is_given_up_after_three_wrong_hot_packs(tmp_path: Path) -> None:
+    """The packs come one at a time, and the reader finds each wrong. All together are far below 2 MB."""
+    scene = Scene(tmp_path)
+    lies = scene.lying_packs(1000)
+    scene.profiles.most = 1
+    await scene.waits(stored(scene, *(pack.ref for pack in lies), packs=tuple(lies)))
+    assert FAILURES <= len(scene.asked(lies)) <= FAILURES + 1
 
 
 async def test_a_reader_waits_for_nothing_that_a_silent_server_owes_to_a_profile(tmp_path: Path) -> None:
@@ -192,10 +205,10 @@ async def test_a_reader_waits_for_nothing_that_a_silent_server_owes_to_a_profile
     fetcher.fetch = answer  # type: ignore[method-assign]
     scene.objects = Objects(fetcher, MemoryCache())
     ProfilePrefetch(scene.objects, lambda: 1 << 30).start(listed)
-    await fetcher.asked(2_000_000 // JUNK)
+    await fetcher.asked(FREE // JUNK)
     with trio.fail_after(20):
         await scene._read()
-    assert len(fetcher.requests) == 2_000_000 // JUNK, "the profile's requests are still under way"
+    assert len(fetcher.requests) == FREE // JUNK, "the profile's requests are still under way"
     fetcher.gate.set()
 
 
