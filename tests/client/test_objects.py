@@ -418,6 +418,8 @@ async def test_an_object_of_another_size_is_not_at_hand(tmp_path: Path, fetcher:
         assert objects.read_at_hand(ref, 0, 5) == b"hello"
         for size in (5, 499, 501, 1 << 24):
             assert objects.read_at_hand(ObjectRef(ref.digest, size), 0, 5) is None
+            with pytest.raises(BadData):
+                await objects.fetch(ObjectRef(ref.digest, size))
             assert objects.at_hand(ObjectRef(ref.digest, size)) is None
 
 
