@@ -314,6 +314,23 @@ async def test_a_file_that_is_not_where_its_profile_says_is_read_from_nowhere_in
     assert world.copy(lie.files[3]) is None, "a pack with one wrong slice is not used again"
 
 
+async def test_any_part_of_a_copy_is_that_part_of_the_file(world: World) -> None:
+    """The first read of a copy proves it by its SHA-256; later reads take only their part of the hot pack."""
+    contents = {ref_of(one): one for one in (os.urandom(700), os.urandom(900), os.urandom(40))}
+    world.contents |= contents
+    pack = world.pack(list(contents))
+    world.store(Program("", (pack.ref,)), packs=[pack])
+    await world.run()
+    whole = b"".join(contents.values())
+    for fetched in ({}, {pack.ref.digest: whole}):
+        for file, content in contents.items():
+            for start, length in ((0, 5), (3, 11), (file.size - 9, 100), (0, file.size), (17, 20)):
+                assert (
+                    world.objects.copy_at_hand(file, start, length, fetched)
+                    == (content[start : start + length])
+                )
+
+
 async def test_a_wrong_copy_is_passed_over_for_a_right_one(world: World) -> None:
     first, second = world.packs[0].files[:2]
     lie = HotPack(ref_of(world.contents[second] + world.contents[first]), (first, second))
