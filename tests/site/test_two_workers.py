@@ -19,7 +19,7 @@ PACKS = Params(pack_files=64 << 10, pack_least=32 << 10, pack_target=64 << 10, p
 SINGLE = Params(pack_files=0)
 FILES = {
     f"d{number // 40:02}/f{number:03}": random.Random(number).randbytes(random.Random(number).randrange(8000))
-    for number in range(300)
+    for number in range(200)
 }
 
 
