@@ -24,7 +24,7 @@ import msgspec
 from benchmarks import BOUND_MISSED
 from benchmarks.facts import Facts, gather
 from benchmarks.startup import origin, services
-from benchmarks.startup.bench import METADATA, checkout
+from benchmarks.startup.bench import checkout
 from benchmarks.startup.images import BenchmarkImage, analysis_image
 from benchmarks.startup.installed import installed
 from benchmarks.startup.services import Line
@@ -33,6 +33,8 @@ from benchmarks.startup.start import run_start
 from benchmarks.startup.workloads import ANALYSIS
 
 _CHECKOUT: Final = Path(__file__).parents[2]
+METADATA: Final = 10
+"""The largest number of requests to the origin for a second worker: metadata older than a minute, no objects."""
 _LINE: Final = Line(0, 1000)
 _STORED: Final = re.compile(r"^\s*(\d+) StoreEntries$", re.MULTILINE)
 

@@ -1,10 +1,10 @@
 """Fifty images of a site, derived from three measured starts by scaling.
 
 Each image has the start of one of the three programs; the number of its objects is scaled by a factor between
-a half and two, with repetition or omission of measured objects, whose sizes and waits it keeps. Images of one
-program come in families of five that share their first SHARED of the objects, as images on one base do. A new
-tag has NEW of the other objects new. The units are what the same images read one after the other: they come
-and go together, which the caches at a site would do too.
+a half and two, with repetition or omission of measured objects, whose sizes and waits it keeps. There are
+FAMILY families, each of images of one program, that share their first SHARED of the objects, as images on one
+base do. A new tag has NEW of all its objects new, none of them among the shared ones. The units are what the
+same images read one after the other: they come and go together, which the caches at a site would do too.
 """
 
 import hashlib
@@ -147,8 +147,8 @@ def pulled(
 
 
 def program_of(units: tuple[Unit, ...], start: Recorded, factor: float) -> Program:
-    objects = sum(len(unit.objects) for unit in units)
     """Returns a program. `factor` scales what a cold start costs beyond a warm one."""
+    objects = sum(len(unit.objects) for unit in units)
     more = max(start.cpu_cold - start.cpu_warm, 0.0) * factor
     return Program(units, objects, start.cpu_warm + more, start.cpu_warm)
 

@@ -4,8 +4,10 @@ Each image is started once from a mount of its own straight at the origin, befor
 gives the simulation its objects, as the recorded starts do for the large site. Nothing else is measured.
 """
 
+import os
 import random
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -30,6 +32,8 @@ _AT_ONCE: Final = 4
 _SPACING: Final = 10.0
 """Simulated seconds between two starts."""
 _SERVICE: Final = Service(0.0001, 1e-9)
+_NEWS_SECONDS: Final = 120.0
+"""Seconds in which a mount must show the new tags: a proxy keeps the signed time for 30 s."""
 
 
 class Part(NamedTuple):
@@ -127,9 +131,10 @@ def _real(stores: list[Path], parts: list[Part], work: Path) -> tuple[Counted, l
         ]
         for before, part in zip([None, *parts[:-1]], parts, strict=True):
             if before is not None and part.tag != before.tag:
+                shown = [_revision(mountpoint) for mountpoint in mounts]
                 servers.run("cp", "-a", f"{stores[part.tag]}/.", str(served))
                 for number, mountpoint in enumerate(mounts):
-                    _refresh(mountpoint, work / f"w{number}")
+                    _refresh(mountpoint, work / f"w{number}", shown[number])
             if part.lost:
                 running[1].close()
             with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -140,8 +145,20 @@ def _real(stores: list[Path], parts: list[Part], work: Path) -> tuple[Counted, l
     return counted, [proxy.url for proxy in proxies]
 
 
-def _refresh(mountpoint: Path, directory: Path) -> None:
+def _revision(mountpoint: Path) -> bytes:
+    return os.getxattr(mountpoint, "user.revision")
+
+
+def _refresh(mountpoint: Path, directory: Path, before: bytes) -> None:
+    """Looks for the new tags until the mount no longer shows the revision `before`. The proxies answer with
+    the signed time of before for half a minute. Raises RuntimeError if the new revision does not come."""
+    end = time.monotonic() + _NEWS_SECONDS
     lazyfs("refresh", str(mountpoint), state=directory / "state")
+    while _revision(mountpoint) == before:
+        if time.monotonic() > end:
+            raise RuntimeError(f"{mountpoint}: no new revision in {_NEWS_SECONDS:.0f} s")
+        time.sleep(1)
+        lazyfs("refresh", str(mountpoint), state=directory / "state")
 
 
 def _of_workers(mounts: list[Path], todo: list[tuple[int, int]], share: int) -> None:

@@ -77,8 +77,9 @@ class HotFiles:
     def read(
         self, file: ObjectRef, start: int, length: int, fetched: Mapping[Digest, bytes], read: Read
     ) -> tuple[Digest, bytes] | None:
-        """Returns part of a file, and the hot pack that it was taken from. Returns None if no hot pack with a
-        correct copy of the file is in `fetched` or can be read by `read`."""
+        """Returns part of a file, cut at its end, and the hot pack that the part was taken from. Returns None
+        if no hot pack with a correct copy of the file is in `fetched` or can be read by `read`."""
+        length = max(min(length, file.size - start), 0)  # the next file lies right behind
         for copy in self._copies.get(file.digest, ()):
             pack, first = copy.pack, copy.start
             if pack.digest in self.wrong or first + file.size > pack.size:

@@ -8,6 +8,7 @@ import os
 
 from lazyfs.core.chunks import MAX_SHIFT, chunk_count
 from lazyfs.vfs.missing_objects import NOTHING, Fetched
+from lazyfs.vfs.shared_files import PATH as SHARED
 from lazyfs.vfs.tree import Tree
 
 START = b"user.lazyfs.start."
@@ -45,6 +46,8 @@ def _operator(tree: Tree, number: int, name: bytes, fetched: Fetched) -> bytes |
         return repository.name.encode()
     if name == b"user.revision":
         return str(repository.revision).encode()
+    if slot.path == SHARED and name in (b"user.catalog", b"user.image"):
+        return None  # the file is one of several images, each with a catalog of its own
     if name == b"user.catalog":
         return slot.ref.digest.hex().encode()
     if name in (b"user.image", b"user.path"):

@@ -425,7 +425,38 @@ async def test_an_object_of_another_size_is_not_at_hand(tmp_path: Path, fetcher:
         assert objects.read_at_hand(ref, 0, 5) == b"hello"
         for size in (5, 499, 501, 1 << 24):
             assert objects.read_at_hand(ObjectRef(ref.digest, size), 0, 5) is None
+            with pytest.raises(BadData):
+                await objects.fetch(ObjectRef(ref.digest, size))
             assert objects.at_hand(ObjectRef(ref.digest, size)) is None
+
+
+async def test_a_reader_does_not_join_a_request_that_expects_another_size(
+    tmp_path: Path, fetcher: GateFetcher
+) -> None:
+    """A wrong entry, or a wrong profile, states a wrong size for an object. Its request fails, and a reader
+    with the right size, who comes meanwhile, makes a request of its own."""
+    ref = store_object(tmp_path, b"hello" * 100)
+    wrong = ObjectRef(ref.digest, 5)
+    objects = Objects(fetcher, MemoryCache())
+    failed: list[bool] = []
+    async with trio.open_nursery() as nursery:
+
+        async def read_wrong() -> None:
+            with pytest.raises(BadData):
+                await objects.fetch(wrong)
+            failed.append(True)
+
+        nursery.start_soon(read_wrong)
+        await fetcher.asked(1)
+        got: list[bytes] = []
+
+        async def read() -> None:
+            got.append(await objects.fetch(ref))
+
+        nursery.start_soon(read)
+        await trio.testing.wait_all_tasks_blocked()
+        fetcher.gate.set()
+    assert (failed, got) == ([True], [b"hello" * 100])
 
 
 async def test_a_digest_alone_opens_nothing_that_needed_a_credential(

@@ -96,6 +96,15 @@ async def test_a_bad_object_of_a_batch_fails_alone_and_is_not_kept(origin: Origi
     assert await origin.objects.fetch(bad) == origin.held[bad]
 
 
+async def test_what_is_here_is_not_given_for_an_object_of_another_size(origin: Origin) -> None:
+    ref = origin.refs[3]
+    assert await origin.objects.fetch(ref) == origin.held[ref]
+    for size in (ref.size - 1, ref.size + 1):
+        with pytest.raises(BadData):
+            await origin.objects.fetch(ObjectRef(ref.digest, size))
+    assert await origin.objects.fetch(ref) == origin.held[ref]
+
+
 async def test_a_slow_object_holds_up_no_other_and_its_reader_may_leave(origin: Origin) -> None:
     slow = origin.refs[0]
     origin.fault(slow, Misbehave.HANG)

@@ -43,3 +43,14 @@ def test_a_reader_that_asks_first_wakes_whoever_waits_for_a_use() -> None:
     window.ask(REFS[3])
     assert calls == [3 << 20]
     assert window.has_room(FREE + FIRST)
+
+
+def test_a_reader_that_uses_something_is_told_of_once() -> None:
+    window = UnusedWindow()
+    told: list[int] = []
+    window.on_use = lambda: told.append(window.used_bytes)
+    window.begin(REFS[3])
+    for _ in range(3):
+        window.use(REFS[3].digest)
+        window.use(REFS[2].digest)
+    assert told == [REFS[3].size]

@@ -1,5 +1,6 @@
 """Packs: where a layer is cut into packs, and the table by which catalogs refer to packs."""
 
+import random
 from collections.abc import Iterable
 from itertools import pairwise
 
@@ -80,6 +81,20 @@ def test_an_inserted_a_removed_and_a_changed_file_touch_one_or_two_packs() -> No
     ]
     assert sum(touched) / len(touched) <= 2
     assert max(touched) <= 5, "a cut at the largest size moves until the next chosen one"
+
+
+def test_layers_that_share_packages_share_most_of_their_packs() -> None:
+    """Three layers have three fifths of 60 packages each. Their distinct packs have at most 1.5 times the
+    bytes of their distinct files. Packs that are cut at a size alone have 1.8 times these bytes."""
+    chance = random.Random(3)
+    packages = [made(chance.randint(2, 400), salt=f"package {number} ") for number in range(60)]
+    files: dict[Digest, int] = {}
+    packs: set[tuple[File, ...]] = set()
+    for _ in range(3):
+        chosen = [file for package in packages if chance.random() < 0.6 for file in package]
+        packs.update(tuple(pack) for pack in usual(chosen))
+        files.update((digest, size) for size, digest in chosen)
+    assert sum(size for pack in packs for size, _ in pack) <= 1.5 * sum(files.values())
 
 
 def test_ten_changed_files_touch_at_most_twenty_packs() -> None:

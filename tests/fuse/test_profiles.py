@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from lazyfs.client.unused_window import FREE
 from lazyfs.core import profile
 from lazyfs.core.codec import encode
-from lazyfs.core.digest import ObjectRef, object_path, sha256
+from lazyfs.core.digest import ObjectRef, object_path, ref_of, sha256
 from lazyfs.images.profiles.publish import profiled_tree
 from lazyfs.repository import keys
 from lazyfs.repository.diff import resolve
@@ -22,6 +23,7 @@ from tests.support.cli import lazyfs, mounted
 from tests.support.fault_server import FaultServer, of_directory
 from tests.support.images import file, image, live, packed
 from tests.support.repository import Published
+from tests.support.store_files import store_object
 from tests.support.until import until
 
 pytestmark = pytest.mark.root
@@ -165,6 +167,26 @@ def test_a_profile_that_lies_gives_no_wrong_byte(site: Site, lie: str) -> None:
         os.lstat(mnt / "lib/a:1")
         until(lambda: site.asked(pack.ref))
         site.start(mnt)
+
+
+@pytest.mark.parametrize("hot", [False, True])
+def test_a_hostile_profile_costs_two_megabytes(site: Site, *, hot: bool) -> None:
+    """The profile lists 10 MB that the image has nothing of: as objects, or as hot packs that are said to
+    hold its files. The files are read meanwhile."""
+    size = 250_000
+    junk = [store_object(site.published.store, os.urandom(size)) for _ in range(40)]
+    packs = []
+    for at, ref in enumerate(junk if hot else []):
+        file = ref_of(b"content of %d" % at)
+        packs.append(profile.HotPack(ref, (file, ObjectRef(ref.digest, size - file.size))))
+    program = profile.Program("", tuple(junk))
+    site.publish_lie(profile.Profile(profile.Origin.RECORDED, tuple(packs), (program,)))
+    with site.mounted() as mnt:
+        os.lstat(mnt / "lib/a:1")
+        until(lambda: sum(map(site.asked, junk)) == FREE // size)
+        site.start(mnt)
+        os.lstat(mnt / "lib/a:1")
+    assert sum(map(site.asked, junk)) == FREE // size
 
 
 def test_a_warm_start_reads_hot_packs_with_every_server_dead(site: Site) -> None:

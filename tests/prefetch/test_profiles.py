@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from lazyfs.client.objects import THREADS, Objects
-from lazyfs.client.unused_window import FREE
+from lazyfs.client.unused_window import FREE, GAIN
 from lazyfs.core import profile
 from lazyfs.core.digest import Digest, ObjectRef, object_path, ref_of, sha256
 from lazyfs.core.profile import HotPack, Origin, Profile, Program
@@ -314,6 +314,23 @@ async def test_a_file_that_is_not_where_its_profile_says_is_read_from_nowhere_in
     assert world.copy(lie.files[3]) is None, "a pack with one wrong slice is not used again"
 
 
+async def test_any_part_of_a_copy_is_that_part_of_the_file(world: World) -> None:
+    """The first read of a copy proves it by its SHA-256; later reads take only their part of the hot pack."""
+    contents = {ref_of(one): one for one in (os.urandom(700), os.urandom(900), os.urandom(40))}
+    world.contents |= contents
+    pack = world.pack(list(contents))
+    world.store(Program("", (pack.ref,)), packs=[pack])
+    await world.run()
+    whole = b"".join(contents.values())
+    for fetched in ({}, {pack.ref.digest: whole}):
+        for file, content in contents.items():
+            for start, length in ((0, 5), (3, 11), (file.size - 9, 100), (0, file.size), (17, 20)):
+                assert (
+                    world.objects.copy_at_hand(file, start, length, fetched)
+                    == (content[start : start + length])
+                )
+
+
 async def test_a_wrong_copy_is_passed_over_for_a_right_one(world: World) -> None:
     first, second = world.packs[0].files[:2]
     lie = HotPack(ref_of(world.contents[second] + world.contents[first]), (first, second))
@@ -479,20 +496,43 @@ async def test_a_hot_pack_is_used_only_if_a_right_file_was_read_from_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A hostile profile that names the files of the image, with wrong places, is stopped after 2 MB, even
-    while readers read these files."""
+    while readers read these files, before and after the hot packs come."""
     monkeypatch.setattr("lazyfs.prefetch.profiles.UNUSED_SECONDS", 0.2)
     world = UnusedWorld(tmp_path)
     file = ref_of(b"x" * 1000)
     lies = [HotPack(ref, (file, ObjectRef(ref.digest, CHUNK - 1000))) for ref in world.refs]
     world.store(Program("", tuple(world.refs)), packs=lies)
-    world.fetcher.gate.set()
+    world.fetcher.free.add(object_path(world.profile.digest))
     world.profiles.start(world.profile)
+    await world.fetcher.asked(1 + FREE // CHUNK)
+    assert world.copy(file) is None, "none of the hot packs has come"
+    world.fetcher.gate.set()
     for _ in range(20):
         await world.idle()
         assert world.copy(file) is None
         await world.objects.fetch_copy(file)
     await world.ended()
     assert world.fetched() <= FREE
+
+
+async def test_what_is_used_buys_a_hostile_profile_eight_times_its_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The profile lists one small object that the start really reads, however often, and much that nobody
+    reads."""
+    monkeypatch.setattr("lazyfs.prefetch.profiles.UNUSED_SECONDS", 0.2)
+    world = UnusedWorld(tmp_path)
+    bait = store_object(tmp_path, os.urandom(CHUNK // GAIN))
+    world.store(Program("", (bait, *world.refs)))
+    world.fetcher.gate.set()
+    world.profiles.start(world.profile)
+    with trio.fail_after(10):
+        while running():
+            world.objects.read_at_hand(bait, 0, 10)
+            world.objects.is_at_hand(world.refs[0])
+            await trio.sleep(0.005)
+    assert world.fetched() == FREE // CHUNK * CHUNK + CHUNK
+    assert world.profiles.given_up == 1
 
 
 async def test_what_a_profile_lists_is_foreseen_while_the_profile_is_fetched(

@@ -125,6 +125,30 @@ async def test_a_job_that_is_stopped_goes_on_in_the_next(tmp_path: Path, nursery
     assert again.progress().state == "done"
 
 
+async def test_what_came_before_a_stop_is_not_fetched_again(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.fetcher.gate.set()
+    job = scene.job(rate=10_000)
+    pause = job._pause
+
+    async def stopping(seconds: float) -> None:
+        if len(scene.cache.proven) > 8:
+            job.stop()
+        await pause(seconds)
+
+    job._pause = stopping
+    await job.run()
+    assert job.progress().state == "stopped"
+    came = set(map(object_path, scene.cache.proven))
+    assert 8 < len(came) < len(scene.made)
+    scene.fetcher.requests.clear()
+    again = scene.job()
+    await again.run()
+    assert again.progress().state == "done"
+    assert came.isdisjoint(scene.fetcher.requests)
+    assert len(scene.fetcher.requests) == len(scene.made) - len(came)
+
+
 async def test_a_job_that_nobody_asks_about_ends(tmp_path: Path, nursery: trio.Nursery) -> None:
     scene = Scene(tmp_path)
     job = scene.job()

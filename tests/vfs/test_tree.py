@@ -339,6 +339,20 @@ def test_large_equal_files_of_two_images_share_one_number() -> None:
     assert tree.shared_files.get(shared) is None
 
 
+def test_a_file_that_images_share_is_said_to_be_of_none_of_them() -> None:
+    objects = Objects()
+    one = image(objects, {"lib": {"large": b"L" * (64 << 10), "small": b"s"}})
+    tree = shown(objects, live(objects, {"one": one}))
+    small, large = number(tree, "one/lib/small"), number(tree, "one/lib/large")
+    assert get_xattr(tree, small, b"user.image") == b"one"
+    assert get_xattr(tree, small, b"user.catalog") == one.ref.digest.hex().encode()
+    assert get_xattr(tree, large, b"user.image") is None
+    assert get_xattr(tree, large, b"user.catalog") is None
+    assert get_xattr(tree, large, b"user.path") == b"/lib/large"
+    assert get_xattr(tree, small, b"user.path") == b"one/lib/small"
+    assert get_xattr(tree, large, b"user.repository") == b"test"
+
+
 def test_equal_files_share_one_number_in_whichever_packs_they_lie() -> None:
     objects = Objects()
     large = b"L" * (64 << 10)
