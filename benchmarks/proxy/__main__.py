@@ -34,7 +34,8 @@ from benchmarks.startup.workloads import ANALYSIS
 
 _CHECKOUT: Final = Path(__file__).parents[2]
 METADATA: Final = 10
-"""The largest number of requests to the origin for a second worker: metadata older than a minute, no objects."""
+"""The largest number of requests to the origin for a second worker: metadata older than a minute, and no
+objects."""
 _LINE: Final = Line(0, 1000)
 _STORED: Final = re.compile(r"^\s*(\d+) StoreEntries$", re.MULTILINE)
 

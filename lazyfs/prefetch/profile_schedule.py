@@ -2,13 +2,18 @@
 sizes."""
 
 import math
+from collections import Counter
 from typing import Final
 
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.profile import total
 
 AGAIN: Final = 60.0
-"""Seconds until a profile that was not fetched completely may be tried again, when its image is entered."""
+"""Seconds until a profile that was not fetched completely may be tried again, when its image is entered. They
+double with each try."""
+TRIES: Final = 4
+"""The number of tries of one start after which it is not begun again. Each try of a list that nobody uses
+fetches 2 MB."""
 PROFILES: Final = 4
 """The largest number of profiles under way at one time: `ls -l` looks up each image of a folder and starts
 none of them."""
@@ -33,6 +38,8 @@ class ProfileSchedule:
         """The time before which each start must not be begun. It is infinity while the start is under way,
         and once all its objects have come."""
         self._under_way: set[Start] = set()
+        self._failed: Counter[Start] = Counter()
+        """The number of times that each start was not fetched completely."""
 
     def begin(self, start: Start, now: float) -> bool:
         """Returns True if the objects that the profile lists for this start are to be fetched now, and counts
@@ -48,9 +55,11 @@ class ProfileSchedule:
         self._under_way.discard(start)
 
     def failed(self, start: Start, now: float) -> None:
-        """Notes that some objects of this start were not fetched: it may be begun again after AGAIN
-        seconds."""
-        self._rests[start] = now + AGAIN
+        """Notes that some objects of this start were not fetched: it may be begun again some time later, but
+        not more than TRIES times in all."""
+        self._failed[start] += 1
+        tries = self._failed[start]
+        self._rests[start] = now + AGAIN * 2 ** (tries - 1) if tries < TRIES else math.inf
 
 
 def fits(listed: list[ObjectRef], cache_limit: int) -> bool:

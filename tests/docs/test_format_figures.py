@@ -83,12 +83,13 @@ def test_the_bounds_in_the_text_are_the_codes() -> None:
         f"at most {bounds.INLINE_CHUNKS} chunks holds their digests itself",
         f"would take more than {bounds.INLINE_BYTES // KIB} KiB every file has a list",
         f"up to {catalogs.LIMIT // MIB} MiB, and {catalogs.LIST_LIMIT // MIB} MiB of chunk lists",
-        f"{UNDER_WAY // MIB} MiB of plaintext of each repository are on their way at one time",
+        f"{UNDER_WAY // MIB} MiB of each repository are on their way at one time, as stored",
         f"Up to {profile_schedule.PROFILES} profiles of a repository are fetched at a time",
         f"after {profile_schedule.FAILURES} objects that failed, or {FREE / 1e6:g} MB that nobody used",
         f"the profile itself, {FREE / 1e6:g} MB, and {GAIN} times what readers use of it",
-        f"({cut.least // KIB} KiB to {cut.most // KIB:,} KiB, {cut.target // KIB} KiB in the mean; an eighth "
-        f"of that for the first {cut.first // KIB} KiB of a group)",
+        f"({cut.least / MIB:g} to {cut.most // MIB} MiB, {cut.target // MIB} in the mean; a quarter of that for "
+        f"what is read in the first {cut.early // MIB} MiB of a start, a thirty-second for the first "
+        f"{cut.first // KIB} KiB)",
         f"Groups under {cut.apart // KIB} KiB are joined",
         f"all of these together have at most {hot_packs.SPARE:.0%} that is not",
         f"At most {collected_profiles.MOST_IMAGES:,} images, {collected_profiles.MAX_SIZE // MIB} MiB",
