@@ -87,8 +87,8 @@ def test_the_bounds_in_the_text_are_the_codes() -> None:
         f"Up to {profile_schedule.PROFILES} profiles of a repository are fetched at a time",
         f"after {profile_schedule.FAILURES} objects that failed, or {FREE / 1e6:g} MB that nobody used",
         f"the profile itself, {FREE / 1e6:g} MB, and {GAIN} times what readers use of it",
-        f"({cut.least / MIB:g} to {cut.most // MIB} MiB, {cut.target // MIB} in the mean; a quarter of that for "
-        f"what is read in the first {cut.early // MIB} MiB of a start, a thirty-second for the first "
+        f"({cut.least / MIB:g} to {cut.most // MIB} MiB, {cut.target // MIB} in the mean; a quarter of that "
+        f"for what is read in the first {cut.early // MIB} MiB of a start, a thirty-second for the first "
         f"{cut.first // KIB} KiB)",
         f"Groups under {cut.apart // KIB} KiB are joined",
         f"all of these together have at most {hot_packs.SPARE:.0%} that is not",
