@@ -81,7 +81,7 @@ async def test_one_miss_is_one_request_and_all_are_right_and_kept(origin: Origin
     assert all(origin.asked(ref) == 1 for ref in origin.refs)
     assert all(origin.cache.get(ref.digest) == plain for ref, plain in origin.held.items())
     assert all(origin.cache.claim(ref.digest) is not None for ref in origin.refs), "no claim is left"
-    assert origin.server.connections <= 32
+    assert origin.server.connections <= THREADS
 
 
 async def test_a_bad_object_of_a_batch_fails_alone_and_is_not_kept(origin: Origin) -> None:

@@ -73,7 +73,7 @@ async def test_nothing_is_fetched_in_threads_while_the_process_may_be_root(
     published.commit(live(published.objects, {}))
     begun: list[ObjectRef] = []
 
-    def on_open(_: Prefetcher, root: ObjectRef) -> None:
+    def on_open(_: Prefetcher, root: ObjectRef, __: object) -> None:
         begun.append(root)
 
     async def on_advance(_: str, __: Revision) -> None:
