@@ -1,6 +1,7 @@
 """The start of a mount: what its processes import before it answers, and its behaviour until all modules are
 loaded."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 import lazyfs as lazyfs_package
 import lazyfs_cache
 from lazyfs.system import mountpoint as points
+from lazyfs.vfs.catalogs import ENTRIES_AT_ONCE
 from tests.support.cli import LAZYFS, lazyfs, mounted, serving, status
 from tests.support.images import image, live
 from tests.support.repository import Published
@@ -224,12 +226,13 @@ def test_a_name_that_no_server_can_tell_of_is_missing_in_the_end(
 
 
 LEFT_ALONE = """
-import sys
+import signal, sys
 from lazyfs.daemon import answering_mount, process
 from lazyfs.daemon.settings import Settings
 from lazyfs.daemon.survival.keeper_line import KeeperLine
 
 answering_mount.ALONE = 3600
+signal.signal(signal.SIGUSR1, lambda *_: print("trio" in sys.modules, flush=True))
 mountpoint, store, cache = sys.argv[1:]
 process.run(
     Settings(source=store, mountpoint=mountpoint, cache=cache),
@@ -257,6 +260,24 @@ def test_a_mount_that_is_left_alone_hears_of_work(event: str, published: Publish
             assert (mnt / "lib/a:1/big").read_bytes() == b"x" * 300_000
         elif event == "caller":
             assert status(mnt)["repositories"]["test.example.org"]["revision"] == 2
+        subprocess.run(["umount", mnt], check=True)
+        assert daemon.communicate(timeout=60)[0] == "True\n"
+
+
+def test_a_large_directory_is_decoded_without_the_event_loop(published: Published, tmp_path: Path) -> None:
+    """To load the event loop only for this would take ten times as long."""
+    mnt, cache = tmp_path / "mnt", tmp_path / "cache"
+    large = image(published.objects, {f"f{number}": b"1" for number in range(ENTRIES_AT_ONCE + 1)})
+    published.commit(live(published.objects, {"lib": {"b:1": large}}))
+    with mounted(published.store, mnt, "--cache", cache):
+        assert (mnt / "lib/b:1/f7").read_bytes() == b"1"
+    command = [sys.executable, "-c", LEFT_ALONE, *map(str, (mnt, published.store, cache))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as daemon:
+        assert daemon.stdout is not None
+        assert daemon.stdout.readline() == "False\n"
+        assert (mnt / "lib/b:1/f7").read_bytes() == b"1"
+        daemon.send_signal(signal.SIGUSR1)
+        assert daemon.stdout.readline() == "False\n"
         subprocess.run(["umount", mnt], check=True)
         assert daemon.communicate(timeout=60)[0] == "True\n"
 

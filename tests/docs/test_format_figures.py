@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lazyfs.client.objects import UNDER_WAY
-from lazyfs.client.unused_window import FREE, GAIN
+from lazyfs.client.unused_window import FIRST, FIRST_GAIN, FREE, GAIN
 from lazyfs.core import bounds, collected_profiles, hot_packs
 from lazyfs.core.history import records
 from lazyfs.core.params import Params
@@ -86,7 +86,8 @@ def test_the_bounds_in_the_text_are_the_codes() -> None:
         f"{UNDER_WAY // MIB} MiB of each repository are on their way at one time, as stored",
         f"Up to {profile_schedule.PROFILES} profiles of a repository are fetched at a time",
         f"after {profile_schedule.FAILURES} objects that failed, or {FREE / 1e6:g} MB that nobody used",
-        f"the profile itself, {FREE / 1e6:g} MB, and {GAIN} times what readers use of it",
+        f"the profile itself, {FREE / 1e6:g} MB, and {GAIN} times what readers use of it, "
+        f"or {FIRST_GAIN} times up to {FIRST // MIB} MiB",
         f"({cut.least / MIB:g} to {cut.most // MIB} MiB, {cut.target // MIB} in the mean; a quarter of that "
         f"for what is read in the first {cut.early // MIB} MiB of a start, a thirty-second for the first "
         f"{cut.first // KIB} KiB)",

@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from lazyfs.client.objects import THREADS, Objects
-from lazyfs.client.unused_window import FREE, GAIN
+from lazyfs.client.unused_window import FIRST_GAIN, FREE
 from lazyfs.core import profile
 from lazyfs.core.digest import Digest, ObjectRef, object_path, ref_of, sha256
 from lazyfs.core.profile import HotPack, Origin, Profile, Program
@@ -515,14 +515,14 @@ async def test_a_hot_pack_is_used_only_if_a_right_file_was_read_from_it(
     assert world.fetched() <= FREE
 
 
-async def test_what_is_used_buys_a_hostile_profile_eight_times_its_bytes(
+async def test_what_is_used_buys_a_hostile_profile_a_multiple_of_its_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The profile lists one small object that the start really reads, however often, and much that nobody
     reads."""
     monkeypatch.setattr("lazyfs.prefetch.profiles.UNUSED_SECONDS", 0.2)
     world = UnusedWorld(tmp_path)
-    bait = store_object(tmp_path, os.urandom(CHUNK // GAIN))
+    bait = store_object(tmp_path, os.urandom(CHUNK // FIRST_GAIN))
     world.store(Program("", (bait, *world.refs)))
     world.fetcher.gate.set()
     world.profiles.start(world.profile)

@@ -79,6 +79,11 @@ class PendingRequests:
         for call in before:
             call()
 
+    @property
+    def has_loop(self) -> bool:
+        """True once trio has attached."""
+        return self._run_soon is not None
+
     def start(self, unique: int, call: Call, missing: Need | NeedRepository, slot: int) -> None:
         """Answers a request in trio once every object it needs is here; returns at once. `missing`: the
         objects that the call lacked. `slot`: the slot of the request in the request table."""

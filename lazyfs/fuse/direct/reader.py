@@ -8,12 +8,12 @@ from sys import byteorder
 
 from lazyfs.core.errors import LazyfsError
 from lazyfs.fuse.direct.channel import OVER, Channel
-from lazyfs.fuse.direct.operations import NOTES, REFUSED, Operations
+from lazyfs.fuse.direct.operations import NOTES, REFUSED, Call, Operations, Pieces
 from lazyfs.fuse.direct.pending_requests import PendingRequests
 from lazyfs.fuse.direct.request_table import RequestTable
-from lazyfs.fuse.filesystem import Filesystem
+from lazyfs.fuse.filesystem import DECODINGS, Filesystem
 from lazyfs.fuse.wire import protocol, requests
-from lazyfs.vfs.missing_objects import NOTHING, Need, NeedRepository
+from lazyfs.vfs.missing_objects import NOTHING, Need, NeedDecoding, NeedRepository
 
 _HEADER = protocol.IN_HEADER.size
 _ENTRY_HEAD = pack("=Ii", protocol.OUT_HEADER.size + protocol.ENTRY_OUT.size, 0)
@@ -134,7 +134,7 @@ class RequestReader:
     def _answer(self, opcode: int, unique: int, number: int, payload: bytes) -> None:
         call = self._operations.call(opcode, number, payload)
         try:
-            pieces = call(NOTHING)
+            pieces = self._called(call)
         except (Need, NeedRepository) as need:
             slot = self._table.enter(opcode, unique, number, payload)
             self._pending.start(unique, call, need.with_traceback(None), slot)
@@ -142,6 +142,20 @@ class RequestReader:
         if opcode == protocol.READ:
             self._counters.read_bytes += sum(map(len, pieces))
         self._channel.reply(unique, pieces)
+
+    def _called(self, call: Call) -> Pieces:
+        """Calls `call`. Decodes large catalogs here as long as there is no event loop to do so: to load it
+        only for this would take longer. Raises what `call` raises."""
+        for _ in range(DECODINGS):
+            try:
+                return call(NOTHING)
+            except NeedDecoding as need:
+                if self._pending.has_loop:
+                    raise
+                keep = need.decode()
+                with self._fs.lock:
+                    keep()
+        return call(NOTHING)
 
     def _take_note(self, opcode: int, unique: int, number: int, payload: bytes) -> None:
         """Handles a request that asks for no data: FORGET, BATCH_FORGET, INTERRUPT or DESTROY."""
