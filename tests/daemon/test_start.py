@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -245,16 +246,27 @@ print("trio" in sys.modules)
 """
 
 
+@contextmanager
+def left_alone(mnt: Path, store: Path, cache: Path) -> "Iterator[subprocess.Popen[str]]":
+    """Yields a daemon that loads its event loop only when it is needed; ends it whatever the test does."""
+    command = [sys.executable, "-c", LEFT_ALONE, *map(str, (mnt, store, cache))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as daemon:
+        try:
+            assert daemon.stdout is not None
+            assert daemon.stdout.readline() == "False\n"
+            yield daemon
+        finally:
+            daemon.kill()
+            subprocess.run(["umount", "--lazy", "--quiet", mnt], check=False)
+
+
 @pytest.mark.parametrize("event", ["miss", "caller", "unmount"])
 def test_a_mount_that_is_left_alone_hears_of_work(event: str, published: Published, tmp_path: Path) -> None:
     """The event loop is loaded when a request lacks an object, when `lazyfs status` asks, and at the end."""
     mnt, cache = tmp_path / "mnt", tmp_path / "cache"
     with mounted(published.store, mnt, "--cache", cache):
         (mnt / "lib/a:1/f").read_bytes()
-    command = [sys.executable, "-c", LEFT_ALONE, *map(str, (mnt, published.store, cache))]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as daemon:
-        assert daemon.stdout is not None
-        assert daemon.stdout.readline() == "False\n"
+    with left_alone(mnt, published.store, cache) as daemon:
         assert (mnt / "lib/a:1/f").read_bytes() == b"1"
         if event == "miss":
             assert (mnt / "lib/a:1/big").read_bytes() == b"x" * 300_000
@@ -271,12 +283,10 @@ def test_a_large_directory_is_decoded_without_the_event_loop(published: Publishe
     published.commit(live(published.objects, {"lib": {"b:1": large}}))
     with mounted(published.store, mnt, "--cache", cache):
         assert (mnt / "lib/b:1/f7").read_bytes() == b"1"
-    command = [sys.executable, "-c", LEFT_ALONE, *map(str, (mnt, published.store, cache))]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as daemon:
-        assert daemon.stdout is not None
-        assert daemon.stdout.readline() == "False\n"
+    with left_alone(mnt, published.store, cache) as daemon:
         assert (mnt / "lib/b:1/f7").read_bytes() == b"1"
         daemon.send_signal(signal.SIGUSR1)
+        assert daemon.stdout is not None
         assert daemon.stdout.readline() == "False\n"
         subprocess.run(["umount", mnt], check=True)
         assert daemon.communicate(timeout=60)[0] == "True\n"
