@@ -7,6 +7,7 @@ writes front.svg, front.md, images.md and losses.md beside startup.json; `tools/
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
@@ -17,6 +18,8 @@ from benchmarks.startup.plan import COLD, LOCAL, PROFILED, PULLS
 RESULTS: Final = Path(__file__).parent / "results"
 SHOWN: Final = "analysis"
 """The program whose starts are shown."""
+EVERYTHING: Final = "read everything"
+"""The program that reads the whole image `analysis`."""
 Line = tuple[float, float]
 """Round trip in ms, Mbit/s."""
 BEHIND: Final = 1.1
@@ -31,14 +34,16 @@ class Starts:
     """The medians of a startup result."""
 
     def __init__(self, result: dict[str, Any]) -> None:
-        self._sources: dict[tuple[str, str], None] = {}
+        self._sources: dict[str, dict[str, None]] = {}
+        """For each command, without its options, the commits at which it was run."""
         self.cells: dict[tuple[str, Line], dict[str, Cell]] = {}
         """(Program, line) -> side -> cell."""
         for case in result["cases"]:
             if case["starts"]:
                 run = case.get("run")
                 made = result if run is None else result["earlier"][run]
-                self._sources[made["command"], made["facts"]["commit"]] = None
+                command = re.split(r" '?--", made["command"])[0]
+                self._sources.setdefault(command, {})[made["facts"]["commit"]] = None
                 line = (case["line"]["rtt_ms"], case["line"]["mbit"])
                 self.cells.setdefault((case["workload"], line), {})[case["side"]] = (
                     median(start["seconds"] for start in case["starts"]),
@@ -47,8 +52,9 @@ class Starts:
                 )
 
     def source(self) -> str:
-        """Returns a sentence with the commands of the benchmark and the measured commits."""
-        return f"Command: {'; '.join(f'`{one}`, at commit {at}' for one, at in self._sources)}; medians."
+        """Returns a sentence with the commands of the benchmark, without options, and the commits."""
+        shown = (f"`{command}`, at commit {', '.join(at)}" for command, at in self._sources.items())
+        return f"Command: {'; '.join(shown)}; medians."
 
 
 def line_name(line: Line) -> str:
@@ -70,15 +76,15 @@ def table(starts: Starts) -> str:
 
 
 def images(starts: Starts) -> str:
-    """Returns the starts of every program that was also started after a pull, on the last of LINES, as
-    Markdown: lazyfs beside the fastest pull."""
+    """Returns the starts of every image's own program that was also started after a pull, on the last of
+    LINES, as Markdown: lazyfs beside the fastest pull."""
     lines = [
         f"| {line_name(LINES[-1])} | lazyfs cold | with profile | fastest pull | |",
         "|---|---:|---:|---:|---|",
     ]
     for (workload, line), sides in starts.cells.items():
         pulls = {side: sides[side] for side in PULLS if side in sides}
-        if line == LINES[-1] and pulls:
+        if line == LINES[-1] and pulls and workload != EVERYTHING:
             best = min(pulls, key=lambda side: pulls[side][0])
             ours = [
                 _cell(sides[side], most * pulls[best][0]) if side in sides else "-"

@@ -80,7 +80,7 @@ def image_rows(*rows: tuple[str, tuple[int, int], str, list[float]]) -> list[str
 def test_rows_of_an_earlier_run_are_told_with_its_command_and_commit() -> None:
     made = result(("java", LONG, PODMAN, [9]), ("shell", LONG, PODMAN, [2]))
     made["cases"][1]["run"] = 0
-    made["earlier"] = [{"command": "python -m before", "facts": {"commit": "def5678"}}]
+    made["earlier"] = [{"command": "python -m before '--only=a b' --x", "facts": {"commit": "def5678"}}]
     text = files(made)["images.md"]
     assert (
         "Command: `python -m benchmarks.startup`, at commit abc1234; `python -m before`, at commit def5678;"
