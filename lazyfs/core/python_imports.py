@@ -31,7 +31,7 @@ _TEXT: Final = re.compile(
 )
 """Comments, strings, and the ends of lines that go on in the next one."""
 _KEPT: Final = re.compile(rb"""["'](?:__main__|linux|posix)["']""")
-"""Strings that conditions compare with."""
+"""Strings that the conditions of `if` compare names and platforms with; all other strings are left out."""
 _STATEMENT: Final = re.compile(
     rb"^([ \t]*+)(import|from|def|async|class|if|elif|else|try|except|finally|with|for|while|match|case)\b"
     rb"([^\n]*+)",

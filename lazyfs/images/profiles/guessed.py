@@ -158,8 +158,7 @@ class StartGuess:
         return posixpath.join("/", self._directory, word).encode(errors="surrogateescape")
 
     def _file(self, word: str) -> ImageFile | None:
-        file = self._files.find(self._absolute(word))
-        return file if file is not None and file.entry.is_file else None
+        return self._files.file(self._absolute(word))
 
     def _needed(self, file: ImageFile) -> Iterator[ImageFile | None]:
         """Yields the files that a file needs to run, such as its interpreter and its libraries; None for one

@@ -1,6 +1,6 @@
 """The files of a published tree, found by path as a program inside it would find them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -73,6 +73,16 @@ class ImageFiles:
             waiting += entry.content.split(b"/")[::-1]
         return ImageFile(b"/".join(here), nodes[-1].entry, nodes[-1].catalog.packs)
 
+    def file(self, path: bytes) -> ImageFile | None:
+        """Returns the file at a path, all links followed inside the tree. None if there is none, or something
+        else than a file."""
+        found = self.find(path)
+        return found if found is not None and found.entry.is_file else None
+
+    def first_file(self, paths: Iterable[bytes]) -> ImageFile | None:
+        """Returns the file at the first of the paths that has one; None if no path has."""
+        return next((found for found in map(self.file, paths) if found is not None), None)
+
     def names(self, path: bytes) -> list[bytes]:
         """Returns the names in the directory at a path; none if it is no directory."""
         found = self.find(path)
@@ -136,8 +146,8 @@ class ImageFiles:
 
     def text(self, path: bytes, most: int) -> bytes:
         """Returns the first `most` bytes of the file at a path; empty if there is no file."""
-        file = self.find(path)
-        return self.bytes_at(file, 0, most) if file is not None and file.entry.is_file else b""
+        file = self.file(path)
+        return self.bytes_at(file, 0, most) if file is not None else b""
 
     def _listed(self, entry: Entry) -> ChunkList | None:
         listed = entry.chunk_list

@@ -72,8 +72,7 @@ class InterpretedPrograms:
         yield from modules.script(source, named)
 
     def _script(self, word: str) -> ImageFile | None:
-        found = self._files.find(self._path(word)) if word else None
-        return found if found is not None and found.entry.is_file else None
+        return self._files.file(self._path(word)) if word else None
 
     def _path(self, word: str) -> bytes:
         return posixpath.join(self._directory, word.encode(errors="surrogateescape"))

@@ -34,8 +34,7 @@ class LinkedLibraries:
         asked = elf.dynamic(read)
         directory = file.path.rpartition(b"/")[0]
         for name in asked.needed:
-            found = map(self._files.find, places(name, asked, directory, self._directories()))
-            yield next((one for one in found if one is not None and one.entry.is_file), None)
+            yield self._files.first_file(places(name, asked, directory, self._directories()))
 
     def _directories(self) -> tuple[bytes, ...]:
         """Returns the library directories that the image's /etc/ld.so.conf and the files that it includes

@@ -29,6 +29,6 @@ def locale_files(files: ImageFiles, environment: Mapping[str, str], *, whole: bo
     messages = [b"LC_MESSAGES/SYS_LC_MESSAGES"] if whole else []
     tables = [posixpath.join(directory, _CONVERSIONS) for directory in DEFAULT_64]
     for path in (*(posixpath.join(folder, one) for one in (*names, *messages)), *tables, _ZONE):
-        found = files.find(path)
-        if found is not None and found.entry.is_file:
+        found = files.file(path)
+        if found is not None:
             yield found

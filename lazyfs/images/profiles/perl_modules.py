@@ -43,8 +43,8 @@ class PerlModules:
 
     def script(self, source: bytes, modules: Iterable[bytes] = ()) -> Iterator[ImageFile]:
         """Yields the files of the modules that a script loads, and of those that these load in turn, in
-        order. `modules`: those that the command line names. Of a module that is not loaded for sure, those
-        that it loads for sure are taken only."""
+        order. `modules`: those that the command line names. A module that may not be loaded adds only the
+        modules that it would load for sure."""
         stack = [iter([*(Loaded(name, sure=True) for name in modules), *loaded_modules(source)])]
         while stack and len(self._seen) < MODULES and self._read < SOURCES:
             one = next(stack[-1], None)
@@ -64,5 +64,4 @@ class PerlModules:
                     stack.append(iter([other for other in inner if one.sure or other.sure]))
 
     def _find(self, path: bytes) -> ImageFile | None:
-        found = (self._files.find(directory + b"/" + path) for directory in self._directories)
-        return next((one for one in found if one is not None and one.entry.is_file), None)
+        return self._files.first_file(directory + b"/" + path for directory in self._directories)

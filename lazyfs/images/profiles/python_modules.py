@@ -156,15 +156,15 @@ class PythonModules:
         extensions += [one for one in (stem + b".abi3.so", stem + b".so") if one in names]
         source = None
         for name in (*extensions, stem + b".py"):
-            file = self._files.find(directory + b"/" + name) if name in names else None
-            if file is not None and file.entry.is_file:
+            file = self._files.file(directory + b"/" + name) if name in names else None
+            if file is not None:
                 if name in extensions:
                     return Module((file,), file, package, ())
                 source = file
         if source is None:
             return None
-        compiled = self._files.find(b"%b/__pycache__/%b.cpython-3%d.pyc" % (directory, stem, self._minor))
-        if compiled is None or not compiled.entry.is_file:
+        compiled = self._files.file(b"%b/__pycache__/%b.cpython-3%d.pyc" % (directory, stem, self._minor))
+        if compiled is None:
             return Module((source,), source, package, ())
         files = (compiled,) if self._is_fresh(compiled, source) else (compiled, source)
         return Module(files, source, package, ())

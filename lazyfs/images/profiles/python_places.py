@@ -92,8 +92,8 @@ def _read_path_files(files: ImageFiles, site: bytes, added: _Added) -> None:
     """Reads the `.pth` files of a directory: each line is a directory, or code that imports something."""
     names = sorted(one for one in files.names(site) if one.endswith(b".pth"))
     for name in names[:PATH_FILES]:
-        file = files.find(site + b"/" + name)
-        if file is None or not file.entry.is_file:
+        file = files.file(site + b"/" + name)
+        if file is None:
             continue
         added.path_files.append(file)
         for line in files.bytes_at(file, 0, PATH_BYTES).splitlines()[:DIRECTORIES]:
