@@ -13,7 +13,7 @@ import trio
 
 from lazyfs.client.allowance import Allowance
 from lazyfs.client.collected_profiles import CollectedProfiles
-from lazyfs.client.objects import Objects
+from lazyfs.client.objects import THREADS, Objects
 from lazyfs.client.tenant_cache import TenantCache
 from lazyfs.client.trust.anchor import Anchor, anchor_of
 from lazyfs.client.trust.refresher import Refresher
@@ -114,6 +114,7 @@ class Connector:
             source.url,
             source.proxy,
             repository=repository,
+            connections=THREADS,
             tls=self._certificates.of(source),
             http=self._settings.http,
         )
