@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -45,12 +44,8 @@ class Site:
             "d0/again": chance.randbytes(3000),
         }
         self.files["d1/again"] = self.files["d0/again"]
-        tree = directory / "tree"
-        for name, data in self.files.items():
-            (tree / name).parent.mkdir(parents=True, exist_ok=True)
-            (tree / name).write_bytes(data)
         self.repository = Repository(directory, LIMITS)
-        self.repository.publish(f"dir:{tree}", place="lib/1", now=lambda: datetime.now(UTC))
+        self.repository.publish_files(self.files, directory / "tree", "lib/1")
         self.listed = Listed(open_tree(self.repository.path), "lib/1")
         server.content = of_directory(self.repository.path)
 

@@ -5,7 +5,6 @@ import os
 import random
 import signal
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -35,12 +34,8 @@ class Site:
             f"d{number // 40:02}/f{number:04}": chance.randbytes(chance.randrange(1, 10_000))
             for number in range(1500)
         }
-        tree = directory / "tree"
-        for name, data in self.files.items():
-            (tree / name).parent.mkdir(parents=True, exist_ok=True)
-            (tree / name).write_bytes(data)
         self.repository = Repository(directory, LIMITS)
-        self.repository.publish(f"dir:{tree}", place="lib/1", now=lambda: datetime.now(UTC))
+        self.repository.publish_files(self.files, directory / "tree", "lib/1")
         listed = Listed(open_tree(self.repository.path), "lib/1")
         places = [listed.place(name.encode()) for name in self.files]
         self.packs = {place.ref for place in places if place is not None}

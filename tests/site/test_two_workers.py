@@ -3,7 +3,6 @@ the second worker costs the origin."""
 
 import random
 from collections import Counter
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -45,12 +44,8 @@ def starts(directory: Path, params: Params) -> tuple[int, int]:
     """Starts two workers. Returns the requests for objects that the first one made, and the number of objects
     that the proxy stored."""
     directory.mkdir()
-    tree = directory / "tree"
-    for name, data in FILES.items():
-        (tree / name).parent.mkdir(parents=True, exist_ok=True)
-        (tree / name).write_bytes(data)
     repository = Repository(directory, params)
-    repository.publish(f"dir:{tree}", place="lib/1", now=lambda: datetime.now(UTC))
+    repository.publish_files(FILES, directory / "tree", "lib/1")
     with NginxOrigin(repository.path) as origin, Squid() as squid:
         site = Behind(directory, origin, squid, repository.path / "metadata/1.root.json")
         first, at_origin = site.start("first")

@@ -1,6 +1,6 @@
 """Repositories made in this process. This is quicker than the command, for tests that make many."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,6 +50,13 @@ class Repository:
         store = open_store(str(self.path)) if now else self.store
         chosen = replace(OPTIONS, **options)  # type: ignore[arg-type]
         return publish(store, self.keys, sources, chosen, now or (lambda: NOW))
+
+    def publish_files(self, files: Mapping[str, bytes], tree: Path, place: str) -> PublishReport:
+        """Writes files, contents by path, below the directory `tree`, and publishes it by today's clock."""
+        for name, data in files.items():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            (tree / name).write_bytes(data)
+        return self.publish(f"dir:{tree}", place=place, now=lambda: datetime.now(UTC))
 
     def check(self) -> CheckFindings:
         """Returns the findings of `lazyfs check`."""
