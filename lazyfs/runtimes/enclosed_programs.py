@@ -1,6 +1,7 @@
 """Finds the programs of an enclosure: the processes that get the caller's signals."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from typing import NamedTuple
 
 from lazyfs.runtimes.enclosure import Enclosure
 from lazyfs.runtimes.watcher import children, mount_namespace
@@ -9,6 +10,17 @@ from lazyfs.system.mount_table import mounts_in
 _Place = Callable[[int], object]
 """A function that takes a process id and returns a value for the root filesystem or the mount namespace of
 the process. Processes with equal values are in the same one."""
+_MOST_WALKS = 20
+"""The largest number of walks below the init until two in a row agree. Two or three do, unless programs leave
+orphans to the init without a pause."""
+
+
+class _Walk(NamedTuple):
+    """The processes that one walk below the init has met."""
+
+    own: list[int]
+    """The runtime's own processes, and those that ended before they were looked at."""
+    programs: list[int]
 
 
 def programs_below(enclosure: Enclosure, outer: int) -> list[int]:
@@ -19,22 +31,35 @@ def programs_below(enclosure: Enclosure, outer: int) -> list[int]:
     runtime's own processes. A helper of the runtime (a squashfuse that apptainer asks for its version) may be
     in the namespaces of the program, but it is the machine's, so it has the machine's root. If the machine's
     root is the image too, mount namespaces are compared in place of roots.
+
+    A runtime that leaves the program to the init may end during a walk. The walk then misses the program,
+    which has just moved from a process that is gone to one whose children have been read. So walks are
+    repeated until two in a row meet the same processes.
     """
-    place = mount_namespace if enclosure.root == "/" else root_mount
-    found = [
-        program
-        for init in children(outer)
-        for program in _search(enclosure.own_names, children(init), place, place(init))
-    ]
+    walk = _walk(enclosure, outer)
+    for _ in range(_MOST_WALKS):
+        before, walk = walk, _walk(enclosure, outer)
+        if walk == before:
+            break
+    found = walk.programs
     return [child for shell in found for child in children(shell)] if enclosure.in_shell else found
 
 
-def _search(own_names: frozenset[str], pids: Iterable[int], place: _Place, outside: object) -> list[int]:
-    found = []
-    for pid in pids:
-        is_own = _name(pid) in own_names or place(pid) == outside
-        found += _search(own_names, children(pid), place, outside) if is_own else [pid]
-    return found
+def _walk(enclosure: Enclosure, outer: int) -> _Walk:
+    place: _Place = mount_namespace if enclosure.root == "/" else root_mount
+    walk = _Walk([], [])
+    for init in children(outer):
+        outside = place(init)
+        waiting = children(init)
+        while waiting:
+            pid = waiting.pop()
+            name = _name(pid)
+            if not name or name in enclosure.own_names or place(pid) == outside:
+                walk.own.append(pid)
+                waiting += children(pid)
+            else:
+                walk.programs.append(pid)
+    return walk
 
 
 def root_mount(pid: int) -> tuple[str, ...]:
@@ -51,6 +76,7 @@ def root_mount(pid: int) -> tuple[str, ...]:
 
 
 def _name(pid: int) -> str:
+    """Returns the name of a process; empty if the process is gone."""
     try:
         with open(f"/proc/{pid}/comm") as file:
             return file.read().rstrip("\n")

@@ -36,10 +36,10 @@ class KeptLimits(NamedTuple):
     """(name of a limit, description of the means that enforces it), for people."""
 
 
-def keep(wanted: Limits, name: str, *, root: bool, by_daemon: bool = False) -> KeptLimits:
+def keep(wanted: Limits, name: str, *, user: int, by_daemon: bool = False) -> KeptLimits:
     """Returns the limits with the means on this machine that can enforce them. `name`: the name of the
-    control group to be made. `root`: True if the program is started as root. `by_daemon`: True if the
-    runtime's daemon limits memory and processes.
+    control group to be made. `user`: the id of the user as whom the program is started. `by_daemon`: True if
+    the runtime's daemon limits memory and processes.
 
     Raises UsageError for a limit that nothing here can enforce.
     """
@@ -58,13 +58,13 @@ def keep(wanted: Limits, name: str, *, root: bool, by_daemon: bool = False) -> K
             by.append(
                 (controller, "RLIMIT_DATA, for each process by itself: no control group can be made here")
             )
-        elif root:
+        elif user == 0:
             raise UsageError(
                 "--pids: no control group can be made here, and the kernel counts no processes of root's; "
                 "start it as another user (--user)"
             )
         else:
-            rlimits.append((resource.RLIMIT_NPROC, limit + _threads_of(os.getuid())))
+            rlimits.append((resource.RLIMIT_NPROC, limit + _threads_of(user)))
             by.append(
                 (controller, "RLIMIT_NPROC, above what the user has now: no control group can be made here")
             )

@@ -1,5 +1,10 @@
 """runc and crun: runtimes that take a root directory and a config.json, as the OCI runtime specification has
-it."""
+it.
+
+They are told not to wait for the program (--detach); the enclosure's init does. runc, while it waits, passes
+the program's standard streams through itself and reads ahead. crun adopts what the program leaves in the
+background, and waits for that too: it counts on a pid namespace that ends with the program.
+"""
 
 import json
 import os
@@ -25,18 +30,13 @@ makes a file in the machine's /tmp, and leaves the file there if it is killed me
 class OciRuntime:
     """Runs programs with a runtime that has the command line of runc."""
 
-    def __init__(
-        self, name: str, options: tuple[str, ...], program: str | None, *, shows_root: bool, copies: bool
-    ) -> None:
+    def __init__(self, name: str, options: tuple[str, ...], program: str | None, *, shows_root: bool) -> None:
         """`options`: options put before `run`. `shows_root`: True if a program that a user starts has user
-        id 0 (root) inside, because the runtime starts nothing in a user namespace without a user 0.
-        `copies`: True if the runtime, while it waits for a program, passes the program's standard streams
-        through itself and reads ahead; such a runtime is told not to wait."""
+        id 0 (root) inside, because the runtime starts nothing in a user namespace without a user 0."""
         self.name = name
         self._options = options
         self._program = program
         self._shows_root = shows_root
-        self._detached = copies
         self._path = "/usr/sbin:/usr/bin:/sbin:/bin" if shows_root else _NO_HELPERS
 
     def probe(self) -> RuntimeProbe:
@@ -54,7 +54,7 @@ class OciRuntime:
             "--root",
             f"{inside}/state",
             "run",
-            *(("--detach",) if self._detached else ()),
+            "--detach",
             "--no-new-keyring",
             "--pid-file",
             f"{inside}/pid",
@@ -72,7 +72,7 @@ class OciRuntime:
                 COPIES: f"{inside}/temporary",
             },
             evidence="pid",
-            detached=self._detached,
+            detached=True,
             own_names=_OWN_NAMES,
             frozen=CGROUPS,
         )
@@ -88,11 +88,11 @@ class OciRuntime:
 
 
 def runc(program: str | None = None) -> OciRuntime:
-    return OciRuntime("runc", ("--rootless", "true"), program, shows_root=True, copies=True)
+    return OciRuntime("runc", ("--rootless", "true"), program, shows_root=True)
 
 
 def crun(program: str | None = None) -> OciRuntime:
-    return OciRuntime("crun", ("--cgroup-manager", "disabled"), program, shows_root=False, copies=False)
+    return OciRuntime("crun", ("--cgroup-manager", "disabled"), program, shows_root=False)
 
 
 def configuration(launch: Launch, surroundings: enclosed.Surroundings, *, shows_root: bool) -> dict[str, Any]:

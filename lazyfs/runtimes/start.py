@@ -138,7 +138,7 @@ def prepare(
         kept = keep(
             launch.limits,
             os.path.basename(launch.scratch),
-            root=launch.as_root,
+            user=launch.identity[0],
             by_daemon=choice.plan.attendant is not None,
         )
         choice = choice._replace(plan=choice.plan._replace(limits=kept))

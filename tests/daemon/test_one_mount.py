@@ -159,19 +159,43 @@ def test_two_namespaces_with_a_mount_at_one_path_have_a_daemon_each(
         until(partial(gone, pid))
 
 
+_POD = """
+mount --make-rprivate /
+unshare -pf sh -ec '
+    {lazyfs} mount {store} {mnt} --cache {cache}
+    mount --bind {mnt} {other}
+    echo up
+    read end'
+"""
+
+
 def test_a_daemon_in_a_pid_namespace_is_named_by_its_number_here(
     published: Published, tmp_path: Path
 ) -> None:
-    mnt = tmp_path / "mnt"
+    """`lazyfs umount` waits for the daemon's end by that number, and says so if a second mount point keeps
+    the daemon. The mount is in a mount namespace of its own: copies of it in the namespaces of tests beside
+    this one would keep the daemon too."""
+    mnt, other = tmp_path / "mnt", tmp_path / "other"
     mnt.mkdir()
-    mount = shlex.join([*LAZYFS, "mount", str(published.store), str(mnt), "--cache", str(tmp_path / "cache")])
-    pod = ["unshare", "-pf", "sh", "-c", f"{mount} && echo up; read end"]
-    with subprocess.Popen(pod, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    other.mkdir()
+    paths = {"store": published.store, "mnt": mnt, "other": other, "cache": tmp_path / "cache"}
+    pod = _POD.format(lazyfs=shlex.join(LAZYFS), **paths)
+    command = ["unshare", "-m", "sh", "-c", pod]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"
-        pid = status(mnt)["pid"]
+
+        def beside(*arguments: str) -> "subprocess.CompletedProcess[str]":
+            entered = ["nsenter", "-m", "-t", str(process.pid), *LAZYFS, *arguments]
+            return subprocess.run(entered, capture_output=True, text=True, check=True)
+
+        pid = json.loads(beside("status", str(mnt), "--json").stdout)["pid"]
         assert pid in daemons(mnt)
-        lazyfs("umount", mnt)
+        assert (
+            f"the daemon (pid {pid}) goes on: its mount is also at {other}"
+            in beside("umount", str(mnt)).stderr
+        )
+        assert beside("umount", str(other)).stderr == ""
         assert gone(pid)
         process.communicate("end\n")
 

@@ -17,11 +17,14 @@ from lazyfs.runtimes.control_group import ControlGroup, Place, places
 from lazyfs.runtimes.limits import Limits, keep, parse_seconds
 from tests.support.docker import docker_daemon
 from tests.support.open_paths import open_to_all
-from tests.support.runtimes import NOBODY, lazyfs_of, run
+from tests.support.runtimes import lazyfs_of, run
 
 EAT = "x=$(dd if=/dev/zero bs=1M count=300 2>/dev/null | tr '\\0' x); echo survived"
 FORK = "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do sleep 5 & done; echo all"
-WAYS = [("bubblewrap", None), ("crun", NOBODY)]
+USER = 54325
+"""The user id of these tests alone. RLIMIT_NPROC allows more processes if others of the same user end
+meanwhile, such as those of tests beside these."""
+WAYS = [("bubblewrap", None), ("crun", USER)]
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +78,18 @@ def test_processes(image: Path, runtime: str, user: int | None) -> None:
     done, _ = ended(image, runtime, user, ["--pids", "60"], FORK)
     assert done.stdout == "all\n"
     assert remaining_groups() == []
+
+
+@pytest.mark.root
+def test_processes_of_a_user_whose_program_root_starts(image: Path) -> None:
+    """Where no control group can be made, the limit is above what that user has, not above what root has."""
+    hidden = ["unshare", "--mount", "sh", "-c", 'umount --recursive /sys/fs/cgroup && exec "$@"', "sh"]
+    options = ["--user", str(USER), "--pids", "12", "--json", "--runtime", "bubblewrap"]
+    start = [*lazyfs_of(None), "run", str(image), *options, "--", "sh", "-c", FORK]
+    done = subprocess.run([*hidden, *start], capture_output=True, text=True, check=False)
+    assert json.loads(done.stderr.splitlines()[-1])["limits"]["pids"].startswith("RLIMIT_NPROC")
+    assert "can't fork" in done.stderr
+    assert "all" not in done.stdout
 
 
 @pytest.mark.root
@@ -146,12 +161,20 @@ def test_a_mount_point_with_a_carriage_return_and_strange_bytes(image: Path, ope
 def test_what_nothing_can_keep_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "places", lambda _: {})
     with pytest.raises(UsageError, match="the kernel counts no processes of root's"):
-        keep(Limits(processes=3), "x", root=True)
-    kept = keep(Limits(memory=1 << 20, processes=3), "x", root=False)
-    (memory, processes) = kept.rlimits
-    assert memory == (resource.RLIMIT_DATA, 1 << 20)
-    assert processes[1] >= 3 + 1  # this process is one of the user's
+        keep(Limits(processes=3), "x", user=0)
+    kept = keep(Limits(memory=1 << 20, processes=3), "x", user=USER)
+    assert kept.rlimits == ((resource.RLIMIT_DATA, 1 << 20), (resource.RLIMIT_NPROC, 3))
     assert kept.group is None
+
+
+@pytest.mark.root
+def test_the_limit_of_processes_is_above_what_the_user_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "places", lambda _: {})
+    with subprocess.Popen(["sleep", "1000"], user=USER) as other:
+        try:
+            assert keep(Limits(processes=3), "x", user=USER).rlimits == ((resource.RLIMIT_NPROC, 4),)
+        finally:
+            other.kill()
 
 
 def test_no_group_where_none_can_be_made(tmp_path: Path) -> None:

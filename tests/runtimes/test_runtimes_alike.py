@@ -177,7 +177,8 @@ def test_ends_are_those_of_the_table(start: Start, tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signals_reach_the_program(start: Start, number: signal.Signals) -> None:
     name = number.name.removeprefix("SIG")
-    script = f"trap 'echo got; exit 3' {name}; echo ready; while :; do sleep 0.05; done"
+    # SIGINT reaches all processes. A shell whose foreground child dies of it may end with 130 in its trap.
+    script = f"trap 'echo got; exit 3' {name}; sleep 1000 >/dev/null 2>&1 & echo ready; wait"
     with _running(start, script) as process:
         process.send_signal(number)
         assert process.stdout is not None
@@ -202,6 +203,18 @@ def test_a_killed_start_leaves_no_process_and_no_directory(start: Start) -> None
         assert process.stdout.read() == ""  # a survivor would hold the pipe open
     until(lambda: _directories() <= before)
     assert "lazyfs-run-" not in Path("/proc/mounts").read_text(errors="surrogateescape")
+
+
+def test_what_a_program_leaves_in_the_background_ends_with_it(start: Start) -> None:
+    """The child of the program holds none of the caller's streams, so nothing but its process keeps the start
+    from ending. A start that waits for it reaches the time limit of `run`."""
+    before = _remains(start.image, [])
+    marker = f"1000.{os.getpid()}{start.user or 0}"  # in no other test's command lines
+    done = start.run("--", "sh", "-c", f"sleep {marker} </dev/null >/dev/null 2>&1 & exit 3")
+    assert done.returncode == 3
+    assert _processes_with(marker) == []
+    left = _remains(start.image, []) - before  # of this start, or of tests beside this one
+    until(partial(_are_gone, left, start.image, []), END_SECONDS)
 
 
 def test_texts_reach_the_program_as_they_are(start: Start) -> None:

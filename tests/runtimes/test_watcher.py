@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lazyfs.runtimes import enclosed_programs
 from lazyfs.runtimes.enclosed_programs import programs_below
 from lazyfs.runtimes.enclosure import Enclosure
 from lazyfs.runtimes.watcher import children
@@ -20,6 +21,13 @@ def make():
     with subprocess.Popen(["sleep", "1000"]) as child:
         print(child.pid, flush=True)
 threading.Thread(target=make).start()
+"""
+INIT = """
+import ctypes, os, subprocess
+ctypes.CDLL(None).prctl(36, ctypes.c_ulong(1))  # PR_SET_CHILD_SUBREAPER
+subprocess.Popen(["sh", "-c", "unshare --mount chroot /usr /bin/sleep 1000 & wait"])
+while True:
+    os.wait()
 """
 
 
@@ -47,6 +55,37 @@ def test_a_helper_of_the_runtime_is_no_program(command: str, is_program: bool) -
     try:
         until(lambda: _last_below(outer.pid) == "sleep")
         assert bool(programs_below(enclosure, outer.pid)) == is_program
+    finally:
+        os.killpg(outer.pid, signal.SIGKILL)
+        outer.wait(30)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("its_name_is_read", [False, True])
+def test_a_program_is_found_while_its_runtime_ends(
+    monkeypatch: pytest.MonkeyPatch, its_name_is_read: bool
+) -> None:
+    """crun and runc end as soon as they have started the program, which then becomes the init's child. Here
+    the runtime ends after the init's children were read: a signal to the processes of this walk alone would
+    go to one that is gone, or to none."""
+    outer = subprocess.Popen(
+        ["sh", "-c", '"$@"; :', "sh", sys.executable, "-c", INIT], start_new_session=True
+    )
+    try:
+        until(lambda: _last_below(outer.pid) == "sleep")
+        (init,) = children(outer.pid)
+        (runtime,) = children(init)
+        program = children(runtime)
+
+        def while_it_ends(pid: int) -> list[int]:
+            found = [] if pid == runtime else children(pid)
+            if pid == (runtime if its_name_is_read else init) and os.path.exists(f"/proc/{runtime}"):
+                os.kill(runtime, signal.SIGKILL)
+                until(lambda: not os.path.exists(f"/proc/{runtime}"))
+            return found
+
+        monkeypatch.setattr(enclosed_programs, "children", while_it_ends)
+        assert programs_below(Enclosure("/none", "/none"), outer.pid) == program
     finally:
         os.killpg(outer.pid, signal.SIGKILL)
         outer.wait(30)

@@ -17,10 +17,10 @@ def run(
 
 
 def gone(pid: int) -> bool:
-    """Returns True if a process has ended, reaped or not."""
+    """Returns True if a process has ended: reaped, being reaped (X) or not (Z)."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii") as line:
-            return " Z " in line.read()
+            return line.read().rpartition(")")[2].split()[0] in ("Z", "X")
     except (FileNotFoundError, ProcessLookupError):
         return True
 
