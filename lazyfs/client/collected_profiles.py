@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from lazyfs.client.download import request_of
 from lazyfs.client.trust.metadata_files import Ask, MetadataFiles
-from lazyfs.core import collected_profiles
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import LazyfsError
 from lazyfs.core.trust.roles import PROFILES_FILE
@@ -53,11 +52,16 @@ class CollectedProfiles:
             log.warning("collected profiles: %s", error)
 
     def _refresh(self, now: datetime, deadline: float) -> None:
+        publisher = self._publisher()
+        if publisher is None or publisher.delegations is None:
+            self._drop()
+            return
+        # imported here: few repositories have such lists
+        from lazyfs.core import collected_profiles
         from lazyfs.core.trust.delegation import MAX_FILE, is_delegated, load_profiles
 
-        publisher = self._publisher()
-        if publisher is None or not is_delegated(publisher):
-            self._version, self._ref, self._images = 0, None, {}
+        if not is_delegated(publisher):
+            self._drop()
             return
         ask = Ask(PROFILES_FILE, MAX_FILE, optional=True)
         data = self._files.get([ask], deadline, never_cancelled).get(PROFILES_FILE)
@@ -74,3 +78,6 @@ class CollectedProfiles:
             self._images = {one.image: one.profile for one in collected_profiles.decode(plain)}
             self._ref = ref
         self._version = signed.version
+
+    def _drop(self) -> None:
+        self._version, self._ref, self._images = 0, None, {}

@@ -43,8 +43,9 @@ if TYPE_CHECKING:
     from lazyfs.fuse.trace import Trace
 
 ALONE = 3.0
-"""Seconds for which a mount that answers leaves the interpreter to a program that starts from a warm cache.
-The import of the other modules takes 0.2 s, and the program would wait for most of it."""
+"""Seconds for which a mount that answers leaves the interpreter to a program that starts. The
+other modules are imported afterwards: the program would wait for most of the 0.2 s that this takes on a warm
+cache, and for the few that are left on an empty one."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that a mount handles: SIGHUP reopens the log; SIGINT and SIGTERM unmount."""
 

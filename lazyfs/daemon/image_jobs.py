@@ -1,7 +1,7 @@
 """The control requests that fetch whole images: begin, tell the progress, stop."""
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -12,9 +12,11 @@ from lazyfs.core.profile import Profile, hinted
 from lazyfs.daemon.control import Handler
 from lazyfs.daemon.repositories import Repositories
 from lazyfs.fuse.filesystem import Filesystem
-from lazyfs.prefetch.prefetcher import ImageProgress, WholeImage
 from lazyfs.vfs.missing_objects import Fetched
 from lazyfs.vfs.paths_in_images import entry_at_path
+
+if TYPE_CHECKING:
+    from lazyfs.prefetch.prefetcher import ImageProgress, WholeImage
 
 ALL = "all"
 """The value that, in place of a program's name, asks for the objects of all programs of a profile."""
@@ -76,7 +78,7 @@ class ImageJobs:
         except OSError as error:
             raise LazyfsError(f"{os.fsdecode(path)}: {error.strerror}") from None
 
-    def _job(self, request: dict[str, Any]) -> WholeImage:
+    def _job(self, request: dict[str, Any]) -> "WholeImage":
         opened = self._repositories.opened.get(_text(request, "repository"))
         job = opened.prefetcher.whole_image(_digest(_text(request, "image"))) if opened else None
         if job is None:
@@ -84,7 +86,7 @@ class ImageJobs:
         return job
 
 
-def _fields(progress: ImageProgress) -> dict[str, Any]:
+def _fields(progress: "ImageProgress") -> dict[str, Any]:
     fields: dict[str, Any] = msgspec.to_builtins(progress)
     return fields
 

@@ -13,7 +13,9 @@ SOON = (
     "concurrent.futures",
     "concurrent.futures.thread",
     "encodings.idna",
+    "lazyfs.core.collected_profiles",
     "lazyfs.core.trust.delegation",
+    "lazyfs.prefetch.whole_image",
     "lazyfs.transport.lower_store",
     "lmdb._envid",
     "shutil",
@@ -22,7 +24,8 @@ SOON = (
     "tuf.api.serialization.json",
     "urllib.parse",
 )
-"""The modules of every mount. They are imported right after the mount answers."""
+"""The modules of every mount. They are imported once a program that starts has had time
+(`answering_mount.ALONE`)."""
 
 OF_A_CHOSEN_REVISION = ("lazyfs.client.trust.chosen_revision", "lazyfs.core.history.choice")
 """The modules of a repository that is shown as it was at a date or a named revision."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -17,7 +18,6 @@ from lazyfs.core.trust.errors import Expired
 from lazyfs.daemon.certificates import Certificates
 from lazyfs.daemon.known_revision import KnownRepository
 from lazyfs.daemon.late_imports import OF_A_CHOSEN_REVISION, load
-from lazyfs.daemon.reporting.starts import WatchedStarts
 from lazyfs.daemon.repository_connection import FIRST_LOOK, ConnectedRepository, Connector
 from lazyfs.daemon.settings import RepositorySource, Settings
 from lazyfs.daemon.status import GuessStatus, ProfileCounts, RepositoryStatus
@@ -27,6 +27,9 @@ from lazyfs.prefetch.prefetcher import GuessCounts, LineShare, Surroundings
 from lazyfs.transport.http import HttpFetcher
 from lazyfs.transport.open import load_client
 from lazyfs_cache import Cache, NullCache
+
+if TYPE_CHECKING:
+    from lazyfs.daemon.reporting.starts import WatchedStarts
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +54,9 @@ class Repositories:
         self.starts: WatchedStarts | None = None
         """The starts that are watched and reported; None if no starts are reported."""
         if settings.profile is not None:
-            self.starts = WatchedStarts(filesystem.lock, time.monotonic, settings.profile.seconds)
+            from lazyfs.daemon.reporting import starts  # few mounts report
+
+            self.starts = starts.WatchedStarts(filesystem.lock, time.monotonic, settings.profile.seconds)
         share = LineShare(settings.prefetch_share, lambda: filesystem.allowance.most)
         around = Surroundings(
             filesystem.tree, filesystem.lock, filesystem.demand, filesystem.cache_space, share

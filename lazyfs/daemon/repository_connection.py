@@ -25,7 +25,6 @@ from lazyfs.core.params import Revision
 from lazyfs.daemon.certificates import Certificates
 from lazyfs.daemon.known_revision import repository_name
 from lazyfs.daemon.private_repositories import namespace, state_key
-from lazyfs.daemon.reporting.starts import WatchedStarts
 from lazyfs.daemon.settings import RepositorySource, Settings
 from lazyfs.prefetch.prefetcher import Prefetcher, Surroundings
 from lazyfs.system.trusted_files import make_private_directory
@@ -40,6 +39,7 @@ FIRST_LOOK = 3.0
 
 if TYPE_CHECKING:
     from lazyfs.client.trust.chosen_revision import ChosenRevision
+    from lazyfs.daemon.reporting.starts import WatchedStarts
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Connector:
         certificates: Certificates,
         surroundings: Surroundings,
         allowance: Allowance,
-        starts: WatchedStarts | None = None,
+        starts: "WatchedStarts | None" = None,
     ) -> None:
         """`state_dir`: the directory of the trusted revisions of all repositories. `surroundings`: the parts
         of the mount that the prefetchers use. `allowance`: the bound on the bytes that all repositories

@@ -13,7 +13,7 @@ import trio
 from lazyfs.core.byte_size import parse_size
 from lazyfs.core.params import Revision
 from lazyfs.daemon import control
-from lazyfs.daemon.answering_mount import SIGNALS, AnsweringMount
+from lazyfs.daemon.answering_mount import ALONE, SIGNALS, AnsweringMount
 from lazyfs.daemon.certificates import Certificates
 from lazyfs.daemon.control_requests import ControlRequests
 from lazyfs.daemon.image_jobs import ImageJobs
@@ -144,6 +144,7 @@ class ServedMount:
             # A stat in a thread: this process itself has to answer the kernel's request.
             await trio.to_thread.run_sync(os.stat, self._settings.mountpoint)
             self._mount.say_ready(ready)
+        await trio.sleep(ALONE)
         await trio.to_thread.run_sync(load, SOON)
         await trio.to_thread.run_sync(self._repositories.load_modules)
         # The modules alone are 46,000 objects: a full collection would delay every answer by 30 ms. So they

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -30,13 +31,14 @@ from lazyfs.prefetch.starts import tell
 from lazyfs.prefetch.surroundings import Surroundings as Surroundings
 from lazyfs.prefetch.system_task import begin
 from lazyfs.prefetch.upper_catalogs import UpperCatalogs
-from lazyfs.prefetch.whole_image import AT_ONCE
-from lazyfs.prefetch.whole_image import ImageProgress as ImageProgress
-from lazyfs.prefetch.whole_image import WholeImage as WholeImage
 from lazyfs.vfs.content import ReadPlan
 from lazyfs.vfs.missing_objects import Fetched, Need, NeedRepository
 from lazyfs.vfs.paths_in_images import FileInImage, place_of, profile_of, siblings_at
 from lazyfs.vfs.siblings import Siblings, siblings
+
+if TYPE_CHECKING:
+    from lazyfs.prefetch.whole_image import ImageProgress as ImageProgress
+    from lazyfs.prefetch.whole_image import WholeImage as WholeImage
 
 log = logging.getLogger(__name__)
 
@@ -197,7 +199,7 @@ class Prefetcher:
             file = FileInImage(read.entry, place.packs, place.directory)
             self._soon(lambda: self._programs.arrived(file, place.top))
 
-    def on_whole_image(self, top: ObjectRef, rate: float | None = None) -> WholeImage:
+    def on_whole_image(self, top: ObjectRef, rate: float | None = None) -> "WholeImage":
         """Returns the job that fetches those objects of an image that are not in the cache yet: the job under
         way, or a new one of at most `rate` plaintext bytes a second. `top`: the image's top catalog. Called
         in the event loop."""
@@ -205,7 +207,9 @@ class Prefetcher:
 
     def _job(
         self, name: Digest, rate: float | None, top: ObjectRef, only: list[ObjectRef] | None
-    ) -> WholeImage:
+    ) -> "WholeImage":
+        from lazyfs.prefetch.whole_image import AT_ONCE, WholeImage  # few mounts fetch one
+
         job = self._images.get(name)
         if job is None or job.over:
             job = self._images[name] = WholeImage(
@@ -233,13 +237,13 @@ class Prefetcher:
         plain = await trio.to_thread.run_sync(self._objects.at_hand, ref)
         return ref, decode(await self._objects.fetch(ref, held=False) if plain is None else plain)
 
-    def on_profile(self, name: Digest, listed: list[ObjectRef], rate: float | None = None) -> WholeImage:
+    def on_profile(self, name: Digest, listed: list[ObjectRef], rate: float | None = None) -> "WholeImage":
         """Returns the job that fetches the objects that a profile lists: the job under way, or a new one.
         `name`: the name under which `whole_image` finds the job. `rate`: the largest number of plaintext
         bytes a second; None for no limit."""
         return self._job(name, rate, ObjectRef(name, 0), listed)
 
-    def whole_image(self, top: Digest) -> WholeImage | None:
+    def whole_image(self, top: Digest) -> "WholeImage | None":
         """Returns the job of the image with this top catalog, if one is under way or has ended lately."""
         return self._images.get(top)
 

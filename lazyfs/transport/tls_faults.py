@@ -15,17 +15,15 @@ _TIME = {9: "is not valid yet", 10: "has expired"}
 _NAME = (62, 64)
 _ISSUER = (2, 18, 19, 20, 21, 27)
 
-_NOT_TLS = re.compile("wrong version number|record layer failure|packet length too long|http request")
-_ALERT = re.compile(
+_NOT_TLS = "wrong version number|record layer failure|packet length too long|http request"
+_ALERT = (
     r"alert (certificate required|no certificate|bad certificate|unsupported certificate|certificate revoked"
     r"|certificate expired|certificate unknown|unknown ca|access denied)"
 )
-_WANTS_TLS = re.compile(
-    rb"plain HTTP request was sent to HTTPS|plain HTTP to an SSL-enabled|HTTP request to an HTTPS"
-)
+_WANTS_TLS = rb"plain HTTP request was sent to HTTPS|plain HTTP to an SSL-enabled|HTTP request to an HTTPS"
 """Texts in the body of a 400 by which nginx, Apache and Go's servers tell that a request without TLS came to
 a port for TLS."""
-_WANTS_CERTIFICATE = re.compile(rb"SSL certificate")
+_WANTS_CERTIFICATE = b"SSL certificate"
 """Texts in the body of a 400 by which nginx refuses a client: `No required SSL certificate was sent`, `The
 SSL certificate error`."""
 
@@ -63,10 +61,10 @@ class Peer:
     def failed(self, text: str) -> AttemptFailed:
         """Returns the failure of TLS for this error text of OpenSSL."""
         plain = text.lower().replace("_", " ")
-        alert = _ALERT.search(plain)
+        alert = re.search(_ALERT, plain)
         if alert:
             return self.identity(alert[1])
-        if _NOT_TLS.search(plain):
+        if re.search(_NOT_TLS, plain):
             return self._failed(
                 Fault.SCHEME, "it does not speak TLS there; write http:// or the port that does"
             )
@@ -84,9 +82,9 @@ class Peer:
     def refined(self, refusal: AttemptFailed, page: bytes) -> AttemptFailed:
         """Returns a more exact failure if the body of an HTTP refusal states one; otherwise the refusal
         itself."""
-        if _WANTS_TLS.search(page):
+        if re.search(_WANTS_TLS, page):
             better = self._failed(Fault.SCHEME, "it speaks TLS there; write https://")
-        elif _WANTS_CERTIFICATE.search(page):
+        elif _WANTS_CERTIFICATE in page:
             better = self.identity(str(refusal))
         else:
             return refusal

@@ -11,7 +11,7 @@ from functools import partial
 import trio
 
 from tools.relay.model import Path
-from tools.relay.relay import Relay
+from tools.relay.relay import Relay, serve
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -39,11 +39,10 @@ async def _main(options: argparse.Namespace) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_until_signal, nursery.cancel_scope)
         for (host, port), origin in options.forward:
-            serve = partial(trio.serve_tcp, partial(relay.forward, origin=origin), port, host=host)
-            await nursery.start(serve)
+            await nursery.start(serve, partial(relay.forward, origin=origin), host, port)
         if options.counts:
             host, port = options.counts
-            await nursery.start(partial(trio.serve_tcp, relay.tell, port, host=host))
+            await nursery.start(serve, relay.tell, host, port)
         print("ready", flush=True)
 
 

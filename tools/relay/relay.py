@@ -2,14 +2,15 @@
 computes."""
 
 import json
-from collections.abc import Callable
+import socket
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 
 import trio
 
 from tools.relay.answers import Answers, Waits
 from tools.relay.counts import Counts
-from tools.relay.model import Flow, Path
+from tools.relay.model import SEGMENT, Flow, Path
 from tools.relay.requests import RequestCounter
 
 READ_BYTES = 64 << 10
@@ -21,6 +22,42 @@ sender must wait, as with a full window."""
 EARLY = 0.0005
 """Seconds by which a delivery may be early. epoll sleeps for whole milliseconds, and late deliveries would
 add up."""
+
+
+async def serve(
+    handler: Callable[[trio.SocketStream], Awaitable[object]],
+    host: str,
+    port: int,
+    task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Calls `handler` with each connection to a port, until cancelled. Reports the listeners once they
+    listen."""
+    listeners = await trio.open_tcp_listeners(port, host=host)
+    for listener in listeners:
+        _cut_segments(listener.socket)
+    await trio.serve_listeners(handler, listeners, task_status=task_status)
+
+
+async def _connected(origin: tuple[str, int]) -> trio.SocketStream:
+    """Returns a connection to an IPv4 address. Raises OSError."""
+    plain = trio.socket.socket()
+    try:
+        _cut_segments(plain)
+        await plain.connect(origin)
+    except BaseException:
+        plain.close()
+        raise
+    return trio.SocketStream(plain)
+
+
+def _cut_segments(plain: trio.socket.SocketType) -> None:
+    """Limits the segments of a connection to SEGMENT, for both its ends. Call it before the connection is
+    made.
+
+    The segments of loopback have 64 KiB, as much as a new receiver has room for. Then the end of an answer
+    often waited 40 ms until the receiver said that it had room again, which happens on no real line.
+    """
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT)
 
 
 def _ignore(data: bytes) -> None:
@@ -105,7 +142,7 @@ class Relay:
             self.counts.bytes_down += len(data)
 
         try:
-            server = await trio.open_tcp_stream(*origin)
+            server = await _connected(origin)
         except OSError:
             await client.aclose()
             return

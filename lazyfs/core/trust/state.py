@@ -1,6 +1,5 @@
 """A client's trust: a chain of roots, and the last revision that was proven under one of them."""
 
-from dataclasses import dataclass
 from functools import cached_property
 
 import msgspec
@@ -23,8 +22,7 @@ from lazyfs.core.trust.roles import (
 from lazyfs.core.trust.saved import Saved, decode
 
 
-@dataclass(frozen=True)
-class ProvenRevision:
+class ProvenRevision(msgspec.Struct, frozen=True, dict=True):
     """One proven revision: its signed files timestamp, snapshot and targets, and the root that proved
     them."""
 
@@ -58,8 +56,7 @@ class ProvenRevision:
         return self
 
 
-@dataclass(frozen=True)
-class TrustState:
+class TrustState(msgspec.Struct, frozen=True):
     """The roots, from the one that the operator gave to the newest one seen; and the last trusted revision,
     if there is one."""
 
