@@ -30,6 +30,7 @@ from lazyfs.prefetch.starts import tell
 from lazyfs.prefetch.surroundings import Surroundings as Surroundings
 from lazyfs.prefetch.system_task import begin
 from lazyfs.prefetch.upper_catalogs import UpperCatalogs
+from lazyfs.prefetch.walk_ahead import WalkAhead
 from lazyfs.prefetch.whole_image import AT_ONCE
 from lazyfs.prefetch.whole_image import ImageProgress as ImageProgress
 from lazyfs.prefetch.whole_image import WholeImage as WholeImage
@@ -72,6 +73,7 @@ class Prefetcher:
         """The job of each image, by the digest of the image's top catalog."""
         self._budget = GuessBudget()
         self._guesses = Guesses(objects, around.demand, lambda: room_in(around.cache_space()), self._budget)
+        self._walks = WalkAhead(objects, around.entries, around.lock, self._soon)
         self._programs = NeededByPrograms(objects, around.entries, around.lock, self._guesses)
 
     def on_open(self, root: ObjectRef, first: Iterable[ObjectRef] = ()) -> None:
@@ -101,6 +103,7 @@ class Prefetcher:
         for part in read.slices if self._budget.unused else ():
             if part.ref.digest in self._budget.unused:
                 self._soon(partial(self._budget.used, part.ref.digest))
+        self._fetch(self._walks.read(read), read)
         if self._at_hand >= QUIET:
             return
         self._at_hand += 1
@@ -163,9 +166,7 @@ class Prefetcher:
         size = sum(part.ref.size for part in read.slices)
         self._soon(lambda: self._budget.asked(size))
         self._fetch(self._policy.on_miss(read, siblings, head_of(read, self._objects, fetched)), read)
-        packs = self._policy.next_packs(read, siblings) if siblings else []
-        if packs:
-            self._soon(lambda: self._guesses.add(packs))
+        self._fetch(self._walks.missed(read), read)
         if is_library(read.entry.name):
             self._fetch(self._other_libraries(read), read)
 
