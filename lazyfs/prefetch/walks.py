@@ -112,17 +112,14 @@ class Walks:
         return []
 
     def _begin(self, digest: Digest, onward: Onward) -> None:
-        """Begins to follow a reader, unless it is one whose reads come out of order."""
         walk = _Walk(digest, onward)
-        self._look_around(walk)
-        if not (walk.coming or walk.paused):
-            return
         self._walks[walk] = None
         self._on_way[digest] = walk
+        self._look_around(walk)
         if len(self._walks) > WALKS:
             old, _ = self._walks.popitem(last=False)
-            for digest in (*old.behind, *(step.ref.digest for step in old.coming)):
-                self._leave(old, digest)
+            for left in (*old.behind, *(step.ref.digest for step in old.coming)):
+                self._leave(old, left)
 
     def _leave(self, walk: _Walk, digest: Digest) -> None:
         if self._on_way.get(digest) is walk:

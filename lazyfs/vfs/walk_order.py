@@ -14,6 +14,8 @@ from lazyfs.vfs.paths_in_images import place_of
 
 PAUSE: Final = 1024
 """The largest number of entries that are passed in one go: the filesystem's lock is held."""
+BATCH: Final = 64
+"""The number of entries of a directory that are counted together."""
 LOOK: Final = 64
 """The number of entries that a look into the cache counts as."""
 SEEN: Final = 4096
@@ -60,9 +62,11 @@ def objects_after(
     passed = 0
     while way:
         try:
+            passed += 1
             for step in _steps(entries, repository, way):
-                passed += 1
-                if step is not None and step.ref.digest not in seen:
+                if step is None:
+                    passed += BATCH
+                elif step.ref.digest not in seen:
                     if len(seen) == SEEN:
                         seen.clear()
                     seen.add(step.ref.digest)
@@ -106,18 +110,24 @@ def _way_to(entries: Entries, number: int) -> tuple[str, list[_Place]]:
 
 def _steps(entries: Entries, repository: str, way: list[_Place]) -> Iterator[Step | None]:
     """Yields the objects of the entries from the last place of a way on, up to the next directory, and sets
-    the way to what comes then. Yields None for an entry without an object. After a Need it may be called
-    again with the same way."""
+    the way to what comes then. Yields None after each BATCH entries. After a Need it may be called again with
+    the same way."""
     place = way[-1]
     packs, listed = _listed(entries, repository, place)
+    last = 0
     for entry in islice(listed, place.position, None):
         if entry.is_dir:
             place.position += 1
             nested = entry.nested
             way.append(_Place(nested, 0) if nested else _Place(place.catalog, entry.detail))
             return
-        yield from _objects(entries, repository, entry, packs)
+        pack = entry.detail >> 32  # 0 for a file in no pack; most files lie in the pack of the one before
+        if not pack or pack != last:
+            yield from _objects(entries, repository, entry, packs)
+            last = pack
         place.position += 1
+        if not place.position % BATCH:
+            yield None
     way.pop()
 
 
@@ -126,7 +136,7 @@ def _listed(entries: Entries, repository: str, place: _Place) -> tuple[PackTable
     return catalog.packs, catalog.directory(place.directory).entries
 
 
-def _objects(entries: Entries, repository: str, entry: Entry, packs: PackTable) -> Iterator[Step | None]:
+def _objects(entries: Entries, repository: str, entry: Entry, packs: PackTable) -> Iterator[Step]:
     place = entry.place(packs)
     if place is not None:
         yield Step(place.ref, first=True)
@@ -136,7 +146,6 @@ def _objects(entries: Entries, repository: str, entry: Entry, packs: PackTable) 
         objects = entries.repositories[repository].objects
         chunks = entries.parsed.chunk_list(repository, listed, entry.size, entry.detail, objects, NOTHING)
     if chunks is None:
-        yield None
         return
     for index in range(len(chunks)):
         yield Step(chunks.chunk(index), first=not index)

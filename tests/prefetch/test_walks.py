@@ -24,11 +24,15 @@ class Image:
         self.waits = 0
         self.pauses: frozenset[int] = frozenset()
         """The objects before each of which the way pauses once."""
+        self.known = len(sizes)
+        """The first object before which the way pauses until this number is raised."""
 
     def onward(self, at: int) -> Callable[[], Onward]:
         def go_on() -> Iterator[Step | None]:
             for number in range(at + 1, len(self.refs)):
                 if number in self.pauses:
+                    yield None
+                while number >= self.known:
                     yield None
                 yield Step(self.refs[number], number not in self.further)
 
@@ -116,6 +120,33 @@ def test_jumps_elsewhere_do_not_end_a_walk() -> None:
         for number in range(WALKS // 2):
             other.read(walks, (at * 8 + number) * 5 % 4999)
     assert image.waits == PROOF + 1
+
+
+def test_a_reader_whose_first_reads_come_out_of_order_is_one_reader() -> None:
+    image, walks = ordered(), Walks()
+    for at in (1, 0, *range(2, 100)):
+        image.read(walks, at)
+    assert image.waits == PROOF + 2
+
+
+def test_a_miss_ahead_of_a_reader_does_not_stop_it() -> None:
+    image, walks = ordered(), Walks()
+    assert walks.missed(image.refs[60], image.onward(60)) == []
+    for at in range(100):
+        image.read(walks, at)
+    assert image.waits == PROOF + 1
+
+
+def test_a_reader_who_was_faster_than_the_way_became_known_waits_once() -> None:
+    image, walks = ordered(), Walks()
+    image.known = 20
+    for at in range(20):
+        image.read(walks, at)
+    assert image.asked[-1] == image.refs[19]
+    image.known = 200
+    for at in range(20, 100):
+        image.read(walks, at)
+    assert image.waits == PROOF + 2
 
 
 @settings(max_examples=200)

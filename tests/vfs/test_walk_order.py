@@ -132,6 +132,14 @@ def test_what_is_here_is_left_out_and_only_so_much_is_looked_at_in_one_go() -> N
     assert len(looked) == 99
 
 
+def test_only_so_many_files_without_an_object_are_passed_in_one_go() -> None:
+    empty: Spec = {f"{at:04}": b"" for at in range(PAUSE // 3)}
+    tree = holding(Objects(), {"a": b"read", **{f"b{at}": empty for at in range(6)}, "c": b"last"})
+    steps = list(after(tree, "a"))
+    assert [step is None for step in steps] == [True, False]
+    assert ref(steps[1]) == sha256(b"last")
+
+
 def test_a_file_that_images_share_leads_on_in_the_image_that_was_entered_last() -> None:
     objects, shared = Objects(), bytes(MIN_SIZE)
     one, two = (image(objects, {"a": {"b": shared}, "c": name}) for name in (b"one", b"two"))
