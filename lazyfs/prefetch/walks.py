@@ -3,7 +3,7 @@
 An image's order is that of its tree (`vfs.walk_order`), in which packs and the chunks of large files take
 turns. A miss near behind another one in this order is a step, and PROOF steps in a row show a reader on its
 way. What comes then is fetched ahead: a window of bytes that grows with what is read of it, so that no more
-is fetched in vain than was read. A reader of a whole image of 351 MB, at 50 ms, waits for 102 requests and
+is fetched in vain than was read. A reader of a whole image of 351 MB, at 50 ms, waits for 86 requests and
 not for 487. Programs that import modules go from one directory to the next too, but not as far: with three
 steps of up to three files as proof, a start of an analysis fetched 28 objects in vain; with four steps of up
 to two files, none.
