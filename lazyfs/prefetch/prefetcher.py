@@ -163,8 +163,7 @@ class Prefetcher:
             profile = self._profile_of(read)
             if profile is not None:
                 self._start(profile)
-        size = sum(part.ref.size for part in read.slices)
-        self._soon(lambda: self._budget.asked(size))
+        self._soon(partial(self._budget.asked, sum(part.ref.size for part in read.slices)))
         self._fetch(self._policy.on_miss(read, siblings, head_of(read, self._objects, fetched)), read)
         self._fetch(self._walks.missed(read), read)
         if is_library(read.entry.name):
@@ -259,8 +258,7 @@ class Prefetcher:
 
     def _fetch(self, refs: Iterable[ObjectRef], read: ReadPlan) -> None:
         if refs:
-            image = self._image_of(read)
-            self._soon(lambda: self._queue.start(refs, image))
+            self._soon(partial(self._queue.start, refs, self._image_of(read)))
 
     def _image_of(self, read: ReadPlan) -> int:
         """Returns the number of the slot of the image in which a file is read; 0 if the kernel has forgotten
