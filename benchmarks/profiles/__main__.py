@@ -38,7 +38,7 @@ LINE: Final = Line(50, 100)
 REPEATS: Final = 5
 WITHOUT_GUESSES: Final = (
     "import runpy; from lazyfs.prefetch.guesses import Guesses; "
-    "Guesses._add = lambda *_: None; runpy.run_module('lazyfs', run_name='__main__')"
+    "Guesses.add = lambda *_: None; runpy.run_module('lazyfs', run_name='__main__')"
 )
 """Runs lazyfs without the guesses that mounts make by themselves."""
 

@@ -1,4 +1,4 @@
-"""Fetches objects that nobody has asked for, on a guess, AT_ONCE at a time, while no call waits for an
+"""Fetches files that nobody has asked for, on a guess, AT_ONCE objects at a time, while no call waits for an
 object.
 
 Objects that are nearly certain to be wanted are fetched along with a miss, by `queue`; the weaker guesses are
@@ -29,11 +29,10 @@ log = logging.getLogger(__name__)
 
 
 class _Guess(NamedTuple):
-    """One guess: an object, or the objects of a file."""
+    """A file that may be read whole soon."""
 
-    ref: ObjectRef | None
-    file: FileInImage | None
-    ended: Callable[[FileInImage], None] | None
+    file: FileInImage
+    ended: Callable[[FileInImage], None]
     """Called with the file once its objects are in the cache."""
 
 
@@ -51,21 +50,14 @@ class Guesses:
         self._waiting: deque[_Guess] = deque()
         self._tasks = 0
 
-    def add(self, refs: list[ObjectRef]) -> None:
-        """Queues objects that may be wanted soon."""
-        self._add([_Guess(ref, None, None) for ref in refs])
-
-    def add_files(self, files: list[FileInImage], ended: Callable[[FileInImage], None]) -> None:
+    def add(self, files: list[FileInImage], ended: Callable[[FileInImage], None]) -> None:
         """Queues files that may be read whole soon. `ended` is called with each file once its objects are in
         the cache."""
-        self._add([_Guess(None, file, ended) for file in files])
-
-    def _add(self, guesses: list[_Guess]) -> None:
-        self._waiting += guesses
+        self._waiting += [_Guess(file, ended) for file in files]
         while len(self._waiting) > WAITING:
             self._waiting.popleft()
             self._budget.dropped += 1
-        for _ in range(min(AT_ONCE - self._tasks, len(guesses))):
+        for _ in range(min(AT_ONCE - self._tasks, len(files))):
             if begin(self._work, name="guesses"):
                 self._tasks += 1
 
@@ -82,17 +74,13 @@ class Guesses:
             self._tasks -= 1
 
     async def _carry_out(self, guess: _Guess) -> None:
-        if guess.ref is not None:
-            await self.fetch(guess.ref)
-            return
         file = guess.file
-        assert file is not None
         place = file.entry.place(file.packs)
         if place is not None:
             here = await self.fetch(place.ref, file.entry.content)
         else:
             here = await self._fetch_chunks(file)
-        if here and guess.ended is not None:
+        if here:
             guess.ended(file)
 
     async def _fetch_chunks(self, file: FileInImage) -> bool:

@@ -39,7 +39,7 @@ class NeededByPrograms:
 
     def fetch(self, files: list[FileInImage], top: Slot | None) -> None:
         """Fetches libraries on a guess, and the libraries that they need."""
-        self._guesses.add_files(files, lambda file: self.arrived(file, top))
+        self._guesses.add(files, lambda file: self.arrived(file, top))
 
     async def _find(self, file: FileInImage, top: Slot) -> None:
         # A system task: an error that escapes would end the whole trio run.

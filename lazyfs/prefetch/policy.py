@@ -6,7 +6,6 @@ from lazyfs.core.digest import ObjectRef
 from lazyfs.prefetch.dense_parts import DenseParts
 from lazyfs.prefetch.libraries import Libraries
 from lazyfs.prefetch.neighbours import Neighbours
-from lazyfs.prefetch.next_packs import NextPacks
 from lazyfs.prefetch.programs import Head, Programs, is_library
 from lazyfs.prefetch.python_packages import PythonPackages
 from lazyfs.prefetch.readahead import ReadAhead
@@ -32,7 +31,6 @@ class PrefetchPolicy:
         self._neighbours = Neighbours()
         self._programs = Programs()
         self._libraries = Libraries()
-        self._next_packs = NextPacks()
         self._same_names = SameNames()
         self._packages = PythonPackages()
 
@@ -71,11 +69,6 @@ class PrefetchPolicy:
         if read.chunks is None:
             return []
         return self._programs.touched(read.entry, read.chunks, read.offset, head)
-
-    def next_packs(self, read: ReadPlan, siblings: Siblings) -> list[ObjectRef]:
-        """Returns packs that are worth a guess when this read has to wait."""
-        number = read.entry.pack_number
-        return self._next_packs.missed(siblings.packs, number) if number >= 0 else []
 
     def libraries(self, siblings: Siblings) -> list[Entry]:
         """Returns the files to fetch along with a library that was missed. `siblings`: the directory around

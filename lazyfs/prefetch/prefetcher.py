@@ -31,6 +31,7 @@ from lazyfs.prefetch.starts import tell
 from lazyfs.prefetch.surroundings import Surroundings as Surroundings
 from lazyfs.prefetch.system_task import begin
 from lazyfs.prefetch.upper_catalogs import UpperCatalogs
+from lazyfs.prefetch.walk_ahead import WalkAhead
 from lazyfs.vfs.content import ReadPlan
 from lazyfs.vfs.missing_objects import Fetched, Need, NeedRepository
 from lazyfs.vfs.paths_in_images import FileInImage, place_of, profile_of, siblings_at
@@ -74,6 +75,7 @@ class Prefetcher:
         """The job of each image, by the digest of the image's top catalog."""
         self._budget = GuessBudget()
         self._guesses = Guesses(objects, around.demand, lambda: room_in(around.cache_space()), self._budget)
+        self._walks = WalkAhead(objects, around.entries, around.lock, self._soon)
         self._programs = NeededByPrograms(objects, around.entries, around.lock, self._guesses)
 
     def on_open(self, root: ObjectRef, first: Iterable[ObjectRef] = ()) -> None:
@@ -103,6 +105,7 @@ class Prefetcher:
         for part in read.slices if self._budget.unused else ():
             if part.ref.digest in self._budget.unused:
                 self._soon(partial(self._budget.used, part.ref.digest))
+        self._fetch(self._walks.read(read), read)
         if self._at_hand >= QUIET:
             return
         self._at_hand += 1
@@ -162,12 +165,9 @@ class Prefetcher:
             profile = self._profile_of(read)
             if profile is not None:
                 self._start(profile)
-        size = sum(part.ref.size for part in read.slices)
-        self._soon(lambda: self._budget.asked(size))
+        self._soon(partial(self._budget.asked, sum(part.ref.size for part in read.slices)))
         self._fetch(self._policy.on_miss(read, siblings, head_of(read, self._objects, fetched)), read)
-        packs = self._policy.next_packs(read, siblings) if siblings else []
-        if packs:
-            self._soon(lambda: self._guesses.add(packs))
+        self._fetch(self._walks.missed(read), read)
         if is_library(read.entry.name):
             self._fetch(self._other_libraries(read), read)
 
@@ -262,8 +262,7 @@ class Prefetcher:
 
     def _fetch(self, refs: Iterable[ObjectRef], read: ReadPlan) -> None:
         if refs:
-            image = self._image_of(read)
-            self._soon(lambda: self._queue.start(refs, image))
+            self._soon(partial(self._queue.start, refs, self._image_of(read)))
 
     def _image_of(self, read: ReadPlan) -> int:
         """Returns the number of the slot of the image in which a file is read; 0 if the kernel has forgotten

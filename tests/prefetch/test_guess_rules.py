@@ -1,12 +1,8 @@
-"""The less certain guesses: other libraries of a directory, libraries that a program needs, and the packs
-after a missed one."""
+"""The less certain guesses: other libraries of a directory, and libraries that a program needs."""
 
-from lazyfs.core.digest import ref_of
-from lazyfs.core.pack import PackTable
 from lazyfs.prefetch.libraries import FILES, LARGEST, Libraries
 from lazyfs.prefetch.needed_libraries import NeededLibraries
 from lazyfs.prefetch.neighbours import SMALL
-from lazyfs.prefetch.next_packs import AHEAD, PROOF, NextPacks
 from lazyfs.vfs.paths_in_images import FileInImage, find_file, place_of, siblings_at
 from lazyfs.vfs.tree import Tree
 from tests.support.elf_files import library
@@ -122,17 +118,3 @@ def test_a_program_whose_section_is_not_here_yet_is_looked_at_later() -> None:
     again = find_file(tree, place.top, b"lib/libc.so.6")
     assert again is not None
     assert found.entry == again.entry
-
-
-def test_a_reader_on_its_way_through_a_layer_has_the_next_packs_fetched() -> None:
-    packs = [ref_of(b"pack %d" % at) for at in range(20)]
-    table, rule = PackTable.of(packs), NextPacks()
-    for at in range(PROOF):
-        assert rule.missed(table, at) == []
-    assert rule.missed(table, PROOF) == packs[PROOF + 1 : PROOF + 1 + AHEAD]
-    after = 2 * PROOF  # packs that were fetched ahead are not missed
-    assert rule.missed(table, after) == packs[after + 1 : after + 1 + AHEAD]
-    assert rule.missed(PackTable.of(packs[1:]), after + 1) == []  # another catalog
-    assert rule.missed(table, after - 1) == []  # backwards
-    assert rule.missed(table, after) == []  # begins anew
-    assert rule.missed(table, 19) == []  # a jump

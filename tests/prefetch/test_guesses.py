@@ -1,6 +1,8 @@
 """Objects that are fetched on a guess: only while no reader waits, within the budget, and without evicting
 other values."""
 
+import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -36,10 +38,20 @@ class Scene:
         self.guesses = Guesses(self.objects, self.demand, lambda: room, self.budget)
 
 
+def files_of(refs: Iterable[ObjectRef]) -> list[FileInImage]:
+    """Returns files with one object each."""
+    made = [Entry(b"file", stat.S_IFREG | 0o644, 0, 0, 0, ref.size, ref.digest) for ref in refs]
+    return [FileInImage(entry, NO_PACKS, b"") for entry in made]
+
+
+def forget(_: FileInImage) -> None:
+    """Does nothing when a file has come."""
+
+
 async def test_nothing_is_begun_while_a_call_waits(tmp_path: Path) -> None:
     refs, scene = list(store_objects(tmp_path, 6, 1000)), Scene(tmp_path)
     scene.demand.began()
-    scene.guesses.add(refs)
+    scene.guesses.add(files_of(refs), forget)
     await trio.testing.wait_all_tasks_blocked()
     assert scene.fetcher.requests == []
     scene.demand.ended()
@@ -59,7 +71,7 @@ async def test_nothing_is_begun_while_a_call_waits(tmp_path: Path) -> None:
 async def test_what_is_read_later_is_used_and_the_rest_wasted(tmp_path: Path) -> None:
     refs, scene = list(store_objects(tmp_path, 3, 1000)), Scene(tmp_path)
     scene.fetcher.gate.set()
-    scene.guesses.add(refs)
+    scene.guesses.add(files_of(refs), forget)
     while len(scene.cache.proven) < 3:
         await trio.sleep(0.001)
     scene.budget.used(refs[0].digest)
@@ -78,7 +90,7 @@ async def test_a_file_comes_with_its_chunk_list_and_all_chunks(tmp_path: Path) -
     entry = Entry(b"liba.so", inode.mode, 0, 0, 0, inode.size, inode.content, inode.detail)
     wanted, ended = FileInImage(entry, NO_PACKS, b""), list[FileInImage]()
     scene.fetcher.gate.set()
-    scene.guesses.add_files([wanted], ended.append)
+    scene.guesses.add([wanted], ended.append)
     while not ended:
         await trio.sleep(0.001)
     assert sorted(scene.fetcher.requests) == sorted(map(object_path, made))
@@ -101,7 +113,7 @@ def test_a_file_of_which_a_part_is_used_counts_as_used() -> None:
 async def test_a_full_cache_loses_nothing_to_guesses(tmp_path: Path) -> None:
     refs, scene = list(store_objects(tmp_path, 3, 1000)), Scene(tmp_path, room=1500)
     scene.fetcher.gate.set()
-    scene.guesses.add(refs)
+    scene.guesses.add(files_of(refs), forget)
     while scene.budget.dropped < 2 or not scene.cache.proven:
         await trio.sleep(0.001)
     assert len(scene.cache.proven) == 1
@@ -110,7 +122,7 @@ async def test_a_full_cache_loses_nothing_to_guesses(tmp_path: Path) -> None:
 async def test_a_failed_guess_costs_nothing_and_ends_nothing(tmp_path: Path) -> None:
     (good,), scene = list(store_objects(tmp_path, 1, 1000)), Scene(tmp_path)
     scene.fetcher.gate.set()
-    scene.guesses.add([ref_of(b"nowhere"), good])
+    scene.guesses.add(files_of([ref_of(b"nowhere"), good]), forget)
     while not scene.cache.proven:
         await trio.sleep(0.001)
     await trio.testing.wait_all_tasks_blocked(0.01)
@@ -120,7 +132,7 @@ async def test_a_failed_guess_costs_nothing_and_ends_nothing(tmp_path: Path) -> 
 async def test_old_guesses_make_way_for_new_ones(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
     scene.demand.began()
-    scene.guesses.add([ref_of(b"%d" % at) for at in range(WAITING + 5)])
+    scene.guesses.add(files_of(ref_of(b"%d" % at) for at in range(WAITING + 5)), forget)
     assert scene.budget.dropped == 5
 
 
@@ -197,7 +209,7 @@ def test_guesses_begin_only_between_the_waits(steps: list[str]) -> None:
         guesses = Guesses(objects, demand, lambda: ROOM, GuessBudget())  # type: ignore[arg-type]
         for at, step in enumerate(steps):
             if step == "guess":
-                guesses.add([ObjectRef(ref_of(b"%d" % at).digest, 1)])
+                guesses.add(files_of([ObjectRef(ref_of(b"%d" % at).digest, 1)]), forget)
             elif step == "began":
                 demand.began()
             elif demand.calls:
