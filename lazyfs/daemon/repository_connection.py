@@ -137,7 +137,6 @@ class Connector:
         directory = os.path.join(self._state_dir, state_key(source.url, repository))
         make_private_directory(directory)
         given = None if isinstance(anchor, UsageError) else anchor
-        newest = Revisions(fetcher, directory, given, max_stale=settings.max_stale)
         if settings.lower is not None:
             from_store: Fetcher = LowerFirst(LocalFetcher(settings.lower), fetcher)
         else:
@@ -149,6 +148,16 @@ class Connector:
             on_outage=settings.on_outage,
             namespace=namespace(source.url, repository, certificate=source.client_cert is not None),
             allowance=self._allowance,
+        )
+        # Another revision's catalogs are not the ones that a chosen revision needs. With `user`, this process
+        # may be root for a moment, and the user could not read what it writes into the cache then.
+        fetches_early = source.revision is None and settings.user is None
+        newest = Revisions(
+            fetcher,
+            directory,
+            given,
+            max_stale=settings.max_stale,
+            on_announced=partial(_bring_announced, objects) if fetches_early else None,
         )
         revisions = _chosen(source, newest, objects)
         if known is None:
@@ -210,6 +219,18 @@ class Connector:
                     f"{without_secrets(source.url)} with the root given by --trust: {error}"
                 ) from error
             raise
+
+
+def _bring_announced(objects: Objects, catalogs: tuple[ObjectRef, ...]) -> None:
+    """Begins to fetch the catalogs that a timestamp announces, unless they are here. A failure is left to the
+    reader, who asks again. Called in a thread of trio."""
+
+    def begin() -> None:
+        for ref in catalogs:
+            if objects.keeps and not objects.is_at_hand(ref):
+                objects.bring(ref, lambda: None, optional=True)
+
+    trio.from_thread.run_sync(begin)
 
 
 def _chosen(source: RepositorySource, newest: Revisions, objects: Objects) -> "Revisions | ChosenRevision":

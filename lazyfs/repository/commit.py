@@ -16,6 +16,7 @@ from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import UsageError
 from lazyfs.core.history.records import Change, entry
 from lazyfs.core.params import Params, Revision
+from lazyfs.core.trust import announced_catalogs
 from lazyfs.core.trust.revision_fields import TARGET
 from lazyfs.core.trust.revision_target import to_target
 from lazyfs.core.trust.roles import SNAPSHOT, TARGETS, TIMESTAMP, file_name
@@ -164,7 +165,7 @@ def write_revision(
     snapshot = sign_metadata(Snapshot(version, expires=expires, meta=meta), signers[SNAPSHOT])
     store.write_metadata(file_name(TARGETS, version), targets, expected=None)
     store.write_metadata(file_name(SNAPSHOT, version), snapshot, expected=None)
-    write_timestamp(store, signers[TIMESTAMP], version, snapshot, before, now, timestamp_days)
+    write_timestamp(store, signers[TIMESTAMP], version, snapshot, revision, before, now, timestamp_days)
 
 
 def write_timestamp(
@@ -172,17 +173,20 @@ def write_timestamp(
     signers: list[CryptoSigner],
     version: int,
     snapshot: bytes,
+    revision: Revision,
     before: ProvenRevision | None,
     now: datetime,
     days: float,
 ) -> datetime:
     """Signs and writes the timestamp that names the snapshot file `snapshot`; returns the time at which the
-    timestamp expires. `version`: that of the snapshot file. `before`: the revision whose timestamp is
-    replaced."""
+    timestamp expires. `version`: that of the snapshot file. `revision`: the revision that it leads to, whose
+    catalogs the timestamp announces. `before`: the revision whose timestamp is replaced."""
     expires = _in_days(now, days)
     own = before.timestamp.version + 1 if before else 1
     meta = MetaFile.from_data(version, snapshot, ["sha256"])
-    stamp = sign_metadata(Timestamp(own, expires=expires, snapshot_meta=meta), signers)
+    fields = announced_catalogs.to_fields(revision)
+    timestamp = Timestamp(own, expires=expires, snapshot_meta=meta, unrecognized_fields=fields)
+    stamp = sign_metadata(timestamp, signers)
     replaced = before.timestamp_bytes if before else None
     store.write_metadata(file_name(TIMESTAMP, own), stamp, expected=replaced)
     return expires

@@ -154,7 +154,9 @@ def resign(store: Store, keys: Keys, now: datetime, days: float = TIMESTAMP_DAYS
             renewed = read_committed(store).proven
             return RenewedExpiry(renewed.timestamp.expires, renewed.targets.expires)
         version = proven.snapshot.version
-        expires = write_timestamp(store, signers, version, proven.snapshot_bytes, proven, now, days)
+        expires = write_timestamp(
+            store, signers, version, proven.snapshot_bytes, proven.revision, proven, now, days
+        )
         return RenewedExpiry(expires, oldest)
 
 

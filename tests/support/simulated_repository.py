@@ -14,7 +14,7 @@ from tuf.api.serialization.json import JSONSerializer
 
 from lazyfs.client.trust.anchor import Anchor
 from lazyfs.client.trust.revisions import Revisions
-from lazyfs.core.digest import Digest, ref_of, sha256
+from lazyfs.core.digest import Digest, ObjectRef, ref_of, sha256
 from lazyfs.core.errors import NotFound, TransportError
 from lazyfs.core.params import Params, Revision
 from lazyfs.core.trust.revision_fields import TARGET
@@ -179,7 +179,12 @@ class SimulatedRepository:
         return sha256(self.files["1.root.json"])
 
     def client(
-        self, directory: Path, *, anchor: Anchor | str | None = "root", max_stale: float | None = None
+        self,
+        directory: Path,
+        *,
+        anchor: Anchor | str | None = "root",
+        max_stale: float | None = None,
+        on_announced: Callable[[tuple[ObjectRef, ...]], None] | None = None,
     ) -> Revisions:
         """Returns a client of this repository; its trust anchor is 1.root.json by default."""
         if isinstance(anchor, str):
@@ -190,6 +195,7 @@ class SimulatedRepository:
             anchor,
             max_stale=max_stale,
             wall_clock=self._seconds,
+            on_announced=on_announced,
         )
 
     def _seconds(self) -> float:

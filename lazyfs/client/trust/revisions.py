@@ -4,7 +4,8 @@ Requests. A refresh that finds nothing new is one request, the timestamp. The ne
 two occasions: together with a new revision's snapshot and targets, before the revision is taken; and whenever
 the timestamp is not trusted. So no file signed by a revoked key can become a new revision, and a refresh
 without news does not pay for a 404. A first mount takes two round trips: roots and timestamp, then snapshot
-and targets, whose file names share the version number. The first refresh after a start, and one refresh a
+and targets, whose file names share the version number. The catalogs that the timestamp announces are told of
+before the second, so that they can be fetched meanwhile. The first refresh after a start, and one refresh a
 day, asks for the next root together with the timestamp, so that a thief of a replaced timestamp key cannot
 hold a worker back for ever. A file that is not trusted is asked for once more past all caches.
 """
@@ -21,6 +22,7 @@ from lazyfs.client.trust.metadata_files import Ask, MetadataFiles
 from lazyfs.client.trust.refresh_attempt import RefreshAttempt, ask_file, ask_root, ask_timestamp
 from lazyfs.client.trust.report import TrustReport
 from lazyfs.client.trust.trust_file import TrustFile
+from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import BadData, LazyfsError, TrustError, UnsupportedFormat, UsageError
 from lazyfs.core.params import Revision
 from lazyfs.core.trust.errors import Expired, WrongRoot
@@ -57,15 +59,18 @@ class Revisions:
         *,
         max_stale: float | None = None,
         wall_clock: Callable[[], float] = time.time,
+        on_announced: Callable[[tuple[ObjectRef, ...]], None] | None = None,
     ) -> None:
         """`anchor`: the root or fingerprint given by the operator; None trusts the persisted state.
         `max_stale`: seconds past expiry after which the last trusted revision is no longer served (None: it
-        is served for ever)."""
+        is served for ever). `on_announced`: called, in the thread of `refresh`, with the catalogs that the
+        timestamp of a new revision announces, before the revision is verified; returns at once."""
         self._files = MetadataFiles(fetcher)
         self._file = TrustFile(state_dir)
         self._anchor = anchor
         self._max_stale = max_stale
         self._wall_clock = wall_clock
+        self._on_announced = on_announced
         self._mutex = threading.Lock()
         self._state: TrustState | None = None
         self._unsupported: tuple[bytes, UnsupportedFormat] | None = None
@@ -234,6 +239,8 @@ class Revisions:
         if wanted is not None:
             if self._unsupported and self._unsupported[0] == stamp:
                 raise self._unsupported[1]
+            if self._on_announced is not None and update.announced:
+                self._on_announced(update.announced)
             got = self._fetch_revision(attempt, wanted)
             if update.state is not self._state:  # a newer root came along: its keys count
                 return self._advance(attempt, stamp)

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from tuf.api.metadata import Snapshot, Targets, Timestamp
 
-from lazyfs.core.trust import signed
+from lazyfs.core.digest import ObjectRef
+from lazyfs.core.trust import announced_catalogs, signed
 from lazyfs.core.trust.errors import Frozen, Malformed, MixedUp, Rollback
 from lazyfs.core.trust.revision_target import from_targets
 from lazyfs.core.trust.roles import MAX_SNAPSHOT, MAX_TARGETS, MAX_TIMESTAMP, SNAPSHOT, TARGETS, file_name
@@ -32,6 +33,14 @@ class Update:
         self._now = now
         self._timestamp: tuple[bytes, Timestamp] | None = None
         self._snapshot: tuple[bytes, Snapshot] | None = None
+
+    @property
+    def announced(self) -> tuple[ObjectRef, ...]:
+        """The catalogs that the timestamp announces: a hint, of the timestamp's signer alone. Empty unless
+        the timestamp leads to a revision that is not trusted yet."""
+        if self._timestamp is None:
+            return ()
+        return announced_catalogs.from_fields(self._timestamp[1].unrecognized_fields)
 
     def root(self, data: bytes) -> None:
         """Takes the next root. Must be called before `timestamp`, which checks against the newest root's
