@@ -104,10 +104,14 @@ class Scene:
         return rounds
 
     async def _still(self) -> None:
-        """Waits until every flight has its request at the fetcher, and no task has anything to do."""
+        """Waits until every flight has its request at the fetcher, and no task has anything to do, not even
+        in a thread: a profile is decoded in one."""
+        threads = trio.to_thread.current_default_thread_limiter()
         with trio.fail_after(20):
             while True:
                 await trio.testing.wait_all_tasks_blocked(0.002)
+                if threads.borrowed_tokens:
+                    continue
                 if self.read == FILES or self.fetcher.waiting() == len(self.objects._flights) > 0:
                     return
 
