@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,12 @@ import pytest
 from lazyfs.core.errors import UsageError
 from lazyfs.daemon import control_client
 from lazyfs.daemon.survival.handed_state import PYTHON
+from lazyfs.fuse.direct.session import READERS
 from lazyfs.system import mountpoint as points
 from tests.support.cli import lazyfs, mounted, status, successions
 from tests.support.descriptor_store import StoreStandIn
 from tests.support.images import image, live
-from tests.support.processes import frozen, gone, parent
+from tests.support.processes import ahead_of, frozen, gone, parent
 from tests.support.repository import Published
 from tests.support.until import until
 
@@ -101,6 +103,20 @@ def test_a_killed_keeper_is_replaced(published: Published, tmp_path: Path) -> No
         until(lambda: status(mnt)["pid"] != daemon)
         assert parent(status(mnt)["pid"]) == keeper
     until(lambda: gone(keeper))
+
+
+def test_a_request_that_comes_while_the_daemon_dies_waits_for_its_successor(
+    published: Published, tmp_path: Path
+) -> None:
+    """A killed daemon's reader threads still take a request each if it comes before they get to run. One of
+    them has never read a request before."""
+    with mounted(published.store, tmp_path / "mnt", "--cache", tmp_path / "c") as mnt:
+        daemon = status(mnt)["pid"]
+        names = [mnt / f"missing{number}" for number in range(READERS)]
+        with ahead_of(daemon), ThreadPoolExecutor(READERS) as pool:
+            os.kill(daemon, signal.SIGKILL)
+            errors = list(pool.map(lambda name: error_of(name.lstat), names))
+        assert errors == [errno.ENOENT] * READERS
 
 
 def held_by(pid: int) -> str:

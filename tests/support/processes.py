@@ -57,3 +57,20 @@ def frozen(pid: int) -> Iterator[None]:
     finally:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def ahead_of(pid: int) -> Iterator[None]:
+    """In the block, no thread of a process runs before this thread, and all threads that it has started, wait
+    for something. They share one processor, where these have real-time priority."""
+    before = os.sched_getaffinity(0)
+    one = {min(before)}
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        os.sched_setaffinity(int(thread), one)
+    os.sched_setaffinity(0, one)
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        os.sched_setaffinity(0, before)
