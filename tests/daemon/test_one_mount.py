@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import shlex
 import signal
 import socket
@@ -109,13 +110,15 @@ def test_the_lock_of_a_mount_point_names_its_holder_and_is_free_after_it(tmp_pat
 def test_what_somebody_else_mounted_meanwhile_is_left_alone(
     published: Published, tmp_path: Path, runtime: Path
 ) -> None:
-    """The locks of lazyfs are per user, so root may mount on a user's directory at the same time."""
+    """The locks of lazyfs are per user, so root may mount on a user's directory at the same time. The daemon
+    has looked at the directory once it connects to the server."""
     mnt = tmp_path / "mnt"
     mnt.mkdir()
     trust = ("--trust", published.store / "metadata/1.root.json", "--cache", tmp_path / "cache")
     port = free_port()
     with begin(f"http://127.0.0.1:{port}", mnt, *trust, "--patience", "60") as process:
-        daemon_at_work(runtime)
+        with socket.create_server(("127.0.0.1", port)) as silent:
+            assert select.select([silent], [], [], 20)[0]
         subprocess.run(["mount", "-t", "tmpfs", "other", mnt], check=True)
         with serving(published.store, port):
             said = process.communicate()[1]
