@@ -48,7 +48,7 @@ def test_a_sick_proxy_beside_one_that_works(
         (Misbehave.S404, "404", "no repository"),
         (Misbehave.S401, "401", "let readers in"),
         (Misbehave.S403, "403", "let this machine in"),
-        (Misbehave.FLIP, "wrong content", "correct the URL"),
+        (Misbehave.STALE, "wrong content", "correct the URL"),  # of FLIP only a signature would tell
         (Misbehave.HANG, "no answer", "restart"),
     ],
 )
