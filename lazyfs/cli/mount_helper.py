@@ -10,6 +10,7 @@ from lazyfs.cli.quick import main as lazyfs
 from lazyfs.core.errors import UsageError
 from lazyfs.core.printable import escaped
 from lazyfs.daemon.mount_options import MOUNT_OPTIONS
+from lazyfs.system.mountpoint import is_automounted
 
 FLAGS = {option.name for option in MOUNT_OPTIONS if option.kind is bool}
 VALUES = {option.name for option in MOUNT_OPTIONS if option.kind is not bool} | {"config"}
@@ -49,12 +50,21 @@ def arguments(argv: list[str]) -> list[str]:
 def main() -> int:
     """Runs as /sbin/mount.lazyfs. mount(8) shows its output and passes its exit code on.
 
-    An automounter shows no output, so the reason of a failed mount is also written to the system log.
+    An automounter shows no output, so the reason of a failed mount is also written to the system log. It may
+    ask twice for one mount: programs that come while it says that the mount is made have it look again. Where
+    the mount is there, it is told so; otherwise it would tell these programs that the directory does not
+    exist.
     """
 
-    def log(message: str) -> None:
+    def log(priority: int, message: str) -> None:
         # mount(8) passes SOURCE DIRECTORY first; the source may hold a password.
-        syslog.syslog(syslog.LOG_ERR, escaped(": ".join((*sys.argv[2:3], message))))
+        syslog.syslog(priority, escaped(": ".join((*sys.argv[2:3], message))))
+
+    def failed(reason: str) -> None:
+        if is_automounted(os.path.realpath(sys.argv[2])):
+            log(syslog.LOG_INFO, "is mounted already")
+            os._exit(0)  # as the command ends, which does not return
+        log(syslog.LOG_ERR, reason)
 
     syslog.openlog("mount.lazyfs", syslog.LOG_PID, syslog.LOG_DAEMON)
     try:
@@ -63,9 +73,9 @@ def main() -> int:
         from lazyfs.cli.say import say  # click, which most mounts do without
 
         say(str(error), err=True)
-        log(str(error))
+        log(syslog.LOG_ERR, str(error))
         return error.exit_code
-    return lazyfs(translated, log)
+    return lazyfs(translated, failed)
 
 
 if __name__ == "__main__":

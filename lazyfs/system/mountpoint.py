@@ -101,6 +101,18 @@ def prepare(mountpoint: str) -> Prepared:
     return Prepared(replaced, _checked(mountpoint, list_names=there is None))
 
 
+def is_automounted(mountpoint: str) -> bool:
+    """Returns True if a mount of lazyfs that answers is on a directory that belongs to an automounter."""
+    there, state = _topmost(mountpoint)
+    owners = (*mounts_on(mountpoint), *mounts_on(os.path.dirname(mountpoint)))
+    return (
+        there is not None
+        and there.fstype == FSTYPE
+        and state is Health.ALIVE
+        and any(mount.fstype == "autofs" for mount in owners)
+    )
+
+
 def _topmost(mountpoint: str) -> "tuple[Mount | None, Health]":
     there = find(mountpoint)
     return there, health(mountpoint) if there is not None and there.fstype == FSTYPE else Health.ALIVE

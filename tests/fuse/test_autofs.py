@@ -84,6 +84,26 @@ def test_many_programs_begin_at_once(node: Automounter, published: Published, ki
         node.expire(node.top / "one")
 
 
+def test_a_mount_that_is_asked_for_again_is_there(node: Automounter, published: Published, kind: str) -> None:
+    """Regression: of many programs that began at once, some were told that the directory does not exist,
+    because automount asked for the mount again just after it was made, and was told that it is busy."""
+    path = node.direct / "unpacked"
+    node.configure("one", f'source = "{published.store}"\nfuse = "{kind}"\n')
+    node.map_directly("one", path)
+    node.start()
+    for place in (node.top / "one", path):
+        assert node.read(place / "img/f") == "1"
+        mount = ("mount", "-t", "lazyfs", "-o", "config=/etc/lazyfs/one.toml", "lazyfs", place)
+        assert node.run(*mount).returncode == 0
+        assert f"{place}: is mounted already" in node.syslog()
+        assert node.read(Path("/proc/mounts")).count(f" {place} fuse.lazyfs ") == 1
+    node.run("mkdir", "/tmp/alone")
+    alone = (*mount[:-1], "/tmp/alone")
+    assert node.run(*alone).returncode == 0
+    assert node.run(*alone).returncode != 0
+    assert "is busy" in node.syslog()
+
+
 def test_a_direct_map(node: Automounter, published: Published, kind: str) -> None:
     path = node.direct / "unpacked"
     node.configure("one", f'source = "{published.store}"\nfuse = "{kind}"\n')
