@@ -8,7 +8,8 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from lazyfs_cache import Cache, open_cache
 from lazyfs_cache import open_caches as opened
 from lazyfs_cache.files import layout
+from lazyfs_cache.files.ownership import check_contents
 from lazyfs_cache.process.download_locks import DownloadLocks
 from lazyfs_cache.process.health import Health
 from tests.support.cachefill import Child, key_of, value_of
@@ -104,6 +106,26 @@ def test_eight_processes_fill_and_read_one_cache(tmp_path: Path) -> None:
     with open_cache(str(root), LIMIT, upkeep=False) as cache:
         cache.upkeep()
         assert cache.verify().damaged == 0
+
+
+def test_a_file_that_another_process_renames_meanwhile_prevents_no_opening(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: of eight processes that opened one cache at once, one found a new state.json listed that had
+    its name by then."""
+    new = tmp_path / "state.json.new"
+    new.touch()
+    scandir = os.scandir
+
+    @contextmanager
+    def listed(path: str) -> Iterator[list[os.DirEntry[str]]]:
+        with scandir(path) as entries:
+            found = list(entries)
+        new.rename(tmp_path / "state.json")
+        yield found
+
+    monkeypatch.setattr(os, "scandir", listed)
+    check_contents(str(tmp_path))
 
 
 def hold_a_claim(root: Path, ready: Callable[[], None]) -> None:

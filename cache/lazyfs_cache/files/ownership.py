@@ -48,7 +48,10 @@ def check_contents(root: str) -> None:
     while others could write. Raises OSError."""
     with os.scandir(root) as entries:
         for entry in entries:
-            owner = entry.stat(follow_symlinks=False).st_uid
+            try:
+                owner = entry.stat(follow_symlinks=False).st_uid
+            except FileNotFoundError:
+                continue  # another process has just renamed it: that is how it replaces a file
             if entry.name != "lost+found" and (owner != os.geteuid() or entry.is_symlink()):
                 raise UnusableDirectory(
                     f"cache {root}: {entry.name} in it belongs to user {owner} or is a link; remove it, "
