@@ -111,8 +111,8 @@ def test_eight_processes_fill_and_read_one_cache(tmp_path: Path) -> None:
 def test_a_file_that_another_process_renames_meanwhile_prevents_no_opening(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Regression: of eight processes that opened one cache at once, one found a new state.json listed that had
-    its name by then."""
+    """Regression: of eight processes that opened one cache at once, one found a new state.json listed that
+    had its name by then."""
     new = tmp_path / "state.json.new"
     new.touch()
     scandir = os.scandir
