@@ -102,7 +102,7 @@ class Walks:
         return found
 
     def _after_pauses(self) -> list[ObjectRef]:
-        return [ref for walk in self._walks if walk.paused for ref in self._wanted(walk)]
+        return [ref for walk in self._walks if walk.paused and walk.is_proven for ref in self._ahead(walk)]
 
     def _wanted(self, walk: _Walk) -> list[ObjectRef]:
         """Looks as far on the way as is useful. Returns the objects to fetch ahead."""
