@@ -3,6 +3,7 @@
 import stat
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -65,6 +66,7 @@ def shape(inode: Inode) -> Any:
     return inode.mode, inode.uid, inode.content, inner
 
 
+@pytest.mark.timeout(count(120, 900))
 @settings(max_examples=count(300, 50_000))
 @given(st.lists(records, max_size=4), paths, records)
 @example([directory(b"b"), link(b"k", b"b/.."), directory(b"c/d")], b"k", link(b"k/b", b"c/d"))

@@ -45,6 +45,7 @@ def dask(cluster: DaskCluster, store: str) -> Iterator[Executor]:
         yield workers.executor
 
 
+@pytest.mark.timeout(count(120, 900))
 def test_the_root_is_the_same_whoever_reads_and_no_layer_is_read_twice(
     new: Path, registry: RealRegistry, cluster: DaskCluster, tmp_path: Path
 ) -> None:
