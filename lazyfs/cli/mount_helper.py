@@ -50,10 +50,9 @@ def arguments(argv: list[str]) -> list[str]:
 def main() -> int:
     """Runs as /sbin/mount.lazyfs. mount(8) shows its output and passes its exit code on.
 
-    An automounter shows no output, so the reason of a failed mount is also written to the system log. It may
-    ask twice for one mount: programs that come while it says that the mount is made have it look again. Where
-    the mount is there, it is told so; otherwise it would tell these programs that the directory does not
-    exist.
+    An automounter shows no output, so the reason of a failed mount is also written to the system log. An
+    automounter may also ask again for a mount that was just made, if programs came meanwhile. It is told that
+    the mount is there; after a failure, it would tell these programs that the directory does not exist.
     """
 
     def log(priority: int, message: str) -> None:

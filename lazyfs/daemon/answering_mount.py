@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     from lazyfs.fuse.trace import Trace
 
 ALONE = 3.0
-"""Seconds for which a mount that answers leaves the interpreter to a program that starts. The
-other modules are imported afterwards: the program would wait for most of the 0.2 s that this takes on a warm
-cache, and for the few that are left on an empty one."""
+"""Seconds for which a mount that answers leaves the interpreter to a program that starts. The other modules
+are imported afterwards: the program would wait for most of that import, which takes 0.2 s on a warm cache and
+less on an empty one."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that a mount handles: SIGHUP reopens the log; SIGINT and SIGTERM unmount."""
 

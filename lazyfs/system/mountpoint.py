@@ -104,12 +104,12 @@ def prepare(mountpoint: str) -> Prepared:
 def is_automounted(mountpoint: str) -> bool:
     """Returns True if a mount of lazyfs that answers is on a directory that belongs to an automounter."""
     there, state = _topmost(mountpoint)
-    owners = (*mounts_on(mountpoint), *mounts_on(os.path.dirname(mountpoint)))
+    owned = (mountpoint, os.path.dirname(mountpoint))  # by a direct map, and by an indirect one
     return (
         there is not None
         and there.fstype == FSTYPE
         and state is Health.ALIVE
-        and any(mount.fstype == "autofs" for mount in owners)
+        and any(mount.fstype == "autofs" and mount.mountpoint in owned for mount in mounts())
     )
 
 

@@ -51,8 +51,8 @@ async def _connected(origin: tuple[str, int]) -> trio.SocketStream:
 
 
 def _cut_segments(plain: trio.socket.SocketType) -> None:
-    """Limits the segments of a connection to SEGMENT, for both its ends. Call it before the connection is
-    made.
+    """Limits the segments of a connection to SEGMENT bytes, for both ends of the connection. Call it before
+    the connection is made.
 
     The segments of loopback have 64 KiB, as much as a new receiver has room for. Then the end of an answer
     often waited 40 ms until the receiver said that it had room again, which happens on no real line.
