@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.support.measured import measured as measured
+from tests.support.measured import measured_lines
 from tests.support.radosgw import Radosgw, radosgw
 
 settings.register_profile("without times", deadline=None)  # the machine may be busy; counts bound the work
@@ -50,6 +52,15 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if skipped_by_itself and os.environ.get("LAZYFS_NO_SKIP") == "1" and not item.get_closest_marker("root"):
         report.outcome = "failed"
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints what tests have measured."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    if lines := list(measured_lines(reports)):
+        terminalreporter.section("measured")
+        for line in lines:
+            terminalreporter.line(line)
 
 
 @pytest.fixture(scope="session")

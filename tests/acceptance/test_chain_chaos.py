@@ -12,6 +12,7 @@ from lazyfs.core.errors import LazyfsError
 from lazyfs.transport.guard import Limits
 from tests.support.chaos import Chaos
 from tests.support.counts import count
+from tests.support.measured import Measured
 from tests.support.nginx import NginxOrigin
 from tests.support.site import Node, RealSite
 from tests.support.squid import Squid
@@ -30,7 +31,7 @@ def _spread(node: Node) -> str:
 
 
 @pytest.mark.timeout(SECONDS + 120)
-async def test_no_read_fails_while_a_path_lives(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_no_read_fails_while_a_path_lives(tmp_path: Path, measured: Measured) -> None:
     store = tmp_path / "store"
     held = store_objects(store, 300, 100_000)
     with RealSite(store) as site, NginxOrigin(store) as second:
@@ -65,12 +66,11 @@ async def test_no_read_fails_while_a_path_lives(tmp_path: Path, capsys: pytest.C
                     nursery.start_soon(reader, seed)
         report = node.fetcher.report()
         stats = node.cache.stats()
-    with capsys.disabled():
-        print(
-            f"\nchaos, {SECONDS} s: {sum(chaos.injected.values())} faults injected {dict(chaos.injected)}, "
-            f"{reads} reads, {stats.hits} from the cache, {_spread(node)}, "
-            f"{report.healed} healed, {len(failed)} failed; seen: {report.faults}"
-        )
+    measured(
+        f"chaos, {SECONDS} s: {sum(chaos.injected.values())} faults injected {dict(chaos.injected)}, "
+        f"{reads} reads, {stats.hits} from the cache, {_spread(node)}, "
+        f"{report.healed} healed, {len(failed)} failed; seen: {report.faults}"
+    )
     assert not failed
     assert sum(chaos.injected.values()) > SECONDS / 4
     assert stats.evictions > 0
@@ -114,9 +114,7 @@ async def test_all_paths_down_and_back(tmp_path: Path) -> None:
             assert await node.objects.fetch(ref) == held[ref]
 
 
-async def test_32_readers_of_a_cold_file_ask_for_each_object_once(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_32_readers_of_a_cold_file_ask_for_each_object_once(tmp_path: Path, measured: Measured) -> None:
     """The file has 96 objects of 1 MiB. They come through both squids and their parent, and nginx counts the
     requests."""
     store = tmp_path / "store"
@@ -134,11 +132,9 @@ async def test_32_readers_of_a_cold_file_ask_for_each_object_once(
         counts = site.nginx.counts()
         report = node.fetcher.report()
     extra = report.attempts - report.requests
-    with capsys.disabled():
-        print(
-            f"\n32 readers, 96 MiB: {_spread(node)}, {report.healed} healed; "
-            f"the origin saw {sum(counts.values())}"
-        )
+    measured(
+        f"32 readers, 96 MiB: {_spread(node)}, {report.healed} healed; the origin saw {sum(counts.values())}"
+    )
     assert report.requests == len(held)
     assert len(counts) == len(held)
     assert sum(counts.values()) - len(held) <= extra
@@ -147,7 +143,7 @@ async def test_32_readers_of_a_cold_file_ask_for_each_object_once(
 
 @pytest.mark.timeout(600)
 async def test_many_clients_cold_start_one_image_through_one_squid(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, measured: Measured
 ) -> None:
     clients = count(20, 200)
     store = tmp_path / "store"
@@ -168,10 +164,9 @@ async def test_many_clients_cold_start_one_image_through_one_squid(
         counts = site.nginx.counts()
         asked = sum(node.fetcher.report().requests for node in nodes)
     ratio = sum(counts.values()) / len(held)
-    with capsys.disabled():
-        print(
-            f"\n{clients} clients, {len(held)} objects: squid was asked {asked} times, "
-            f"the origin {sum(counts.values())} times, {ratio:.3f} per object"
-        )
+    measured(
+        f"{clients} clients, {len(held)} objects: squid was asked {asked} times, "
+        f"the origin {sum(counts.values())} times, {ratio:.3f} per object"
+    )
     assert asked == clients * len(held)
     assert set(counts.values()) == {1}

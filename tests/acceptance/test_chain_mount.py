@@ -20,6 +20,7 @@ import pytest
 from tests.support.chaos import Chaos
 from tests.support.cli import lazyfs, mounted, new_repository, status
 from tests.support.counts import count
+from tests.support.measured import Measured
 from tests.support.nginx import NginxOrigin
 from tests.support.site import RealSite
 
@@ -103,9 +104,7 @@ def small(start: int, stop: int) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_chaos(
-    published: tuple[Path, dict[str, str]], tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_chaos(published: tuple[Path, dict[str, str]], tmp_path: Path, kind: str, measured: Measured) -> None:
     options = ["--fuse", kind, "--cache-limit", "12M"]
     with (
         NginxOrigin(published[0]) as second,
@@ -114,12 +113,11 @@ def test_chaos(
         with Chaos(stand.site, second, seed=int(time.time())) as chaos:
             found = stand.read(small(0, SMALL), threads=8, seconds=SECONDS)
         evictions = status(stand.mnt)["cache"]["evictions"]
-    with capsys.disabled():
-        print(
-            f"\nchaos on a mount ({kind}), {SECONDS} s: {sum(chaos.injected.values())} faults injected, "
-            f"{found['reads']} files read, {len(found['failed'])} failed, {len(found['wrong'])} wrong, "
-            f"slowest {found['slowest']:.1f} s, {evictions} evictions"
-        )
+    measured(
+        f"chaos on a mount ({kind}), {SECONDS} s: {sum(chaos.injected.values())} faults injected, "
+        f"{found['reads']} files read, {len(found['failed'])} failed, {len(found['wrong'])} wrong, "
+        f"slowest {found['slowest']:.1f} s, {evictions} evictions"
+    )
     assert found["failed"] == []
     assert found["wrong"] == []
     assert evictions > 0
@@ -128,16 +126,15 @@ def test_chaos(
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_32_readers_of_a_cold_file(
-    published: tuple[Path, dict[str, str]], tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+    published: tuple[Path, dict[str, str]], tmp_path: Path, kind: str, measured: Measured
 ) -> None:
     with mounting(published, tmp_path, "--fuse", kind, "--cache-limit", "1G") as stand:
         found = stand.read(["big"], threads=32)
         counts = {path: seen for path, seen in stand.site.nginx.counts().items() if "/data/" in path}
-    with capsys.disabled():
-        print(
-            f"\n32 readers of 100 MiB on a mount ({kind}): {len(counts)} objects, "
-            f"{sum(counts.values())} requests at the origin"
-        )
+    measured(
+        f"32 readers of 100 MiB on a mount ({kind}): {len(counts)} objects, "
+        f"{sum(counts.values())} requests at the origin"
+    )
     assert (found["failed"], found["wrong"], found["reads"]) == ([], [], 32)
     assert len(counts) >= 100
     assert sum(counts.values()) <= 1.05 * len(counts)

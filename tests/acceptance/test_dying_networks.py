@@ -15,6 +15,7 @@ from tests.support.cli import lazyfs, mounted, status
 from tests.support.counts import count
 from tests.support.fault_server import FaultServer, Misbehave, of_directory
 from tests.support.images import image, live
+from tests.support.measured import Measured
 from tests.support.outage_readers import Readers, read
 from tests.support.private_network import NameServer, dropped, private_network
 from tests.support.repository import Published
@@ -132,7 +133,7 @@ def below(mnt: Path, files: dict[str, bytes]) -> dict[Path, bytes]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_network_that_dies_and_returns(
-    contents: Contents, network: Network, tmp_path: Path, way: str, capsys: pytest.CaptureFixture[str]
+    contents: Contents, network: Network, tmp_path: Path, way: str, measured: Measured
 ) -> None:
     options = ["--cache", str(tmp_path / "cache"), "--proxy", network.proxy, "--patience", str(PATIENCE)]
     trusted = [*options, "--trust", str(contents.published.store / "metadata/1.root.json")]
@@ -161,14 +162,13 @@ def test_a_network_that_dies_and_returns(
             while not readers.ask(*next(untouched)):
                 time.sleep(0.05)
             recovered = time.monotonic() - back
-    with capsys.disabled():
-        print(
-            f"\n{way}: {readers.warm.calls} cached reads, slowest {readers.warm.slowest:.2f} s; "
-            f"{readers.cold.calls + booted.cold.calls} other calls, slowest {readers.cold.slowest:.2f} s "
-            f"({readers.cold.slowest_call}), failed {readers.cold.errors}, "
-            f"after a boot {booted.cold.errors}; "
-            f"df {quickest_df * 1000:.1f} ms; recovered after {recovered:.1f} s"
-        )
+    measured(
+        f"{way}: {readers.warm.calls} cached reads, slowest {readers.warm.slowest:.2f} s; "
+        f"{readers.cold.calls + booted.cold.calls} other calls, slowest {readers.cold.slowest:.2f} s "
+        f"({readers.cold.slowest_call}), failed {readers.cold.errors}, "
+        f"after a boot {booted.cold.errors}; "
+        f"df {quickest_df * 1000:.1f} ms; recovered after {recovered:.1f} s"
+    )
     assert (readers.warm.errors, readers.warm.wrong) == ({}, [])
     assert (readers.cold.wrong, booted.cold.wrong) == ([], [])
     assert {error.partition(": ")[2] for error in readers.cold.errors | booted.cold.errors} <= {"EIO"}

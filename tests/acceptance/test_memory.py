@@ -21,6 +21,7 @@ from tests.support.control_group import control_group
 from tests.support.counts import count
 from tests.support.fault_server import FaultServer, of_directory
 from tests.support.images import file, image, live
+from tests.support.measured import Measured
 from tests.support.private_mount_table import private_mount_table
 from tests.support.processes import daemons
 from tests.support.repository import Published
@@ -98,9 +99,7 @@ def together(works: list[Callable[[], object]]) -> None:
 
 
 @pytest.mark.parametrize("session", ["direct", pytest.param("pyfuse3", marks=pytest.mark.long)])
-def test_a_walk_of_every_file(
-    site: Path, tmp_path: Path, session: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_walk_of_every_file(site: Path, tmp_path: Path, session: str, measured: Measured) -> None:
     options = ["--cache", str(tmp_path / "cache"), "--memory-limit", LIMIT, "--fuse", session]
     options += ["--log", str(tmp_path / "log")]
     with mounted(site, tmp_path / "mnt", *options) as mnt:
@@ -110,9 +109,8 @@ def test_a_walk_of_every_file(
         together([lambda part=part: found.extend(map(walk, part)) for part in parts])  # type: ignore[misc]
         told = status(mnt)
         most = most_memory(told["pid"])
-    with capsys.disabled():
-        print(f"\n{sum(found):,} files walked ({session}): {most >> 20} MiB at most of {LIMIT}")
-        print(told["memory"])
+    measured(f"{sum(found):,} files walked ({session}): {most >> 20} MiB at most of {LIMIT}")
+    measured(str(told["memory"]))
     assert sum(found) == IMAGES * FILES
     assert told["memory"]["limit"] == parse_size(LIMIT, "limit")
     assert most <= parse_size(LIMIT, "limit")
@@ -135,7 +133,7 @@ def repositories(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[b
 
 
 def test_many_repositories_and_readers(
-    repositories: tuple[Path, list[bytes]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    repositories: tuple[Path, list[bytes]], tmp_path: Path, measured: Measured
 ) -> None:
     directory, contents = repositories
     mnt, config = tmp_path / "mnt", tmp_path / "site.toml"
@@ -161,15 +159,12 @@ def test_many_repositories_and_readers(
             most = most_memory(told["pid"])
         finally:
             lazyfs("umount", mnt)
-    with capsys.disabled():
-        print(f"\n{REPOSITORIES} repositories, {READERS} readers: {most >> 20} MiB at most of {LIMIT}")
+    measured(f"{REPOSITORIES} repositories, {READERS} readers: {most >> 20} MiB at most of {LIMIT}")
     assert len(told["repositories"]) == REPOSITORIES
     assert most <= parse_size(LIMIT, "limit")
 
 
-def test_in_a_control_group_that_has_less(
-    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_in_a_control_group_that_has_less(site: Path, tmp_path: Path, measured: Measured) -> None:
     """The setting is larger than the group's limit. Unless the daemon finds and respects the limit, the
     kernel kills it."""
     size = count(100 << 20, 150 << 20)
@@ -197,8 +192,7 @@ def test_in_a_control_group_that_has_less(
             assert walk(shelves[0]) > 0
         finally:
             lazyfs("umount", mnt)
-    with capsys.disabled():
-        print(f"\n{sum(found):,} files walked in a group of {size >> 20} MiB: {told['memory']}")
+    measured(f"{sum(found):,} files walked in a group of {size >> 20} MiB: {told['memory']}")
     assert sum(found) >= IMAGES * FILES * count(1, 4) / 4
     assert (killed, neighbour.returncode, told["pid"]) == (0, 0, pid)
     assert told["memory"]["limit"] == size

@@ -18,6 +18,7 @@ from lazyfs.repository.edit import Edit
 from lazyfs.sync.layout import link_target
 from tests.support.cli import LAZYFS
 from tests.support.counts import count
+from tests.support.measured import Measured
 from tests.support.oci_images import Built
 from tests.support.registry import real_registry
 from tests.support.registry_door import door_to
@@ -32,7 +33,7 @@ MOST_MEMORY = 200_000_000
 MOST_METADATA = 2_000_000
 
 
-MEASURED = """
+PROGRAM = """
 import resource, subprocess, sys
 done = subprocess.run(sys.argv[1:])
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)
@@ -40,19 +41,19 @@ sys.exit(done.returncode)
 """
 
 
-def measured(*arguments: str) -> tuple[float, int, str]:
+def run(*arguments: str) -> tuple[float, int, str]:
     """Runs a command; returns the seconds that it took, its peak of memory in bytes, and its output. The
     command is started by a small process: a peak counts the memory of the process that forks, too."""
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", MEASURED, *LAZYFS, *arguments], capture_output=True, text=True, check=True
+        [sys.executable, "-c", PROGRAM, *LAZYFS, *arguments], capture_output=True, text=True, check=True
     )
     peak = int(done.stderr.splitlines()[-1]) * 1024
     return time.monotonic() - began, peak, done.stdout
 
 
 @pytest.mark.timeout(600)
-def test_tags_that_have_not_moved_cost_one_request_each(tmp_path: Path) -> None:
+def test_tags_that_have_not_moved_cost_one_request_each(tmp_path: Path, measured: Measured) -> None:
     site = ServiceSite(tmp_path / "site", {})
     image = built("one")
     site.wish("r.example/team/app:*")
@@ -71,10 +72,10 @@ def test_tags_that_have_not_moved_cost_one_request_each(tmp_path: Path) -> None:
             "sync", str(site.list), str(site.repository.path), "--keys", str(site.repository.keys_path),
             "--config", str(site.directory / "service.toml"), "--status-dir", str(site.status), "--json",
         ]  # fmt: skip
-        assert len(json.loads(measured(*arguments)[2])["events"]) == TAGS
+        assert len(json.loads(run(*arguments)[2])["events"]) == TAGS
         door.take()
         door.delay = ROUND_TRIP
-        seconds, memory, printed = measured(*arguments)
+        seconds, memory, printed = run(*arguments)
     assert json.loads(printed)["unchanged"] == TAGS
     asked = [line for line in door.take() if "/v2/ " not in line]
     assert sum(line.startswith("HEAD") for line in asked) == TAGS
@@ -84,7 +85,7 @@ def test_tags_that_have_not_moved_cost_one_request_each(tmp_path: Path) -> None:
     assert memory <= MOST_MEMORY
     if TAGS == 1000:
         assert seconds <= MOST_SECONDS
-    print(f"{TAGS} tags: {seconds:.1f} s, {memory / 1e6:.0f} MB")
+    measured(f"{TAGS} tags: {seconds:.1f} s, {memory / 1e6:.0f} MB")
 
 
 def fill(site: ServiceSite, like: str, image: Built, images: int) -> None:
@@ -115,7 +116,7 @@ def fill(site: ServiceSite, like: str, image: Built, images: int) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_one_image_more_writes_little(tmp_path: Path) -> None:
+def test_one_image_more_writes_little(tmp_path: Path, measured: Measured) -> None:
     with real_registry(tmp_path / "registry", accounts_needed=False) as registry:
         site = ServiceSite(tmp_path / "site", {"r.example": registry.host})
         first = built("first")
@@ -131,5 +132,5 @@ def test_one_image_more_writes_little(tmp_path: Path) -> None:
     assert len(site.images()) == IMAGES + 2
     after = {(path, path.stat().st_ino) for path in site.repository.files()}
     written = sum(path.stat().st_size for path, _ in after - before)
-    print(f"{IMAGES} images: one more writes {written:,} bytes")
+    measured(f"{IMAGES} images: one more writes {written:,} bytes")
     assert 0 < written <= MOST_METADATA

@@ -22,6 +22,7 @@ from lazyfs_cache.policy import sizes
 from lazyfs_cache.process import adopting, agreement
 from tests.support.cachefill import Child, key_of, lose_index, value_of
 from tests.support.counts import count
+from tests.support.measured import Measured
 from tests.support.usage import disk_usage
 
 LIMIT = 16 << 20
@@ -270,7 +271,9 @@ def test_a_rebuild_is_not_over_before_the_last_directory_though_the_limit_is_rea
 
 
 @pytest.mark.timeout(900)  # a million files are made
-def test_orphans_do_not_delay_opening_and_count_as_full_until_they_are_gone(tmp_path: Path) -> None:
+def test_orphans_do_not_delay_opening_and_count_as_full_until_they_are_gone(
+    tmp_path: Path, measured: Measured
+) -> None:
     """Orphans are files in data/ and tmp/ without an entry in the index, as after a lost index or a power
     cut. Until they are deleted, the cache counts as full."""
     root = tmp_path / "cache"
@@ -304,7 +307,7 @@ def test_orphans_do_not_delay_opening_and_count_as_full_until_they_are_gone(tmp_
         assert cache.put(b"new", bytes(1 << 20))
         found = cache.verify()
         assert (found.values, found.damaged, found.orphans, found.missing) == (1000, 0, 0, 0)
-    print(f"opened in {opened:.3f} s with {many} orphans")
+    measured(f"opened in {opened:.3f} s with {many} orphans")
 
 
 def test_pin_sets_and_the_limit_outlive_the_index(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tests.support.cli import lazyfs, mounted, status
 from tests.support.counts import count
 from tests.support.entered_by_all import open_program_to_all
 from tests.support.images import image, live
+from tests.support.measured import Measured
 from tests.support.private_mount_table import private_mount_table
 from tests.support.processes import parent
 from tests.support.repository import Published
@@ -83,7 +84,7 @@ def test_a_mount_gets_its_first_log(published: Published, tmp_path: Path) -> Non
 
 
 @pytest.mark.timeout(count(120, 3600))
-def test_reloads_leave_nothing_behind(published: Published, tmp_path: Path) -> None:
+def test_reloads_leave_nothing_behind(published: Published, tmp_path: Path, measured: Measured) -> None:
     """Reloads leak no descriptors, threads and memory, in the daemon and in the keeper, and no inode numbers
     once the kernel has forgotten them."""
     with mounted(published.store, tmp_path / "mnt", "--cache", tmp_path / "c") as mnt:
@@ -106,7 +107,7 @@ def test_reloads_leave_nothing_behind(published: Published, tmp_path: Path) -> N
         for kind in zip(*memory, strict=True):
             part = len(kind) // 10 + 1
             first, last = (sorted(few)[part // 2] for few in (kind[:part], kind[-part:]))
-            print(f"{len(kind)} reloads: {first} KiB of memory at first, {last} at last; {usual}")
+            measured(f"{len(kind)} reloads: {first} KiB of memory at first, {last} at last; {usual}")
             assert last - first < count(8192, 1024)
 
 

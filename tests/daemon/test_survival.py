@@ -14,6 +14,7 @@ from lazyfs.system import mountpoint as points
 from tests.support.cli import lazyfs, mounted, status, successions
 from tests.support.counts import count
 from tests.support.images import image, live
+from tests.support.measured import Measured
 from tests.support.processes import daemons, frozen, gone
 from tests.support.repository import Published
 from tests.support.steady_reader import FILES
@@ -52,7 +53,9 @@ def kill_the_daemon(mnt: Path) -> float:
 
 
 @pytest.mark.parametrize("cache", ["warm", "none"])
-def test_no_reader_notices_that_daemons_are_killed(cache: str, images: Published, tmp_path: Path) -> None:
+def test_no_reader_notices_that_daemons_are_killed(
+    cache: str, images: Published, tmp_path: Path, measured: Measured
+) -> None:
     """Each kill comes at a random moment. Without a cache, reads take longer, so that more of them are under
     way at a kill."""
     limit = ("--cache-limit", "0") if cache == "none" else ()
@@ -64,7 +67,7 @@ def test_no_reader_notices_that_daemons_are_killed(cache: str, images: Published
                 pauses.append(kill_the_daemon(mnt))
         no_error(found)
         middle = sorted(pauses)[KILLS // 2]
-        print(f"{KILLS} kills: a pause of {middle:.2f} s in the median, of {max(pauses):.2f} s at most")
+        measured(f"{KILLS} kills: a pause of {middle:.2f} s in the median, of {max(pauses):.2f} s at most")
         assert max(pauses) <= LONGEST_PAUSE
         assert status(mnt)["successions"] == KILLS
     assert points.find(str(tmp_path / "mnt")) is None

@@ -17,6 +17,7 @@ import pytest
 
 from lazyfs.daemon.session_choice import KINDS
 from tests.support.hostile_site import Site, honest_repository, hostile_repository, mounted
+from tests.support.measured import Measured
 
 pytestmark = [pytest.mark.root, pytest.mark.long]
 
@@ -60,7 +61,7 @@ def seconds(site: Site) -> float:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("session", KINDS)
 def test_they_take_at_most_twice_as_long(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, session: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, session: str, measured: Measured
 ) -> None:
     monkeypatch.setenv("LAZYFS_RUNTIME_DIR", str(tmp_path / "run"))
     (tmp_path / "run").mkdir(mode=0o700)
@@ -74,5 +75,5 @@ def test_they_take_at_most_twice_as_long(
                 with beside(site, neighbour):
                     times[neighbour].append(seconds(site))
         medians = {name: statistics.median(found) for name, found in times.items()}
-        print(session, {name: f"{found:.3f} s" for name, found in medians.items()})
+        measured(", ".join(f"{name} {found:.3f} s" for name, found in medians.items()))
         assert medians["hostile"] <= MOST * medians["honest"]
