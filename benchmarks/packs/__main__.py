@@ -30,6 +30,7 @@ from benchmarks.startup.services import Line
 from benchmarks.startup.sides import REGISTRY, Lazyfs, Place, bubblewrap
 from benchmarks.startup.start import run_start
 from benchmarks.startup.workloads import ANALYSIS
+from lazyfs.core import codec
 from lazyfs.core.oci.manifest import Platform
 from lazyfs.core.params import Params
 from lazyfs.images.sources.open import ImageOptions, open_image
@@ -152,7 +153,7 @@ def _replays(image: BenchmarkImage, settings: list[Params], work: Path) -> list[
         layers = simulation.Layers(one, file)
         for params in settings:
             # what af0a6fc publishes: one object a file, at the level that was the default
-            level = None if params.pack_files else BEFORE_PACKS
+            level = codec.LEVEL if params.pack_files else BEFORE_PACKS
             root, stored = layers.ingested(params, level)
             contents.add(simulation.names_of(root))
             touches = simulation.touched(reads, root, stored, layers.chunk)

@@ -105,8 +105,8 @@ class Layers:
             self._chunk_sizes[digest] = size, len(codec.encode(self._file.read(size)))
         return self._chunk_sizes[digest]
 
-    def ingested(self, params: Params, level: int | None) -> tuple[Inode, Stored]:
-        """Ingests the layers with these limits and this compression level, or with the default levels.
+    def ingested(self, params: Params, level: int) -> tuple[Inode, Stored]:
+        """Ingests the layers with these limits and this compression level.
         Returns the merged tree, and the objects that hold the small files."""
         stored = Stored()
         merge = Merge()

@@ -9,7 +9,7 @@ from lazyfs.cli.layers_shown import ShownLayers
 from lazyfs.cli.registry_options import bind_point_option, image_options, read_bind_points, registry_options
 from lazyfs.cli.say import say, say_json
 from lazyfs.cli.store_options import json_option, keys_option
-from lazyfs.core.codec import LEVEL, PACK_LEVEL
+from lazyfs.core.codec import LEVEL
 from lazyfs.images.publisher import PublishOptions, PublishReport, publish
 from lazyfs.repository.opened_repository import open_repository
 
@@ -25,8 +25,10 @@ from lazyfs.repository.opened_repository import open_repository
 @click.option("--allow-public", is_flag=True, help="Publish even images that need an account to be pulled.")
 @click.option(
     "--level",
+    default=LEVEL,
+    show_default=True,
     type=click.IntRange(1, 19),
-    help=f"zstd compression level; by default {PACK_LEVEL} for packs of small files, {LEVEL} for the rest.",
+    help="zstd compression level.",
 )
 @click.option("--plain", is_flag=True, help="Add no bind points or start-up files to images.")
 @bind_point_option
@@ -48,7 +50,7 @@ def command(
     place: str | None,
     keys: str | None,
     allow_public: bool,
-    level: int | None,
+    level: int,
     plain: bool,
     bind_points: tuple[str, ...],
     inherit_profile: bool,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from lazyfs.core.codec import LEVEL
 from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Revision
 from lazyfs.images.observer import PublishObserver
@@ -26,7 +27,7 @@ class PublishOptions:
 
     images: ImageOptions
     place: str | None = None
-    level: int | None = None
+    level: int = LEVEL
     workers: int | None = None
     plain: bool = False
     """True to add no bind points or start-up files (`start_files`) to images."""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple
 
+from lazyfs.core import codec
 from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import NotFound, UsageError
@@ -57,7 +58,7 @@ class Edit:
         keys: Keys,
         now: Callable[[], datetime],
         *,
-        level: int | None = None,
+        level: int = codec.LEVEL,
         workers: int | None = None,
         lease: PublisherLease | None = None,
     ) -> None:

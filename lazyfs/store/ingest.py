@@ -36,14 +36,13 @@ class Ingest:
     records are used. After an error of the store, each later `add` and `finish` raises that error again."""
 
     def __init__(
-        self, store: ObjectSink, params: Params, *, level: int | None = None, workers: int | None = None
+        self, store: ObjectSink, params: Params, *, level: int = codec.LEVEL, workers: int | None = None
     ) -> None:
-        """`level`: the zstd level of everything; None for codec's default of each kind of object."""
+        """`level`: of zstd."""
         self._store = store
         self._params = params
         self._shift = params.chunk_shift
-        self._level = level or codec.LEVEL
-        self._pack_level = level or codec.PACK_LEVEL
+        self._level = level
         self._pool = ThreadPoolExecutor(workers or store.writers, "ingest")
         self._room = threading.Condition()
         self._waiting = 0
@@ -100,13 +99,10 @@ class Ingest:
 
     def put_named(self, ref: ObjectRef, plain: bytes) -> None:
         """Stores one object whose digest is known."""
-        self._put(ref, plain, self._level)
-
-    def _put(self, ref: ObjectRef, plain: bytes, level: int) -> None:
         if ref.digest in self._stored:
             return
         if not self._store.has(ref.digest):
-            frame = codec.encode(plain, level)
+            frame = codec.encode(plain, self._level)
             self._store.put(ref.digest, frame)
             with self._room:
                 self.new_objects += 1
@@ -143,7 +139,7 @@ class Ingest:
         plain = b"".join(pack.parts)
         pack.parts.clear()
         pack.ref = ObjectRef(sha256(plain), len(plain))
-        self._put(pack.ref, plain, self._pack_level)
+        self.put_named(pack.ref, plain)
 
     def _store_chunk(self, file: _Chunked, index: int, data: bytes) -> None:
         file.digests[index] = self.put(data).digest

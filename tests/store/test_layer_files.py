@@ -136,17 +136,17 @@ def test_the_same_tree_gives_the_same_catalog_whatever_compresses_it() -> None:
     assert places[0] == places[1] == places[2]
 
 
-@pytest.mark.parametrize("level", [None, 1, 9])
-def test_packs_and_chunks_have_levels_of_their_own_unless_one_is_given(level: int | None) -> None:
+@pytest.mark.parametrize("level", [codec.LEVEL, 1, 9])
+def test_packs_and_chunks_have_the_level_that_is_given(level: int) -> None:
     text = b"".join(b"%d," % (number * number) for number in range(2000))
     store = Memory()
     with Ingest(store, SMALL, level=level) as ingest:
         small, large = records_of({b"small": text[:900], b"large": text[:4096]}, ingest)
         ingest.finish()
     assert small.pack is not None
-    assert store.frames[small.pack.digest] == codec.encode(text[:900], level or codec.PACK_LEVEL)
-    assert store.frames[Digest(large.content)] == codec.encode(text[:4096], level or codec.LEVEL)
-    assert codec.encode(text[:900], codec.PACK_LEVEL) != codec.encode(text[:900], codec.LEVEL)
+    assert store.frames[small.pack.digest] == codec.encode(text[:900], level)
+    assert store.frames[Digest(large.content)] == codec.encode(text[:4096], level)
+    assert codec.encode(text[:4096], 1) != codec.encode(text[:4096]) != codec.encode(text[:4096], 9)
 
 
 def test_no_content_is_stored_twice_within_a_layer() -> None:
