@@ -44,7 +44,8 @@ def request_of(
 
 
 class Download:
-    """One object on its way. Its end sets `plain` or `error`."""
+    """One object on its way. `plain` is set once its bytes are verified, before the cache admits them; if it
+    fails, its end sets `error`."""
 
     def __init__(self, ref: ObjectRef, deadline: float, *, optional: bool = False) -> None:
         """`deadline`: on time.monotonic()'s clock. `optional`: True for an object that only a profile names:
@@ -81,6 +82,20 @@ class Downloader:
         self.admitted = True
         """True if the cache admitted the last object."""
 
+    def take(self, download: Download, arrived: Callable[[list[Download]], None]) -> None:
+        """Brings an object as `download` does, and ends its Download. `arrived` is called with the Download
+        in a list, once the bytes are here."""
+
+        def here(plain: bytes) -> None:
+            download.plain = plain
+            arrived([download])
+
+        download.take(
+            lambda: self.download(
+                download.ref, download.deadline, download.check, optional=download.optional, arrived=here
+            )
+        )
+
     def download(
         self,
         ref: ObjectRef,
@@ -88,12 +103,14 @@ class Downloader:
         check_cancelled: Callable[[], None],
         *,
         optional: bool = False,
+        arrived: Callable[[bytes], None] | None = None,
     ) -> bytes:
         """Returns the object's plaintext, from the cache if another process or flight has just put it there.
 
-        The bytes are returned even if the cache does not admit them. If another process is downloading the
-        object already, and is stopped or slow, this call waits two seconds for it at most. `optional`: True
-        for an object that only a profile names. Raises as Fetcher.fetch does.
+        The bytes are returned even if the cache does not admit them; `arrived` is called with them before
+        it does. If another process is downloading the object already, and is stopped or slow, this call waits
+        two seconds for it at most. `optional`: True for an object that only a profile names. Raises as
+        Fetcher.fetch does.
         """
         started = time.monotonic()
         while True:
@@ -105,18 +122,17 @@ class Downloader:
                     if plain is not None and len(plain) == ref.size:
                         return plain
                     request = request_of(ref, deadline, check_cancelled, optional=optional, sizes=self.sizes)
-                    return self._fetch(request, ref, check_cancelled)
+                    plain = self._fetcher.fetch(request, check_cancelled)
+                    if arrived is not None:
+                        arrived(plain)
+                    self.admit(ref, plain)
+                    return plain
             if not self._cache.wait(ref.digest, _SLICE, waited):
                 check_cancelled()
                 if time.monotonic() >= deadline:
                     raise DeadlineExceeded(
                         f"object {ref.digest.hex()}: another process did not fetch it by the deadline"
                     )
-
-    def _fetch(self, request: Request, ref: ObjectRef, check_cancelled: Callable[[], None]) -> bytes:
-        plain = self._fetcher.fetch(request, check_cancelled)
-        self.admit(ref, plain)
-        return plain
 
     def admit(self, ref: ObjectRef, plain: bytes) -> None:
         """Puts a verified object into the cache, if the cache has room for it."""

@@ -6,7 +6,6 @@ done in other threads. Such work is the wait for an object that another process 
 rest of a fetch that does not end with its first attempt (`transport.http_loop`).
 """
 
-import functools
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -37,14 +36,17 @@ class DownloadLoop:
         cache: LocalCache,
         threads: ThreadGroup,
         arrived: Callable[[list[Download]], None],
+        ended: Callable[[list[Download]], None],
     ) -> None:
-        """`downloader` fetches single objects for the threads that may wait. `arrived` is called, in any
-        thread, with downloads that have succeeded or failed; it must not block."""
+        """`downloader` fetches single objects for the threads that may wait. `arrived` is called with
+        downloads whose bytes are here, before the cache admits them; `ended` with downloads that have
+        succeeded or failed. Both are called in any thread, and must not block."""
         self._fetches = fetches
         self._downloader = downloader
         self._cache = cache
         self._threads = threads
         self._arrived = arrived
+        self._ended = ended
         self._asked: deque[Download] = deque()
         self._under_way: dict[Download, CacheLease | None] = {}
         """The downloads of this thread, with their claims."""
@@ -52,7 +54,7 @@ class DownloadLoop:
         self._stopping = self._over = False
 
     def begin(self, download: Download) -> bool:
-        """Begins a download and returns at once; `arrived` is called when it has ended. Returns False if a
+        """Begins a download and returns at once; `ended` is called when it has ended. Returns False if a
         bug has ended the loop."""
         self._asked.append(download)
         self._wake()
@@ -96,7 +98,7 @@ class DownloadLoop:
                     download.given_up = True
                     download.error = TransportError(f"object {download.ref.digest.hex()}: {error}")
                     _release(lease)
-                self._arrived([download for download, _ in left])
+                self._ended([download for download, _ in left])
 
     def _turn(self) -> None:
         self._waits = True
@@ -147,6 +149,7 @@ class DownloadLoop:
         # Space is taken only now: see Downloader.admit.
         values = [(one.ref.digest, one.plain) for one in fetched if one.plain is not None]
         if values:
+            self._arrived([one for one in fetched if one.plain is not None])
             self._downloader.admitted = self._cache.put_many(values)[-1]
         self._tell(fetched)
 
@@ -154,7 +157,7 @@ class DownloadLoop:
         for download in ended:
             _release(self._under_way.pop(download))
         if ended:
-            self._arrived(ended)
+            self._ended(ended)
 
     # threads of their own
 
@@ -165,6 +168,7 @@ class DownloadLoop:
             try:
                 download.take(rest.run)
                 if download.plain is not None:
+                    self._arrived([download])
                     self._downloader.admit(download.ref, download.plain)
             except Exception:  # a bug of the cache's: the bytes are right
                 log.exception("object %s", download.ref.digest.hex())
@@ -174,19 +178,18 @@ class DownloadLoop:
         if not self._start(download, work):
             rest.drop()
             _release(lease)
-            self._arrived([download])
+            self._ended([download])
 
     def _download_elsewhere(self, download: Download) -> None:
         """Waits in another thread until the process or mount that is fetching the object is done, and
         downloads the object there if it is still missing."""
         del self._under_way[download]
-        call = functools.partial(self._downloader.download, download.ref, download.deadline, download.check)
-        if not self._start(download, functools.partial(download.take, call)):
-            self._arrived([download])
+        if not self._start(download, lambda: self._downloader.take(download, self._arrived)):
+            self._ended([download])
 
     def _start(self, download: Download, work: Callable[[], None]) -> bool:
         try:
-            self._threads.start(work, lambda: self._arrived([download]))
+            self._threads.start(work, lambda: self._ended([download]))
         except RuntimeError as error:  # the node has no threads left
             download.error = TransportError(f"object {download.ref.digest.hex()}: {error}")
             return False

@@ -22,12 +22,17 @@ class Downloads:
     Belongs to one thread."""
 
     def __init__(
-        self, fetcher: Fetcher, cache: LocalCache, arrived: Callable[[list[Download]], None]
+        self,
+        fetcher: Fetcher,
+        cache: LocalCache,
+        arrived: Callable[[list[Download]], None],
+        ended: Callable[[list[Download]], None],
     ) -> None:
-        """`arrived` is called, in any thread, with downloads that have succeeded or failed; it must not
-        block."""
+        """`arrived` is called with downloads whose bytes are here, before the cache admits them; `ended` with
+        downloads that have succeeded or failed. Both are called in any thread, and must not block."""
         self._cache = cache
         self._arrived = arrived
+        self._ended = ended
         self._downloader = Downloader(fetcher, cache)
         self._threads = ThreadGroup()
         self._side_by_side: SideBySide | None = fetcher if isinstance(fetcher, SideBySide) else None
@@ -44,27 +49,24 @@ class Downloads:
         return self._downloader.sizes.of(ref.size)
 
     def begin(self, download: Download) -> None:
-        """Begins a download and returns at once. `arrived` is called with the download when it has ended."""
+        """Begins a download and returns at once. `ended` is called with the download when it has ended."""
         if self._side_by_side is not None:
             self._begin_loop(self._side_by_side)
         if self._loop is not None and self._loop.begin(download):
             return
-        call = functools.partial(
-            self._downloader.download, download.ref, download.deadline, download.check,
-            optional=download.optional,
-        )  # fmt: skip
+        take = functools.partial(self._downloader.take, download, self._arrived)
         try:
-            self._threads.start(functools.partial(download.take, call), lambda: self._arrived([download]))
+            self._threads.start(take, lambda: self._ended([download]))
         except RuntimeError as error:  # the node has no threads left
             download.error = TransportError(f"object {download.ref.digest.hex()}: {error}")
-            self._arrived([download])
+            self._ended([download])
 
     def _begin_loop(self, fetcher: SideBySide) -> None:
         self._side_by_side = None
         fetches = fetcher.loop()
         if fetches is None:
             return
-        loop = DownloadLoop(fetches, self._downloader, self._cache, self._threads, self._arrived)
+        loop = DownloadLoop(fetches, self._downloader, self._cache, self._threads, self._arrived, self._ended)
         try:
             self._threads.start(loop.run, _nothing)
         except RuntimeError:  # the node has no threads left; there may be some later

@@ -25,6 +25,10 @@ class Flight(Download):
         self.size = size
         self.patience = deadline - time.monotonic()
         self.readers = 0
+        self.hurried = 0
+        """The number of readers that do not wait until the cache has the bytes."""
+        self.here = trio.Event()
+        """Set once the bytes are here, and at the flight's end."""
         self.ended = trio.Event()
         self.told: list[Callable[[], None]] = []
         """Functions that are called at the flight's end, for callers of `Objects.bring`, which wait without a

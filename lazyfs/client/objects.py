@@ -9,16 +9,17 @@ no path has worked. A reader who comes later starts a new flight, which looks in
 no await between looking into the table and entering a flight, so one object never has two flights in a
 process; between processes the cache's claims prevent it.
 
-Threads leave ended downloads in `_arrived`, and call trio only if it has not been called already: objects
-that arrive together wake it once. One system task, which lives until the run ends, then ends the threads.
+A thread that has verified an object's bytes shows them to all who look for them (`arrived`), and then has
+the cache admit them: a disk delays no reader who waits for the bytes only. One system task, which lives until
+the run ends, then ends the threads.
 """
 
+import functools
 import logging
 import random
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final, Literal
 
 import trio
@@ -29,6 +30,7 @@ from lazyfs.client.downloads import Downloads
 from lazyfs.client.flight import ECHO, Flight, failure_of
 from lazyfs.client.local_cache import LocalCache
 from lazyfs.client.objects_at_hand import ObjectsAtHand
+from lazyfs.client.thread_post import ThreadPost
 from lazyfs.client.under_way import UnderWay
 from lazyfs.client.unused_window import UnusedWindow
 from lazyfs.core.digest import Digest, ObjectRef
@@ -74,15 +76,11 @@ class Objects(ObjectsAtHand):
         until it can be answered, as on a hard NFS mount: a failed read of a mapped file kills the program
         with SIGBUS."""
         super().__init__(cache, namespace)
-        self._downloads = Downloads(fetcher, self.cache, self._arrive)
+        self._downloads = Downloads(fetcher, self.cache, self._arrive, self._leave)
         self.size_of = self._downloads.size_of
         self._under_way: UnderWay[Flight] = UnderWay(threads, UNDER_WAY, self._begin, allowance)
-        self._arrived: deque[Download] = deque()
-        self._called = False
-        """True if the trio run was called to take the ended downloads in `_arrived`, and has not taken them
-        yet."""
-        self._token: trio.lowlevel.TrioToken | None = None
-        """The trio run that this object belongs to, known from the first fetch on."""
+        self._post: ThreadPost | None = None
+        """What threads have the trio run do. Made by the first fetch: only then is the run known."""
         self._closed = False
         self._open = trio.CancelScope()
         self._patience = patience
@@ -105,10 +103,17 @@ class Objects(ObjectsAtHand):
         return self._downloads.admitted
 
     async def fetch(
-        self, ref: ObjectRef, *, deadline: float | None = None, held: bool = True, optional: bool = False
+        self,
+        ref: ObjectRef,
+        *,
+        deadline: float | None = None,
+        held: bool = True,
+        optional: bool = False,
+        hurried: bool = False,
     ) -> bytes:
         """Returns an object's verified plaintext, and admits it to the cache if there is room.
 
+        `hurried`: True to return once the bytes are here, which is before the cache has admitted them.
         `deadline` is on time.monotonic()'s clock; by default `patience` seconds from now. Raises
         DeadlineExceeded, another TransportError, or BadData when every copy in reach is bad. With
         `on_outage="wait"` it waits through all TransportErrors but NotFound instead of raising them, unless
@@ -119,7 +124,7 @@ class Objects(ObjectsAtHand):
         waiting = False
         while True:
             try:
-                return await self._fetch(ref, time.monotonic() + patience, optional=optional)
+                return await self._fetch(ref, time.monotonic() + patience, optional=optional, hurried=hurried)
             except NotFound:
                 raise
             except TransportError as error:
@@ -130,7 +135,7 @@ class Objects(ObjectsAtHand):
                 waiting = True
             await trio.sleep(_AGAIN * (1 + random.random()))  # noqa: S311 (jitter)
 
-    async def _fetch(self, ref: ObjectRef, deadline: float, *, optional: bool = False) -> bytes:
+    async def _fetch(self, ref: ObjectRef, deadline: float, *, optional: bool, hurried: bool) -> bytes:
         patience = max(deadline - time.monotonic(), 0.0)
         self.asked(ref)
         while True:
@@ -138,7 +143,7 @@ class Objects(ObjectsAtHand):
             tried = flight is not None and flight.ended.is_set() and flight.hastier_than(patience)
             if flight is None or flight.ref != ref or flight.over() or tried:
                 flight = self._start(ref, deadline, optional=optional)
-            await self._wait(flight, deadline)
+            await self._wait(flight, deadline, hurried=hurried)
             if flight.plain is not None:
                 return flight.plain
             assert flight.failure is not None
@@ -179,7 +184,7 @@ class Objects(ObjectsAtHand):
                 window.begin(pack)
                 self.ahead[pack.digest] = window
                 flight = self._start(pack, time.monotonic() + self._patience, optional=True)
-            await self._wait(flight, until)
+            await self._wait(flight, until, hurried=True)
         except TransportError:
             return None
         if flight.plain is None:
@@ -202,7 +207,7 @@ class Objects(ObjectsAtHand):
         return True
 
     def _start(self, ref: ObjectRef, deadline: float, *, optional: bool = False) -> Flight:
-        if self._token is None:
+        if self._post is None:
             self._belong()
         if self._closed:
             raise TransportError(f"object {ref.digest.hex()}: its repository is closed")
@@ -213,17 +218,19 @@ class Objects(ObjectsAtHand):
     def _begin(self, flight: Flight, _: int) -> None:
         self._downloads.begin(flight)
 
-    async def _wait(self, flight: Flight, deadline: float) -> None:
+    async def _wait(self, flight: Flight, deadline: float, *, hurried: bool) -> None:
         # A flight that ends by itself at this deadline has a reason; a cancelled one has none.
         own_end = flight.deadline <= deadline
         left = deadline - time.monotonic() + (_LAST_WORDS if own_end else 0)
         flight.readers += 1
+        flight.hurried += hurried
         try:
             with trio.move_on_after(max(left, 0)) as own:
-                await flight.ended.wait()
+                await (flight.here if hurried else flight.ended).wait()
         finally:
             flight.readers -= 1
-            if not flight.readers and not flight.ended.is_set():
+            flight.hurried -= hurried
+            if not flight.readers and not flight.here.is_set():
                 self._forget(flight)
                 self._give_up(flight)
         if own.cancelled_caught:
@@ -235,22 +242,27 @@ class Objects(ObjectsAtHand):
             self._end(flight)
 
     def _arrive(self, downloads: list[Download]) -> None:
-        """Hands ended downloads to the trio run, with one call for all that arrive together. Called in any
+        """Shows objects that have arrived, and has those told who wait for them only. Called in any
         thread."""
-        self._arrived.extend(downloads)
-        if not self._called:
-            self._called = True
-            assert self._token is not None
-            with suppress(trio.RunFinishedError):
-                self._token.run_sync_soon(self._take_arrived)
+        assert self._post is not None
+        flights = [flight for flight in downloads if isinstance(flight, Flight)]
+        for flight in flights:
+            assert flight.plain is not None
+            self.arrived[flight.ref.digest] = flight.plain
+        # Who begins to wait only now is told at the flight's end.
+        self._post.send([flight.here.set for flight in flights if flight.hurried])
 
-    def _take_arrived(self) -> None:
-        self._called = False  # reset first: a download that arrives after the loop calls again
-        while self._arrived:
-            flight = self._arrived.popleft()
-            assert isinstance(flight, Flight)
-            self._end(flight)
-            self._under_way.ended(flight.size)
+    def _leave(self, downloads: list[Download]) -> None:
+        """Takes ended downloads, whose objects the cache has now if it admits them. Called in any thread."""
+        assert self._post is not None
+        for download in downloads:
+            self.arrived.pop(download.ref.digest, None)
+        self._post.send([functools.partial(self._end_begun, download) for download in downloads])
+
+    def _end_begun(self, flight: Download) -> None:
+        assert isinstance(flight, Flight)
+        self._end(flight)
+        self._under_way.ended(flight.size)
 
     def _end(self, flight: Flight) -> None:
         flight.failure = failure_of(flight)
@@ -259,6 +271,7 @@ class Objects(ObjectsAtHand):
             self._forget(flight)
         else:
             self._failed.append(flight)
+        flight.here.set()
         flight.ended.set()
         for tell in flight.told:
             tell()
@@ -272,7 +285,7 @@ class Objects(ObjectsAtHand):
     # the run
 
     def _belong(self) -> None:
-        self._token = trio.lowlevel.current_trio_token()
+        self._post = ThreadPost()
         try:
             trio.lowlevel.spawn_system_task(self._end_with_the_run, name="downloads")
         except RuntimeError:  # trio takes no more tasks

@@ -18,6 +18,8 @@ class ObjectsAtHand:
         self.namespace = namespace
         self.cache = PrivateCache(cache, namespace) if namespace else cache
         """The part of the cache that this repository reads and writes."""
+        self.arrived: dict[Digest, bytes] = {}
+        """Verified objects that the cache is about to admit."""
         self.hot = HotFiles()
         self.ahead: dict[Digest, UnusedWindow] = {}
         """Objects that a profile had fetched and nobody has used yet, each with the window that bounds what
@@ -29,7 +31,9 @@ class ObjectsAtHand:
     def at_hand(self, ref: ObjectRef) -> bytes | None:
         """Returns an object's plaintext; None if the local cache does not have it. Never waits for the
         network."""
-        plain = self.cache.get(ref.digest)
+        plain = self.arrived.get(ref.digest)
+        if plain is None:
+            plain = self.cache.get(ref.digest)
         if plain is None or len(plain) != ref.size:
             return None
         self.used(ref.digest)
@@ -82,4 +86,7 @@ class ObjectsAtHand:
         return self._part(ref, 0, 1) is not None
 
     def _part(self, ref: ObjectRef, start: int, length: int) -> bytes | None:
+        arrived = self.arrived.get(ref.digest)
+        if arrived is not None and len(arrived) == ref.size:
+            return arrived[start : start + length]
         return self.cache.read(ref.digest, start, max(min(length, ref.size - start), 0), ref.size)

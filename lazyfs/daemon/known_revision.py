@@ -65,7 +65,7 @@ class EnteredImages:
 class _Unconnected(ObjectsAtHand):
     """The objects of a repository that is not connected yet."""
 
-    async def fetch(self, ref: ObjectRef, *, deadline: float | None = None) -> bytes:  # noqa: ARG002
+    async def fetch(self, ref: ObjectRef, *, deadline: float | None = None, hurried: bool = False) -> bytes:  # noqa: ARG002
         raise TransportError(f"object {ref.digest.hex()}: the repository is not connected yet")
 
     async def fetch_copy(

@@ -230,7 +230,8 @@ class Filesystem:
         async def one(ref: ObjectRef, scope: trio.CancelScope | None) -> None:
             try:
                 copy = await source.fetch_copy(file, deadline=deadline) if file else {}
-                fetched.update(copy or {ref.digest: await source.fetch(ref, deadline=deadline)})
+                plain = None if copy else await source.fetch(ref, deadline=deadline, hurried=True)
+                fetched.update(copy if plain is None else {ref.digest: plain})
             except LazyfsError as error:
                 failures.append(error)
                 # After an outage one of the others may still find a path.

@@ -14,7 +14,7 @@ from lazyfs.vfs.siblings import Siblings
 class RepositoryObjects(LocalObjects, Protocol):
     """Objects of one repository, at hand or to be fetched."""
 
-    async def fetch(self, ref: ObjectRef, *, deadline: float | None = None) -> bytes:
+    async def fetch(self, ref: ObjectRef, *, deadline: float | None = None, hurried: bool = False) -> bytes:
         """Returns the verified plaintext; raises TransportError or BadData."""
         ...
 

@@ -261,9 +261,11 @@ async def test_objects_that_arrive_together_call_the_event_loop_once(origin: Ori
             calls.append(call)
 
     await origin.objects.fetch(origin.refs[0])
-    origin.objects._token = Token()  # type: ignore[assignment]
+    post = origin.objects._post
+    assert post is not None
+    post._token = Token()  # type: ignore[assignment]
     flights = [origin.objects._start(ref, time.monotonic() + 30) for ref in origin.refs[1:THREADS]]
-    while len(origin.objects._arrived) < len(flights):
+    while len(post._calls) < len(flights):
         await trio.sleep(0.001)
     assert len(calls) == 1
     calls[0]()

@@ -38,7 +38,7 @@ class CountedObjects(Objects):
         self.looked[ref.digest] += 1
         return super().read_at_hand(ref, start, length)
 
-    async def fetch(self, ref: ObjectRef, *, deadline: float | None = None) -> bytes:
+    async def fetch(self, ref: ObjectRef, *, deadline: float | None = None, hurried: bool = False) -> bytes:
         self.fetched.append(ref.digest)
         return self[ref.digest]
 
@@ -181,9 +181,11 @@ async def test_a_repository_that_is_withdrawn_while_a_read_waits_is_opened_for_i
     one, _ = await site.numbers()
     fetch = site.objects.fetch
 
-    async def withdrawn_meanwhile(ref: ObjectRef, *, deadline: float | None = None) -> bytes:
+    async def withdrawn_meanwhile(
+        ref: ObjectRef, *, deadline: float | None = None, hurried: bool = False
+    ) -> bytes:
         site.filesystem.withdraw("test")
-        return await fetch(ref, deadline=deadline)
+        return await fetch(ref, deadline=deadline, hurried=hurried)
 
     site.objects.here = set()
     site.objects.fetch = withdrawn_meanwhile  # type: ignore[method-assign]

@@ -35,7 +35,7 @@ class FailingObjects(Objects):
         self.failure = failure
         self.fetched: list[ObjectRef] = []
 
-    async def fetch(self, ref: ObjectRef, *, deadline: float | None = None) -> bytes:
+    async def fetch(self, ref: ObjectRef, *, deadline: float | None = None, hurried: bool = False) -> bytes:
         if ref == FAILING:
             raise self.failure
         await trio.sleep(0.1)

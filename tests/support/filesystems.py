@@ -53,7 +53,7 @@ class AskedAhead:
 class FetchedObjects(Objects):
     """Objects of a test. All of them are available without a fetch, so a fetch raises NotFound."""
 
-    async def fetch(self, ref: ObjectRef, *, deadline: float | None = None) -> bytes:
+    async def fetch(self, ref: ObjectRef, *, deadline: float | None = None, hurried: bool = False) -> bytes:
         raise NotFound(f"object {ref.digest.hex()} should have been at hand")
 
     async def fetch_copy(self, *_: object, **__: object) -> dict[Digest, bytes]:

@@ -76,7 +76,7 @@ class SlowObjects:
     async def fetch_copy(self, *_: object, **__: object) -> dict[Digest, bytes]:
         return {}
 
-    async def fetch(self, ref: ObjectRef, *, deadline: float | None = None) -> bytes:
+    async def fetch(self, ref: ObjectRef, *, deadline: float | None = None, hurried: bool = False) -> bytes:
         self.waiting += 1
         try:
             while ref.digest in self._coming:
