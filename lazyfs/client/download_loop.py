@@ -180,7 +180,10 @@ class DownloadLoop:
         """Waits in another thread until the process or mount that is fetching the object is done, and
         downloads the object there if it is still missing."""
         del self._under_way[download]
-        call = functools.partial(self._downloader.download, download.ref, download.deadline, download.check)
+        call = functools.partial(
+            self._downloader.download, download.ref, download.deadline, download.check,
+            optional=download.optional,
+        )  # fmt: skip
         if not self._start(download, functools.partial(download.take, call)):
             self._arrived([download])
 
