@@ -99,16 +99,16 @@ async def test_a_bad_object_of_a_batch_fails_alone_and_is_not_kept(origin: Origi
 async def test_a_missing_object_that_another_process_asks_for_too_is_still_no_fault_of_the_server(
     tmp_path: Path, origin: Origin
 ) -> None:
-    """Regression: behind another process's claim, an object that only a profile names was asked for as one that
-    every server must have, a second time past all caches, and the server was blamed for its 404."""
-    ref = origin.refs[0]
+    """Regression: behind another process's claim, an object that only a profile names was asked for as one
+    that every server must have, a second time past all caches, and the server was blamed for its 404."""
+    ref, later = origin.refs[:2]
     (tmp_path / "store" / object_path(ref.digest)).unlink()
     theirs = origin.cache.claim(ref.digest)
     assert theirs is not None
     ended = trio.Event()
     assert origin.objects.bring(ref, ended.set, optional=True)
     with trio.fail_after(10):
-        assert await origin.objects.fetch(origin.refs[1]) == origin.held[origin.refs[1]]  # the loop is past it
+        assert await origin.objects.fetch(later) == origin.held[later], "the loop is past the first one"
         theirs.release()
         await ended.wait()
     assert origin.asked(ref) == 1
