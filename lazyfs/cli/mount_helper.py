@@ -10,7 +10,7 @@ from lazyfs.cli.quick import main as lazyfs
 from lazyfs.core.errors import UsageError
 from lazyfs.core.printable import escaped
 from lazyfs.daemon.mount_options import MOUNT_OPTIONS
-from lazyfs.system.mountpoint import is_automounted
+from lazyfs.system.mountpoint import absolute, is_automounted
 
 FLAGS = {option.name for option in MOUNT_OPTIONS if option.kind is bool}
 VALUES = {option.name for option in MOUNT_OPTIONS if option.kind is not bool} | {"config"}
@@ -60,7 +60,7 @@ def main() -> int:
         syslog.syslog(priority, escaped(": ".join((*sys.argv[2:3], message))))
 
     def failed(reason: str) -> None:
-        if is_automounted(os.path.realpath(sys.argv[2])):
+        if _is_there(sys.argv[2]):
             log(syslog.LOG_INFO, "is mounted already")
             os._exit(0)  # as the command ends, which does not return
         log(syslog.LOG_ERR, reason)
@@ -75,6 +75,14 @@ def main() -> int:
         log(syslog.LOG_ERR, str(error))
         return error.exit_code
     return lazyfs(translated, failed)
+
+
+def _is_there(directory: str) -> bool:
+    """Returns True if an automounter's mount on the directory answers."""
+    try:
+        return is_automounted(absolute(directory))
+    except UsageError:  # a filesystem on the way does not answer
+        return False
 
 
 if __name__ == "__main__":

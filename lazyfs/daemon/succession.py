@@ -85,6 +85,7 @@ class Succession:
             try:
                 self._mount.handover.become(state, listening)
             except OSError:
+                self._mount.journal.go_on()
                 log.exception("the mount stays with this process: %s", state.program[0])
 
 

@@ -117,9 +117,12 @@ class Prefetcher:
     def _on_packed(self, read: ReadPlan) -> None:
         """Notes a read, and fetches other packs if its file lies in one."""
         if read.entry.pack_number >= 0 and read.entry.content not in self._objects.hot:
-            file = self._siblings(read.number)
-            if file is not None:
-                self._fetch(self._policy.on_packed(file), read)
+            try:
+                file = siblings(self._around.entries, read.number)
+                found = self._policy.on_packed(file) if file is not None else []
+            except (Need, NeedRepository, OSError, LazyfsError):
+                return  # it was dropped; or a directory near it is too large to be decoded here, or damaged
+            self._fetch(found, read)
 
     def on_early_read(self, read: ReadPlan) -> None:
         """Tells the mount's ReadWatcher, if there is one, of a read that was answered before there was a
@@ -145,12 +148,6 @@ class Prefetcher:
         if file is not None:
             return self._objects.is_due(file.digest)
         return any(self._objects.is_foreseen(part.ref.digest) for part in read.slices)
-
-    def _siblings(self, number: int) -> Siblings | None:
-        try:
-            return siblings(self._around.entries, number)
-        except (Need, NeedRepository, OSError, LazyfsError):
-            return None  # the directory was dropped
 
     def on_miss(self, read: ReadPlan, siblings: Siblings | None, fetched: Fetched) -> None:
         """Notes a read that has to wait for objects, and fetches other objects along with these. `siblings`:

@@ -17,6 +17,9 @@ fetches 2 MB."""
 PROFILES: Final = 4
 """The largest number of profiles under way at one time: `ls -l` looks up each image of a folder and starts
 none of them."""
+REMEMBERED: Final = 1 << 14
+"""The largest number of starts that are remembered, some 5 MB; the one that was begun longest ago is
+forgotten, and may be begun again. Each program name that a user gives to `lazyfs run` is another start."""
 FAILURES: Final = 3
 """The number of failed objects of one profile after which no more of its objects are requested."""
 HERE: Final = 0.75
@@ -46,8 +49,12 @@ class ProfileSchedule:
         them as under way."""
         if now < self._rests.get(start, 0) or len(self._under_way) >= PROFILES:
             return False
+        self._rests.pop(start, None)  # it is the latest now
         self._rests[start] = math.inf
         self._under_way.add(start)
+        if len(self._rests) > REMEMBERED:
+            oldest = next(one for one in self._rests if one not in self._under_way)
+            del self._rests[oldest], self._failed[oldest]
         return True
 
     def ended(self, start: Start) -> None:

@@ -71,6 +71,7 @@ class ProfilePrefetch:
         at once. `program`: its path or name; empty if it is not known."""
         if program and ref.digest in self._told:
             self._told[ref.digest].set()
+            self._schedule.ended((ref.digest, ""))  # as of now: the program's list takes its place
         if self._objects.keeps and self._schedule.begin((ref.digest, program), time.monotonic()):
             loaded = trio.Event()
             self._objects.loading.add(loaded)  # now: a reader who comes in the same breath waits for it
@@ -183,7 +184,8 @@ class _Listed:
                     del objects.listed[digest]
             for ref in missing:
                 self._gone(ref.digest)
-                objects.ahead.pop(ref.digest, None)
+                if objects.ahead.get(ref.digest) is self._window:  # and not that of another profile
+                    objects.ahead.pop(ref.digest, None)
 
     def _missing(self) -> list[ObjectRef]:
         return [ref for ref in self._listed if not self._is_here(ref)]

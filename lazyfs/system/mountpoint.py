@@ -115,7 +115,10 @@ def is_automounted(mountpoint: str) -> bool:
 
 def _topmost(mountpoint: str) -> "tuple[Mount | None, Health]":
     there = find(mountpoint)
-    return there, health(mountpoint) if there is not None and there.fstype == FSTYPE else Health.ALIVE
+    if there is None or there.fstype != FSTYPE:
+        return there, Health.ALIVE
+    # In this session: an automounter that waits for this process to mount lets its process group pass alone.
+    return there, health(mountpoint, own_session=False)
 
 
 def _checked(mountpoint: str, *, list_names: bool) -> bool:
@@ -161,9 +164,9 @@ class Health(Enum):
     """The mount's daemon is frozen, or very slow."""
 
 
-def health(mountpoint: str, seconds: float = LOOK_SECONDS) -> Health:
-    """Returns the state of a mount; its daemon has `seconds` to answer."""
-    answer = ask_one(lambda: errno_of(mountpoint), seconds)
+def health(mountpoint: str, seconds: float = LOOK_SECONDS, *, own_session: bool = True) -> Health:
+    """Returns the state of a mount; its daemon has `seconds` to answer. `own_session`: as for `ask_one`."""
+    answer = ask_one(lambda: errno_of(mountpoint), seconds, own_session=own_session)
     if not answer.came:
         return Health.SILENT
     return Health.DEAD if answer.value in (errno.ENOTCONN, errno.ECONNABORTED) else Health.ALIVE

@@ -105,6 +105,10 @@ class Journal:
         """Writes the lookups, for a successor. They count only if no other record follows."""
         self._write(_LOOKUPS, _encoder.encode(lookups))
 
+    def go_on(self) -> None:
+        """Undoes `hand_over`, because there is no successor: the kernel's lookups change without a record."""
+        self._write(_FREED, _encoder.encode(0))  # no slot has this number
+
     def _write(self, kind: int, payload: bytes) -> None:
         if self.broken:
             return

@@ -1,7 +1,6 @@
 """The objects that a program reads next which goes through an image's tree, as tar, cp and grep -r do."""
 
 from collections.abc import Callable, Iterator
-from itertools import islice
 from typing import Final, NamedTuple
 
 from lazyfs.core.catalog.entry import Entry
@@ -61,11 +60,12 @@ def objects_after(
     seen: set[Digest] = set()
     passed = 0
     while way:
+        place, counted = way[-1], way[-1].position
         try:
-            passed += 1
             for step in _steps(entries, repository, way):
                 if step is None:
-                    passed += BATCH
+                    passed += place.position - counted or 1  # a directory without entries takes time too
+                    counted = place.position
                 elif step.ref.digest not in seen:
                     if len(seen) == SEEN:
                         seen.clear()
@@ -110,16 +110,18 @@ def _way_to(entries: Entries, number: int) -> tuple[str, list[_Place]]:
 
 def _steps(entries: Entries, repository: str, way: list[_Place]) -> Iterator[Step | None]:
     """Yields the objects of the entries from the last place of a way on, up to the next directory, and sets
-    the way to what comes then. Yields None after each BATCH entries. After a Need it may be called again with
-    the same way."""
+    the way to what comes then. Yields None after each BATCH entries, and at the end. After a Need it may be
+    called again with the same way."""
     place = way[-1]
     packs, listed = _listed(entries, repository, place)
     last = 0
-    for entry in islice(listed, place.position, None):
+    while place.position < len(listed):  # an iterator would pass all entries before the place, each time
+        entry = listed[place.position]
         if entry.is_dir:
             place.position += 1
             nested = entry.nested
             way.append(_Place(nested, 0) if nested else _Place(place.catalog, entry.detail))
+            yield None
             return
         pack = entry.detail >> 32  # 0 for a file in no pack; most files lie in the pack of the one before
         if not pack or pack != last:
@@ -129,6 +131,7 @@ def _steps(entries: Entries, repository: str, way: list[_Place]) -> Iterator[Ste
         if not place.position % BATCH:
             yield None
     way.pop()
+    yield None
 
 
 def _listed(entries: Entries, repository: str, place: _Place) -> tuple[PackTable, list[Entry]]:

@@ -96,6 +96,25 @@ async def test_a_bad_object_of_a_batch_fails_alone_and_is_not_kept(origin: Origi
     assert await origin.objects.fetch(bad) == origin.held[bad]
 
 
+async def test_a_missing_object_that_another_process_asks_for_too_is_still_no_fault_of_the_server(
+    tmp_path: Path, origin: Origin
+) -> None:
+    """Regression: behind another process's claim, an object that only a profile names was asked for as one
+    that every server must have, a second time past all caches, and the server was blamed for its 404."""
+    ref, later = origin.refs[:2]
+    (tmp_path / "store" / object_path(ref.digest)).unlink()
+    theirs = origin.cache.claim(ref.digest)
+    assert theirs is not None
+    ended = trio.Event()
+    assert origin.objects.bring(ref, ended.set, optional=True)
+    with trio.fail_after(10):
+        assert await origin.objects.fetch(later) == origin.held[later], "the loop is past the first one"
+        theirs.release()
+        await ended.wait()
+    assert origin.asked(ref) == 1
+    assert not origin.fetcher.report().faults
+
+
 async def test_what_is_here_is_not_given_for_an_object_of_another_size(origin: Origin) -> None:
     ref = origin.refs[3]
     assert await origin.objects.fetch(ref) == origin.held[ref]

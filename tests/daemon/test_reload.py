@@ -13,6 +13,7 @@ from lazyfs.core.errors import UsageError
 from lazyfs.daemon import control_client
 from lazyfs.daemon.survival.handed_state import PYTHON
 from lazyfs.system.mount_table import Mount
+from lazyfs.vfs import journal
 from tests.support.cli import lazyfs, mounted, status
 from tests.support.counts import count
 from tests.support.entered_by_all import open_program_to_all
@@ -75,6 +76,24 @@ def test_another_log(published: Published, tmp_path: Path) -> None:
         lazyfs("reload", mnt, "--log", new)
         until(lambda: "took over" in new.read_text())
         assert "took over" not in old.read_text()
+
+
+def test_the_lookups_of_a_hand_over_that_failed_do_not_count(published: Published, tmp_path: Path) -> None:
+    """Regression: a daemon that was killed some time after a reload had failed at the last moment left the
+    lookups of that moment to its successor, which freed numbers that the kernel had been told of since."""
+    program = tmp_path / "program"
+    program.write_text('#!/bin/sh\nrm "$0"\n')  # the check of the program succeeds, its start does not
+    program.chmod(0o755)
+    log, cache = tmp_path / "log", tmp_path / "c"
+    with mounted(published.store, tmp_path / "mnt", "--cache", cache, "--log", log) as mnt:
+        assert (mnt / "lib/a:1/f").read_bytes() == b"1"
+        mount = control_client.mounted_at(str(mnt))
+        control_client.reload(mount, [str(program)], control_client.settings(mount))
+        until(lambda: "the mount stays with this process" in log.read_text())
+        (numbers,) = (cache / "state/mounts").iterdir()
+        found = journal.load(str(numbers))
+        assert found.slots
+        assert found.lookups is None
 
 
 def test_a_mount_gets_its_first_log(published: Published, tmp_path: Path) -> None:

@@ -159,6 +159,19 @@ def test_a_report_names_files_of_the_image_and_the_executable_read_first() -> No
         assert own.encode() not in body.replace(b"".join(names), b"") or own == "root"
 
 
+def test_a_start_that_reads_too_much_for_a_report_is_noted_no_further(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Regression: a search through an image of a million files took hundreds of megabytes of the daemon."""
+    monkeypatch.setattr("lazyfs.daemon.reporting.starts.MOST_FILES", 3)
+    watched = Watched()
+    for number in range(100):
+        watched.read(b"image", b"bin/%d" % number, 0o755)
+    (start,) = watched.starts._under_way.values()
+    assert len(start.files) == 4
+    assert watched.starts.due(60) == []
+
+
 def test_only_the_first_start_of_an_image_is_reported() -> None:
     """After the first start the kernel has cached the image's pages, so the mount would see only a part of
     the reads of the next start."""

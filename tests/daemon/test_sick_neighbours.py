@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -129,6 +130,22 @@ def test_a_daemon_that_is_only_deaf_is_not_aborted(published: Published, tmp_pat
             assert "in use" in said("umount", mnt)
             assert opened.read() == b"1"
         path.with_suffix(".away").rename(path)
+
+
+def test_the_mount_helper_gives_a_path_through_a_frozen_mount_up_too(
+    published: Published, tmp_path: Path
+) -> None:
+    """Regression: it said that the way does not answer, and then went that way itself to see if an
+    automounter has mounted there meanwhile."""
+    with mounted(published.store, tmp_path / "mnt", "--cache", tmp_path / "cache", "--no-keeper") as mnt:
+        helper = (sys.executable, "-m", "lazyfs.cli.mount_helper")
+        inside = mnt / "lib/a:1/f/mnt"
+        with frozen(status(mnt)["pid"]):
+            done = subprocess.run(
+                [*helper, published.store, inside], capture_output=True, text=True, timeout=LIMIT, check=False
+            )
+    assert done.returncode == 2
+    assert "a filesystem on the way does not answer in 2 s" in done.stderr
 
 
 def test_a_path_through_a_frozen_mount_is_given_up(

@@ -104,6 +104,22 @@ def test_a_mount_that_is_asked_for_again_is_there(node: Automounter, published: 
     assert "is busy" in node.syslog()
 
 
+def test_a_mount_that_is_asked_for_again_while_the_automounter_waits_is_there(
+    node: Automounter, published: Published, kind: str
+) -> None:
+    """Regression: the process that asked the mount whether it answers waited for the automounter, which
+    waited for the mount helper: the mount was said not to answer."""
+    path = node.direct / "unpacked"
+    node.configure("one", f'source = "{published.store}"\nfuse = "{kind}"\n')
+    node.map_directly("one", path)
+    node.mount_twice()
+    node.start()
+    for place in (node.top / "one", path):
+        assert node.read(place / "img/f") == "1"
+        assert f"{place}: is mounted already" in node.syslog()
+    assert node.mounted_twice.read_text() == "0 0\n" * 2
+
+
 def test_a_direct_map(node: Automounter, published: Published, kind: str) -> None:
     path = node.direct / "unpacked"
     node.configure("one", f'source = "{published.store}"\nfuse = "{kind}"\n')

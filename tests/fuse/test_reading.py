@@ -1,6 +1,7 @@
 """A session's reader thread gets arbitrary requests, over a socket pair in place of /dev/fuse."""
 
 import errno
+import os
 import socket
 import struct
 import threading
@@ -15,11 +16,14 @@ from hypothesis import strategies as st
 
 from lazyfs.fuse.direct.channel import Channel
 from lazyfs.fuse.direct.kept_answers import MISSING, KeptAnswers, key
-from lazyfs.fuse.direct.operations import Operations
+from lazyfs.fuse.direct.operations import Operations, answered
 from lazyfs.fuse.direct.pending_requests import PendingRequests
 from lazyfs.fuse.direct.reader import RequestReader
-from lazyfs.fuse.direct.request_table import RequestTable
+from lazyfs.fuse.direct.request_table import BUFFER, STATE, RequestTable
+from lazyfs.fuse.direct.session import DirectSession
 from lazyfs.fuse.filesystem import Filesystem
+from lazyfs.fuse.session import HeldMount, MountOptions
+from lazyfs.fuse.wire import handshake
 from lazyfs.fuse.wire import protocol as p
 from lazyfs.vfs.missing_objects import Need
 from tests.support.filesystems import FetchedObjects, filesystem_of
@@ -189,7 +193,32 @@ def test_a_lookup_from_packed_bytes_counts_as_one(kernel: Kernel) -> None:
 
 def lookups(kernel: Kernel) -> int:
     with kernel.filesystem.lock:
-        return sum(slot.count for slot in kernel.filesystem.tree.slots)
+        return counted(kernel.filesystem)
+
+
+def counted(filesystem: Filesystem) -> int:
+    return sum(slot.count for slot in filesystem.tree.slots)
+
+
+def test_what_one_successor_has_taken_back_no_later_one_takes_back_again() -> None:
+    """Regression: a FORGET that the second reader thread had read when its daemon was replaced was counted by
+    each successor until that thread read another request. The kernel's numbers then lost their slots."""
+    filesystem, top = example()
+    filesystem.tree.hold(top, 3)
+    before = counted(filesystem)
+    table = RequestTable.make()
+    request = p.IN_HEADER.pack(HEADER + 8, p.FORGET, 8, top, 0, 0, 0, 0, 0) + struct.pack("=Q", 1)
+    os.pwrite(table, request, STATE + BUFFER)
+    init = handshake.init_reply(p.INIT_IN.pack(7, 38, 1 << 20, handshake.NEEDED))
+    for _ in range(2):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours:
+            held = HeldMount(theirs.detach(), os.dup(table), init, answered())
+            session = DirectSession(filesystem, "/nowhere", MountOptions("test"), taken=held)
+            session.begin(lambda: None)
+        session.close()
+        assert counted(filesystem) == before - 1
+    os.close(table)
 
 
 def listed(kernel: Kernel, opcode: int, number: int, room: int) -> list[tuple[bytes, int]]:

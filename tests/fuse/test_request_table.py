@@ -1,6 +1,8 @@
 """The table of requests: another process finds in it exactly the requests that have not been answered."""
 
 import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -71,6 +73,33 @@ def test_a_successor_gives_no_occupied_slot_away() -> None:
     assert uniques(second) == {1, 3, 4, 5, 9, 10}
     for table in (first, second):
         table.close()
+    os.close(fd)
+
+
+def test_requests_that_several_threads_enter_at_once_are_all_found() -> None:
+    """Regression: two reader threads that looked for a slot at the same moment got an error, and so a program
+    EIO; or the table's end was set back, and a successor would not have found the last request."""
+    fd = RequestTable.make()
+    table = RequestTable(os.dup(fd))
+    held = SLOTS // 4
+    for unique in range(held):
+        table.enter(LOOKUP, unique, 1, b"")
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            for entered in range(held, held + 512, 64):
+                successor = RequestTable(os.dup(fd))  # which has to pass the slots that are held
+                list(
+                    pool.map(
+                        successor.enter, [LOOKUP] * 64, range(entered, entered + 64), [1] * 64, [b""] * 64
+                    )
+                )
+                assert uniques(successor) == set(range(entered + 64))
+                successor.close()
+    finally:
+        sys.setswitchinterval(before)
+    table.close()
     os.close(fd)
 
 

@@ -2,6 +2,7 @@
 end it does nothing."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -15,12 +16,13 @@ from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.open_repository import OpenRepository
 from lazyfs.prefetch.prefetcher import Prefetcher
 from lazyfs.prefetch.queue import PrefetchQueue
+from lazyfs.vfs.catalogs import ENTRIES_AT_ONCE
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Tree
 from tests.support.filesystems import no_site, surroundings
 from tests.support.gate_fetcher import GateFetcher
 from tests.support.images import Objects as Made
-from tests.support.images import file, image, live, number
+from tests.support.images import file, image, live, number, packed
 from tests.support.memory_cache import MemoryCache
 from tests.support.store_files import store_object
 
@@ -33,10 +35,14 @@ IMAGE = ObjectRef(sha256(b"image"), 5)
 class Mount:
     """A filesystem whose catalogs are in the cache, and whose files are in a store."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, package: dict[str, bytes] | None = None) -> None:
+        """`package`: compiled modules of a package, which lie in a pack with its `__init__.py`."""
         self.made = Made()
-        files = {name: name.encode() for name in "abc"}
-        files |= {"run": file(self.made, PROGRAM, shift=SHIFT, mode=0o755)}  # type: ignore[dict-item]
+        files: dict[str, Any] = {name: name.encode() for name in "abc"}
+        if package is not None:
+            source, compiled = packed(self.made, {"__init__.py": b"#"}), packed(self.made, package)
+            files["package"] = {**source, "__pycache__": compiled}
+        files |= {"run": file(self.made, PROGRAM, shift=SHIFT, mode=0o755)}
         root = live(self.made, {"one": image(self.made, files)})
         self.fetcher, self.cache = GateFetcher(directory), MemoryCache()
         cache = self.cache
@@ -44,7 +50,7 @@ class Mount:
             store_object(directory, plain)
         contents = [PROGRAM[at : at + (1 << SHIFT)] for at in range(0, len(PROGRAM), 1 << SHIFT)]
         self.chunks = [sha256(chunk) for chunk in contents]
-        here = set(self.made) - set(self.chunks) - {sha256(name.encode()) for name in "abc"}
+        here = set(self.made) - set(self.chunks) - {sha256(name.encode()) for name in "abc"} - {sha256(b"#")}
         cache.proven |= {digest: self.made[digest] for digest in here}
         self.objects = objects = Objects(self.fetcher, cache, threads=1)
         self.filesystem = Filesystem(Tree(SlotTable()), no_site)
@@ -69,6 +75,15 @@ async def test_a_readers_own_object_is_asked_for_before_those_nobody_waits_for(t
     await mount.fetcher.asked(3)
     assert mount.fetcher.requests[0] == object_path(sha256(b"b"))
     assert sorted(mount.fetcher.requests) == sorted(paths(*(sha256(name) for name in (b"a", b"b", b"c"))))
+
+
+async def test_a_large_directory_beside_a_missed_file_costs_the_read_nothing(tmp_path: Path) -> None:
+    """Regression: the first miss of a package with more than 1024 compiled modules failed with EIO. The rules
+    look into their directory, which is too large to be decoded under the lock."""
+    modules = {f"{at:04}.pyc": b"%d" % at for at in range(ENTRIES_AT_ONCE + 1)}
+    mount = Mount(tmp_path, modules)
+    mount.fetcher.gate.set()
+    assert await mount.read("one/package/__init__.py") == b"#"
 
 
 async def test_a_program_is_known_when_its_first_chunk_has_come(tmp_path: Path) -> None:

@@ -168,6 +168,29 @@ async def test_until_it_is_told_which_program_starts_only_what_all_read_comes(
     assert sorted(world.fetcher.requests) == sorted(world.paths("b"))
 
 
+async def test_a_program_that_is_told_has_its_list_beside_as_many_other_profiles_as_may_be_under_way(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: the list of the program was refused, since with the image's own start as many profiles were
+    under way as may be; that start ended all the same, and nobody fetched the list any more."""
+    monkeypatch.setattr("lazyfs.prefetch.profiles.TOLD_SECONDS", 60)
+    entered = world.profile, world.made
+    for number in range(PROFILES - 1):
+        world.store(Program(f"/bin/{number}", tuple(world.others)))
+        world.profiles.start(world.profile)
+    world.profile, world.made = entered
+    world.profiles.start(world.profile)
+    world.fetcher.free |= set(world.paths())
+    while world.packs[0].ref not in world.here():
+        await trio.sleep(0.005)
+    world.profiles.start(world.profile, "b")
+    with trio.fail_after(10):
+        while not world.here() >= set(world.made.of("b")):
+            await trio.sleep(0.005)
+    world.fetcher.gate.set()
+    await world.ended()
+
+
 async def test_a_reader_of_a_file_joins_the_flight_of_its_hot_pack(world: World) -> None:
     world.fetcher.free.add(object_path(world.profile.digest))
     world.profiles.start(world.profile)
@@ -574,6 +597,31 @@ async def test_a_profile_that_waits_goes_on_when_something_of_it_is_used(tmp_pat
                 world.objects.read_at_hand(ref, 0, 10)
             await trio.sleep(0.005)
     assert world.here() == set(world.refs)
+
+
+async def test_the_end_of_a_list_takes_no_use_from_another_list_with_the_same_object(tmp_path: Path) -> None:
+    """Regression: the end of one profile made it forget which objects another profile had fetched ahead too.
+    The other one went on only when a reader had to wait for one of its objects."""
+    world = UnusedWorld(tmp_path)
+    shared, own = store_object(tmp_path, os.urandom(FREE - 100)), world.refs[0]
+    world.fetcher.free |= {object_path(own.digest)}
+    for listed in ([shared], [shared, own]):
+        world.store(Program("", tuple(listed)))
+        world.fetcher.free.add(object_path(world.profile.digest))
+        before = world.objects.ahead.get(shared.digest)
+        world.profiles.start(world.profile)
+        with trio.fail_after(10):
+            while world.objects.ahead.get(shared.digest) is before:
+                await trio.sleep(0.005)
+    world.fetcher.gate.set()
+    with trio.fail_after(10):
+        while len(running()) > 1:
+            await trio.sleep(0.005)
+        await world.idle()
+        assert own not in world.here(), "there is no room for it"
+        assert world.objects.read_at_hand(shared, 0, 10)
+        await world.ended()
+    assert own in world.here()
 
 
 async def test_a_profile_that_waits_holds_up_no_other(tmp_path: Path) -> None:

@@ -4,15 +4,20 @@ by name, across catalogs, each once."""
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lazyfs.core.catalog.entry import Entry
 from lazyfs.core.digest import Digest, ObjectRef, sha256
+from lazyfs.core.pack import PackTable
+from lazyfs.vfs import walk_order
 from lazyfs.vfs.catalogs import ENTRIES_AT_ONCE
+from lazyfs.vfs.entries import Entries
 from lazyfs.vfs.missing_objects import NeedDecoding
 from lazyfs.vfs.shared_files import MIN_SIZE
 from lazyfs.vfs.tree import Tree
-from lazyfs.vfs.walk_order import LOOK, PAUSE, Step, objects_after
+from lazyfs.vfs.walk_order import BATCH, LOOK, PAUSE, Step, objects_after
 from tests.support.images import Objects, Spec, file, image, live, number, packed, shown
 
 names = st.text("abcdefgh.-", min_size=1, max_size=3).filter(lambda name: name not in (".", ".."))
@@ -134,10 +139,43 @@ def test_what_is_here_is_left_out_and_only_so_much_is_looked_at_in_one_go() -> N
 
 def test_only_so_many_files_without_an_object_are_passed_in_one_go() -> None:
     empty: Spec = {f"{at:04}": b"" for at in range(PAUSE // 3)}
-    tree = holding(Objects(), {"a": b"read", **{f"b{at}": empty for at in range(6)}, "c": b"last"})
+    tree = holding(Objects(), {"a": b"read", **{f"b{at}": empty for at in range(5)}, "c": b"last"})
     steps = list(after(tree, "a"))
     assert [step is None for step in steps] == [True, False]
     assert ref(steps[1]) == sha256(b"last")
+
+
+@pytest.mark.parametrize(("directories", "files"), [(100, BATCH - 1), (900, 1)])
+def test_of_many_directories_too_only_so_many_entries_are_looked_at_in_one_go(
+    monkeypatch: pytest.MonkeyPatch, directories: int, files: int
+) -> None:
+    """Regression: the entries of directories of less than a batch were not counted, and those before a
+    directory were passed again for each directory. The filesystem's lock was held for up to 0.7 s."""
+    looked = 0
+
+    class Counted(list[Entry]):
+        def __iter__(self) -> Iterator[Entry]:
+            for place in range(len(self)):
+                yield self[place]
+
+        def __getitem__(self, place: Any) -> Any:
+            nonlocal looked
+            looked += 1
+            return super().__getitem__(place)
+
+    def listed(entries: Entries, repository: str, place: Any) -> tuple[PackTable, list[Entry]]:
+        packs, found = _listed(entries, repository, place)
+        return packs, Counted(found)
+
+    _listed = walk_order._listed
+    monkeypatch.setattr(walk_order, "_listed", listed)
+    full = {f"{number:03}": b"" for number in range(files)}
+    tree = holding(Objects(), {"a": b"read"} | {f"b{number:03}": full for number in range(directories)})
+    most = 0
+    for step in after(tree, "a"):
+        assert step is None
+        most, looked = max(most, looked), 0
+    assert 0 < most <= PAUSE + BATCH
 
 
 def test_a_file_that_images_share_leads_on_in_the_image_that_was_entered_last() -> None:

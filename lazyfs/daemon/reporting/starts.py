@@ -37,6 +37,8 @@ class _Start:
         self.objects = 0
 
     def add(self, path: bytes, read: ReadPlan) -> None:
+        if self.too_large:  # no report: a search through the whole image would only fill the memory
+            return
         if not self.program and is_executable(read.entry):
             self.program = path
         of_file = self.files.setdefault(path, {})

@@ -16,8 +16,9 @@ import traceback
 from contextlib import suppress
 from typing import NoReturn
 
-from lazyfs.daemon.survival.handed_state import KeptState, decode_kept, successor_command
+from lazyfs.daemon.survival.handed_state import KeptState, decode_kept
 from lazyfs.daemon.survival.keeper_line import END, HOLD, NAME, SERVE
+from lazyfs.daemon.survival.successor_process import prefer_the_daemon, started
 from lazyfs.daemon.survival.unserved_requests import UnservedRequests
 from lazyfs.fuse.device import is_connected
 from lazyfs.fuse.direct.request_table import RequestTable, read_state
@@ -31,7 +32,6 @@ SOON = 2.0
 every daemon takes less time to do it."""
 HOPELESS = 6
 """If more daemons than this die in a row, every request gets EIO at once, until a successor serves."""
-_OOM_SCORE = "/proc/self/oom_score_adj"
 LOOK = 0.25
 """Seconds between looks for requests that are past the mount's patience."""
 
@@ -40,7 +40,7 @@ class Keeper:
     """The keeper's process, which has one thread."""
 
     def __init__(self, line: socket.socket, daemon: int, score: str | None) -> None:
-        """`line`: a socket to the daemon. `score`: the OOM score of successors (`_prefer_the_daemon`)."""
+        """`line`: a socket to the daemon. `score`: the OOM score of successors (`prefer_the_daemon`)."""
         self._line = line
         self._score = score
         self._requests: UnservedRequests | None = None
@@ -107,8 +107,8 @@ class Keeper:
         """Receives a message from the daemon. Returns False if the keeper is to end."""
         try:
             message, ancillary, _, _ = self._line.recvmsg(64, socket.CMSG_SPACE(8))
-        except ConnectionResetError:
-            message, ancillary = b"", []
+        except ConnectionResetError:  # the daemon died before it read SERVE; its own last messages follow
+            return True
         if not message:  # the daemon is dying: its death is seen by itself
             self._line.close()
             return True
@@ -186,13 +186,17 @@ class Keeper:
         lived = time.monotonic() - self._began if self._serving else 0.0
         self._serving = self._stopped = False
         self._unserved_since = self._unserved_since or time.monotonic()
-        self._deaths = 1 if lived >= SOON else self._deaths + 1
-        pause = PAUSES[min(self._deaths, len(PAUSES)) - 1]
-        self._restart_at = time.monotonic() + pause
-        served = f"after serving for {lived:.1f} s"
-        self._say(f"the daemon {self._daemon} has died {served}; a successor starts in {pause:g} s")
+        self._deaths = 0 if lived >= SOON else self._deaths
+        self._plan_successor(f"the daemon {self._daemon} has died after serving for {lived:.1f} s")
         self._requests.adopt_buffers()
         return True
+
+    def _plan_successor(self, why: str) -> None:
+        """Counts one more death, and sets the time of the next successor's start. `why`: for the log."""
+        self._deaths += 1
+        pause = PAUSES[min(self._deaths, len(PAUSES)) - 1]
+        self._restart_at = time.monotonic() + pause
+        self._say(f"{why}; a successor starts in {pause:g} s")
 
     def _start_due(self) -> None:
         """Starts a successor if it is time."""
@@ -202,35 +206,17 @@ class Keeper:
         assert self._state is not None
         self._restart_at = None
         self._began = time.monotonic()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._line = ours
-        needed = (*self._requests.descriptors, theirs.fileno())
-        command = successor_command(self._state.program, needed)
-        self._daemon = os.fork()
-        if not self._daemon:
-            _become(command, needed, self._score)
-        theirs.close()
-        self._watch = os.pidfd_open(self._daemon)
+        try:
+            self._line, self._daemon, self._watch = started(
+                self._state.program, self._requests.descriptors, self._score
+            )
+        except OSError as error:  # the machine, or the user, has no room for another process now
+            self._plan_successor(f"no successor could be started: {error.strerror}")
 
     def _say(self, text: str) -> None:
         with suppress(OSError):
             stamp = time.strftime("%Y-%m-%d %H:%M:%S")
             os.write(2, f"{stamp},000 WARNING lazyfs.daemon.survival.keeper: {text}\n".encode())
-
-
-def _become(command: list[str], needed: tuple[int, ...], score: str | None) -> NoReturn:
-    try:
-        if score is not None:
-            with suppress(OSError), open(_OOM_SCORE, "w", encoding="utf-8") as file:
-                file.write(score)
-        signal.set_wakeup_fd(-1)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        clean_start.default_signals()
-        for fd in needed:
-            os.set_inheritable(fd, True)
-        os.execv(command[0], command)  # noqa: S606
-    finally:
-        os._exit(127)
 
 
 def run(line: socket.socket, daemon: int) -> NoReturn:
@@ -242,7 +228,7 @@ def run(line: socket.socket, daemon: int) -> NoReturn:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         clean_start.close_descriptors([line.fileno()])
-        score = _prefer_the_daemon()
+        score = prefer_the_daemon()
         _name_itself()
         Keeper(line, daemon, score).run()
         status = 0
@@ -251,19 +237,6 @@ def run(line: socket.socket, daemon: int) -> NoReturn:
     finally:
         sys.stderr.flush()
         os._exit(status)
-
-
-def _prefer_the_daemon() -> str | None:
-    """Lowers this process's score for the kernel's OOM killer, so that the killer chooses the daemon first.
-    Returns the score before, which this process's children get back: they become daemons. If the kernel does
-    not allow the change, changes nothing and returns None."""
-    with suppress(OSError), open(_OOM_SCORE, "r+", encoding="utf-8") as file:
-        now = file.read().strip()
-        file.seek(0)
-        file.write(str(max(int(now) - 500, -1000)))
-        file.flush()
-        return now
-    return None
 
 
 def _name_itself() -> None:

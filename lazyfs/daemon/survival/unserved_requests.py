@@ -64,8 +64,8 @@ class UnservedRequests:
         buffer = self._table.keepers_buffer()
         buffer[:4] = bytes(4)
         try:
-            signal.setitimer(signal.ITIMER_REAL, READ, READ)
             try:
+                signal.setitimer(signal.ITIMER_REAL, READ, READ)
                 if not os.readv(self.device, [buffer]):
                     return False
             finally:

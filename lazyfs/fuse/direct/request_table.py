@@ -9,6 +9,7 @@ answered already: the kernel refuses a second answer with ENOENT, because it nev
 
 import mmap
 import os
+import threading
 import time
 from contextlib import suppress
 from sys import byteorder
@@ -59,6 +60,8 @@ class RequestTable:
         self._memory = mmap.mmap(fd, _SIZE)
         self._view = memoryview(self._memory)
         self._side = _KEEPER if keeper else _DAEMON
+        self._guard = threading.Lock()
+        """Held while a slot is chosen: two reader threads may look for one at the same moment."""
         used = {kept.slot for kept in self.kept_in_slots()}
         self._free: list[int] = []
         """The slots that have been free before, the last freed one last."""
@@ -88,17 +91,25 @@ class RequestTable:
         length = _HEADER + len(payload)
         if length > SLOT - _WORD:
             return NOWHERE
-        slot = self._free.pop() if self._free else next(self._fresh, NOWHERE)
+        slot = self._free_slot()
         if slot == NOWHERE:
             return NOWHERE
         at = _SLOTS_AT + slot * SLOT
         header = IN_HEADER.pack(length, opcode, unique, number, 0, 0, 0, 0, 0)
         self._view[at + _WORD : at + _WORD + length] = header + payload
         self._put(at, time.monotonic_ns())
-        top = self._side * _WORD
-        if slot - self._side * SLOTS >= self._get(top):
-            self._put(top, slot - self._side * SLOTS + 1)
         return slot
+
+    def _free_slot(self) -> int:
+        """Returns a slot that no other request gets; NOWHERE if there is none."""
+        with self._guard:
+            if self._free:
+                return self._free.pop()
+            slot = next(self._fresh, NOWHERE)
+            top = self._side * _WORD
+            if slot - self._side * SLOTS >= self._get(top):
+                self._put(top, slot - self._side * SLOTS + 1)
+            return slot
 
     def leave(self, slot: int) -> None:
         """Frees the slot of a request that has its answer."""
@@ -131,6 +142,12 @@ class RequestTable:
             if request:
                 found.append(Kept(NOWHERE, 0, request))
         return found
+
+    def clear_buffers(self) -> None:
+        """Empties the buffers of the daemon's readers, once their requests are served. A FORGET that another
+        successor found there too would be counted twice, and free a slot that the kernel still knows."""
+        for reader in range(READERS):
+            self.buffer(reader)[:4] = bytes(4)
 
     def close(self) -> None:
         """Gives up this process's view of the memory. The memory lives on while other processes have a

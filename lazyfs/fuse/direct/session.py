@@ -108,6 +108,7 @@ class DirectSession:
         if self._taken:
             self._taken = False
             self._serve_again([*self._table.kept_in_buffers(), *self._table.kept_in_slots()])
+            self._table.clear_buffers()
         while len(self._threads) < self._readers:
             number = len(self._threads)
             thread = threading.Thread(target=self._read, args=[number], name=f"fuse {number}", daemon=True)
