@@ -61,7 +61,7 @@ def command(words: tuple[str, ...], keys: str | None, since: str | None, check: 
     Examples:
       lazyfs sync --check wishlist.yaml
       lazyfs sync wishlist.yaml /srv/unpacked --dry-run
-      lazyfs sync wishlist.yaml docker_images.txt /srv/unpacked --status-dir /var/lib/lazyfs
+      lazyfs sync wishlist.yaml docker_images.txt /srv/unpacked --status-dir /var/lib/lazyfs/status
     """
     if since and not check:
         raise click.UsageError("--since looks at lines of --check")
