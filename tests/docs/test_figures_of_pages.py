@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from lazyfs.client import objects, unused_window
+from lazyfs.core.oci import manifest
 from lazyfs.core.params import Params
 from lazyfs.daemon import control_client, unmount, unmount_users
 from lazyfs.daemon.reporting import sender
@@ -55,7 +56,7 @@ PUBLISHING = [
     f"Small files (up to {Params().pack_files // MIB} MiB) are stored in [packs](format.md) of about "
     f"{Params().pack_target // MIB} MiB",
     f"at most {tokens.MAX_TOKEN // KIB} KiB, {client.MAX_TAG_PAGE // MIB} MiB and "
-    f"{client.MAX_MANIFEST // MIB} MiB are held",
+    f"{manifest.MAX_MANIFEST // MIB} MiB are held",
     f"said to have over {client.MAX_BLOB // GIB} GiB",
     f"over {ARCHIVE.entries // 1_000_000} million entries, {ARCHIVE.bytes // (1 << 40)} TiB, or, beyond "
     f"{ARCHIVE.free // GIB} GiB, {ARCHIVE.ratio} bytes per stored byte",
