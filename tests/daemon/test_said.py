@@ -109,7 +109,7 @@ def test_a_mount_with_another_fingerprint_names_both_and_the_option(
     with serving(published.store) as url:
         done = lazyfs("mount", url, mnt, "--trust", wrong, "--cache", tmp_path / "cache", check=False)
     assert done.returncode == 1
-    for word in ("--trust", wrong, right):
+    for word in ("--trust", wrong, right, "lazyfs repo show STORE"):
         assert word in done.stderr
 
 
