@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
 
 @click.group("cache")
-@click.option("--cache", "directory", metavar="DIR", help="The cache directory that mounts were given.")
+@click.option(
+    "--cache",
+    "directory",
+    metavar="DIR",
+    help="The cache directory that mounts were given "
+    "[default: /var/cache/lazyfs for root, ~/.cache/lazyfs for others].",
+)
 @click.pass_context
 def command(context: click.Context, directory: str | None) -> None:
     """Show the cache of this machine; pin, evict and verify its objects; change its limit. Mounts go on

@@ -51,7 +51,7 @@ def command(
 
     \b
     Example:
-      lazyfs listen wishlist.yaml /srv/unpacked --config /etc/lazyfs/service.toml --status-dir /var/lib/lazyfs
+      lazyfs listen wishlist.yaml /srv/unpacked --config service.toml --status-dir /var/lib/lazyfs/status
     """
     *names, store = words
     if not names:

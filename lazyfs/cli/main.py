@@ -16,7 +16,7 @@ COMMANDS: dict[str, str] = {
     "repo": "Make a repository, renew its expiry, replace its keys.",
     "publish": "Publish images and trees into a store.",
     "sync": "Publish what wishlists ask for, and take out what none does.",
-    "listen": "Publish what registries tell of as pushed, if it is wished.",
+    "listen": "Publish wished images as soon as registries tell of a push.",
     "plan": "Print what wishlists ask for, to be converted on many machines.",
     "convert": "Convert one shard of a plan.",
     "commit": "Publish what the shards of a plan have converted.",

@@ -1,5 +1,6 @@
 """`lazyfs repo`: a repository's keys and its signed revision."""
 
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -93,16 +94,19 @@ def init(
         params=Params(chunk_shift=chunk_shift, keep_days=keep_days),
         timestamp_days=expiry,
     )
-    say(*_created(new, store, expiry))
+    # cron starts in another directory
+    place = store if "://" in store else os.path.abspath(store)
+    daily = f"lazyfs repo resign {place}" + (f" --keys {os.path.abspath(keys)}" if keys else "")
+    say(*_created(new, daily, expiry))
 
 
-def _created(new: lifecycle.NewRepository, store: str, expiry: float) -> list[str]:
+def _created(new: lifecycle.NewRepository, daily: str, expiry: float) -> list[str]:
     lines = [
         f"repository   {new.revision.name}, revision {new.revision.number}",
         f"keys         {new.keys_directory}",
         f"fingerprint  {new.fingerprint.hex()}",
         "Clients trust it with: lazyfs mount URL MOUNTPOINT --trust FINGERPRINT (or a copy of 1.root.json)",
-        f"Run `lazyfs repo resign {store}` every day from cron: the timestamp expires after {expiry:g} days.",
+        f"Run `{daily}` every day from cron: the timestamp expires after {expiry:g} days.",
     ]
     if new.root_keys_directory != new.keys_directory:
         lines.insert(2, f"root keys    {new.root_keys_directory}")
@@ -114,7 +118,14 @@ def _created(new: lifecycle.NewRepository, store: str, expiry: float) -> list[st
 @keys_option
 @_expiry_option
 def resign(store: str, keys: str | None, expiry: float) -> None:
-    """Renew the expiry of the committed revision; needs only the timestamp's key."""
+    """Renew the expiry of the committed revision; needs only the timestamp's key.
+
+    Run it every day from cron: without it workers stop taking new revisions, and no first mount succeeds.
+
+    \b
+    Example:
+      lazyfs repo resign /srv/unpacked
+    """
     repository = open_repository(store, keys)
     now = datetime.now(UTC)
     renewed = lifecycle.resign(repository.store, repository.keys, now, expiry)

@@ -32,11 +32,14 @@ from lazyfs.sync.settings import read_settings
     "--annotate", type=click.Choice(list(STYLES)), default="text", help="With --check: the CI to write for."
 )
 @click.option("--dry-run", is_flag=True, help="Say what would happen; registries are only asked.")
-@click.option("--max-age", default="0s", help="Ask no tag again that was asked for this lately, like 1h.")
+@click.option("--max-age", default="0s", help="Ask no tag again within this time, like 1h [default: 0s].")
 @click.option(
-    "--max-delete", type=click.IntRange(0), help="Images that may leave the tree; over that none does."
+    "--max-delete",
+    type=click.IntRange(0),
+    metavar="N",
+    help="If more images would leave the tree, none does [default: of the configuration, or 20].",
 )
-@click.option("--wait", default="0s", help="Wait so long for another run to end, like 30m.")
+@click.option("--wait", default="0s", help="Wait so long for another run to end, like 30m [default: 0s].")
 @click.option("--forget", multiple=True, metavar="WISHLIST", help="Give a list up: what only it wished goes.")
 @click.option(
     "--accept-shorter",
@@ -61,7 +64,7 @@ def command(words: tuple[str, ...], keys: str | None, since: str | None, check: 
     Examples:
       lazyfs sync --check wishlist.yaml
       lazyfs sync wishlist.yaml /srv/unpacked --dry-run
-      lazyfs sync wishlist.yaml docker_images.txt /srv/unpacked --status-dir /var/lib/lazyfs
+      lazyfs sync wishlist.yaml docker_images.txt /srv/unpacked --status-dir /var/lib/lazyfs/status
     """
     if since and not check:
         raise click.UsageError("--since looks at lines of --check")

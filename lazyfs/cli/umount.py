@@ -36,7 +36,7 @@ def command(mountpoint: str | None, config: str | None, lazy: bool, kill: bool) 
     path = points.absolute(str(where))
     there = points.find(path)
     if there is None:
-        raise UsageError(f"{path} is not mounted")
+        raise UsageError(f"{path} is not mounted; lazyfs status lists the mounts of lazyfs")
     if there.fstype != points.FSTYPE:
         raise UsageError(f"{path} is no mount of lazyfs but {there.fstype}: use umount")
     os.chdir("/")  # this command must not be the one that uses the mount

@@ -150,5 +150,9 @@ def open_log(path: str | None) -> int:
         return open_output(path or os.devnull)
     except Untrusted as error:
         raise UsageError(f"--log {error}") from None
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"--log {path}: {error.strerror}; mkdir {os.path.dirname(path or '')} first"
+        ) from None
     except OSError as error:
         raise UsageError(f"--log {path}: {error.strerror}") from None

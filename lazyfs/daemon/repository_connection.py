@@ -20,7 +20,16 @@ from lazyfs.client.trust.refresher import Refresher
 from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core.chain.notation import without_secrets
 from lazyfs.core.digest import ObjectRef
-from lazyfs.core.errors import LazyfsError, TransportError, TrustError, UnsupportedFormat, UsageError
+from lazyfs.core.errors import (
+    DeadlineExceeded,
+    LazyfsError,
+    NotFound,
+    Outage,
+    TransportError,
+    TrustError,
+    UnsupportedFormat,
+    UsageError,
+)
 from lazyfs.core.params import Revision
 from lazyfs.daemon.certificates import Certificates
 from lazyfs.daemon.known_revision import repository_name
@@ -36,6 +45,8 @@ from lazyfs_cache import Cache, NullCache
 
 FIRST_LOOK = 3.0
 """Upper limit, in seconds, of the time that a mount with a trusted revision waits for a newer one."""
+NO_STORE = "is it the URL of a store? There, curl URL/metadata/timestamp.json prints a signed file"
+NO_WAY = "check the URL and --proxy: curl -x PROXY URL/metadata/timestamp.json has to print a signed file"
 
 if TYPE_CHECKING:
     from lazyfs.client.trust.chosen_revision import ChosenRevision
@@ -218,6 +229,10 @@ class Connector:
                 raise TrustError(
                     f"{without_secrets(source.url)} with the root given by --trust: {error}"
                 ) from error
+            if isinstance(error, NotFound):
+                raise NotFound(f"{error}; {NO_STORE}") from error
+            if isinstance(error, Outage | DeadlineExceeded):
+                raise type(error)(f"{error}; {NO_WAY}") from error
             raise
 
 

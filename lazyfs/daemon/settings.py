@@ -130,7 +130,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     cache: Annotated[
         str,
         _option(
-            "Where bytes are kept.",
+            "The cache directory. All mounts of a user may share it.",
             metavar="DIR",
             default="/var/cache/lazyfs for root, ~/.cache/lazyfs for others",
             also="Objects lie in `DIR/objects`; `DIR/state` holds the trusted metadata and the inode "
@@ -166,7 +166,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     memory_limit: Annotated[
         str,
         _option(
-            "Memory of the daemon; below it and its control group's, it gives catalogs back.",
+            "Most memory of the daemon. A lower limit of its control group counts instead.",
             metavar="SIZE",
             also="At least 100M.",
             page="node.md#memory",

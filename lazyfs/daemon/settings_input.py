@@ -84,7 +84,9 @@ def check(fields: dict[str, Any], origin: str) -> Settings:
     try:
         made = msgspec.convert(read_values(fields), Settings)
     except (msgspec.ValidationError, OverflowError) as error:
-        raise UsageError(f"{origin}: {error}") from None
+        from lazyfs.core.field_faults import shown_fault  # a mount without mistakes does without
+
+        raise UsageError(f"{origin}: {shown_fault(error, Settings)}") from None
     _check_texts(msgspec.to_builtins(made), origin)
     _check_numbers(made, origin)
     if made.inode32 and made.fuse == "pyfuse3":

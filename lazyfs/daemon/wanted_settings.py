@@ -53,6 +53,11 @@ def wanted_settings(
     if not fields.get("mountpoint"):
         raise UsageError("no mount point: write lazyfs mount URL MOUNTPOINT, or mountpoint = ... in --config")
     fields["mountpoint"] = absolute(str(fields["mountpoint"]))
+    if len(places) == 1 and not config:
+        raise UsageError(
+            f"{places[0]} is taken for the mount point, and nothing says what to mount there: "
+            "write lazyfs mount URL MOUNTPOINT"
+        )
     settings = check(fields, f"--config {config}" if config else "mount")
     return WantedSettings(with_absolute_paths(settings), origins)
 

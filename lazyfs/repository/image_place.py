@@ -22,7 +22,7 @@ def find_place(tree: StoredTree, name: str) -> str:
         if found:
             return found[0]
     near = similar(name, lambda folder: _names(tree, folder))
-    hint = f"; there are {', '.join(near)}" if near else ""
+    hint = f"; there are {', '.join(near)}" if near else "; `lazyfs log STORE` lists what was published"
     full = full_name(name)
     meant = f" ({full})" if full != name else ""
     raise UsageError(f"{name}{meant} is not in this revision of the repository{hint}")

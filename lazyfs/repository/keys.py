@@ -117,8 +117,13 @@ def load(directory: str) -> Keys:
         try:
             with open(path, "rb") as file:
                 signers.append(CryptoSigner(load_pem_private_key(file.read(), None)))
-        except (OSError, ValueError, TypeError) as error:
-            raise UsageError(f"key file {path} cannot be read: {error}") from None
+        except OSError as error:
+            raise UsageError(
+                f"key file {path}: {error.strerror}; run this as the user who owns it, or name other keys "
+                "with --keys"
+            ) from None
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"key file {path} is no private key without a passphrase: {error}") from None
     if not signers:
         raise UsageError(f"keys directory {directory} holds no *.pem: name another with --keys")
     return Keys(signers)

@@ -21,10 +21,9 @@ to fetch catalogs over a slow line."""
 PATIENCE_SECONDS = 2
 """Seconds to wait for answers of further mounts after one mount has answered that it has an image of the
 name. Further answers could only make the name ambiguous."""
-
-
 SITE = "lazyfs"
 """The source that the mount table shows for a mount of many repositories."""
+_NOT_HERE = "; lazyfs refresh MOUNTPOINT shows what was published just now, lazyfs run docker://NAME pulls"
 
 
 class NotMounted(UsageError):
@@ -127,7 +126,7 @@ def find(name: str, node: NodeMounts) -> FoundImage:
         raise UsageError(f"{shown}: {refused[0]}")
     silence = f"; no answer in {LOOK_SECONDS} s from {', '.join(silent)}" if silent else ""
     near = [path for answer in answers if answer.came for path in answer.value["near"]][:MOST_SIMILAR]
-    hint = f"; there are {', '.join(near)}" if near else ""
+    hint = f"; there are {', '.join(near)}" if near else _NOT_HERE
     raise NotMounted(
         f"{shown}: not found in {', '.join(node.searched)}{_left_out(node.foreign)}{silence}{hint}"
     )

@@ -18,7 +18,8 @@ from functools import cached_property
 from lazyfs.core.digest import Digest, object_path
 from lazyfs.core.errors import NotFound, UsageError
 from lazyfs.store import absence, object_files, reserve
-from lazyfs.store.protocol import StoreConflict, StoredObject, StoreError
+from lazyfs.store.failures import reported
+from lazyfs.store.protocol import StoreConflict, StoredObject
 from lazyfs.system import durable_file
 from lazyfs.system.file_lock import lock_within
 
@@ -62,7 +63,7 @@ class DirectoryStore:
     @classmethod
     def create(cls, path: str) -> "DirectoryStore":
         """Returns the store in `path`; its directories are made if they are missing."""
-        with _reported(path):
+        with reported(path):
             for part in (path, os.path.join(path, "data"), os.path.join(path, "metadata")):
                 _make_directory(part)
             reserve.set_aside(path)
@@ -71,13 +72,13 @@ class DirectoryStore:
     def has(self, digest: Digest) -> bool:
         if digest in self._pending:
             return True
-        with _reported(self.path):
+        with reported(self.path):
             return _exists(self._object(digest))
 
     def put(self, digest: Digest, frame: bytes) -> None:
         if self.has(digest):
             return
-        with _reported(self.path):
+        with reported(self.path):
             self._open_batch()
             temporary = durable_file.write_unnamed(self._temporary, frame, mode=_FILE_MODE)
             with self._mutex:
@@ -96,7 +97,7 @@ class DirectoryStore:
                 self._opened_with_batch = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def get(self, digest: Digest) -> bytes:
-        with _reported(self.path):
+        with reported(self.path):
             # The batch keeps an object until the whole batch has its names: then its file may be at either.
             for path in filter(None, (self._pending.get(digest), self._object(digest))):
                 try:
@@ -108,36 +109,36 @@ class DirectoryStore:
         raise NotFound(f"object {digest.hex()} is not in store {self.path}")
 
     def objects(self) -> Iterator[StoredObject]:
-        with _reported(self.path):
+        with reported(self.path):
             yield from object_files.list_objects(self.path)
 
     def delete(self, digests: Sequence[Digest]) -> None:
-        with _reported(self.path):
+        with reported(self.path):
             object_files.delete_objects(self.path, digests)
 
     def delete_unnamed(self, before: float) -> int:
-        with _reported(self.path):
+        with reported(self.path):
             return object_files.delete_older(self._temporary, before)
 
     def now(self) -> float:
         """Returns the time on the filesystem's clock, which on NFS is the server's."""
-        with _reported(self.path):
+        with reported(self.path):
             data = os.path.join(self.path, "data")
             os.utime(data)
             return os.stat(data).st_mtime
 
     @contextmanager
     def spare(self) -> Iterator[None]:
-        with _reported(self.path):
+        with reported(self.path):
             reserve.give_up(self.path)
         try:
             yield
         finally:
-            with _reported(self.path):
+            with reported(self.path):
                 reserve.set_aside(self.path)
 
     def sync(self) -> None:
-        with self._mutex, _reported(self.path):
+        with self._mutex, reported(self.path):
             if not self._pending:
                 return
             self._flush(list(self._pending.values()))
@@ -161,7 +162,7 @@ class DirectoryStore:
             self._opened_with_batch = -1
 
     def abandon(self) -> None:
-        with self._mutex, _reported(self.path):
+        with self._mutex, reported(self.path):
             for temporary in self._pending.values():
                 os.unlink(temporary)
             self._pending.clear()
@@ -171,7 +172,7 @@ class DirectoryStore:
                 self._opened_with_batch = -1
 
     def read_metadata(self, name: str) -> bytes | None:
-        with _reported(self.path):
+        with reported(self.path):
             try:
                 with open(self._metadata(name), "rb") as file:
                     return file.read()
@@ -185,7 +186,7 @@ class DirectoryStore:
         final = self._metadata(name)
         if expected is not None and self.read_metadata(name) != expected:
             raise self._overtaken(name)
-        with _reported(self.path):
+        with reported(self.path):
             try:
                 durable_file.write_durably(
                     final,
@@ -198,11 +199,11 @@ class DirectoryStore:
                 raise self._overtaken(name) from None
 
     def metadata_names(self) -> Iterator[str]:
-        with _reported(self.path):
+        with reported(self.path):
             yield from os.listdir(os.path.join(self.path, "metadata"))
 
     def delete_metadata(self, name: str) -> None:
-        with _reported(self.path):
+        with reported(self.path):
             try:
                 os.unlink(self._metadata(name))
             except FileNotFoundError:
@@ -218,7 +219,7 @@ class DirectoryStore:
     def exclusive(self) -> Iterator[None]:
         """Holds flock(2) on `.lock`. The kernel releases the lock when the process ends, even if it is
         killed."""
-        with _reported(self.path):
+        with reported(self.path):
             descriptor = os.open(
                 os.path.join(self.path, ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE
             )
@@ -231,7 +232,7 @@ class DirectoryStore:
                 )
             since = time.strftime("%FT%TZ", time.gmtime())
             holder = f"process {os.getpid()} on {socket.gethostname()} since {since}"
-            with _reported(self.path):
+            with reported(self.path):
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, holder.encode(), 0)
             yield
@@ -260,15 +261,6 @@ class DirectoryStore:
         if _libc.syncfs(self._opened_with_batch) != 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number), self.path)
-
-
-@contextmanager
-def _reported(path: str) -> Iterator[None]:
-    """Turns an OSError in its block into a StoreError of one line about the store at `path`."""
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(f"store {path}: {error.strerror or error} ({error.filename or path})") from error
 
 
 def _exists(path: str) -> bool:

@@ -18,6 +18,7 @@ import tomllib
 import msgspec
 
 from lazyfs.core.errors import UsageError
+from lazyfs.core.field_faults import shown_fault
 from lazyfs.core.oci.manifest import Platform
 from lazyfs.core.oci.platform import parse_platform
 from lazyfs.core.oci.reference import HUB, HUB_HOSTS
@@ -126,7 +127,7 @@ def read_settings(path: str | None) -> Settings:
     try:
         found = msgspec.convert(document, Settings)
     except msgspec.ValidationError as error:
-        raise UsageError(f"configuration {path}: {error}") from None
+        raise UsageError(f"configuration {path}: {shown_fault(error, Settings)}") from None
     return checked(found, f"configuration {path}")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.ports import free_port
 from lazyfs.core.errors import UsageError
 from lazyfs.daemon import control_client
 from lazyfs.daemon.session_choice import make_session, prepare
@@ -108,7 +109,28 @@ def test_a_mount_with_another_fingerprint_names_both_and_the_option(
     with serving(published.store) as url:
         done = lazyfs("mount", url, mnt, "--trust", wrong, "--cache", tmp_path / "cache", check=False)
     assert done.returncode == 1
-    for word in ("--trust", wrong, right):
+    for word in ("--trust", wrong, right, "lazyfs repo show STORE"):
+        assert word in done.stderr
+
+
+@pytest.mark.parametrize(("tail", "said"), [("/wrong", "404"), ("", "connection refused")])
+def test_a_first_mount_by_a_wrong_url_names_it_and_how_to_try_it(
+    published: Published, mnt: Path, tmp_path: Path, tail: str, said: str
+) -> None:
+    options = ("--cache", tmp_path / "cache", "--patience", "3")
+    with serving(published.store) as served:
+        url = served + tail if tail else f"http://127.0.0.1:{free_port()}"
+        trust = published.store / "metadata/1.root.json"
+        done = lazyfs("mount", url, mnt, "--trust", trust, *options, check=False)
+    assert done.returncode == 1
+    for word in (url, said, "URL/metadata/timestamp.json"):
+        assert word in done.stderr
+
+
+def test_one_place_alone_is_no_mount(mnt: Path) -> None:
+    done = lazyfs("mount", "http://origin.example/unpacked", check=False)
+    assert done.returncode == 2
+    for word in ("http://origin.example/unpacked", "lazyfs mount URL MOUNTPOINT"):
         assert word in done.stderr
 
 

@@ -184,7 +184,7 @@ def test_busy_missing_and_wrong_mount_points(published: Published, tmp_path: Pat
     assert "does not exist" in refused("mount", published.store, tmp_path / "nowhere")
     (tmp_path / "file").touch()
     assert "is no directory" in refused("mount", published.store, tmp_path / "file")
-    assert "is not mounted" in refused("umount", tmp_path / "mnt")
+    assert "is not mounted; lazyfs status lists" in refused("umount", tmp_path / "mnt")
     assert "no mount of lazyfs" in refused("umount", "/proc")
     assert "no mount of lazyfs" in refused("status", tmp_path)
 
@@ -204,7 +204,11 @@ def test_what_cannot_be_mounted(published: Published, tmp_path: Path) -> None:
     assert "cache" in refused("mount", published.store, mnt, "--cache", tmp_path / "file")
     assert "is no size" in refused("mount", published.store, mnt, *cache, "--cache-limit", "lots")
     assert "no such user" in refused("mount", published.store, mnt, *cache, "--user", "nobody-at-all")
-    assert "--log" in refused("mount", published.store, mnt, *cache, "--log", tmp_path / "no/such/log")
+    said = refused("mount", published.store, mnt, *cache, "--log", tmp_path / "no/such/log")
+    assert (
+        f"--log {tmp_path / 'no/such/log'}: No such file or directory; mkdir {tmp_path / 'no/such'} first"
+        in said
+    )
     assert points.find(str(mnt)) is None
     assert os.listdir(mnt) == []
 

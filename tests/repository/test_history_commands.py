@@ -166,7 +166,8 @@ def test_a_mount_of_an_older_revision_stays_with_it(store: Path, tmp_path: Path)
 
 def test_what_cannot_be_removed_is_named(store: Path) -> None:
     for image, message in (
-        ("r.example/none:1", "is not in this revision"),
+        ("r.example/none:1", "r.example/none:1 is not in this revision"),
+        ("none.example/app:1", "`lazyfs log STORE` lists what was published"),
         (".flat", "is a part of images"),
         ("r.example", "is a folder of images"),
         ("", "is the whole tree"),

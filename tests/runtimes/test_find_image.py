@@ -60,8 +60,9 @@ def test_the_same_name_for_two_images_is_refused(mount: Path) -> None:
 
 
 def test_what_is_not_there_is_named(mount: Path) -> None:
-    with pytest.raises(UsageError, match=r"none \(docker.io/library/none:latest\): not found in "):
+    with pytest.raises(UsageError, match=r"none \(docker.io/library/none:latest\): not found in ") as raised:
         find("library/none", NodeMounts([str(mount)]))
+    assert "lazyfs refresh MOUNTPOINT" in str(raised.value)
     with pytest.raises(UsageError, match="nothing is mounted"):
         find("library/none", NodeMounts([]))
     with pytest.raises(UsageError, match="no such directory"):

@@ -46,6 +46,7 @@ def test_a_repositorys_life(run: Run, tmp_path: Path) -> None:
     assert f"fingerprint  {fingerprint}" in made
     keys = tmp_path / "config/lazyfs/keys/test.example.org"
     assert f"keys         {keys}" in made
+    assert f"Run `lazyfs repo resign {tmp_path / 'store'}` every day from cron" in made
     assert run("resign", "store", "--expiry", "3").startswith("timestamp expires 2")
     for role in ("timestamp", "targets", "root"):
         assert "destroy it" in run("rotate", "store", role, "--count", "2", "--threshold", "2")
@@ -59,10 +60,11 @@ def test_a_repositorys_life(run: Run, tmp_path: Path) -> None:
 
 
 def test_root_keys_in_a_safe(run: Run, tmp_path: Path) -> None:
-    run(
+    made = run(
         "init", "store", "--name", "x", "--keys", "online", "--root-keys", "safe",
         "--root-count", "3", "--root-threshold", "2",
     )  # fmt: skip
+    assert f"lazyfs repo resign {tmp_path / 'store'} --keys {tmp_path / 'online'}` every day" in made
     assert {name.split("-")[0] for name in os.listdir("online")} == {"targets", "timestamp"}
     assert {name.split("-")[0] for name in os.listdir("safe")} == {"root"}
     assert "0 of the 2 root keys" in run.fails("rotate", "store", "timestamp", "--keys", "online")

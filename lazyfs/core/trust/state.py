@@ -103,7 +103,8 @@ def bootstrap(root: bytes, fingerprint: Digest | None = None) -> TrustState:
     if fingerprint is not None and sha256(root) != fingerprint:
         raise WrongRoot(
             f"the server's first root has the fingerprint {sha256(root).hex()}, not {fingerprint.hex()} as "
-            "given: this is another repository, or somebody stands between"
+            "given: this is another repository, or somebody stands between; `lazyfs repo show STORE` on the "
+            "server prints the right one"
         )
     return TrustState((root,), signed.load_root(root, None, MAX_ROOT))
 
