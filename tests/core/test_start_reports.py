@@ -50,6 +50,10 @@ def test_equal_starts_are_kept_whole_in_their_order(start: list[Digest], count: 
     assert merged([start] * count, size_of) == start
 
 
+def test_an_object_that_a_start_repeats_counts_once() -> None:
+    assert merged([[ITEMS[0]] * 100, [ITEMS[1]], [ITEMS[1]], [ITEMS[1]]], size_of) == [ITEMS[1]]
+
+
 @given(START, st.lists(START, max_size=6), st.integers(0, 3))
 def test_liars_in_less_than_a_third_of_the_starts_add_nothing(
     honest: list[Digest], lies: list[list[Digest]], more: int
