@@ -14,8 +14,9 @@ from lazyfs.core.collected_profiles import decode as decode_list
 from lazyfs.core.collected_profiles import encode as encode_list
 from lazyfs.core.digest import Digest, ObjectRef, sha256
 from lazyfs.core.errors import FormatError
-from lazyfs.core.start_reports.merge import MOST_BYTES, MOST_STARTS, PART, Voices, merged
+from lazyfs.core.start_reports.merge import MOST_BYTES, MOST_STARTS, PART, Voices
 from lazyfs.core.start_reports.report import MOST_BODY, StartReport, TouchedFile, decode, encode
+from tests.support.merged_starts import merged
 
 ITEMS = [sha256(b"%d" % number) for number in range(40)]
 SIZES = {item: 1 + number * 37 % 1000 for number, item in enumerate(ITEMS)}
