@@ -37,7 +37,6 @@ class Prepared:
         self._directory = directory
         self._tree = tree
         self._squashfs = directory / "tree.squashfs"
-        self._fingerprint = ""
 
     def prepare(self) -> dict[str, float]:
         """Makes a squashfs and a repository; returns how many seconds each took."""

@@ -38,8 +38,6 @@ from lazyfs.repository import lifecycle
 
 _CHECKOUT: Final = Path(__file__).parents[2]
 KIB: Final = 1 << 10
-CACHES: Final = (5, 10, 25)
-"""Cache sizes in percent of the image's size."""
 BEFORE_PACKS: Final = 3
 """Compression level of the store without packs. The stores with packs are compared with that store."""
 RANDOM: Final = 200

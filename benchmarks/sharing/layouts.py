@@ -1,17 +1,16 @@
 """OCI layouts made of the analysis image: its layers stacked, one rebuilt, and bases that share files."""
 
 import gzip
-import hashlib
 import io
 import json
 import random
 import shutil
-import subprocess
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, Final, NamedTuple, cast
+from typing import IO, Final, cast
 
+from benchmarks.oci_layout import TAG_FIELD, Layer, Layout
 from benchmarks.startup.images import TAG, BenchmarkImage
 
 CHANGED: Final = 10
@@ -19,83 +18,16 @@ CHANGED: Final = 10
 SHARE: Final = 0.6
 """Fraction of the packages that each base has. Of the files that two bases have together, about two fifths
 are in both."""
-_LAYER: Final = "application/vnd.oci.image.layer.v1.tar+gzip"
+_LEVEL: Final = 1
+"""The level of gzip, the quickest: only the sizes of the store are measured, not those of the layers."""
 _LIBRARIES: Final = "usr/local/lib/python3.11/dist-packages"
-
-
-class Layer(NamedTuple):
-    """A compressed layer in a layout."""
-
-    digest: str
-    size: int
-    diff_id: str
-
-
-class Layout:
-    """A directory of images that share blobs."""
-
-    def __init__(self, directory: Path) -> None:
-        self.path = directory
-        self._blobs = directory / "blobs/sha256"
-        self._blobs.mkdir(parents=True)
-        (directory / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
-        self._manifests: list[dict[str, Any]] = []
-
-    def blob(self, digest: str) -> Path:
-        """Returns the path of a blob."""
-        return self._blobs / digest.removeprefix("sha256:")
-
-    def add(self, name: str, layers: Sequence[Layer]) -> None:
-        """Adds an image of these layers under a tag."""
-        config = {
-            "architecture": "amd64",
-            "os": "linux",
-            "config": {"Labels": {"name": name}},
-            "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
-        }
-        manifest = {
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": self._written(json.dumps(config).encode(), "config"),
-            "layers": [{"mediaType": _LAYER, "digest": layer.digest, "size": layer.size} for layer in layers],
-        }
-        named = self._written(json.dumps(manifest).encode(), "manifest")
-        self._manifests.append(named | {"annotations": {"org.opencontainers.image.ref.name": name}})
-        index = {"schemaVersion": 2, "manifests": self._manifests}
-        (self.path / "index.json").write_text(json.dumps(index))
-
-    def _written(self, data: bytes, kind: str) -> dict[str, Any]:
-        digest = hashlib.sha256(data).hexdigest()
-        (self._blobs / digest).write_bytes(data)
-        media_type = f"application/vnd.oci.image.{kind}.v1+json"
-        return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(data)}
-
-    def link(self, blob: Path) -> None:
-        """Adds a blob of another layout, as a hardlink."""
-        (self._blobs / blob.name).hardlink_to(blob)
-
-    def layer(self, tar: IO[bytes]) -> Layer:
-        """Compresses a tar archive into a layer of the layout."""
-        plain = hashlib.sha256()
-        made = self.path / "layer"
-        with gzip.open(made, "wb", 1) as compressed:
-            while part := tar.read(1 << 20):
-                plain.update(part)
-                compressed.write(part)
-        with made.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        size = made.stat().st_size
-        made.rename(self._blobs / digest)
-        return Layer(f"sha256:{digest}", size, f"sha256:{plain.hexdigest()}")
 
 
 def layers_of(image: BenchmarkImage) -> list[Layer]:
     """Returns the layers of an image, the lowest first."""
     layout = Path(image.layout)
     index = json.loads((layout / "index.json").read_text())
-    named = next(
-        one for one in index["manifests"] if one["annotations"]["org.opencontainers.image.ref.name"] == TAG
-    )
+    named = next(one for one in index["manifests"] if one["annotations"][TAG_FIELD] == TAG)
     blobs = layout / "blobs/sha256"
     manifest = json.loads((blobs / named["digest"].removeprefix("sha256:")).read_text())
     config = json.loads((blobs / manifest["config"]["digest"].removeprefix("sha256:")).read_text())
@@ -108,17 +40,22 @@ def layers_of(image: BenchmarkImage) -> list[Layer]:
 def stacked(image: BenchmarkImage, place: Path) -> Layout:
     """Makes `stack1` of the image's lowest layer, `stack2` of its two lowest layers, and so on. Also makes
     `rebuilt`, which is the whole image with CHANGED small files of its top layer changed."""
-    layout, layers = Layout(place), layers_of(image)
+    layout, layers = Layout(place, _LEVEL), layers_of(image)
     for layer in layers:
         layout.link(Path(image.layout) / "blobs/sha256" / layer.digest.removeprefix("sha256:"))
     for count in range(1, len(layers) + 1):
-        layout.add(f"stack{count}", layers[:count])
+        _add(layout, f"stack{count}", layers[:count])
     with gzip.open(layout.blob(layers[-1].digest)) as before, (place / "tar").open("w+b") as after:
         _rebuild(cast(IO[bytes], before), after)
         after.seek(0)
-        layout.add("rebuilt", [*layers[:-1], layout.layer(after)])
+        _add(layout, "rebuilt", [*layers[:-1], layout.layer(after)])
     (place / "tar").unlink()
     return layout
+
+
+def _add(layout: Layout, name: str, layers: Sequence[Layer]) -> None:
+    """Adds an image under its name, which is also in its configuration, so that no two images are equal."""
+    layout.add(name, layers, {"Labels": {"name": name}})
 
 
 def _rebuild(before: IO[bytes], after: IO[bytes]) -> None:
@@ -139,18 +76,14 @@ def _rebuild(before: IO[bytes], after: IO[bytes]) -> None:
 def bases(tree: Path, place: Path, count: int) -> Layout:
     """Makes images `base0`, `base1` and so on. Each has a single layer with a random SHARE of the Debian
     packages and wheels of an unpacked image. So they share files, but no layer."""
-    layout = Layout(place)
+    layout = Layout(place, _LEVEL)
     packages = [*_debian(tree), *_wheels(tree)]
     for number in range(count):
         chosen = random.Random(number).sample(packages, round(len(packages) * SHARE))
         listed = place / "files"
         listed.write_text("".join(f"./{name}\n" for name in sorted(set().union(*chosen))))
-        tar = ["tar", "--format=posix", "--no-recursion", "-C", str(tree), "-T", str(listed), "-c"]
-        with subprocess.Popen(tar, stdout=subprocess.PIPE) as made:
-            assert made.stdout is not None
-            layout.add(f"base{number}", [layout.layer(made.stdout)])
-        if made.returncode:
-            raise RuntimeError(f"tar exited {made.returncode}")
+        layer = layout.layer_of(tree, "--no-recursion", "-T", str(listed))
+        _add(layout, f"base{number}", [layer])
         listed.unlink()
     return layout
 

@@ -70,7 +70,6 @@ class Simulated:
         lost: tuple[tuple[float, float], ...] = (),
     ) -> None:
         self._variant = variant
-        self._size = size
         self._clock = Clock()
         self._origin = Origin(settings)
         self._proxies = [] if variant == starts.PULL else [

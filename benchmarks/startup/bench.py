@@ -97,13 +97,11 @@ class Bench:
         names that `plan.other` returns."""
         self._stack = stack
         self._work = work
-        self._cases = cases
         self._disks = Disks(stack, work)
         names = {WORKLOADS[case.workload].image for case in cases}
         self.images: list[BenchmarkImage] = [make() for name, make in _IMAGES.items() if name in names]
         files = work / "files"
         files.mkdir()
-        self._files = files
         self._revisions = [
             Revision(label, installed(place, work / f"installed{number}"))
             for number, (label, place) in enumerate([("", _CHECKOUT), *([beside] if beside else [])])

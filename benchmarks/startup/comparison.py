@@ -1,6 +1,5 @@
 """Compares each lazyfs side with the same side of another revision."""
 
-from statistics import median
 from typing import Final, NamedTuple
 
 from benchmarks.startup.plan import COLD, WARM_NODE, other
@@ -33,13 +32,9 @@ def pairs(result: Result) -> list[Pair]:
     return found
 
 
-def _median(row: CaseResult, field: str) -> float:
-    return float(median(getattr(start, field) for start in row.starts))
-
-
 def _ratio(pair: Pair, field: str) -> str:
-    theirs = _median(pair.theirs, field)
-    return f"{_median(pair.ours, field) / theirs:.2f}" if theirs else "-"
+    theirs = pair.theirs.median(field)
+    return f"{pair.ours.median(field) / theirs:.2f}" if theirs else "-"
 
 
 def _faster(pair: Pair) -> str:
@@ -48,7 +43,7 @@ def _faster(pair: Pair) -> str:
 
 
 def _counts(pair: Pair, field: str, unit: float = 1, shown: str = ",.0f") -> str:
-    ours, theirs = _median(pair.ours, field) / unit, _median(pair.theirs, field) / unit
+    ours, theirs = pair.ours.median(field) / unit, pair.theirs.median(field) / unit
     return f"{ours:{shown}} / {theirs:{shown}}"
 
 
@@ -75,7 +70,7 @@ def _above_warm(result: Result, cold: CaseResult, revision: str) -> tuple[float,
     for row in result.cases:
         if (row.line, row.workload, row.side) == (cold.line, cold.workload, name) and row.starts:
             middle = sorted(cold.starts, key=lambda start: start.cpu_seconds)[len(cold.starts) // 2]
-            return _median(cold, "cpu_seconds") - _median(row, "cpu_seconds"), middle
+            return cold.median("cpu_seconds") - row.median("cpu_seconds"), middle
     return None
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from statistics import median
 from typing import Final
 
 from benchmarks.startup import comparison
@@ -57,36 +56,32 @@ def _repeats(rows: list[CaseResult]) -> str:
     return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
-def _median(row: CaseResult, field: str) -> float:
-    return float(median(getattr(start, field) for start in row.starts))
-
-
 def _table(result: Result, line: Line, rows: list[CaseResult]) -> str:
     cold = next((row for row in rows if row.side == COLD), None)
     return _HEAD + "".join(_row(result, row, cold) for row in rows) + "\n" + _verdicts(line, rows, cold)
 
 
 def _row(result: Result, row: CaseResult, cold: CaseResult | None) -> str:
-    seconds = _median(row, "seconds")
-    ratio = f"{seconds / _median(cold, 'seconds'):.2f}" if cold else ""
+    seconds = row.median("seconds")
+    ratio = f"{seconds / cold.median('seconds'):.2f}" if cold else ""
     unpacked = next(i.unpacked_bytes for i in result.images if i.name == WORKLOADS[row.workload].image)
-    disk = _median(row, "disk_bytes")
+    disk = row.median("disk_bytes")
     # casync keeps no data, and the tree that was unpacked before is not in the worker's directory
     share = "-" if row.side in (CASYNC, LOCAL) else f"{disk / unpacked:.0%}"
     cells = [
         row.side,
-        f"{_median(row, 'seconds_to_fetch'):.2f}",
-        f"{_median(row, 'seconds_to_output'):.2f}",
+        f"{row.median('seconds_to_fetch'):.2f}",
+        f"{row.median('seconds_to_output'):.2f}",
         f"{seconds:.2f}",
         _spread([start.seconds for start in row.starts]),
         ratio,
-        f"{_median(row, 'requests'):,.0f}",
-        "-" if any(start.waits is None for start in row.starts) else f"{_median(row, 'waits'):,.0f}",
-        f"{_median(row, 'bytes_from_origin') / 1e6:.2f}",
+        f"{row.median('requests'):,.0f}",
+        "-" if any(start.waits is None for start in row.starts) else f"{row.median('waits'):,.0f}",
+        f"{row.median('bytes_from_origin') / 1e6:.2f}",
         f"{disk / 1e6:,.1f}",
         share,
-        f"{_median(row, 'peak_memory') / 1e6:.0f}",
-        f"{_median(row, 'cpu_seconds'):.2f}",
+        f"{row.median('peak_memory') / 1e6:.0f}",
+        f"{row.median('cpu_seconds'):.2f}",
     ]
     return f"| {' | '.join(cells)} |\n"
 
@@ -112,10 +107,10 @@ def limit(line: Line, bytes_needed: float) -> float:
 def _verdicts(line: Line, rows: list[CaseResult], cold: CaseResult | None) -> str:
     if cold is None:
         return ""
-    ours = _median(cold, "seconds")
+    ours = cold.median("seconds")
     others = [row for row in rows if not row.side.startswith("lazyfs") and row.side != LOCAL]
     lines = []
-    timed = sorted((_median(row, "seconds"), row.side) for row in others)
+    timed = sorted((row.median("seconds"), row.side) for row in others)
     for verb in _VERBS:
         named = [
             f"{side} ({seconds:.2f} s, {_times(ours, seconds)})"
@@ -124,9 +119,9 @@ def _verdicts(line: Line, rows: list[CaseResult], cold: CaseResult | None) -> st
         ]
         if named:
             lines.append(f"lazyfs cold ({ours:.2f} s) {verb} {', '.join(named)}.")
-    needed = min(_median(row, "bytes_from_origin") for row in rows if row.side in (COLD, PROFILED))
+    needed = min(row.median("bytes_from_origin") for row in rows if row.side in (COLD, PROFILED))
     local = next((row for row in rows if row.side == LOCAL), None)
-    program = f", and the program alone takes {_median(local, 'seconds'):.2f} s" if local else ""
+    program = f", and the program alone takes {local.median('seconds'):.2f} s" if local else ""
     lines.append(
         f"Physical limit of a lazy start: the {needed / 1e6:.2f} MB that it was seen to do with at line "
         f"rate, and {ROUND_TRIPS} round trips, {limit(line, needed):.2f} s{program}."
@@ -162,12 +157,12 @@ def plot(result: Result, stem: Path) -> None:
     figure, axes = pyplot.subplots(rows, columns, figsize=(7 * columns, 3.2 * rows), squeeze=False)
     for axis, ((line, workload), cases) in zip(axes.flat, groups, strict=False):
         names = [case.side for case in cases]
-        output = [_median(case, "seconds_to_output") for case in cases]
-        total = [_median(case, "seconds") for case in cases]
+        output = [case.median("seconds_to_output") for case in cases]
+        total = [case.median("seconds") for case in cases]
         axis.barh(names, total, color="#9dc3e6", label="result")
         axis.barh(names, output, color="#1f4e79", height=0.4, label="first output")
         for position, (case, seconds) in enumerate(zip(cases, total, strict=True)):
-            megabytes = _median(case, "bytes_from_origin") / 1e6
+            megabytes = case.median("bytes_from_origin") / 1e6
             axis.annotate(f" {megabytes:.1f} MB", (seconds, position), va="center", fontsize=8)
         axis.invert_yaxis()
         axis.set_title(f"{workload}, {line}")

@@ -1,5 +1,7 @@
 """The result of a run of the benchmark, as JSON."""
 
+import statistics
+
 import msgspec
 
 from benchmarks.facts import Facts
@@ -17,6 +19,10 @@ class CaseResult(msgspec.Struct):
     starts: list[Start] = []
     run: int | None = None
     """Index in Result.earlier of the run that made these starts; None if the run of the result made them."""
+
+    def median(self, field: str) -> float:
+        """Returns the median of one field of the starts."""
+        return float(statistics.median(getattr(start, field) for start in self.starts))
 
 
 class Run(msgspec.Struct, frozen=True):

@@ -24,21 +24,18 @@ class RemoteRepository:
         state_dir: str,
         anchor: Anchor | None,
         now: Callable[[], datetime],
-        *,
-        patience: float = PATIENCE,
     ) -> None:
         """Looks for the newest revision. `state_dir`: the directory in which mounts of this URL keep their
         trusted state. `anchor`: the root or fingerprint given by the operator; None uses the state that a
         mount has trusted before. Raises TransportError, TrustError, UnsupportedFormat, and UsageError if
         nothing is trusted."""
         self._fetcher = fetcher
-        self._patience = patience
         trusted = Revisions(fetcher, state_dir, anchor)
         trusted.offline(now())
-        self.revision: Revision = trusted.refresh(now(), time.monotonic() + patience)
+        self.revision: Revision = trusted.refresh(now(), time.monotonic() + PATIENCE)
         """The newest revision."""
 
     def read(self, ref: ObjectRef) -> bytes:
         """Returns an object's verified plaintext. Raises as Fetcher.fetch."""
-        request = request_of(ref, time.monotonic() + self._patience, never_cancelled)
+        request = request_of(ref, time.monotonic() + PATIENCE, never_cancelled)
         return self._fetcher.fetch(request, never_cancelled)

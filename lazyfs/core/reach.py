@@ -119,12 +119,9 @@ class Seen:
         return True
 
 
-def catalog_at(ref: ObjectRef, path: bytes = b"") -> Reached:
-    """Returns a start for a walk: a catalog that hangs at `path`."""
-    at = None
-    for name in _names(path):
-        at = _Path(at, name)
-    return Reached(ref, ObjectKind.CATALOG, None, at)
+def catalog_at(ref: ObjectRef) -> Reached:
+    """Returns a start for a walk: a catalog, below which paths begin."""
+    return Reached(ref, ObjectKind.CATALOG, None)
 
 
 def history_at(ref: ObjectRef) -> Reached:

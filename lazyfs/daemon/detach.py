@@ -107,7 +107,7 @@ def _notes(said: bytes) -> list[str]:
 def _become_child(work: Callable[[Ready], None], target: int, writing: int) -> NoReturn:
     status = 1
     try:
-        namespaces.end_with_parent(signal.SIGKILL)
+        namespaces.end_with_parent()
         os.setsid()
         _clean(target, writing)
         with os.fdopen(writing, "wb", buffering=0) as pipe:

@@ -37,7 +37,6 @@ from lazyfs.repository.commit import read_committed
 from lazyfs.repository.delegation import objects_of_list
 from lazyfs.repository.kept_revisions import kept_revisions
 from lazyfs.repository.keys import Keys
-from lazyfs.repository.leases import APART
 from lazyfs.repository.lifecycle import resign
 from lazyfs.repository.marking import Marked
 from lazyfs.repository.object_lists import delete_listed, forget_list, read_list, write_final, write_list
@@ -101,7 +100,7 @@ class Collector:
 
     def dry_run(self) -> CollectReport:
         """Returns the report of a collection that would run now; writes nothing. Raises as `run`."""
-        check_clock(self._store, self._now().timestamp(), APART)
+        check_clock(self._store, self._now().timestamp())
         try:
             self._mark()
             self._list()
@@ -115,7 +114,7 @@ class Collector:
         an object that they lead to is missing and `despite_missing` is not set, deletes nothing; the report
         says so. Raises StoreConflict if another collection is under way, UsageError if this machine's clock
         and the store's differ or the timestamp's key is missing, StoreError, BadData."""
-        check_clock(self._store, self._now().timestamp(), APART)
+        check_clock(self._store, self._now().timestamp())
         with self._store.spare():
             self._lease = CollectorLease(self._store, monotonic=self._monotonic, pause=self._pause)
             try:

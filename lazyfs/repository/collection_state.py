@@ -16,6 +16,9 @@ from lazyfs.store import Store, StoreConflict
 
 FILE = "collection.json"
 MOST_LEASES = 4096
+APART = 300.0
+"""The largest difference in seconds between the clocks of machine and store with which a publisher may
+work."""
 RETRIES = 30
 """The largest number of attempts at a conditional write. An attempt fails only if another process has changed
 the state meanwhile."""
@@ -115,12 +118,12 @@ def change_state(
     raise AssertionError("unreachable")
 
 
-def check_clock(store: Store, machine: float, most: float) -> float:
+def check_clock(store: Store, machine: float) -> float:
     """Returns the store's time. Raises UsageError if it differs from `machine`, this machine's time, by more
-    than `most` seconds: one of the clocks is wrong, and revisions would be kept too long or not long
+    than APART seconds: one of the clocks is wrong, and revisions would be kept too long or not long
     enough."""
     now = store.now()
-    if abs(machine - now) > most:
+    if abs(machine - now) > APART:
         raise UsageError(
             f"this machine's clock is {abs(machine - now):.0f} s {'ahead of' if machine > now else 'behind'} "
             "the store's: set both right (NTP), then run this again"

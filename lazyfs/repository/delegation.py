@@ -30,23 +30,20 @@ def delegate(
     keys: Keys,
     make: Callable[[], Sequence[CryptoSigner]],
     now: datetime,
-    days: float = TIMESTAMP_DAYS,
 ) -> None:
     """Delegates the right to sign profiles to the keys made by `make`; keys that have the right already keep
     it. Signs the committed revision again, with the publisher's and the timestamp's keys in `keys`. Raises
     UsageError if `keys` lacks one of these."""
-    _change(store, keys, lambda before: [*before, *(signer.public_key for signer in make())], now, days)
+    _change(store, keys, lambda before: [*before, *(signer.public_key for signer in make())], now)
 
 
-def withdraw(store: Store, keys: Keys, now: datetime, days: float = TIMESTAMP_DAYS) -> int:
+def withdraw(store: Store, keys: Keys, now: datetime) -> int:
     """Withdraws the right to sign profiles from all delegated keys; returns their number. Raises as
     `delegate`."""
-    return len(_change(store, keys, lambda _: [], now, days))
+    return len(_change(store, keys, lambda _: [], now))
 
 
-def _change(
-    store: Store, keys: Keys, change: Callable[[list[Key]], list[Key]], now: datetime, days: float
-) -> list[Key]:
+def _change(store: Store, keys: Keys, change: Callable[[list[Key]], list[Key]], now: datetime) -> list[Key]:
     with store.exclusive():
         committed = read_committed(store)
         root, proven = committed.state.root, committed.proven
@@ -55,7 +52,7 @@ def _change(
         before = delegated_keys(proven.targets)
         after = change(before)
         new = delegations(after) if after else Delegations({}, {})
-        write_revision(store, keys, root, proven.revision, proven, now, days, delegations=new)
+        write_revision(store, keys, root, proven.revision, proven, now, TIMESTAMP_DAYS, delegations=new)
         return before
 
 

@@ -14,14 +14,14 @@ from lazyfs.core.catalog.entry import LIVE
 from lazyfs.core.catalog.layout import VERSION as CATALOG_VERSION
 from lazyfs.core.errors import UsageError
 from lazyfs.core.params import VERSION, Revision
-from lazyfs.repository.commit import TIMESTAMP_DAYS, commit_revision, read_revision
+from lazyfs.repository.commit import commit_revision, read_revision
 from lazyfs.repository.diff import resolve
 from lazyfs.repository.keys import Keys
 from lazyfs.repository.stored_tree import StoredTree, TreeNode
 from lazyfs.store import Store
 
 
-def upgrade(store: Store, keys: Keys, now: datetime, days: float = TIMESTAMP_DAYS) -> Revision | None:
+def upgrade(store: Store, keys: Keys, now: datetime) -> Revision | None:
     """Commits a revision with the newest format version; returns None if the repository has it already.
 
     Clients that do not know the version stay at the revision before and say why. Raises as `commit_revision`.
@@ -35,7 +35,6 @@ def upgrade(store: Store, keys: Keys, now: datetime, days: float = TIMESTAMP_DAY
         old.root,
         expected_revision=old.number,
         now=now,
-        timestamp_days=days,
         params=msgspec.structs.replace(old.params, version=VERSION).check(),
     )
 

@@ -38,9 +38,6 @@ log = logging.getLogger(__name__)
 LENGTH = 3600.0
 """Seconds after which a lease expires unless it is renewed. A publisher renews its lease as it goes; a
 registry holds a publisher up for half an hour at most."""
-APART = 300.0
-"""The largest difference in seconds between the clocks of machine and store with which a publisher may
-work."""
 PATIENCE = 600.0
 """Seconds that a publisher waits for the end of a deletion: a million objects take a few minutes."""
 
@@ -76,7 +73,7 @@ class PublisherLease:
         self._mutex = threading.RLock()
         self.token = token or secrets.token_hex(16)
         self._revision = read_revision(store).number if revision is None else revision
-        check_clock(store, now().timestamp(), APART)
+        check_clock(store, now().timestamp())
         state = self.renew() if token else change_state(store, self._taken, pause)
         self._renewed = monotonic()
         self._listed, self._digests = self._read_listed(state)

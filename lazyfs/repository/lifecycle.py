@@ -17,7 +17,7 @@ from lazyfs.core.digest import EMPTY, Digest, ObjectRef, sha256
 from lazyfs.core.errors import UsageError
 from lazyfs.core.history.head import History
 from lazyfs.core.params import Params, Revision
-from lazyfs.core.trust.roles import MAX_ROOT, ROOT, SNAPSHOT, TARGETS, TIMESTAMP, file_name
+from lazyfs.core.trust.roles import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, file_name
 from lazyfs.core.trust.signed import load_root
 from lazyfs.repository import collection_state
 from lazyfs.repository import keys as key_files
@@ -167,7 +167,6 @@ def rotate(
     threshold: int,
     keys: Keys,
     now: datetime,
-    days: float = TIMESTAMP_DAYS,
 ) -> list[str]:
     """Replaces all keys of `role` by means of a new root. `role`: ROOT, TIMESTAMP, or TARGETS, which includes
     SNAPSHOT.
@@ -199,9 +198,10 @@ def rotate(
             root.roles[changed].threshold = threshold
         signers = keys.signers(old, ROOT)
         data = sign_metadata(root, [*signers, *new] if role == ROOT else signers)
-        load_root(data, old, MAX_ROOT)
+        load_root(data, old)
         store.write_metadata(file_name(ROOT, root.version), data, expected=None)
-        write_revision(store, keys | Keys(new), root, committed.revision, committed.proven, now, days)
+        proven = committed.proven
+        write_revision(store, keys | Keys(new), root, proven.revision, proven, now, TIMESTAMP_DAYS)
         return sorted(set(old.keys) - set(root.keys))
 
 

@@ -142,7 +142,7 @@ def _enter(user: tuple[int, int]) -> None:
     else:
         namespaces.unshare(namespaces.NEW_USER | namespaces.NEW_MOUNTS)
         namespaces.map_numbers((0, 0), user)
-    _end_with_parent()
+    namespaces.end_with_parent()
 
 
 def _open_door(
@@ -192,7 +192,7 @@ def _enter_inner(user: tuple[int, int], own_processes: bool) -> None:
         outer = os.geteuid(), os.getegid()
         namespaces.unshare(flags | namespaces.NEW_USER)
         namespaces.map_numbers(user, outer)
-    _end_with_parent()
+    namespaces.end_with_parent()
 
 
 def _mount_proc() -> None:
@@ -236,16 +236,10 @@ def _fork() -> int:
     parent = os.getpid()
     child = os.fork()
     if not child:
-        namespaces.end_with_parent(signal.SIGKILL)
+        namespaces.end_with_parent()
         if os.getppid() not in (parent, 0):  # 0: the parent is outside of this pid namespace
             os._exit(RUNTIME_FAILED)
     return child
-
-
-def _end_with_parent() -> None:
-    """Asks the kernel to kill this process when its parent ends. A change of credentials cancels an earlier
-    request."""
-    namespaces.end_with_parent(signal.SIGKILL)
 
 
 def _end(daemons: Sequence[int]) -> None:

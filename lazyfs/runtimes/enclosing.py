@@ -60,7 +60,7 @@ def enter(enclosure: Enclosure, status: int, user: tuple[int, int] | None = None
         _, ended = os.waitpid(init, 0)
         os._exit(os.waitstatus_to_exitcode(ended) & 0xFF)
     try:
-        namespaces.end_with_parent(signal.SIGKILL)
+        namespaces.end_with_parent()
         _furnish(enclosure)
         notices = listen(enclosure)
         runtime = os.fork()

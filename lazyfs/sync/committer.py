@@ -29,7 +29,6 @@ class Committer:
         """`last_update`: True to write logDir/lastUpdate with each revision. Raises as Edit."""
         self._lease = PublisherLease(store, now)
         self._edit = Edit(store, keys, now, lease=self._lease)
-        self._store = store
         self._now = now
         self._last_update = last_update
         self._trial: LiveTree | None = None

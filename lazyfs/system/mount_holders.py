@@ -36,7 +36,7 @@ class Holders(NamedTuple):
     """False if a process could not be looked into, or if the time was over."""
 
 
-def holders(mount: Mount, seconds: float = SECONDS) -> Holders:
+def holders(mount: Mount) -> Holders:
     """Returns the processes that have a file, a directory or a program of a mount in use. Mounts below this
     mount are in the list too, as uses of pid 0."""
     below = [
@@ -48,7 +48,7 @@ def holders(mount: Mount, seconds: float = SECONDS) -> Holders:
         lambda: _search(mount.device, _links),
         lambda: _search(mount.device, _maps),  # may hang on a process that the kernel holds
     ]
-    answers = ask_each(looks, seconds, patience=seconds, enough=lambda _: False)
+    answers = ask_each(looks, SECONDS, patience=SECONDS, enough=lambda _: False)
     found: dict[int, Holder] = {}
     complete = True
     for answer in answers:
@@ -62,10 +62,10 @@ def holders(mount: Mount, seconds: float = SECONDS) -> Holders:
     return Holders([*below, *sorted(found.values())], complete)
 
 
-def elsewhere(device: str, seconds: float = SECONDS) -> list[Holder]:
+def elsewhere(device: str) -> list[Holder]:
     """Returns one process of each other mount namespace in which the filesystem with this device is mounted.
     The filesystem lives on there after it was unmounted here."""
-    answer = ask_one(lambda: _in_other_namespaces(device), seconds)
+    answer = ask_one(lambda: _in_other_namespaces(device), SECONDS)
     return [Holder(pid, command, "has it in its mount namespace") for pid, command in answer.value or []]
 
 

@@ -4,6 +4,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import signal
 import struct
 
 NEW_MOUNTS, NEW_UTS, NEW_IPC, NEW_USER, NEW_PIDS, NEW_NETWORK = (
@@ -91,9 +92,10 @@ def unmount(target: str) -> None:
     _check(_libc().umount2(os.fsencode(target), ctypes.c_int(_DETACH)), target)
 
 
-def end_with_parent(number: int) -> None:
-    """Sets the signal (`number`) that the kernel sends to this process when the parent process ends."""
-    _libc().prctl(ctypes.c_int(_PR_SET_PDEATHSIG), ctypes.c_ulong(number))
+def end_with_parent() -> None:
+    """Asks the kernel to kill this process when its parent ends. A change of credentials cancels an earlier
+    request."""
+    _libc().prctl(ctypes.c_int(_PR_SET_PDEATHSIG), ctypes.c_ulong(signal.SIGKILL))
 
 
 def give_up_new_privileges() -> None:

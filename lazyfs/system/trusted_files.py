@@ -82,10 +82,10 @@ def is_private_directory(path: str) -> bool:
         os.close(number)
 
 
-def open_file(path: str, flags: int, mode: int = 0o600) -> int:
+def open_file(path: str, flags: int) -> int:
     """Opens a regular file of this user's or root's in a directory that nobody else may write to; with
-    O_CREAT makes it. Raises Untrusted, OSError."""
-    return _open(path, flags, mode, checked=True)
+    O_CREAT makes it, with mode 0600. Raises Untrusted, OSError."""
+    return _open(path, flags, 0o600, checked=True)
 
 
 def open_output(path: str) -> int:

@@ -102,10 +102,3 @@ def pieces(plan: ReadPlan, objects: LocalObjects, fetched: Fetched = NOTHING) ->
     if missing:
         raise NeedContent(plan, tuple(missing))
     return found
-
-
-def read(tree: Tree, number: int, offset: int, length: int, fetched: Fetched = NOTHING) -> list[bytes]:
-    """Plans a read and carries it out. Returns the bytes of the file, cut at its end, in pieces to be joined.
-    Raises Need or OSError."""
-    plan = plan_read(tree, number, offset, length, fetched)
-    return pieces(plan, tree.repositories[plan.repository].objects, fetched)

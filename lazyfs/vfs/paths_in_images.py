@@ -102,12 +102,12 @@ class _End(NamedTuple):
     catalog: Catalog
 
 
-def find_file(entries: Entries, top: Slot, path: bytes, fetched: Fetched = NOTHING) -> FileInImage | None:
+def find_file(entries: Entries, top: Slot, path: bytes) -> FileInImage | None:
     """Returns the file at a path below the image whose top catalog is that of `top`; None if there is none.
 
     Links are followed inside the image, `..` as far as its root. Raises Need, NeedRepository; allots no slot.
     """
-    end = _follow(entries, top, path, fetched)
+    end = _follow(entries, top, path, NOTHING)
     if end is None or not end.entry.is_file:
         return None
     return FileInImage(end.entry, end.catalog.packs, path.rpartition(b"/")[0])
@@ -161,7 +161,7 @@ def entry_at_path(entries: Entries, repository: str, path: bytes, fetched: Fetch
 def siblings_at(entries: Entries, place: PlaceInImage, name: bytes) -> Siblings | None:
     """Returns the file `name` of the directory at `place`, among its siblings; None if the directory has no
     such file. Works for a file that several images share, too. Raises as `find_file`."""
-    found = _directory(entries, place.top, place.directory, NOTHING)
+    found = _directory(entries, place.top, place.directory)
     if found is None:
         return None
     catalog, directory = found
@@ -170,25 +170,23 @@ def siblings_at(entries: Entries, place: PlaceInImage, name: bytes) -> Siblings 
     return Siblings(key, directory.entries, at, catalog.packs) if at >= 0 else None
 
 
-def list_directory(entries: Entries, top: Slot, path: bytes, fetched: Fetched = NOTHING) -> list[bytes]:
+def list_directory(entries: Entries, top: Slot, path: bytes) -> list[bytes]:
     """Returns the names in a directory of an image, sorted; empty if there is none. Follows no link.
 
     Raises as `find_file`.
     """
-    found = _directory(entries, top, path, fetched)
+    found = _directory(entries, top, path)
     return [entry.name for entry in found[1].entries] if found else []
 
 
-def _directory(
-    entries: Entries, top: Slot, path: bytes, fetched: Fetched
-) -> tuple[Catalog, Directory] | None:
-    catalog = entries.catalog(top, fetched)
+def _directory(entries: Entries, top: Slot, path: bytes) -> tuple[Catalog, Directory] | None:
+    catalog = entries.catalog(top, NOTHING)
     directory = catalog.directory(0)
     for name in filter(None, path.split(b"/")):
         entry = directory.find(name)
         if entry is None or not entry.is_dir:
             return None
-        catalog, directory = _below(entries, top.repository, catalog, entry, fetched)
+        catalog, directory = _below(entries, top.repository, catalog, entry, NOTHING)
     return catalog, directory
 
 

@@ -89,9 +89,7 @@ SIZES = st.lists(st.integers(1, 9), min_size=16, max_size=16)
 
 
 @pytest.mark.parametrize(("order", "plain"), [(lru, Lru), (sieve, Sieve)])
-@given(
-    requests=REQUESTS, sizes_of=st.lists(st.integers(1, 9), min_size=16, max_size=16), room=st.integers(9, 60)
-)
+@given(requests=REQUESTS, sizes_of=SIZES, room=st.integers(9, 60))
 @example(requests=[0, 0, 3, 3, 1, 2, 1, 0], sizes_of=[3] * 16, room=9)  # evicts the newest: the hand wraps
 @example(  # evicts the value before those that it has evicted already: the hand wraps too
     requests=[0, 0, 3, 6, 6, 7, 1, 2, 3, 4, 5, 8, 9, 0, 1, 3, 6, 15, 1, 0], sizes_of=[1] * 15 + [6], room=9

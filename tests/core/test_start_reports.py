@@ -14,8 +14,9 @@ from lazyfs.core.collected_profiles import decode as decode_list
 from lazyfs.core.collected_profiles import encode as encode_list
 from lazyfs.core.digest import Digest, ObjectRef, sha256
 from lazyfs.core.errors import FormatError
-from lazyfs.core.start_reports.merge import MOST_BYTES, MOST_STARTS, PART, Voices, merged
+from lazyfs.core.start_reports.merge import MOST_BYTES, MOST_STARTS, PART, Voices
 from lazyfs.core.start_reports.report import MOST_BODY, StartReport, TouchedFile, decode, encode
+from tests.support.merged_starts import merged
 
 ITEMS = [sha256(b"%d" % number) for number in range(40)]
 SIZES = {item: 1 + number * 37 % 1000 for number, item in enumerate(ITEMS)}
@@ -48,6 +49,10 @@ def test_what_a_third_touched_is_kept_in_whatever_order_the_starts_come(
 @given(START, st.integers(1, 20))
 def test_equal_starts_are_kept_whole_in_their_order(start: list[Digest], count: int) -> None:
     assert merged([start] * count, size_of) == start
+
+
+def test_an_object_that_a_start_repeats_counts_once() -> None:
+    assert merged([[ITEMS[0]] * 100, [ITEMS[1]], [ITEMS[1]], [ITEMS[1]]], size_of) == [ITEMS[1]]
 
 
 @given(START, st.lists(START, max_size=6), st.integers(0, 3))

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from lazyfs.core import bounds
 from lazyfs.core.digest import ObjectRef, ref_of
 from lazyfs.core.errors import LazyfsError
-from lazyfs.vfs import content
 from lazyfs.vfs.entries import Repository
 from lazyfs.vfs.inode_numbers import ROOT, SPREAD, pack, unpack
 from lazyfs.vfs.missing_objects import Need, NeedDecoding
@@ -20,6 +19,7 @@ from lazyfs.vfs.operator_xattrs import list_xattrs
 from lazyfs.vfs.revision_switch import switch
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Tree
+from tests.support.content import read_content
 from tests.support.counts import count
 from tests.support.hostile_catalogs import (
     Change,
@@ -117,7 +117,7 @@ class Site:
             self._try(partial(question, number))
         self._try(lambda: list_xattrs(tree, number))
         for offset in (0, 5, 1 << 16, 1 << 62):
-            self._try(partial(content.read, tree, number, offset, 1 << 17))
+            self._try(partial(read_content, tree, number, offset, 1 << 17))
         listed = self._try(lambda: list(tree.listing(number)))
         for name, attributes in listed or []:
             tree.hold(attributes.number)

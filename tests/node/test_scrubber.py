@@ -60,6 +60,8 @@ def test_what_is_no_secret_stays(text: str) -> None:
 @given(st.text("abcdefgh123%40é€", min_size=3, max_size=12), st.text("xyz", min_size=1, max_size=5))
 def test_a_known_password_goes_in_every_form(password: str, user: str) -> None:
     clean = Scrubber([], [], secrets_of(f"http://{user}:{password}@squid:3128;DIRECT"))
-    for secret in secrets_of(f"http://{user}:{password}@squid:3128"):
+    secrets = list(secrets_of(f"http://{user}:{password}@squid:3128"))
+    assert password in secrets
+    for secret in secrets:
         if len(secret) >= 3:
             assert secret not in clean.text(f"the log has {secret} in it").replace("***", "")

@@ -110,6 +110,7 @@ def test_a_dropped_profiles_bytes_are_free_once_collected(tmp_path: Path) -> Non
     assert site.entry().nested == top
     refused = lazyfs("profile", "show", PLACE, store, check=False)
     assert (refused.returncode, "has no profile" in refused.stderr) == (2, True)
+    assert files
     assert all(file.exists() for file in files)
     for file in (site.repository.path / "data").rglob("*/*"):
         os.utime(file, (1, 1))  # objects of the last two seconds are spared

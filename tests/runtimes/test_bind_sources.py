@@ -2,7 +2,6 @@
 mounts with flags, filesystems that root cannot read."""
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from lazyfs.core.errors import UsageError
 from lazyfs.runtimes import RunOptions, prepare
 from lazyfs.runtimes.launch import Bind
 from tests.support.bind_map import BindMap, bind_map
+from tests.support.busybox import busybox_root
 from tests.support.docker import docker_daemon
 from tests.support.processes import frozen
 from tests.support.runtimes import NOBODY, ROOTS_ONLY, RUNTIMES, WAYS, lazyfs_of, run, search_path
@@ -35,12 +35,7 @@ class Start(NamedTuple):
 
 @pytest.fixture(scope="module")
 def busybox(open_path_factory: Path) -> Path:
-    root = open_path_factory / "image"
-    (root / "bin").mkdir(parents=True)
-    shutil.copy("/bin/busybox", root / "bin/busybox")
-    for name in ("sh", "cat", "touch"):
-        (root / "bin" / name).symlink_to("busybox")
-    return root
+    return busybox_root(open_path_factory / "image", "sh", "cat", "touch")
 
 
 @pytest.fixture(scope="module", autouse=True)

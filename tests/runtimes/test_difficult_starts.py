@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.support.busybox import busybox_root
 from tests.support.docker import docker_daemon
 from tests.support.runtimes import ALL_WAYS, ROOTS_ONLY, RUNTIMES, WAYS, lazyfs_of, run, search_path
 
@@ -31,11 +32,9 @@ class Start(NamedTuple):
 @pytest.fixture(scope="module")
 def image(open_path_factory: Path) -> Path:
     """Makes an image, at a long path, whose links lead nowhere, to the host, and out of the tree."""
-    root = open_path_factory / LONG / "image"
-    (root / "bin").mkdir(parents=True)
-    shutil.copy("/bin/busybox", root / "bin/busybox")
-    for name in ("sh", "cat", "ls", "true", "head", "readlink", "env", "printf"):
-        (root / "bin" / name).symlink_to("busybox")
+    root = busybox_root(
+        open_path_factory / LONG / "image", "sh", "cat", "ls", "true", "head", "readlink", "env", "printf"
+    )
     (root / "etc").mkdir()
     (root / "etc/hosts").write_text("127.0.0.1 localhost\n")
     (root / "usr/share/zoneinfo").mkdir(parents=True)

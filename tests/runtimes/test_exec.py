@@ -4,7 +4,6 @@ however it ends."""
 import contextlib
 import os
 import random
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import pytest
 from lazyfs.core.errors import UsageError
 from lazyfs.runtimes.mount_points import MissingPoint, missing_points
 from lazyfs.runtimes.watcher import children
+from tests.support.busybox import busybox_root
 from tests.support.cli import lazyfs, new_repository, serving
 from tests.support.counts import count
 from tests.support.open_paths import open_to_all
@@ -103,10 +103,7 @@ class Caller(NamedTuple):
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Makes a repository with a small image, a file and a program."""
     work = tmp_path_factory.mktemp("exec")
-    root = work / "image"
-    (root / "bin").mkdir(parents=True)
-    shutil.copy("/bin/busybox", root / "bin/busybox")
-    (root / "bin/cat").symlink_to("busybox")
+    root = busybox_root(work / "image", "cat")
     (root / "file").write_text("from the mount\n")
     (root / "tool").write_text('#!/bin/sh\necho tool "$@"; exit 9\n')
     (root / "tool").chmod(0o755)

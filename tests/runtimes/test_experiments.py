@@ -2,13 +2,13 @@
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.runtimes.test_nested import OUTER
+from tests.support.busybox import busybox_root
 from tests.support.open_paths import open_to_all
 from tests.support.runtimes import NOBODY, lazyfs_of, run, search_path
 
@@ -19,10 +19,7 @@ USERS = {"root": None, "user": NOBODY}
 
 def make_image(root: Path, *programs: str) -> Path:
     """Makes a root filesystem of busybox, without any directory that a site would bind to."""
-    (root / "bin").mkdir(parents=True)
-    shutil.copy("/bin/busybox", root / "bin/busybox")
-    for name in ("sh", "cat", "ls", "pwd", "echo", "touch"):
-        (root / "bin" / name).symlink_to("busybox")
+    busybox_root(root, "sh", "cat", "ls", "pwd", "echo", "touch")
     for name in programs:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(f"#!/bin/sh\necho {name} in $PWD; cat input >output\n")

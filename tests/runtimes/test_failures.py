@@ -3,12 +3,12 @@ in mid-run is tried in test_mount_gone.py."""
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.busybox import busybox_root
 from tests.support.docker import docker_daemon
 from tests.support.runtimes import NOBODY, run
 
@@ -18,9 +18,7 @@ pytestmark = pytest.mark.root
 @pytest.fixture
 def image(open_path: Path) -> Path:
     """Makes an image with a program for this machine and a program for another architecture."""
-    root = open_path / "image"
-    (root / "bin").mkdir(parents=True)
-    shutil.copy("/bin/busybox", root / "bin/busybox")
+    root = busybox_root(open_path / "image")
     elf = bytearray(Path("/bin/busybox").read_bytes()[:64])
     elf[18:20] = (22).to_bytes(2, "little")  # e_machine of s390x
     (root / "bin/foreign").write_bytes(elf)

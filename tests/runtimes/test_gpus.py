@@ -2,7 +2,6 @@
 devices and libraries for all others."""
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from lazyfs.runtimes.docker import Docker
 from lazyfs.runtimes.gpus import chosen_gpus, with_gpus
 from lazyfs.runtimes.launch import Bind, Launch
 from lazyfs.runtimes.settings import parse_settings
+from tests.support.busybox import busybox_root
 from tests.support.open_paths import open_to_all
 from tests.support.runtimes import NOBODY, run, search_path
 
@@ -37,11 +37,7 @@ def machine(open_path: Path) -> Path:
     listed = "\n".join(map(str, ["/dev/full", *names]))
     program.write_text(f'#!/bin/sh\n[ "$*" = list ] || exit 9\ncat <<END\n{listed}\nEND\n')
     program.chmod(0o755)
-    root = open_path / "image"
-    (root / "bin").mkdir(parents=True)
-    shutil.copy("/bin/busybox", root / "bin/busybox")
-    for name in ("sh", "cat", "ls", "echo"):
-        (root / "bin" / name).symlink_to("busybox")
+    root = busybox_root(open_path / "image", "sh", "cat", "ls", "echo")
     open_to_all(root)
     return open_path
 

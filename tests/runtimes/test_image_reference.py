@@ -1,6 +1,5 @@
 """Images that are given neither by a name nor by a path in a mount: SIF files, references in registries."""
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 from lazyfs.core.errors import UsageError
 from lazyfs.runtimes import prepare
 from lazyfs.runtimes.image_reference import is_sif, looked_up
+from tests.support.busybox import busybox_root
 from tests.support.open_paths import open_to_all
 from tests.support.runtimes import NOBODY, apptainer_prefix, run
 
@@ -17,11 +17,7 @@ from tests.support.runtimes import NOBODY, apptainer_prefix, run
 def sif(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Builds a SIF file of busybox with apptainer."""
     work = tmp_path_factory.mktemp("sif")
-    root = work / "root"
-    (root / "bin").mkdir(parents=True)
-    shutil.copy("/bin/busybox", root / "bin/busybox")
-    for name in ("sh", "cat", "ls"):
-        (root / "bin" / name).symlink_to("busybox")
+    root = busybox_root(work / "root", "sh", "cat", "ls")
     program = str(apptainer_prefix() / "usr/bin/apptainer")
     subprocess.run([program, "--silent", "build", str(work / "image.sif"), str(root)], check=True)
     open_to_all(work)

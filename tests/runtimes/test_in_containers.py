@@ -3,7 +3,6 @@ container shows at /cvmfs: it works where the container allows it, and else says
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.support.busybox import busybox_root
 from tests.support.cli import lazyfs, new_repository
 from tests.support.counts import count
 from tests.support.open_paths import open_to_all
@@ -89,8 +89,7 @@ def node(open_path_factory: Path) -> Iterator[Node]:
     (root / "tmp").chmod(0o1777)  # runc gives this mode to what it mounts there
     for name in SYSTEM:
         (root / name).symlink_to(f"usr/{name}")
-    (image / "bin").mkdir(parents=True)
-    shutil.copy("/bin/busybox", image / "bin/busybox")
+    busybox_root(image)
     mount.mkdir()
     open_to_all(mount)
     store, keys = new_repository(work)

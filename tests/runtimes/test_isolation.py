@@ -22,6 +22,7 @@ import pytest
 
 from lazyfs.system.detachment import can_scope_sockets
 from tests.support import isolation_probe
+from tests.support.busybox import busybox_root
 
 SECRET = "hunter2-in-the-environment"
 _CALLER = """
@@ -45,10 +46,7 @@ class Sandbox:
     def __init__(self, directory: Path, options: tuple[str, ...]) -> None:
         self.options = options
         self.directory = directory
-        self.image = directory / "image"
-        (self.image / "bin").mkdir(parents=True)
-        shutil.copy("/bin/busybox", self.image / "bin/busybox")
-        (self.image / "bin/sh").symlink_to("busybox")
+        self.image = busybox_root(directory / "image", "sh")
         shutil.copy(isolation_probe.__file__, directory / "probe.py")
         for name in ("ro", "rw"):
             (directory / name).mkdir()
@@ -338,8 +336,7 @@ def test_no_image_makes_anything_on_the_host(tmp_path: Path, links: dict[str, st
     exist."""
     image, host = tmp_path / "image", tmp_path / "host"
     host.mkdir()
-    (image / "bin").mkdir(parents=True)
-    shutil.copy("/bin/busybox", image / "bin/busybox")
+    busybox_root(image)
     (image / "etc").mkdir()
     for name, pattern in links.items():
         target = pattern.format(made=f"{host}/made")

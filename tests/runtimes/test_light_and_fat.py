@@ -1,13 +1,13 @@
 """The examples of light and fat images in docs/running.md give the same result."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.busybox import busybox_root
 from tests.support.cli import LAZYFS, lazyfs, new_repository
 
 ANALYSE = '#!/bin/sh\nread -r site </etc/oracle/tnsnames.ora\necho "$site: $(cat "$1")"\n'
@@ -16,11 +16,7 @@ EXAMPLES = TEXT.split("### Light and fat images\n")[1].split("### ")[0].split("`
 
 
 def _system(root: Path) -> Path:
-    (root / "bin").mkdir(parents=True)
-    shutil.copy("/bin/busybox", root / "bin/busybox")
-    for name in ("sh", "cat"):
-        (root / "bin" / name).symlink_to("busybox")
-    return root
+    return busybox_root(root, "sh", "cat")
 
 
 def _program(path: Path) -> None:

@@ -4,7 +4,6 @@ the two."""
 import json
 import os
 import resource
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from lazyfs.core.errors import UsageError
 from lazyfs.runtimes import limits
 from lazyfs.runtimes.control_group import ControlGroup, Place, places
 from lazyfs.runtimes.limits import Limits, keep, parse_seconds
+from tests.support.busybox import busybox_root
 from tests.support.docker import docker_daemon
 from tests.support.open_paths import open_to_all
 from tests.support.runtimes import lazyfs_of, run
@@ -29,11 +29,7 @@ WAYS = [("bubblewrap", None), ("crun", USER)]
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("limits") / "image"
-    (root / "bin").mkdir(parents=True)
-    shutil.copy("/bin/busybox", root / "bin/busybox")
-    for name in ("sh", "sleep", "dd", "tr", "cat", "true"):
-        (root / "bin" / name).symlink_to("busybox")
+    root = busybox_root(tmp_path_factory.mktemp("limits") / "image", "sh", "sleep", "dd", "tr", "cat", "true")
     open_to_all(root)
     return root
 

@@ -3,13 +3,13 @@ the failure."""
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.support.busybox import busybox_root
 from tests.support.cli import LAZYFS, lazyfs, new_repository, status
 from tests.support.open_paths import open_to_all
 from tests.support.processes import gone
@@ -20,10 +20,7 @@ pytestmark = pytest.mark.root
 
 @pytest.mark.parametrize("runtime", ["bubblewrap", "crun"])
 def test_a_mount_gone_in_mid_run(open_path: Path, runtime: str) -> None:
-    root = open_path / "image"
-    (root / "bin").mkdir(parents=True)
-    shutil.copy("/bin/busybox", root / "bin/busybox")
-    (root / "bin/sh").symlink_to("busybox")
+    root = busybox_root(open_path / "image", "sh")
     (root / "deep/er").mkdir(parents=True)
     (root / "deep/er/file").write_bytes(os.urandom(1 << 20))
     open_to_all(root)

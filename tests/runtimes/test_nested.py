@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.busybox import busybox_root
 from tests.support.open_paths import open_to_all
 from tests.support.runtimes import NOBODY, ROOTS_ONLY, RUNTIMES, lazyfs_of, search_path
 
@@ -35,10 +36,7 @@ def nested(image: Path, outer: list[str], *arguments: str) -> subprocess.Complet
 
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
-    root = tmp_path / "image"
-    (root / "bin").mkdir(parents=True)
-    (root / "bin/busybox").write_bytes(Path("/bin/busybox").read_bytes())
-    (root / "bin/busybox").chmod(0o755)
+    root = busybox_root(tmp_path / "image")
     open_to_all(root)
     return root
 

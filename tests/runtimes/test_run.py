@@ -14,6 +14,7 @@ from lazyfs.core.errors import UsageError
 from lazyfs.runtimes import RunOptions, prepare
 from lazyfs.runtimes.watcher import children
 from lazyfs.system.bounded_look import ask_each
+from tests.support.busybox import busybox_root
 from tests.support.until import until
 
 NOBODY = 65534
@@ -22,12 +23,9 @@ NOBODY = 65534
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Makes an image of busybox alone, without /etc, /proc, /dev and /tmp."""
-    image = tmp_path / "image"
-    (image / "bin").mkdir(parents=True)
-    shutil.copy("/bin/busybox", image / "bin/busybox")
-    for name in ("sh", "cat", "ls", "touch", "id", "env", "sleep", "echo", "kill", "stat"):
-        (image / "bin" / name).symlink_to("busybox")
-    return image
+    return busybox_root(
+        tmp_path / "image", "sh", "cat", "ls", "touch", "id", "env", "sleep", "echo", "kill", "stat"
+    )
 
 
 def lazyfs(*arguments: str | Path) -> list[str]:

@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from lazyfs.system.control_groups import enter_group
+from tests.support.busybox import busybox_root
 from tests.support.control_group import groups_of_starts
 from tests.support.counts import count
 from tests.support.docker import docker_daemon
@@ -48,10 +48,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Makes an image of busybox, without /etc, /proc, /dev, /sys and /tmp. Its path has the characters at
     which runtimes split options."""
     root = tmp_path_factory.mktemp("alike") / "image:1,2"
-    (root / "bin").mkdir(parents=True)
-    shutil.copy("/bin/busybox", root / "bin/busybox")
-    for name in ("sh", "cat", "ls", "env", "sleep", "id", "printenv", "printf"):
-        (root / "bin" / name).symlink_to("busybox")
+    busybox_root(root, "sh", "cat", "ls", "env", "sleep", "id", "printenv", "printf")
     open_to_all(root)
     return root
 

@@ -4,7 +4,6 @@ files given as streams, and terminals."""
 import hashlib
 import os
 import shlex
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.support.busybox import busybox_root
 from tests.support.docker import docker_daemon
 from tests.support.runtimes import WAYS, lazyfs_of, search_path
 from tests.support.terminal import INTERRUPT, Terminal
@@ -34,12 +34,7 @@ class Start(NamedTuple):
 
 @pytest.fixture(scope="module")
 def image(open_path_factory: Path) -> Path:
-    root = open_path_factory / "image"
-    (root / "bin").mkdir(parents=True)
-    shutil.copy("/bin/busybox", root / "bin/busybox")
-    for name in ("sh", "cat", "sleep", "tty"):
-        (root / "bin" / name).symlink_to("busybox")
-    return root
+    return busybox_root(open_path_factory / "image", "sh", "cat", "sleep", "tty")
 
 
 @pytest.fixture(scope="module", autouse=True)

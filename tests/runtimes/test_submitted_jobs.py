@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.busybox import busybox_root
 from tests.support.cli import lazyfs
 from tests.support.htcondor import read_jobs
 from tests.support.open_paths import open_to_all
@@ -19,12 +20,7 @@ pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(600)]
 
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
-    root = tmp_path / "cvmfs/registry.example/alpine:3"
-    (root / "bin").mkdir(parents=True)
-    (root / "bin/busybox").write_bytes(Path("/bin/busybox").read_bytes())
-    (root / "bin/busybox").chmod(0o755)
-    for name in ("sh", "cat"):
-        (root / "bin" / name).symlink_to("busybox")
+    root = busybox_root(tmp_path / "cvmfs/registry.example/alpine:3", "sh", "cat")
     (tmp_path / "data").write_text("events\n")
     open_to_all(tmp_path)
     return root

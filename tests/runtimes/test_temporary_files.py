@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.busybox import busybox_root
 from tests.support.runtimes import WAYS, lazyfs_of, search_path
 
 _IN_CREATE = 0x100
@@ -36,10 +37,7 @@ def image() -> Iterator[Path]:
     """Makes an image of busybox, in a directory of its own outside of /tmp."""
     top = Path(tempfile.mkdtemp(dir="/var/tmp", prefix="lazyfs-image-"))
     top.chmod(0o755)
-    root = top / "image"
-    (root / "bin").mkdir(parents=True)
-    shutil.copy("/bin/busybox", root / "bin/busybox")
-    (root / "bin/sh").symlink_to("busybox")
+    root = busybox_root(top / "image", "sh")
     yield root
     shutil.rmtree(top)
 

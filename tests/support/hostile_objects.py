@@ -61,9 +61,6 @@ def files(draw: st.DrawFn) -> HostileFile:
     return HostileFile(listed[: len(listed) - cut], size, shift)
 
 
-_SIZES = st.one_of(st.sampled_from([len(SMALL), 4096]), NUMBERS)
-
-
 @st.composite
 def profiles(draw: st.DrawFn) -> HostileProfile:
     """Draws a profile of up to three hot packs and two programs, with the files that are served for the

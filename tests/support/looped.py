@@ -48,7 +48,6 @@ class LoopedFetcher:
         loop = fetcher.loop()
         assert loop is not None
         self._loop = loop
-        self.rests = 0
 
     def fetch(self, request: Request, check_cancelled: Callable[[], None] = never_cancelled) -> bytes:
         key = object()
@@ -58,7 +57,6 @@ class LoopedFetcher:
             found += [result for ended, result in self._loop.advance(1.0) if ended is key]
         result = found[0]
         if isinstance(result, Rest):
-            self.rests += 1
             return result.run()
         if isinstance(result, BaseException):
             raise result

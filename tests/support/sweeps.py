@@ -52,7 +52,6 @@ class Sweeps:
         self.images = images
         self.sweeps = sweeps
         self.swept = 0
-        self.lost_leases = 0
         self.draw = random.Random(seed)
         self.step = step
         self.leave = leave
@@ -98,7 +97,7 @@ class Sweeps:
             try:
                 number = self.change(store, lease, own, image)
             except StoreConflict:  # it slept past its lease or was overtaken too often, and starts over
-                self.lost_leases += 1
+                continue
             else:
                 if number is not None:
                     config = b"" if image is None else self.images.configs[image]
@@ -133,7 +132,6 @@ class Sweeps:
             try:
                 report = collector.run()
             except StoreConflict:  # it slept past its lease
-                self.lost_leases += 1
                 continue
             assert report.problems == []
             self.swept += report.deleted > 0

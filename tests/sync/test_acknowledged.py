@@ -2,7 +2,6 @@
 new failures."""
 
 import re
-from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -15,21 +14,10 @@ from lazyfs.sync.report import Report
 from lazyfs.sync.settings import read_settings
 from lazyfs.sync.state import AcknowledgedState
 from tests.support.cli import lazyfs, new_repository
-from tests.support.fake_registry import FakeRegistry, fake_registry
+from tests.support.fake_registry import FakeRegistry
 from tests.support.service import ServiceSite, built
 
 TODAY = date(2026, 1, 1)
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with fake_registry() as registry:
-        yield registry
-
-
-@pytest.fixture
-def site(tmp_path: Path, registry: FakeRegistry) -> ServiceSite:
-    return ServiceSite(tmp_path / "site", {"r.example": registry.host})
 
 
 def known(*failures: str, until: date = TODAY) -> Acknowledged:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lazyfs.core.errors import UsageError
 from lazyfs.core.profile import total
-from lazyfs.core.start_reports.merge import MOST_BYTES, PART, merged
+from lazyfs.core.start_reports.merge import MOST_BYTES, PART
 from lazyfs.core.start_reports.report import StartReport, TouchedFile
 from lazyfs.images.profiles.contents import ImageContents
 from lazyfs.images.profiles.publish import publish_profile
@@ -25,6 +25,7 @@ from lazyfs.repository.commit import read_committed
 from lazyfs.repository.edit import Edit
 from lazyfs.repository.removal import remove_images
 from lazyfs.sync.collecting.reports import MOST_PROGRAMS, Outcome, Reports, restored
+from tests.support.merged_starts import merged
 from tests.support.reporting_site import OWN, PLACE, PROGRAMS, SHARED, SIZE, ReportingSite, objects_of
 from tests.support.repositories import NOW
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from tests.support.fake_registry import fake_registry
 from tests.support.nginx import NginxOrigin
 from tests.support.oci_images import entry, layer
 from tests.support.processes import has_open
-from tests.support.registry import RealRegistry, real_registry
+from tests.support.registry import RealRegistry
 from tests.support.service import built
 from tests.support.until import until
 
@@ -30,17 +29,16 @@ BASE = layer(*[entry(f"base{number}", data=b"%d" % number * 5000) for number in 
 
 
 @pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealRegistry]:
-    with real_registry(tmp_path_factory.mktemp("registry"), accounts_needed=False) as registry:
-        for image in (
-            "library/centos:centos7", "engineen/ilcsoft:test", "llorente/threejet-nnlo:0.1",
-            "llorente/threejet-nnlo:0.2", "atlas/athanalysis:21.2.10", "atlas/athanalysis:21.3.1",
-            "library/centos:latest", "library/debian:latest", "opensciencegrid/osgvo-el7:latest",
-            "htc/rocky:8",
-        ):  # fmt: skip
-            repository, _, tag = image.partition(":")
-            registry.put(built(image.replace("/", "_"), base=BASE), repository, tag)
-        yield registry
+def registry(real: RealRegistry) -> RealRegistry:
+    for image in (
+        "library/centos:centos7", "engineen/ilcsoft:test", "llorente/threejet-nnlo:0.1",
+        "llorente/threejet-nnlo:0.2", "atlas/athanalysis:21.2.10", "atlas/athanalysis:21.3.1",
+        "library/centos:latest", "library/debian:latest", "opensciencegrid/osgvo-el7:latest",
+        "htc/rocky:8",
+    ):  # fmt: skip
+        repository, _, tag = image.partition(":")
+        real.put(built(image.replace("/", "_"), base=BASE), repository, tag)
+    return real
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import random
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,17 +23,6 @@ UNKNOWN = b'{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]
 NAME_UNKNOWN = b'{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known"}]}'
 SIGN_IN = b"<html><body><h1>Sign in</h1></body></html>"
 ANN = {"Basic YW5uOnJpZ2h0LWhvcnNl": "ann"}
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with fake_registry() as registry:
-        yield registry
-
-
-@pytest.fixture
-def site(tmp_path: Path, registry: FakeRegistry) -> ServiceSite:
-    return ServiceSite(tmp_path / "site", {"r.example": registry.host})
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,6 @@
 """A tag that the service publishes inherits the profile of the last published tag of its repository, unless
 inheritance is switched off."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from lazyfs.core.profile import Origin
@@ -12,7 +9,7 @@ from lazyfs.images.profiles.path_lists import find_listed
 from lazyfs.images.profiles.published import profile_at, profile_paths
 from lazyfs.repository.diff import resolve
 from lazyfs.sync.starts import StartSettings
-from tests.support.fake_registry import FakeRegistry, fake_registry
+from tests.support.fake_registry import FakeRegistry
 from tests.support.repositories import NOW
 from tests.support.service import ServiceSite, built
 
@@ -20,15 +17,8 @@ PLACE, NEXT = "r.example/team/app:1", "r.example/team/app:2"
 
 
 @pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with fake_registry() as registry:
-        yield registry
-
-
-@pytest.fixture
-def site(tmp_path: Path, registry: FakeRegistry) -> ServiceSite:
+def site(site: ServiceSite, registry: FakeRegistry) -> ServiceSite:
     """Makes a service that has published an image, whose profile names one of its files."""
-    site = ServiceSite(tmp_path / "site", {"r.example": registry.host})
     registry.add(built("read", "changed"), "1")
     site.wish(PLACE)
     assert site.run().exit_code == 0

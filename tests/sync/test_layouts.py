@@ -27,6 +27,11 @@ from tests.support.repositories import Repository
 from tests.support.service import ServiceSite, built, config_of, events_of
 
 
+@pytest.fixture(scope="module")
+def registry(real: RealRegistry) -> RealRegistry:
+    return real
+
+
 @pytest.fixture
 def site(tmp_path: Path, registry: RealRegistry) -> ServiceSite:
     return ServiceSite(tmp_path / "site", {"docker.io": registry.host, "r.example": registry.host})

@@ -30,7 +30,7 @@ from lazyfs.sync.listening.push_queue import PushQueue
 from lazyfs.sync.listening.push_server import PushServer, PushSource
 from tests.core.test_webhooks import DOCKER, GITHUB, HARBOR, PIPELINE
 from tests.support.cli import LAZYFS, lazyfs, new_repository
-from tests.support.fake_registry import FakeRegistry, fake_registry
+from tests.support.fake_registry import FakeRegistry
 from tests.support.processes import has_open
 from tests.support.registry import real_registry
 from tests.support.service import ServiceSite, built, config_of, events_of
@@ -194,17 +194,6 @@ def test_pushes_are_taken_by_one_and_offered_by_many() -> None:
 
     found = queue.take(60, settle)
     assert sorted(push.tag for push in found) == sorted(map(str, range(50)))
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with fake_registry() as registry:
-        yield registry
-
-
-@pytest.fixture
-def site(tmp_path: Path, registry: FakeRegistry) -> ServiceSite:
-    return ServiceSite(tmp_path / "site", {"r.example": registry.host})
 
 
 def test_only_what_was_pushed_and_is_wished_is_asked_for(site: ServiceSite, registry: FakeRegistry) -> None:

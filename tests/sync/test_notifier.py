@@ -18,7 +18,7 @@ from lazyfs.sync.notifier import MOST_EVENTS, MOST_WAITING, SIGNATURE, Address, 
 from lazyfs.sync.report import FAILED, MOVED, PUBLISHED, REMOVED, Event
 from lazyfs.sync.settings import read_settings
 from tests.support.cli import lazyfs, new_repository
-from tests.support.fake_registry import FakeRegistry, fake_registry
+from tests.support.fake_registry import FakeRegistry
 from tests.support.hook_receiver import HookReceiver, hook_receiver
 from tests.support.service import ServiceSite, built
 from tests.support.tls import Authority
@@ -170,12 +170,6 @@ def test_a_run_that_is_given_up_waits_for_no_address() -> None:
         with pytest.raises(KeyboardInterrupt):
             given_up()
     assert said == ["notify stuck: given up: it has not answered in time"]
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with fake_registry() as registry:
-        yield registry
 
 
 def test_a_run_announces_each_revision_and_whose_names_are_public(

@@ -1,7 +1,6 @@
 """Quotas of owners. Images over the quota are not published, or are removed; those listed first stay."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from lazyfs.core.errors import UsageError
 from lazyfs.core.webhooks.pushes import Push
 from lazyfs.sync.quotas import Quota, QuotaUse, over_quota, quota_use
 from lazyfs.sync.settings import read_settings
-from tests.support.fake_registry import FakeRegistry, fake_registry
+from tests.support.fake_registry import FakeRegistry
 from tests.support.service import ServiceSite, built, events_of
 
 OWNERS = st.lists(st.sampled_from(["", "a", "b", "c"]), min_size=1, max_size=3)
@@ -64,16 +63,10 @@ def test_the_use_that_is_shown_is_within_the_quota_and_counts_every_image_with_r
 
 
 @pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with fake_registry() as registry:
-        yield registry
-
-
-@pytest.fixture
-def site(tmp_path: Path, registry: FakeRegistry) -> ServiceSite:
+def site(site: ServiceSite, registry: FakeRegistry) -> ServiceSite:
     for number in range(1, 5):
         registry.add(built(f"image{number}"), str(number))
-    return ServiceSite(tmp_path / "site", {"r.example": registry.host})
+    return site
 
 
 def wish(site: ServiceSite, *tags: int, owner: str = "atlas") -> None:

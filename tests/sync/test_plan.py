@@ -4,7 +4,6 @@ revision as one process, read no layer twice, and can be killed and run again.""
 import json
 import signal
 import subprocess
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,26 +20,17 @@ from lazyfs.store import open_store
 from lazyfs.store.directory import DirectoryStore
 from lazyfs.sync.conversion import ImageJob
 from lazyfs.sync.plan import Plan, PlannedImage, read_plan, shard_of
-from tests.support.cli import LAZYFS, lazyfs, new_repository
+from tests.support.cli import LAZYFS, lazyfs
 from tests.support.fake_registry import fake_registry
 from tests.support.many_images import IMAGES, Site, assert_each_layer_read_once, put_images
-from tests.support.registry import RealRegistry, real_registry
+from tests.support.registry import RealRegistry
 from tests.support.service import built
 
 
 @pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealRegistry]:
-    with real_registry(tmp_path_factory.mktemp("registry"), accounts_needed=False) as registry:
-        put_images(registry)
-        yield registry
-
-
-@pytest.fixture(scope="module")
-def new(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Returns a directory with an empty repository, which tests copy."""
-    directory = tmp_path_factory.mktemp("new")
-    new_repository(directory)
-    return directory
+def registry(real: RealRegistry) -> RealRegistry:
+    put_images(real)
+    return real
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,6 @@ the registry deletes one."""
 
 import re
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -19,7 +17,7 @@ from lazyfs.sync.committer import Committer
 from lazyfs.sync.pending_layers import PendingLayers
 from lazyfs.sync.registry_pace import FAILURES, RegistryPace
 from lazyfs.sync.settings import RegistrySettings
-from tests.support.fake_registry import FakeRegistry, fake_registry
+from tests.support.fake_registry import FakeRegistry
 from tests.support.service import ServiceSite, built, config_of, events_of
 
 HTML = b"<html><body><h1>Sign in to the site's proxy</h1></body></html>"
@@ -29,17 +27,6 @@ BOTH = b'{"errors":[{"code":"MANIFEST_UNKNOWN"},{"code":"DENIED"}]}'
 ACCOUNT = "Basic YW5uOnJpZ2h0LWhvcnNl"
 """The user ann with the password right-horse."""
 ORIGIN = Origin("https", "r.example", 443)
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with fake_registry() as registry:
-        yield registry
-
-
-@pytest.fixture
-def site(tmp_path: Path, registry: FakeRegistry) -> ServiceSite:
-    return ServiceSite(tmp_path / "site", {"r.example": registry.host})
 
 
 @pytest.mark.parametrize("wish", ["1", "*"])

@@ -2,7 +2,6 @@
 status sites."""
 
 import json
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,16 @@ from lazyfs.sync.run import sync
 from lazyfs.sync.sections import AcknowledgedSettings, NotifySettings, OwnerSettings
 from lazyfs.sync.settings import RegistrySettings, ServiceSettings, Settings
 from tests.support.cli import new_repository
-from tests.support.fake_registry import FakeRegistry, fake_registry
+from tests.support.fake_registry import FakeRegistry
 from tests.support.hook_receiver import hook_receiver
 from tests.support.service import built
 
 
 @pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with fake_registry() as registry:
-        for tag in ("1", "2"):
-            registry.add(built(f"image{tag}"), tag)
-        yield registry
+def registry(registry: FakeRegistry) -> FakeRegistry:
+    for tag in ("1", "2"):
+        registry.add(built(f"image{tag}"), tag)
+    return registry
 
 
 class Programmer:

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
@@ -27,7 +26,7 @@ from lazyfs.sync.settings import read_settings
 from lazyfs.sync.start_recorder import PREFIX, RecordingFailed, StartRecorder
 from lazyfs.sync.starts import StartSettings
 from tests.support.cli import LAZYFS, lazyfs, new_repository
-from tests.support.fake_registry import FakeRegistry, fake_registry
+from tests.support.fake_registry import FakeRegistry
 from tests.support.oci_images import Built, entry, layer
 from tests.support.service import ServiceSite, built, events_of
 from tests.support.until import until
@@ -49,15 +48,13 @@ PLACE = "r.example/team/app:1"
 
 
 @pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with fake_registry() as registry:
-        registry.add(Built([SHELL]), "1")
-        yield registry
+def registry(registry: FakeRegistry) -> FakeRegistry:
+    registry.add(Built([SHELL]), "1")
+    return registry
 
 
 @pytest.fixture
-def site(tmp_path: Path, registry: FakeRegistry) -> ServiceSite:
-    site = ServiceSite(tmp_path / "site", {"r.example": registry.host})
+def site(site: ServiceSite) -> ServiceSite:
     site.clock = datetime.now(UTC) - timedelta(days=1)  # mounts go by the machine's
     return site
 

@@ -19,6 +19,11 @@ from tests.support.repositories import NOW
 from tests.support.service import ServiceSite, built
 
 
+@pytest.fixture(scope="module")
+def registry(real: RealRegistry) -> RealRegistry:
+    return real
+
+
 @pytest.fixture
 def site(tmp_path: Path, registry: RealRegistry) -> ServiceSite:
     return made(tmp_path / "site", registry, NOW)

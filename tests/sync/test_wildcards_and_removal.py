@@ -23,6 +23,11 @@ def team(request: pytest.FixtureRequest) -> str:
     return "team/" + name.removeprefix("test_")[:60].rstrip("_")
 
 
+@pytest.fixture(scope="module")
+def registry(real: RealRegistry) -> RealRegistry:
+    return real
+
+
 @pytest.fixture
 def site(tmp_path: Path, registry: RealRegistry) -> ServiceSite:
     registry.requests()

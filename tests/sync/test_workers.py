@@ -9,27 +9,17 @@ from pathlib import Path
 import pytest
 
 from lazyfs.sync.dask_workers import dask_workers
-from tests.support.cli import lazyfs, new_repository
+from tests.support.cli import lazyfs
 from tests.support.counts import count
 from tests.support.dask_cluster import DaskCluster, dask_cluster
 from tests.support.many_images import IMAGES, Site, assert_each_layer_read_once, put_images
-from tests.support.registry import RealRegistry, real_registry
+from tests.support.registry import RealRegistry
 
 
 @pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealRegistry]:
-    with real_registry(tmp_path_factory.mktemp("registry"), accounts_needed=False) as registry:
-        put_images(registry)
-        yield registry
-
-
-@pytest.fixture(scope="module")
-def new(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Returns a directory with an empty repository. Tests copy it so that all root catalogs have the time of
-    the same `init`."""
-    directory = tmp_path_factory.mktemp("new")
-    new_repository(directory)
-    return directory
+def registry(real: RealRegistry) -> RealRegistry:
+    put_images(real)
+    return real
 
 
 @pytest.fixture(scope="module")

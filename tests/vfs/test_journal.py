@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from lazyfs.core.catalog.inode import Nested
 from lazyfs.system.bounded_look import ask_one
-from lazyfs.vfs import content, journal
+from lazyfs.vfs import journal
 from lazyfs.vfs.entries import Repository
 from lazyfs.vfs.inode_numbers import ROOT
 from lazyfs.vfs.revision_switch import switch
 from lazyfs.vfs.shared_files import SharedFiles
 from lazyfs.vfs.slots import SlotRecord, SlotTable
 from lazyfs.vfs.tree import Tree
+from tests.support.content import read_content
 from tests.support.images import Objects, file, image, live, packed
 
 
@@ -68,7 +69,7 @@ def test_a_new_process_answers_for_every_number(tmp_path: Path) -> None:
         before = life.tree.getattr(number)
         assert after.getattr(number) == before
         if before.mode >> 12 == 8:
-            assert content.read(after, number, 0, 100) == content.read(life.tree, number, 0, 100)
+            assert read_content(after, number) == read_content(life.tree, number)
     assert numbers(after) == given_out
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lazyfs.core import profile
 from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.digest import Digest, ObjectRef, ref_of, sha256
-from lazyfs.vfs import content, shared_files, slots
+from lazyfs.vfs import shared_files, slots
 from lazyfs.vfs.entries import Repository
 from lazyfs.vfs.inode_numbers import ROOT, unpack
 from lazyfs.vfs.missing_objects import Need, NeedRepository
@@ -20,6 +20,7 @@ from lazyfs.vfs.operator_xattrs import START, get_xattr
 from lazyfs.vfs.revision_switch import switch
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Tree
+from tests.support.content import read_content
 from tests.support.images import Objects, file, folder, folder_of, image, live, number, packed, shown
 from tests.support.images import tree as directory_of
 
@@ -30,10 +31,6 @@ def walk(tree: Tree, at: int = ROOT, path: bytes = b"") -> Iterator[tuple[bytes,
         yield inner, attributes.number
         if stat.S_ISDIR(attributes.mode):
             yield from walk(tree, attributes.number, inner)
-
-
-def read(tree: Tree, at: int, offset: int = 0, length: int = 1 << 30) -> bytes:
-    return b"".join(content.read(tree, at, offset, length))
 
 
 names = st.text("abc", min_size=1, max_size=3)
@@ -70,7 +67,7 @@ def test_reads_are_the_bytes_of_the_file(data: st.DataObject) -> None:
     tree = shown(objects, root)
     at = number(tree, "image/f")
     offset, length = data.draw(st.integers(0, 50_000)), data.draw(st.integers(0, 50_000))
-    assert read(tree, at, offset, length) == plain[offset : offset + length]
+    assert read_content(tree, at, offset, length) == plain[offset : offset + length]
 
 
 def test_a_missing_name_is_none_and_wrong_questions_have_their_errno() -> None:
@@ -82,8 +79,8 @@ def test_a_missing_name_is_none_and_wrong_questions_have_their_errno() -> None:
         (errno.ENOTDIR, lambda: tree.lookup(number(tree, "image/f"), b"x")),
         (errno.ENOTDIR, lambda: list(tree.listing(number(tree, "image/f")))),
         (errno.EINVAL, lambda: tree.readlink(number(tree, "image/f"))),
-        (errno.EISDIR, lambda: read(tree, number(tree, "image/d"))),
-        (errno.EINVAL, lambda: read(tree, number(tree, "image/l"))),
+        (errno.EISDIR, lambda: read_content(tree, number(tree, "image/d"))),
+        (errno.EINVAL, lambda: read_content(tree, number(tree, "image/l"))),
         (errno.ESTALE, lambda: tree.getattr(12345 << 32)),
     ):
         with pytest.raises(OSError) as caught:  # noqa: PT011 - the number is what matters
@@ -102,7 +99,7 @@ def test_hardlinks_share_a_number_in_one_catalog_and_across() -> None:
     assert spread == number(tree, "image/far")
     assert unpack(spread)[0] == unpack(number(tree, "image"))[0]
     assert tree.getattr(spread).nlink == 2
-    assert read(tree, spread) == b"far"
+    assert read_content(tree, spread) == b"far"
     assert tree.path_of(spread) == b"image/far"
 
 
@@ -113,7 +110,7 @@ def test_a_spread_hardlink_in_a_nested_catalog_is_found_through_it() -> None:
     tree = shown(objects, live(objects, {"image": image(objects, spec, split=20)}))
     at = number(tree, "image/two/deep/link")
     tree.parsed.clear()
-    assert read(tree, at) == b"both"
+    assert read_content(tree, at) == b"both"
 
 
 def test_one_catalog_at_two_paths_has_two_sets_of_numbers() -> None:
@@ -141,7 +138,7 @@ def test_what_is_missing_is_asked_for_and_enough_when_brought() -> None:
     rounds = []
     while True:
         try:
-            data = b"".join(content.read(tree, big.number, 0, 10_000, fetched))
+            data = read_content(tree, big.number, 0, 10_000, fetched)
             break
         except Need as more:
             rounds.append(len(more.refs))
@@ -291,7 +288,7 @@ def test_more_forgets_than_lookups_are_harmless() -> None:
     tree.forget(at, 1)
     tree.forget(ROOT, 1 << 40)
     tree.forget(987 << 32, 5)
-    assert read(tree, number(tree, "image/f")) == b"1"
+    assert read_content(tree, number(tree, "image/f")) == b"1"
 
 
 def test_a_nested_slot_keeps_the_one_above() -> None:
@@ -329,9 +326,9 @@ def test_large_equal_files_of_two_images_share_one_number() -> None:
     assert number(tree, "one/lib/small") != number(tree, "two/lib/small")
     assert number(tree, "three/lib/large") != shared
     assert number(tree, "four/lib/large") != shared
-    assert read(tree, shared) == large
+    assert read_content(tree, shared) == large
     tree.forget(shared, 1)
-    assert read(tree, shared) == large
+    assert read_content(tree, shared) == large
     tree.forget(shared, 1)
     assert number(tree, "two/lib/large") == shared
     tree.forget(shared, 1)
@@ -364,7 +361,7 @@ def test_equal_files_share_one_number_in_whichever_packs_they_lie() -> None:
     shared = number(tree, "one/large")
     assert [number(tree, f"{image}/large") for image in ("two", "own")] == [shared, shared]
     assert number(tree, "other/large") != shared
-    assert read(tree, shared) == large
+    assert read_content(tree, shared) == large
 
 
 def test_small_files_are_read_from_their_packs() -> None:
@@ -374,9 +371,9 @@ def test_small_files_are_read_from_their_packs() -> None:
     tree = shown(objects, live(objects, {"image": image(objects, some)}))
     for name, data in files.items():
         at = number(tree, f"image/{name}")
-        assert read(tree, at) == data
+        assert read_content(tree, at) == data
         for start, length in ((0, 1), (1, 100), (len(data) - 1, 1), (len(data), 5), (1 << 40, 5)):
-            assert b"".join(content.read(tree, at, start, length)) == data[start : start + length]
+            assert read_content(tree, at, start, length) == data[start : start + length]
         assert get_xattr(tree, at, b"user.digest") == b"sha256:" + sha256(data).hex().encode()
         assert get_xattr(tree, at, b"user.chunks") == b"1"
 
@@ -388,7 +385,7 @@ def test_a_packed_file_with_names_in_several_catalogs_is_read_by_each() -> None:
     spec = {"a": {**many, "x": linked}, "b": {**many, "y": linked}}
     tree = shown(objects, live(objects, {"image": image(objects, spec, split=20)}))
     assert number(tree, "image/a/x") == number(tree, "image/b/y")
-    assert read(tree, number(tree, "image/b/y")) == b"linked"
+    assert read_content(tree, number(tree, "image/b/y")) == b"linked"
     assert tree.getattr(number(tree, "image/a/x")).nlink == 2
 
 
@@ -415,7 +412,7 @@ def test_files_beyond_the_bound_of_shared_ones_have_numbers_of_their_own() -> No
     two = [number(tree, f"two/large{index}") for index in range(4)]
     assert [mine == other for mine, other in zip(one, two, strict=True)] == [True, True, False, False]
     assert len(tree.shared_files) == 2
-    assert [read(tree, found) for found in two] == list(files.values())
+    assert [read_content(tree, found) for found in two] == list(files.values())
     assert [number(tree, f"one/large{index}") for index in range(4)] == one
 
 
@@ -445,7 +442,7 @@ def test_a_site_opens_repositories_when_they_are_first_looked_up() -> None:
         tree.lookup(ROOT, b"one.example")
     root = live(objects, {"image": image(objects, {"f": b"1"})})
     tree.show_repository(Repository("one.example", objects, root.ref, 1))
-    assert read(tree, number(tree, "one.example/image/f")) == b"1"
+    assert read_content(tree, number(tree, "one.example/image/f")) == b"1"
     assert [child.name for child in tree.listing(ROOT)] == [b"one.example"]
     assert tree.parent(number(tree, "one.example")) == ROOT
     assert tree.getattr(ROOT).nlink == 2
@@ -456,7 +453,7 @@ def test_a_repository_whose_root_is_itself_an_image() -> None:
     link = file(objects, b"2")
     spec = {"d": {"f": b"1", "l": link}, "l": link, "n": {f"f{i}": b"x" for i in range(30)}}
     tree = shown(objects, image(objects, spec, split=20))
-    assert read(tree, number(tree, "d/f")) == b"1"
+    assert read_content(tree, number(tree, "d/f")) == b"1"
     assert number(tree, "d/l") == number(tree, "l")
     assert tree.parent(number(tree, "d")) == ROOT
     assert tree.parent(number(tree, "n")) == ROOT

@@ -88,14 +88,14 @@ def sieve(queue: EvictionQueue, passes: int = PASSES) -> Iterator[Queued]:
                 yield value
 
 
-def choose(
-    order: Iterator[Queued], shortfall: Shortfall, most: int = EVICTED_PER_TRANSACTION
-) -> list[Queued]:
-    """Returns the first values of `order`: as many as free the bytes and entries of `shortfall`, but `most`
-    at most, and no more than `order` has."""
+def choose(order: Iterator[Queued], shortfall: Shortfall) -> list[Queued]:
+    """Returns the first values of `order`: as many as free the bytes and entries of `shortfall`, but
+    EVICTED_PER_TRANSACTION at most, and no more than `order` has."""
     chosen: list[Queued] = []
     freed = 0
-    while len(chosen) < most and (freed < shortfall.bytes or len(chosen) < shortfall.entries):
+    while len(chosen) < EVICTED_PER_TRANSACTION and (
+        freed < shortfall.bytes or len(chosen) < shortfall.entries
+    ):
         value = next(order, None)
         if value is None:
             break

@@ -6,7 +6,7 @@ bytes of a mean start, whatever share of the reports is false. They are also cut
 median start, which false reports do not raise while they are fewer than half.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from statistics import median_low
 from typing import Final
 
@@ -72,13 +72,3 @@ class Voices(msgspec.Struct):
         self.sizes = self.sizes[len(self.sizes) - self.starts :]
         halves = {item: (starts // 2, places // 2) for item, (starts, places) in self.touched.items()}
         self.touched = {item: half for item, half in halves.items() if half[0]}
-
-
-def merged(starts: Iterable[Sequence[Digest]], size_of: Callable[[Digest], int]) -> list[Digest]:
-    """Returns the objects that at least a third of the starts touched, in their mean order, within the bound
-    of MOST_BYTES. `size_of` returns the bytes of an object. The order of the starts does not matter up to
-    MOST_STARTS of them."""
-    voices = Voices()
-    for items in starts:
-        voices.count(items, sum(map(size_of, set(items))))
-    return voices.kept(size_of)

@@ -8,7 +8,7 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timest
 
 from lazyfs.core.digits import MOST
 from lazyfs.core.trust.errors import Expired, Malformed, MixedUp, ThresholdNotMet, TooLarge, WrongKey
-from lazyfs.core.trust.roles import ROOT
+from lazyfs.core.trust.roles import MAX_ROOT, ROOT
 
 T = TypeVar("T", Root, Snapshot, Targets, Timestamp)
 
@@ -24,12 +24,12 @@ def load(kind: type[T], data: bytes, root: Root, limit: int) -> T:
     return metadata.signed
 
 
-def load_root(data: bytes, previous: Root | None, limit: int) -> Root:
+def load_root(data: bytes, previous: Root | None) -> Root:
     """Returns a root signed by its own keys and, if `previous` is given, by those of the root before it.
 
-    Raises as `load`.
+    Raises TooLarge for more than MAX_ROOT bytes, and as `load`.
     """
-    metadata = _parse(Root, data, limit)
+    metadata = _parse(Root, data, MAX_ROOT)
     name = f"root version {metadata.signed.version}"
     if previous:
         before = previous.get_verification_result(ROOT, metadata.signed_bytes, metadata.signatures)

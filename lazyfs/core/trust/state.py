@@ -12,7 +12,6 @@ from lazyfs.core.trust.errors import MixedUp, WrongRoot, WrongVersion
 from lazyfs.core.trust.revision_target import from_targets
 from lazyfs.core.trust.roles import (
     MAX_CHAIN,
-    MAX_ROOT,
     MAX_SNAPSHOT,
     MAX_TARGETS,
     MAX_TIMESTAMP,
@@ -73,7 +72,7 @@ class TrustState(msgspec.Struct, frozen=True):
                 f"the roots from version {self.root.version - len(self.root_bytes) + 1} on take more than "
                 f"{MAX_CHAIN} bytes: give a newer root with --trust, if the publisher vouches for it"
             )
-        root = signed.load_root(data, self.root, MAX_ROOT)
+        root = signed.load_root(data, self.root)
         if root.version != self.root.version + 1:
             raise WrongVersion(
                 f"root version {root.version} came where version {self.root.version + 1} was asked for"
@@ -106,7 +105,7 @@ def bootstrap(root: bytes, fingerprint: Digest | None = None) -> TrustState:
             "given: this is another repository, or somebody stands between; `lazyfs repo show STORE` on the "
             "server prints the right one"
         )
-    return TrustState((root,), signed.load_root(root, None, MAX_ROOT))
+    return TrustState((root,), signed.load_root(root, None))
 
 
 def check_snapshot(timestamp: Timestamp, data: bytes, snapshot: Snapshot) -> None:

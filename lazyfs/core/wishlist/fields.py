@@ -2,12 +2,9 @@
 keys. In each function `what` names the node in errors."""
 
 from collections.abc import Iterable
-from typing import TypeVar
 
 from lazyfs.core.wishlist.findings import Findings, Refused, quoted
 from lazyfs.core.wishlist.yaml_tree import Mapping, Node, Scalar, Sequence
-
-_T = TypeVar("_T")
 
 
 def text(node: Node, what: str) -> str:

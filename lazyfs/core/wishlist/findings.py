@@ -52,11 +52,11 @@ class Findings:
         """Adds a notice: a part of the line has no effect. `mend`: the remedy."""
         self.add(Finding(line, reason, mend, error=False))
 
-    def once(self, key: str, line: int, reason: str, mend: str = "") -> None:
+    def once(self, key: str, line: int, reason: str) -> None:
         """Adds a notice, unless one with the same key was added before."""
         if key not in self._said:
             self._said.add(key)
-            self.notice(line, reason, mend)
+            self.notice(line, reason)
 
     def add(self, finding: Finding) -> None:
         """Adds a finding."""

@@ -7,7 +7,6 @@ names no pre-release holds for no pre-release.
 
 import re
 from collections.abc import Callable
-from functools import cmp_to_key
 from typing import NamedTuple
 
 from lazyfs.core.digits import natural
@@ -61,9 +60,6 @@ def compare(one: Version, other: Version) -> int:
                 return 1 if numbers[0] is None else -1
             return 1 if mine > theirs else -1
     return (len(left) > len(right)) - (len(left) < len(right))
-
-
-version_key = cmp_to_key(compare)
 
 
 class _Comparison(NamedTuple):

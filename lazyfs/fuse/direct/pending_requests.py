@@ -7,7 +7,6 @@ before trio is loaded.
 """
 
 import errno
-import logging
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -21,8 +20,6 @@ from lazyfs.vfs.missing_objects import Need, NeedRepository
 
 if TYPE_CHECKING:
     import trio
-
-log = logging.getLogger(__name__)
 
 
 def _nothing() -> None:

@@ -26,7 +26,6 @@ class ImageContents:
     def __init__(self, tree: StoredTree, top: ObjectRef) -> None:
         """Reads all catalogs and chunk lists of the image. `top`: its top catalog. Raises NotFound, BadData
         or StoreError for one that cannot be read."""
-        self._tree = tree
         self.files: dict[Digest, Reached] = {}
         """Maps the SHA-256 of each small file to the pack that holds the file, with the place of the file in
         it."""

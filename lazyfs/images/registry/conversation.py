@@ -61,7 +61,6 @@ class Conversation:
         self._pause = pause
         self._wall = wall
         scheme = "http" if plain_http else "https"
-        self._plain_http = plain_http
         self.api = f"{scheme}://{address or api_host(reference.registry)}/v2/"
         self.base = f"{self.api}{reference.repository}/"
         scope = f"repository:{reference.repository}:pull"

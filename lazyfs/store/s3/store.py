@@ -28,9 +28,9 @@ class BucketStore:
 
     writers = WRITERS
 
-    def __init__(self, client: Client, clock: BucketClock | None = None) -> None:
+    def __init__(self, client: Client) -> None:
         self._client = client
-        self._clock = clock or BucketClock(client)
+        self._clock = BucketClock(client)
         self._metadata = Metadata(client)
 
     def has(self, digest: Digest) -> bool:
