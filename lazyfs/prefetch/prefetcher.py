@@ -1,9 +1,6 @@
 """The façade of this package: one object for each repository, which is told of its reads and fetches
 ahead."""
 
-import logging
-import threading
-from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -20,6 +17,7 @@ from lazyfs.prefetch.guess_budget import GuessCounts as GuessCounts
 from lazyfs.prefetch.guesses import Guesses
 from lazyfs.prefetch.heads import head_of
 from lazyfs.prefetch.line_share import LineShare as LineShare
+from lazyfs.prefetch.loop_calls import LoopCalls
 from lazyfs.prefetch.needed_by_programs import NeededByPrograms
 from lazyfs.prefetch.policy import QUIET, PrefetchPolicy
 from lazyfs.prefetch.profiles import ProfilePrefetch
@@ -41,8 +39,6 @@ if TYPE_CHECKING:
     from lazyfs.prefetch.whole_image import ImageProgress as ImageProgress
     from lazyfs.prefetch.whole_image import WholeImage as WholeImage
 
-log = logging.getLogger(__name__)
-
 IMAGES = 64
 """The largest number of remembered jobs (WholeImage), ended ones included, for `lazyfs prefetch` to ask."""
 
@@ -58,12 +54,7 @@ class Prefetcher:
     def __init__(self, objects: Objects, cache_limit: Callable[[], int], around: Surroundings) -> None:
         """Belongs to the trio run it is made in. `cache_limit` returns the bytes that the cache may hold."""
         self._objects = objects
-        self._token = trio.lowlevel.current_trio_token()
-        self._thread = threading.get_ident()
-        self._calls: deque[Callable[[], None]] = deque()
-        """Calls to be made in the event loop."""
-        self._called = False
-        """True if the event loop has been asked to make `_calls`."""
+        self._loop = LoopCalls()
         self._at_hand = QUIET
         """The number of reads since one had to wait."""
         self._policy = PrefetchPolicy()
@@ -94,7 +85,7 @@ class Prefetcher:
     def _start(self, profile: ObjectRef) -> None:
         """Begins to fetch a profile. In the event loop's thread it begins at once, so that a reader whose
         miss is served there waits for the profile."""
-        if threading.get_ident() == self._thread:
+        if self._loop.is_here:
             self._profiles.start(profile)
         else:
             self._soon(lambda: self._profiles.start(profile))
@@ -271,30 +262,4 @@ class Prefetcher:
 
     def _soon(self, call: Callable[[], None]) -> None:
         """Calls `call` later in the event loop, so that the reader's own fetch begins first."""
-        self._calls.append(call)
-        if self._called:
-            return
-        self._called = True
-        if threading.get_ident() == self._thread:  # the shorter way: the loop's next round
-            begin(self._make_calls, name="fetching ahead")
-            return
-        try:
-            self._token.run_sync_soon(self._make_calls_now)
-        except trio.RunFinishedError:
-            pass  # the mount has ended; a reader thread finds out a moment later
-
-    async def _make_calls(self) -> None:
-        self._make_calls_now()
-
-    def _make_calls_now(self) -> None:
-        self._called = False  # before the look: what comes after it calls again
-        while self._calls:
-            _logged(self._calls.popleft())
-
-
-def _logged(call: Callable[[], None]) -> None:
-    """Calls `call`, and logs its exception: if trio runs the call, an exception would end the whole run."""
-    try:
-        call()
-    except Exception:
-        log.exception("fetching ahead")
+        self._loop.soon(call)
