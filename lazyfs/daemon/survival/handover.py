@@ -19,7 +19,7 @@ from lazyfs.daemon.survival.handed_state import (
     successor_command,
 )
 from lazyfs.daemon.survival.keeper_line import Holder
-from lazyfs.fuse.direct.request_table import keep_state
+from lazyfs.fuse.direct.request_table import MOST_STATE, keep_state
 from lazyfs.fuse.session import HeldMount, Session
 from lazyfs.system.mount_table import Mount
 from lazyfs.vfs import journal
@@ -84,13 +84,13 @@ class Handover:
 
     def serve(self, session: Session, mount: Mount, journal_path: str) -> None:
         """From now on a successor can take over the mount: stores the state for it, and hands the mount's
-        descriptors to the keeper. If the mount of this session cannot be taken over, ends the keeper
-        instead."""
-        held = self._held = session.held()
+        descriptors to the keeper. If the mount of this session cannot be taken over, or the state is too
+        long (settings of thousands of repositories), ends the keeper instead."""
+        held = session.held()
         if held is None:
             self.keeper.end()
             return
-        self._state = HandedState(
+        state = HandedState(
             settings=self._settings,
             origins=dict(self._origins),
             log=self._log,
@@ -102,7 +102,13 @@ class Handover:
             successions=self.successions,
             program=self._taken.state.program if self._taken else PYTHON,
         )
-        self._keep(self._state)
+        try:
+            keep_state(held.table, encode(state))
+        except ValueError as error:
+            log.warning("nothing takes over this mount if its daemon is killed: %s", error)
+            self.keeper.end()
+            return
+        self._held, self._state = held, state
         self.keeper.hold(held.device, held.table)
 
     def _keep(self, state: HandedState) -> None:
@@ -113,13 +119,20 @@ class Handover:
         self, program: Sequence[str], settings: Settings, origins: Mapping[str, Origin]
     ) -> HandedState:
         """Returns the state for a successor with another program and other settings. Raises UsageError if
-        there can be no successor, or if another log cannot be opened."""
+        there can be no successor, if the settings are too long, or if another log cannot be opened."""
         if self._state is None:
             raise UsageError("this session's mounts cannot be taken over: umount, and mount again")
         log_file = self._next_log(self._state, settings)
-        return msgspec.structs.replace(
+        state = msgspec.structs.replace(
             self._state, program=tuple(program), settings=settings, origins=dict(origins), log=log_file
         )
+        size = len(encode(state))
+        if size > MOST_STATE:
+            raise UsageError(
+                f"these settings take {size} bytes, and a mount can be taken over with {MOST_STATE} at most: "
+                "name fewer repositories, or umount, and mount again"
+            )
+        return state
 
     def _next_log(self, state: HandedState, settings: Settings) -> str | None:
         if state.log is None and self.keeper.socket is None:

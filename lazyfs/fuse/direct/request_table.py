@@ -37,6 +37,8 @@ _SLOTS_AT = _BUFFERS_AT + (READERS + 1) * BUFFER
 _SIZE = _SLOTS_AT + 2 * SLOTS * SLOT
 _HEADER = IN_HEADER.size
 _WORD = 8
+MOST_STATE = STATE - _TOP - _WORD
+"""The largest number of bytes of the state that a successor needs."""
 NOWHERE = -1
 """The value of `slot` for a request that is in no slot."""
 
@@ -176,9 +178,9 @@ def read_state(table: int) -> bytes:
 
 
 def keep_state(table: int, state: bytes) -> None:
-    """Keeps the state that a successor needs. Raises ValueError if it is too long."""
-    if _TOP + _WORD + len(state) > STATE:
-        raise ValueError(f"a state of {len(state)} bytes")
+    """Keeps the state that a successor needs. Raises ValueError if it is longer than MOST_STATE."""
+    if len(state) > MOST_STATE:
+        raise ValueError(f"a state of {len(state)} bytes, over {MOST_STATE}")
     os.pwrite(table, bytes(_WORD), _TOP)  # a process that is killed in between leaves no half state
     os.pwrite(table, state, _TOP + _WORD)
     os.pwrite(table, len(state).to_bytes(_WORD, byteorder), _TOP)
