@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from lazyfs.core.errors import UsageError
+from lazyfs.core.struct_types import analyse
 from lazyfs.daemon import runtime_directory
 from lazyfs.daemon.setting_origins import Origin
 from lazyfs.daemon.settings import Settings
@@ -117,6 +118,7 @@ def _each(ask_one: Callable[[Mount], T], mounts: Sequence[Mount]) -> list[T | Us
     # imported only here: it takes 3 ms, and questions to one daemon do without
     from concurrent.futures import ThreadPoolExecutor
 
+    analyse(MountStatus, Settings)
     with ThreadPoolExecutor(max(1, len(mounts))) as threads:
         return list(threads.map(look, mounts))
 

@@ -13,6 +13,7 @@ from lazyfs.core.oci import json_text
 from lazyfs.core.oci.container_config import RunConfig
 from lazyfs.core.oci.run_config import MAX_CONFIG as MAX_CONFIG
 from lazyfs.core.printable import printable
+from lazyfs.core.struct_types import analyse
 
 MAX_MANIFEST = 4 << 20
 """The largest number of bytes of a manifest or index: the limit of registries themselves."""
@@ -284,3 +285,6 @@ def parse_archive(data: bytes, name: str) -> list[ArchivedImage]:
     """Reads the manifest.json of `docker save`. Raises FormatError."""
     what = "a manifest.json of docker save"
     return json_text.convert(json_text.decode(data, name, what), list[ArchivedImage], name, what)
+
+
+analyse(_Document, Descriptor, Config, ArchivedImage)  # images are read side by side

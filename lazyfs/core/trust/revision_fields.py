@@ -11,6 +11,7 @@ from lazyfs.core.digest import ObjectRef, parse_hex
 from lazyfs.core.digits import MOST
 from lazyfs.core.errors import FormatError
 from lazyfs.core.params import FEATURES, READABLE, Params, Revision, unsupported
+from lazyfs.core.struct_types import analyse
 from lazyfs.core.trust.errors import Malformed
 
 TARGET = "catalog"
@@ -33,6 +34,9 @@ class _Custom(msgspec.Struct, frozen=True):
     """Digest and size of the history's head."""
     first_catalogs: Annotated[list[tuple[str, int]], msgspec.Meta(max_length=bounds.FIRST_CATALOGS)] = []
     """Digest and size of each."""
+
+
+analyse(_Custom, Params)  # the repositories of a mount are read side by side
 
 
 def revision_of(targets_version: int, custom: Any, hashes: Mapping[str, str], length: int) -> Revision:

@@ -32,12 +32,15 @@ class Saved(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
         return None
 
 
+_decoder = msgspec.json.Decoder(Saved)
+
+
 def decode(data: bytes) -> Saved:
     """Decodes a saved state; nothing in it is checked yet. Raises Malformed."""
     if len(data) > MAX_SAVED:
         raise Malformed(f"saved trust of more than {MAX_SAVED} bytes")
     try:
-        saved = msgspec.json.decode(data, type=Saved)
+        saved = _decoder.decode(data)
         for text in (*saved.roots, saved.timestamp, saved.snapshot, saved.targets):
             text.encode()
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:

@@ -155,8 +155,14 @@ def _known(registry: str, named: Iterable[Push]) -> Iterator[Push]:
         yield push._replace(registry=found.registry, repository=found.repository)
 
 
+_docker_decoder = msgspec.json.Decoder(_DockerBody)
+_harbor_decoder = msgspec.json.Decoder(_HarborBody)
+_gitlab_decoder = msgspec.json.Decoder(_GitLabBody)
+_github_decoder = msgspec.json.Decoder(_GitHubBody)
+
+
 def _docker(body: bytes) -> Iterator[Push]:
-    return _tagged(msgspec.json.decode(body, type=_DockerBody).events)
+    return _tagged(_docker_decoder.decode(body).events)
 
 
 def _tagged(events: Iterable[_Event]) -> Iterator[Push]:
@@ -166,7 +172,7 @@ def _tagged(events: Iterable[_Event]) -> Iterator[Push]:
 
 
 def _harbor(body: bytes) -> Iterator[Push]:
-    found = msgspec.json.decode(body, type=_HarborBody)
+    found = _harbor_decoder.decode(body)
     data = found.event_data or found.data
     if found.type not in ("PUSH_ARTIFACT", "harbor.artifact.pushed") or data is None:
         return
@@ -180,14 +186,14 @@ def _harbor(body: bytes) -> Iterator[Push]:
 def _gitlab(body: bytes) -> Iterator[Push]:
     """Yields the pushes that a GitLab webhook reports. GitLab's registry reports pushes as Docker's does. A
     pipeline that has succeeded counts as a push to any repository of its project, as it may have pushed."""
-    found = msgspec.json.decode(body, type=_GitLabBody)
+    found = _gitlab_decoder.decode(body)
     yield from _tagged(found.events or ())
     if found.object_kind == "pipeline" and found.object_attributes.status == "success":
         yield Push("", found.project.path_with_namespace.lower(), below=True)
 
 
 def _github(body: bytes) -> Iterator[Push]:
-    found = msgspec.json.decode(body, type=_GitHubBody)
+    found = _github_decoder.decode(body)
     package = found.registry_package or found.package
     if found.action not in ("published", "updated") or package is None:
         return
