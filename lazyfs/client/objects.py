@@ -29,8 +29,9 @@ from lazyfs.client.download import Download
 from lazyfs.client.downloads import Downloads
 from lazyfs.client.flight import ECHO, Flight, failure_of
 from lazyfs.client.local_cache import LocalCache
+from lazyfs.client.loop_calls import LoopCalls
 from lazyfs.client.objects_at_hand import ObjectsAtHand
-from lazyfs.client.thread_post import ThreadPost
+from lazyfs.client.system_task import begin
 from lazyfs.client.under_way import UnderWay
 from lazyfs.client.unused_window import UnusedWindow
 from lazyfs.core.digest import Digest, ObjectRef
@@ -79,8 +80,8 @@ class Objects(ObjectsAtHand):
         self._downloads = Downloads(fetcher, self.cache, self._arrive, self._leave)
         self.size_of = self._downloads.size_of
         self._under_way: UnderWay[Flight] = UnderWay(threads, UNDER_WAY, self._begin, allowance)
-        self._post: ThreadPost | None = None
-        """What threads have the trio run do. Made by the first fetch: only then is the run known."""
+        self._loop: LoopCalls | None = None
+        """What threads hand to the trio run. Made by the first fetch: only then is the run known."""
         self._closed = False
         self._open = trio.CancelScope()
         self._patience = patience
@@ -207,7 +208,7 @@ class Objects(ObjectsAtHand):
         return True
 
     def _start(self, ref: ObjectRef, deadline: float, *, optional: bool = False) -> Flight:
-        if self._post is None:
+        if self._loop is None:
             self._belong()
         if self._closed:
             raise TransportError(f"object {ref.digest.hex()}: its repository is closed")
@@ -244,20 +245,21 @@ class Objects(ObjectsAtHand):
     def _arrive(self, downloads: list[Download]) -> None:
         """Shows objects that have arrived, and has those told who wait for them only. Called in any
         thread."""
-        assert self._post is not None
+        assert self._loop is not None
         flights = [flight for flight in downloads if isinstance(flight, Flight)]
         for flight in flights:
             assert flight.plain is not None
             self.arrived[flight.ref.digest] = flight.plain
-        # Who begins to wait only now is told at the flight's end.
-        self._post.send([flight.here.set for flight in flights if flight.hurried])
+        for flight in flights:
+            if flight.hurried:  # who begins to wait only now is told at the flight's end
+                self._loop.soon(flight.here.set)
 
     def _leave(self, downloads: list[Download]) -> None:
         """Takes ended downloads, whose objects the cache has now if it admits them. Called in any thread."""
-        assert self._post is not None
+        assert self._loop is not None
         for download in downloads:
             self.arrived.pop(download.ref.digest, None)
-        self._post.send([functools.partial(self._end_begun, download) for download in downloads])
+            self._loop.soon(functools.partial(self._end_begun, download))
 
     def _end_begun(self, flight: Download) -> None:
         assert isinstance(flight, Flight)
@@ -285,10 +287,8 @@ class Objects(ObjectsAtHand):
     # the run
 
     def _belong(self) -> None:
-        self._post = ThreadPost()
-        try:
-            trio.lowlevel.spawn_system_task(self._end_with_the_run, name="downloads")
-        except RuntimeError:  # trio takes no more tasks
+        self._loop = LoopCalls()
+        if not begin(self._end_with_the_run, name="downloads"):
             self._closed = True
 
     def close(self) -> None:

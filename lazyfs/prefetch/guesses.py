@@ -13,11 +13,11 @@ from typing import Final, NamedTuple
 
 from lazyfs.client.demand import Demand
 from lazyfs.client.objects import Objects
+from lazyfs.client.system_task import begin
 from lazyfs.core.chunks import ChunkList
 from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import LazyfsError
 from lazyfs.prefetch.guess_budget import GuessBudget
-from lazyfs.prefetch.system_task import begin
 from lazyfs.vfs.paths_in_images import FileInImage
 
 AT_ONCE: Final = 2

@@ -7,10 +7,10 @@ from typing import Final
 import trio
 
 from lazyfs.client.objects import Objects
+from lazyfs.client.system_task import begin
 from lazyfs.core.errors import LazyfsError
 from lazyfs.prefetch.guesses import Guesses
 from lazyfs.prefetch.needed_libraries import NeededLibraries
-from lazyfs.prefetch.system_task import begin
 from lazyfs.vfs.entries import Entries
 from lazyfs.vfs.missing_objects import Need, NeedDecoding, NeedRepository
 from lazyfs.vfs.paths_in_images import FileInImage

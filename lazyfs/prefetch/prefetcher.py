@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from lazyfs.client.loop_calls import LoopCalls
 from lazyfs.client.objects import Objects
+from lazyfs.client.system_task import begin
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import LazyfsError
 from lazyfs.core.pack import NO_PACKS
@@ -17,7 +19,6 @@ from lazyfs.prefetch.guess_budget import GuessCounts as GuessCounts
 from lazyfs.prefetch.guesses import Guesses
 from lazyfs.prefetch.heads import head_of
 from lazyfs.prefetch.line_share import LineShare as LineShare
-from lazyfs.prefetch.loop_calls import LoopCalls
 from lazyfs.prefetch.needed_by_programs import NeededByPrograms
 from lazyfs.prefetch.policy import QUIET, PrefetchPolicy
 from lazyfs.prefetch.profiles import ProfilePrefetch
@@ -27,7 +28,6 @@ from lazyfs.prefetch.starts import ReadWatcher as ReadWatcher
 from lazyfs.prefetch.starts import is_executable as is_executable
 from lazyfs.prefetch.starts import tell
 from lazyfs.prefetch.surroundings import Surroundings as Surroundings
-from lazyfs.prefetch.system_task import begin
 from lazyfs.prefetch.upper_catalogs import UpperCatalogs
 from lazyfs.prefetch.walk_ahead import WalkAhead
 from lazyfs.vfs.content import ReadPlan

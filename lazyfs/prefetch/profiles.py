@@ -16,13 +16,13 @@ from typing import Final
 import trio
 
 from lazyfs.client.objects import Objects
+from lazyfs.client.system_task import begin
 from lazyfs.client.unused_window import UnusedWindow
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import LazyfsError
 from lazyfs.core.profile import HotPack, Profile, decode
 from lazyfs.prefetch.line_share import LineShare
 from lazyfs.prefetch.profile_schedule import FAILURES, HERE, ProfileSchedule, Start, fits
-from lazyfs.prefetch.system_task import begin
 
 log = logging.getLogger(__name__)
 

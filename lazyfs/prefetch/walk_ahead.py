@@ -8,9 +8,9 @@ from functools import partial
 import trio
 
 from lazyfs.client.objects import Objects
+from lazyfs.client.system_task import begin
 from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import LazyfsError
-from lazyfs.prefetch.system_task import begin
 from lazyfs.prefetch.walks import Onward, Walks
 from lazyfs.vfs.content import ReadPlan
 from lazyfs.vfs.entries import Entries

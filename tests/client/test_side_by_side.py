@@ -280,11 +280,11 @@ async def test_objects_that_arrive_together_call_the_event_loop_once(origin: Ori
             calls.append(call)
 
     await origin.objects.fetch(origin.refs[0])
-    post = origin.objects._post
-    assert post is not None
-    post._token = Token()  # type: ignore[assignment]
+    loop = origin.objects._loop
+    assert loop is not None
+    loop._token = Token()  # type: ignore[assignment]
     flights = [origin.objects._start(ref, time.monotonic() + 30) for ref in origin.refs[1:THREADS]]
-    while len(post._calls) < len(flights):
+    while len(loop._waiting) < len(flights):
         await trio.sleep(0.001)
     assert len(calls) == 1
     calls[0]()

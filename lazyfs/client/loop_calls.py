@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import trio
 
-from lazyfs.prefetch.system_task import begin
+from lazyfs.client.system_task import begin
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class LoopCalls:
             return
         self._asked = True
         if self.is_here:  # the shorter way: the loop's next round
-            begin(self._make_later, name="fetching ahead")
+            begin(self._make_later, name="calls of threads")
             return
         try:
             self._token.run_sync_soon(self._make)
@@ -56,4 +56,4 @@ def _logged(call: Callable[[], None]) -> None:
     try:
         call()
     except Exception:
-        log.exception("fetching ahead")
+        log.exception("a call that a thread handed over")

@@ -7,7 +7,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from lazyfs.prefetch.loop_calls import LoopCalls
+from lazyfs.client.loop_calls import LoopCalls
 
 
 async def test_calls_are_made_later_in_order_whichever_thread_hands_them_over() -> None:
