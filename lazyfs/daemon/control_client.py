@@ -118,7 +118,7 @@ def _each(ask_one: Callable[[Mount], T], mounts: Sequence[Mount]) -> list[T | Us
     # imported only here: it takes 3 ms, and questions to one daemon do without
     from concurrent.futures import ThreadPoolExecutor
 
-    analyse(MountStatus, Settings)
+    analyse(MountStatus, Settings, Origin)
     with ThreadPoolExecutor(max(1, len(mounts))) as threads:
         return list(threads.map(look, mounts))
 
