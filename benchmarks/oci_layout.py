@@ -24,7 +24,7 @@ class Layer(NamedTuple):
 
 
 class Layout:
-    """A layout that is being written. It is complete after each image that is added."""
+    """An OCI layout that is being written. After each added image, the layout is complete."""
 
     def __init__(self, directory: Path, level: int = 6) -> None:
         """`directory`: made here. `level`: of gzip, for the layers."""

@@ -54,7 +54,7 @@ def stacked(image: BenchmarkImage, place: Path) -> Layout:
 
 
 def _add(layout: Layout, name: str, layers: Sequence[Layer]) -> None:
-    """Adds an image under its name, which is also in its configuration, so that no two images are equal."""
+    """Adds an image to the layout. Its configuration holds its name: no two images of a layout are equal."""
     layout.add(name, layers, {"Labels": {"name": name}})
 
 

@@ -83,8 +83,8 @@ class Downloader:
         """True if the cache admitted the last object."""
 
     def take(self, download: Download, arrived: Callable[[list[Download]], None]) -> None:
-        """Brings an object as `download` does, and ends its Download. `arrived` is called with the Download
-        in a list, once the bytes are here."""
+        """Brings the object of a Download as `download` does, and ends the Download. `arrived` is called with
+        the Download, alone in a list, once its bytes are verified and before the cache admits them."""
 
         def here(plain: bytes) -> None:
             download.plain = plain

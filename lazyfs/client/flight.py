@@ -26,7 +26,7 @@ class Flight(Download):
         self.patience = deadline - time.monotonic()
         self.readers = 0
         self.hurried = 0
-        """The number of readers that do not wait until the cache has the bytes."""
+        """The number of readers that go on once the bytes are here. The others wait for the cache."""
         self.here = trio.Event()
         """Set once the bytes are here, and at the flight's end."""
         self.ended = trio.Event()

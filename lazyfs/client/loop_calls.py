@@ -34,8 +34,8 @@ class LoopCalls:
         if self._asked:
             return
         self._asked = True
-        if self.is_here:  # the shorter way: the loop's next round
-            begin(self._make_later, name="calls of threads")
+        # In the loop's own thread a task is the shorter way: the next round. A loop that ends begins none.
+        if self.is_here and begin(self._make_later, name="calls of threads"):
             return
         try:
             self._token.run_sync_soon(self._make)

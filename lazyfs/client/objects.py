@@ -246,11 +246,10 @@ class Objects(ObjectsAtHand):
         """Shows objects that have arrived, and has those told who wait for them only. Called in any
         thread."""
         assert self._loop is not None
-        flights = [flight for flight in downloads if isinstance(flight, Flight)]
-        for flight in flights:
+        for flight in downloads:
+            assert isinstance(flight, Flight)
             assert flight.plain is not None
             self.arrived[flight.ref.digest] = flight.plain
-        for flight in flights:
             if flight.hurried:  # who begins to wait only now is told at the flight's end
                 self._loop.soon(flight.here.set)
 

@@ -229,9 +229,10 @@ class Filesystem:
 
         async def one(ref: ObjectRef, scope: trio.CancelScope | None) -> None:
             try:
-                copy = await source.fetch_copy(file, deadline=deadline) if file else {}
-                plain = None if copy else await source.fetch(ref, deadline=deadline, hurried=True)
-                fetched.update(copy if plain is None else {ref.digest: plain})
+                found = await source.fetch_copy(file, deadline=deadline) if file else {}
+                if not found:
+                    found = {ref.digest: await source.fetch(ref, deadline=deadline, hurried=True)}
+                fetched.update(found)
             except LazyfsError as error:
                 failures.append(error)
                 # After an outage one of the others may still find a path.

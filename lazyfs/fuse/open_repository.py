@@ -15,7 +15,8 @@ class RepositoryObjects(LocalObjects, Protocol):
     """Objects of one repository, at hand or to be fetched."""
 
     async def fetch(self, ref: ObjectRef, *, deadline: float | None = None, hurried: bool = False) -> bytes:
-        """Returns the verified plaintext; raises TransportError or BadData."""
+        """Returns the verified plaintext, with `hurried` before the cache has admitted it. Raises
+        TransportError or BadData."""
         ...
 
     async def fetch_copy(self, file: ObjectRef, *, deadline: float | None = None) -> dict[Digest, bytes]:

@@ -24,7 +24,7 @@ def trees(tmp_path: Path) -> list[Path]:
 
 @pytest.fixture
 def layout(tmp_path: Path, trees: list[Path]) -> Layout:
-    """Returns a layout of the image `one`, made of the lower tree, and `two`, made of both."""
+    """Returns a layout of two images: `one` has the lower tree as its only layer, `two` has both trees."""
     layout = Layout(tmp_path / "layout")
     layers = [layout.layer_of(tree) for tree in trees]
     layout.add("one", layers[:1], {})

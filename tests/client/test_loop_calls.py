@@ -2,11 +2,13 @@
 
 import logging
 import threading
+from functools import partial
 
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from lazyfs.client import loop_calls
 from lazyfs.client.loop_calls import LoopCalls
 
 
@@ -25,6 +27,15 @@ async def test_calls_are_made_later_in_order_whichever_thread_hands_them_over() 
     await wait_all_tasks_blocked()
     assert made[2:] == ["three, here"]
     assert not await trio.to_thread.run_sync(lambda: calls.is_here)
+
+
+async def test_a_loop_that_begins_no_tasks_any_more_makes_the_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, made = LoopCalls(), list[str]()
+    monkeypatch.setattr(loop_calls, "begin", lambda *_, **__: False)
+    for name in ("one", "two"):
+        calls.soon(partial(made.append, name))
+        await wait_all_tasks_blocked()
+    assert made == ["one", "two"]
 
 
 async def test_a_call_that_raises_is_logged_and_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:

@@ -99,8 +99,8 @@ async def test_a_bad_object_of_a_batch_fails_alone_and_is_not_kept(origin: Origi
 async def test_a_missing_object_that_another_process_asks_for_too_is_still_no_fault_of_the_server(
     tmp_path: Path, origin: Origin
 ) -> None:
-    """Regression: behind another process's claim, an object that only a profile names was asked for as one
-    that every server must have, a second time past all caches, and the server was blamed for its 404."""
+    """Regression: a server may lack an object that only a profile names. If another process had claimed the
+    object, a 404 for it was held against the server, and the object was asked for again, past all caches."""
     ref, later = origin.refs[:2]
     (tmp_path / "store" / object_path(ref.digest)).unlink()
     theirs = origin.cache.claim(ref.digest)

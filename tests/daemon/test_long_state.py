@@ -1,4 +1,4 @@
-"""Settings that are too long to be handed to a successor: the mount works, and says that it has none."""
+"""A mount whose settings are too long for a successor is served, and its log says that none would come."""
 
 import os
 from collections.abc import Sequence

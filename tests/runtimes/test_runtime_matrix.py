@@ -5,7 +5,6 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
-from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ import pytest
 from tests.support.cli import lazyfs, mounted, new_repository, serving
 from tests.support.debian import python_image
 from tests.support.docker import docker_daemon
+from tests.support.measured import Measured
 from tests.support.open_paths import open_to_all
 from tests.support.runtimes import NOBODY, NOT_HERE, ROOTS_ONLY, RUNTIMES, run
 from tests.support.until import until
@@ -33,8 +33,6 @@ except OSError as error:
 """
 GREETING = "two words, $HOME and 'quotes'"
 USERS = {"root": None, "user": NOBODY}
-Cells = dict[tuple[str, str], str]
-"""(runtime, user) -> result of the start."""
 
 
 class Program(NamedTuple):
@@ -106,33 +104,17 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield str(image)
 
 
-@pytest.fixture(scope="module")
-def matrix(pytestconfig: pytest.Config) -> Iterator[Cells]:
-    """Yields the table of results, and prints it when all tests have run."""
-    cells: Cells = {}
-    yield cells
-    cells |= dict.fromkeys(product(NOT_HERE, USERS), "not run here")
-    lines = [f"{'':28}{''.join(f'{user:16}' for user in USERS)}"]
-    names = dict.fromkeys(name for name, _ in cells)
-    lines += [
-        f"{name:28}{''.join(f'{cells.get((name, user), str()):16}' for user in USERS)}" for name in names
-    ]
-    with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        print("\n" + "\n".join(lines))
-
-
 @pytest.mark.parametrize("user", USERS)
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_runtime_starts_four_programs_from_the_mount(
-    root: str, matrix: Cells, tmp_path: Path, runtime: str, user: str
+    root: str, measured: Measured, tmp_path: Path, runtime: str, user: str
 ) -> None:
     directory = _job(tmp_path, USERS[user])
     if user == "user" and runtime in ROOTS_ONLY:
         done = run([root, "--runtime", runtime, "--", "true"], user=NOBODY)
         assert (done.returncode, ROOTS_ONLY[runtime] in done.stderr) == (2, True)
-        matrix[runtime, user] = "root only"
+        measured("root only")
         return
-    matrix[runtime, user] = "FAILED"
     for program in programs(root):
         binds = [word for bind in program.binds for word in ("-B", f"{directory}/{bind}")]
         options = [
@@ -161,7 +143,7 @@ def test_a_runtime_starts_four_programs_from_the_mount(
     assert (directory / "work/result").read_text() == "10\n9\n"
     assert (directory / "work/result").stat().st_uid == (USERS[user] or 0)
     assert not os.path.exists(f"{root}/afs")
-    matrix[runtime, user] = "ok"
+    measured("ok")
 
 
 def _job(work: Path, user: int | None) -> Path:
@@ -177,10 +159,11 @@ def _job(work: Path, user: int | None) -> Path:
     return work
 
 
-def test_nothing_is_left_of_any_start(root: str) -> None:
+def test_nothing_is_left_of_any_start(root: str, measured: Measured) -> None:
     """Asserts that the starts above have left no directory, no control group and no mount."""
     del root
     until(lambda: _left() == [], SECONDS_OF_OTHERS)
+    measured(f"{' and '.join(NOT_HERE)}: not run here")
 
 
 SECONDS_OF_OTHERS = 60

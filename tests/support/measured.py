@@ -21,7 +21,8 @@ def measured(record_property: Callable[[str, object], None]) -> Measured:
 
 
 def measured_lines(reports: list[pytest.TestReport]) -> Iterator[str]:
-    """Yields the lines that the tests of these reports have noted, each after its test."""
+    """Yields the lines that tests have noted, each with the name of its test before it. `reports`: the
+    reports of these tests."""
     for report in reports:
         if report.when == "call":
             yield from (

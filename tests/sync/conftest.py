@@ -14,7 +14,7 @@ from tests.support.service import ServiceSite
 
 @pytest.fixture
 def registry() -> Iterator[FakeRegistry]:
-    """Yields an empty registry whose faults a test chooses."""
+    """Yields an empty registry in which a test can choose the faults that clients meet."""
     with fake_registry() as registry:
         yield registry
 

@@ -103,17 +103,13 @@ class Handover:
             program=self._taken.state.program if self._taken else PYTHON,
         )
         try:
-            keep_state(held.table, encode(state))
+            _keep(held, state)
         except ValueError as error:
             log.warning("nothing takes over this mount if its daemon is killed: %s", error)
             self.keeper.end()
             return
         self._held, self._state = held, state
         self.keeper.hold(held.device, held.table)
-
-    def _keep(self, state: HandedState) -> None:
-        assert self._held is not None
-        keep_state(self._held.table, encode(state))
 
     def next_state(
         self, program: Sequence[str], settings: Settings, origins: Mapping[str, Origin]
@@ -149,7 +145,7 @@ class Handover:
         assert self._state is not None
         line = self.keeper.socket
         needed = [self._held.device, self._held.table, line.fileno() if line else -1]
-        self._keep(state)
+        _keep(self._held, state)
         try:
             for fd in needed:
                 if fd >= 0:
@@ -159,7 +155,7 @@ class Handover:
             os.execv(command[0], command)  # noqa: S606
         except OSError:
             listening.keep()
-            self._keep(self._state)
+            _keep(self._held, self._state)
             raise
 
     def renew_keeper(self) -> None:
@@ -176,3 +172,7 @@ class Handover:
     def end(self) -> None:
         """Ends the succession: the mount is over."""
         self.keeper.end()
+
+
+def _keep(held: HeldMount, state: HandedState) -> None:
+    keep_state(held.table, encode(state))

@@ -1,4 +1,5 @@
-"""The start of a successor by a keeper, and which of the two the kernel's OOM killer is to choose."""
+"""The process of a successor: how a keeper starts it, and that the kernel's OOM killer is to choose it before
+the keeper."""
 
 import os
 import signal
