@@ -120,7 +120,6 @@ class Repositories:
                     opened.prefetcher.on_early_read(read)
         if self._nursery is not None:
             self._nursery.start_soon(self._follow, shown, opened)
-            self._nursery.start_soon(self._follow_profiles, opened)
         return shown
 
     def load_modules(self) -> None:
@@ -156,10 +155,16 @@ class Repositories:
             self._nursery = nursery
             for name, opened in self.opened.items():
                 nursery.start_soon(self._follow, name, opened)
-                nursery.start_soon(self._follow_profiles, opened)
             await trio.sleep_forever()
 
     async def _follow(self, name: str, opened: ConnectedRepository) -> None:
+        """Looks for new revisions and profiles of one repository, until it is withdrawn."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._follow_profiles, opened)
+            await self._follow_revisions(name, opened)
+            nursery.cancel_scope.cancel()
+
+    async def _follow_revisions(self, name: str, opened: ConnectedRepository) -> None:
         while True:
             try:
                 await opened.refresher.run()

@@ -7,9 +7,12 @@ import pytest
 import trio
 import trio.testing
 
+from lazyfs.client.collected_profiles import CollectedProfiles
+from lazyfs.client.trust.refresher import Refresher
 from lazyfs.core.digest import ObjectRef, object_path
 from lazyfs.core.errors import NotFound, TransportError
 from lazyfs.core.params import Revision
+from lazyfs.core.trust.errors import Expired
 from lazyfs.daemon.certificates import Certificates
 from lazyfs.daemon.repositories import Repositories
 from lazyfs.daemon.repository_connection import ConnectedRepository, Connector
@@ -94,3 +97,47 @@ async def test_nothing_is_fetched_in_threads_while_the_process_may_be_root(
     await trio.testing.wait_all_tasks_blocked()
     opened.close()
     assert len(begun) == walks
+
+
+async def test_nothing_is_asked_for_a_withdrawn_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: collected profiles were looked for until the mount's end, and once more for each time that
+    the repository had come back."""
+    published = Published(tmp_path)
+    published.commit(live(published.objects, {}))
+    looks, withdrawn = list[None](), trio.Event()
+
+    def look(*_: object) -> None:
+        looks.append(None)
+
+    async def expire(_: Refresher) -> None:
+        while len(looks) < 3:
+            await trio.sleep(0.001)
+        raise Expired("too old")
+
+    async def on_advance(_: str, __: Revision) -> None:
+        raise AssertionError("no other revision here")
+
+    async def on_withdraw(_: str) -> None:
+        withdrawn.set()
+
+    monkeypatch.setattr(CollectedProfiles, "refresh", look)
+    monkeypatch.setattr(Refresher, "run", expire)
+    source = RepositorySource(url=str(published.store))
+    settings = Settings(mountpoint=str(tmp_path / "mnt"), repositories={"one": source}, refresh=0.01)
+    opened = Repositories(
+        settings, NullCache(), str(tmp_path / "state"), Certificates(settings),
+        Filesystem(Tree(SlotTable()), no_site), on_advance, on_withdraw,
+    )  # fmt: skip
+    await opened.open(source, "one")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(opened.keep_fresh)
+        with trio.fail_after(30):
+            await withdrawn.wait()
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        before = len(looks)
+        await trio.sleep(0.2)
+        assert len(looks) == before
+        nursery.cancel_scope.cancel()
+    opened.close()

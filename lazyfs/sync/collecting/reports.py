@@ -42,7 +42,6 @@ class Outcome(enum.StrEnum):
     COUNTED = "counted"
     REPEATED = "repeated"
     """An earlier report of this reporter on this program has been counted."""
-    TOO_OFTEN = "too often"
     UNKNOWN = "unknown image"
     """The report is about another repository, or an image that the newest revision does not have."""
     WRONG = "wrong"
