@@ -36,6 +36,10 @@ class Flight(Download):
         self.failure: LazyfsError | None = None
         self.ended_at = 0.0
 
+    def awaited(self) -> bool:
+        """Returns True if a reader waits for the object, and not only callers of `Objects.bring`."""
+        return self.readers > len(self.told)
+
     def hastier_than(self, patience: float) -> bool:
         """Returns True if the flight's own patience, from its start to its deadline, is shorter than
         `patience` by more than a second."""

@@ -171,6 +171,11 @@ class Objects(ObjectsAtHand):
                 return {pack.digest: plain}
         return {}
 
+    def is_awaited(self, ref: ObjectRef) -> bool:
+        """Returns True if a reader waits for an object that is on its way."""
+        flight = self._flights.get(ref.digest)
+        return flight is not None and flight.ref == ref and flight.awaited()
+
     def is_due(self, file: Digest) -> bool:
         """Returns True if a profile is bringing a copy of a small file."""
         return any(pack.digest in self.due for pack in self.hot.packs(file))

@@ -167,6 +167,8 @@ class _Listed:
         objects.expected.update(ref.digest for ref in missing if ref not in self._hot)
         objects.due.update((ref.digest, self._window) for ref in missing if ref in self._hot)
         self._window.on_use = self._used
+        for ref in filter(objects.is_awaited, missing):  # asked for while the list was being read
+            self._window.ask(ref)
         objects.loading.discard(ready)
         ready.set()
         try:

@@ -581,6 +581,21 @@ async def test_what_a_profile_lists_is_foreseen_while_the_profile_is_fetched(
     assert world.objects.listed == {}
 
 
+async def test_what_a_reader_waits_for_when_the_list_comes_counts_as_used(tmp_path: Path) -> None:
+    """Regression: a reader that asked for the first object while the list was being read was not counted, and
+    the line lay idle until that object was here."""
+    world = UnusedWorld(tmp_path)
+    world.fetcher.free.add(object_path(world.profile.digest))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.objects.fetch, world.refs[0])
+        await world.fetcher.asked(1)
+        world.profiles.start(world.profile)
+        await world.fetcher.asked(1 + AT_ONCE)
+        assert world.fetched() > FREE
+        world.fetcher.gate.set()
+    await world.objects.fetch(world.refs[-1])
+
+
 async def test_a_profile_that_waits_goes_on_when_something_of_it_is_used(tmp_path: Path) -> None:
     world = UnusedWorld(tmp_path)
     world.fetcher.gate.set()
