@@ -63,7 +63,11 @@ class Downloads:
 
     def _begin_loop(self, fetcher: SideBySide) -> None:
         self._side_by_side = None
-        fetches = fetcher.loop()
+        try:
+            fetches = fetcher.loop()
+        except OSError:  # the node has no descriptors left; there may be some later
+            self._side_by_side = fetcher
+            return
         if fetches is None:
             return
         loop = DownloadLoop(fetches, self._downloader, self._cache, self._threads, self._arrived, self._ended)

@@ -19,10 +19,16 @@ failed, the kernel asks for a page again, and a reader would otherwise wait for 
 class Flight(Download):
     """One object on its way, and the count of its waiting readers."""
 
-    def __init__(self, ref: ObjectRef, deadline: float, size: int, *, optional: bool = False) -> None:
-        """`size`: the number of bytes that the object counts for while it is under way."""
+    def __init__(
+        self, ref: ObjectRef, deadline: float, size: int, *, optional: bool = False, ahead: bool = False
+    ) -> None:
+        """`size`: the number of bytes that the object counts for while it is under way. `ahead`: True if it
+        is begun before any reader asks for it."""
         super().__init__(ref, deadline, optional=optional)
         self.size = size
+        self.ahead = ahead
+        self.wanted = False
+        """True once a reader has asked for the object."""
         self.patience = deadline - time.monotonic()
         self.readers = 0
         self.hurried = 0
@@ -36,14 +42,11 @@ class Flight(Download):
         self.failure: LazyfsError | None = None
         self.ended_at = 0.0
 
-    def awaited(self) -> bool:
-        """Returns True if a reader waits for the object, and not only callers of `Objects.bring`."""
-        return self.readers > len(self.told)
-
-    def hastier_than(self, patience: float) -> bool:
-        """Returns True if the flight's own patience, from its start to its deadline, is shorter than
-        `patience` by more than a second."""
-        return self.patience < patience - 1
+    def hastier_than(self, deadline: float, patience: float) -> bool:
+        """Returns True if the flight gives up more than a second before a reader who waits for `patience`
+        seconds in all, until `deadline`, and with less patience. Readers of equal patience fail together,
+        whenever they came. A flight that no reader has begun fails for nobody else."""
+        return self.deadline < deadline - 1 and (self.ahead or self.patience < patience - 1)
 
     def over(self) -> bool:
         """Returns True if the flight failed so long ago that new readers no longer get its failure as their

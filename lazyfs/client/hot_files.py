@@ -14,19 +14,23 @@ from lazyfs.core.profile import Profile
 MOST: Final = 2 * bounds.HOT_FILES
 """The largest number of files, of all profiles together, that are remembered: some 40 MB. If there are more,
 the oldest profile is dropped."""
+COPIES: Final = 8
+"""The largest number of copies of one file that are remembered. Two or three profiles list a file; a hostile
+one could list it 4,096 times."""
 Read = Callable[[ObjectRef, int, int], bytes | None]
 """A function that returns bytes [start, start + length) of an object; None if the object is not in the local
 cache."""
 
 
 class Copy:
-    """The place of a file in a hot pack."""
+    """The place of a file in a hot pack, according to a profile."""
 
-    __slots__ = ("pack", "proven", "start")
+    __slots__ = ("pack", "proven", "size", "start")
 
-    def __init__(self, pack: ObjectRef, start: int) -> None:
+    def __init__(self, pack: ObjectRef, start: int, size: int) -> None:
         self.pack = pack
         self.start = start
+        self.size = size
         self.proven = False
         """True once the slice was seen to have the file's SHA-256. The pack's bytes cannot change: its name
         is their digest."""
@@ -65,13 +69,14 @@ class HotFiles:
         for pack in profile.packs:
             for start, file in pack.places():
                 known = self._copies.get(file.digest, ())
-                if not any(copy.pack == pack.ref and copy.start == start for copy in known):
-                    self._copies[file.digest] = (*known, Copy(pack.ref, start))
+                if len(known) < COPIES and not any(copy.pack == pack.ref for copy in known):
+                    self._copies[file.digest] = (*known, Copy(pack.ref, start, file.size))
 
-    def packs(self, file: Digest) -> Iterator[ObjectRef]:
-        """Yields the hot packs that have a copy of a file according to the remembered profiles."""
-        for copy in self._copies.get(file, ()):
-            if copy.pack.digest not in self.wrong:
+    def packs(self, file: ObjectRef) -> Iterator[ObjectRef]:
+        """Yields the hot packs that have a copy of a file according to the remembered profiles. One that
+        states another size of the file is left out: no read takes the file from there."""
+        for copy in self._copies.get(file.digest, ()):
+            if copy.size == file.size and copy.pack.digest not in self.wrong:
                 yield copy.pack
 
     def read(
@@ -82,7 +87,7 @@ class HotFiles:
         length = max(min(length, file.size - start), 0)  # the next file lies right behind
         for copy in self._copies.get(file.digest, ()):
             pack, first = copy.pack, copy.start
-            if pack.digest in self.wrong or first + file.size > pack.size:
+            if pack.digest in self.wrong or copy.size != file.size:
                 continue
             whole = fetched.get(pack.digest)
             if copy.proven:

@@ -108,50 +108,55 @@ class Objects(ObjectsAtHand):
         ref: ObjectRef,
         *,
         deadline: float | None = None,
-        held: bool = True,
+        ahead: bool = False,
         optional: bool = False,
         hurried: bool = False,
     ) -> bytes:
         """Returns an object's verified plaintext, and admits it to the cache if there is room.
 
-        `hurried`: True to return once the bytes are here, which is before the cache has admitted them.
-        `deadline` is on time.monotonic()'s clock; by default `patience` seconds from now. Raises
-        DeadlineExceeded, another TransportError, or BadData when every copy in reach is bad. With
-        `on_outage="wait"` it waits through all TransportErrors but NotFound instead of raising them, unless
-        `held` is False; cancel it to stop waiting. `optional`: True for an object that only a profile names:
-        a server that lacks it is not at fault.
+        `ahead`: True for an object that no reader has asked for. `hurried`: True to return once the bytes are
+        here, which is before the cache has admitted them. `deadline` is on time.monotonic()'s clock; by
+        default `patience` seconds from now. `optional`: True for an object that only a profile names: a
+        server that lacks it is not at fault. Raises DeadlineExceeded, another TransportError, or BadData when
+        every copy in reach is bad. With `on_outage="wait"` it waits through all TransportErrors but NotFound
+        instead of raising them, unless `ahead` is True; cancel it to stop waiting.
         """
         patience = self._patience if deadline is None else max(deadline - time.monotonic(), 0.0)
         waiting = False
         while True:
             try:
-                return await self._fetch(ref, time.monotonic() + patience, optional=optional, hurried=hurried)
+                return await self._fetch(
+                    ref, time.monotonic() + patience, ahead=ahead, optional=optional, hurried=hurried
+                )
             except NotFound:
                 raise
             except TransportError as error:
-                if not (self._hold and held):
+                if ahead or not self._hold:
                     raise
                 if not waiting:
                     log.warning("a read is held: %s", error)
                 waiting = True
             await trio.sleep(_AGAIN * (1 + random.random()))  # noqa: S311 (jitter)
 
-    async def _fetch(self, ref: ObjectRef, deadline: float, *, optional: bool, hurried: bool) -> bytes:
+    async def _fetch(
+        self, ref: ObjectRef, deadline: float, *, ahead: bool, optional: bool, hurried: bool
+    ) -> bytes:
         patience = max(deadline - time.monotonic(), 0.0)
-        self.asked(ref)
+        if not ahead:
+            self.asked(ref)
         while True:
             flight = self._flights.get(ref.digest)
-            tried = flight is not None and flight.ended.is_set() and flight.hastier_than(patience)
+            tried = flight is not None and flight.ended.is_set() and flight.hastier_than(deadline, patience)
             if flight is None or flight.ref != ref or flight.over() or tried:
-                flight = self._start(ref, deadline, optional=optional)
+                flight = self._start(ref, deadline, optional=optional, ahead=ahead)
+            flight.wanted = flight.wanted or not ahead
             await self._wait(flight, deadline, hurried=hurried)
             if flight.plain is not None:
                 return flight.plain
             assert flight.failure is not None
             if flight.optional and not optional and isinstance(flight.failure, NotFound):
                 continue  # one server lacked it, and no other one was asked
-            # Readers of equal patience fail together; one who joined a hastier flight may try again.
-            if not (isinstance(flight.failure, DeadlineExceeded) and flight.hastier_than(patience)):
+            if not (isinstance(flight.failure, DeadlineExceeded) and flight.hastier_than(deadline, patience)):
                 raise flight.failure
 
     async def fetch_copy(self, file: ObjectRef, *, deadline: float | None = None) -> dict[Digest, bytes]:
@@ -164,7 +169,7 @@ class Objects(ObjectsAtHand):
         with trio.move_on_after(until - now):
             for loaded in list(self.loading):
                 await loaded.wait()
-        for pack in self.hot.packs(file.digest):
+        for pack in self.hot.packs(file):
             window = self.due.get(pack.digest)
             plain = self.cache.get(pack.digest) if window is None else await self._due(pack, window, until)
             if plain is not None and len(plain) == pack.size:
@@ -172,13 +177,15 @@ class Objects(ObjectsAtHand):
         return {}
 
     def is_awaited(self, ref: ObjectRef) -> bool:
-        """Returns True if a reader waits for an object that is on its way."""
+        """Returns True if an object is on its way and a reader has asked for it."""
         flight = self._flights.get(ref.digest)
-        return flight is not None and flight.ref == ref and flight.awaited()
+        return flight is not None and flight.ref == ref and flight.wanted and not flight.ended.is_set()
 
-    def is_due(self, file: Digest) -> bool:
-        """Returns True if a profile is bringing a copy of a small file."""
-        return any(pack.digest in self.due for pack in self.hot.packs(file))
+    def is_due(self, file: ObjectRef) -> bool:
+        """Returns True if a profile is bringing a copy of a small file. Returns False while the profile's
+        bound on unused bytes stops its fetches."""
+        windows = [self.due.get(pack.digest) for pack in self.hot.packs(file)]
+        return any(window is not None and not window.exhausted for window in windows)
 
     async def _due(self, pack: ObjectRef, window: UnusedWindow, until: float) -> bytes | None:
         flight = self._flights.get(pack.digest)
@@ -188,8 +195,8 @@ class Objects(ObjectsAtHand):
                 if plain is not None or not window.has_room(pack.size):
                     return plain
                 window.begin(pack)
-                self.ahead[pack.digest] = window
-                flight = self._start(pack, time.monotonic() + self._patience, optional=True)
+                self.count_ahead(pack.digest, window)
+                flight = self._start(pack, time.monotonic() + self._patience, optional=True, ahead=True)
             await self._wait(flight, until, hurried=True)
         except TransportError:
             return None
@@ -205,19 +212,20 @@ class Objects(ObjectsAtHand):
         flight = self._flights.get(ref.digest)
         if flight is None or flight.ref != ref or flight.ended.is_set():
             try:
-                flight = self._start(ref, time.monotonic() + self._patience, optional=optional)
+                flight = self._start(ref, time.monotonic() + self._patience, optional=optional, ahead=True)
             except TransportError:
                 return False
         flight.readers += 1
         flight.told.append(ended)
         return True
 
-    def _start(self, ref: ObjectRef, deadline: float, *, optional: bool = False) -> Flight:
+    def _start(self, ref: ObjectRef, deadline: float, *, optional: bool, ahead: bool) -> Flight:
         if self._loop is None:
             self._belong()
         if self._closed:
             raise TransportError(f"object {ref.digest.hex()}: its repository is closed")
-        flight = self._flights[ref.digest] = Flight(ref, deadline, self.size_of(ref), optional=optional)
+        flight = Flight(ref, deadline, self.size_of(ref), optional=optional, ahead=ahead)
+        self._flights[ref.digest] = flight
         self._under_way.enter(flight, flight.size)
         return flight
 
@@ -231,12 +239,14 @@ class Objects(ObjectsAtHand):
         flight.readers += 1
         flight.hurried += hurried
         try:
+            if hurried and flight.plain is not None:
+                return  # it came before this reader was counted: nobody sets `here` for him alone
             with trio.move_on_after(max(left, 0)) as own:
                 await (flight.here if hurried else flight.ended).wait()
         finally:
             flight.readers -= 1
             flight.hurried -= hurried
-            if not flight.readers and not flight.here.is_set():
+            if not flight.readers and flight.plain is None and not flight.here.is_set():
                 self._forget(flight)
                 self._give_up(flight)
         if own.cancelled_caught:

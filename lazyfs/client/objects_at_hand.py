@@ -1,6 +1,6 @@
 """The objects of one repository that the local cache has. Nothing here waits for the network or needs it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from lazyfs.client.hot_files import HotFiles
 from lazyfs.client.local_cache import LocalCache
@@ -21,12 +21,12 @@ class ObjectsAtHand:
         self.arrived: dict[Digest, bytes] = {}
         """Verified objects that the cache is about to admit."""
         self.hot = HotFiles()
-        self.ahead: dict[Digest, UnusedWindow] = {}
-        """Objects that a profile had fetched and nobody has used yet, each with the window that bounds what
-        the profile may fetch ahead."""
-        self.listed: dict[Digest, UnusedWindow] = {}
-        """The objects that profiles under way list, except hot packs, each with the window of its profile.
-        Objects that are in the cache already are among them."""
+        self.ahead: dict[Digest, tuple[UnusedWindow, ...]] = {}
+        """Objects that profiles had fetched and nobody has used yet, each with the windows that bound what
+        these profiles may fetch ahead."""
+        self.listed: dict[Digest, tuple[UnusedWindow, ...]] = {}
+        """The objects that profiles under way list, except hot packs, each with the windows of these
+        profiles. Objects that are in the cache already are among them."""
 
     def at_hand(self, ref: ObjectRef) -> bytes | None:
         """Returns an object's plaintext; None if the local cache does not have it. Never waits for the
@@ -63,23 +63,40 @@ class ObjectsAtHand:
     def used(self, digest: Digest) -> None:
         """Notes that a reader has used an object."""
         if digest in self.ahead:
-            window = self.ahead.pop(digest, None)
-            if window is not None:
+            for window in self.ahead.pop(digest, ()):
                 window.use(digest)
 
     def asked(self, ref: ObjectRef) -> None:
         """Notes that a reader asks for an object that is to be fetched."""
         self.used(ref.digest)
-        window = self.listed.get(ref.digest)
-        if window is not None:
+        for window in self.listed.get(ref.digest, ()):
             window.ask(ref)
+
+    def count_ahead(self, digest: Digest, window: UnusedWindow) -> None:
+        """Notes that an object comes ahead of its use, within a profile's bound."""
+        self.ahead[digest] = _with(self.ahead.get(digest, ()), window)
+
+    def count_listed(self, digests: Iterable[Digest], window: UnusedWindow) -> None:
+        """Notes that a profile under way lists these objects."""
+        for digest in digests:
+            self.listed[digest] = _with(self.listed.get(digest, ()), window)
+
+    def forget(self, window: UnusedWindow) -> None:
+        """Forgets what the profile of a window has fetched and lists."""
+        for table in (self.ahead, self.listed):
+            for digest, windows in list(table.items()):
+                if window in windows:
+                    left = tuple(other for other in windows if other is not window)
+                    if left:
+                        table[digest] = left
+                    else:
+                        table.pop(digest, None)
 
     def is_foreseen(self, read: Digest) -> bool:
         """Returns True if a profile under way lists the object that was read: the profile then also lists the
         objects that are read after it. Returns False while the profile's bound on unused bytes stops its
         fetches."""
-        window = self.listed.get(read)
-        return window is not None and not window.exhausted
+        return any(not window.exhausted for window in self.listed.get(read, ()))
 
     def is_at_hand(self, ref: ObjectRef) -> bool:
         """Returns True if the local cache has the object. Does not count as a use."""
@@ -90,3 +107,7 @@ class ObjectsAtHand:
         if arrived is not None and len(arrived) == ref.size:
             return arrived[start : start + length]
         return self.cache.read(ref.digest, start, max(min(length, ref.size - start), 0), ref.size)
+
+
+def _with(windows: tuple[UnusedWindow, ...], window: UnusedWindow) -> tuple[UnusedWindow, ...]:
+    return windows if window in windows else (*windows, window)

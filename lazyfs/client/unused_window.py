@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.profile import LEAST
 
 FREE: Final = 2_000_000
 """The largest number of plaintext bytes that are fetched for a profile before a reader uses any of them; the
@@ -41,13 +42,15 @@ class UnusedWindow:
         self.exhausted = False
         """True while nothing more is fetched for the profile: a reader must first use something that was
         fetched."""
-        self.on_use: Callable[[], None] = lambda: None
-        """Called after each use, in the thread of the reader."""
+        self.on_use: set[Callable[[], None]] = set()
+        """Functions that are called after each use, in the thread of the reader."""
 
     def has_room(self, size: int) -> bool:
         """Returns True if an object of `size` bytes may be fetched now."""
         used = self.used_bytes
-        return self.unused_bytes + size <= self._free + max(GAIN * used, min(FIRST_GAIN * used, FIRST))
+        return self.unused_bytes + max(size, LEAST) <= self._free + max(
+            GAIN * used, min(FIRST_GAIN * used, FIRST)
+        )
 
     def begin(self, ref: ObjectRef) -> None:
         """Counts an object among the unused ones, unless it was counted before: it is about to be
@@ -56,7 +59,7 @@ class UnusedWindow:
             if ref.digest not in self._seen:
                 self._seen.add(ref.digest)
                 self._unused[ref.digest] = ref.size
-                self.unused_bytes += ref.size
+                self.unused_bytes += max(ref.size, LEAST)
 
     def ask(self, ref: ObjectRef) -> None:
         """Notes that a reader asks for an object of the profile's list before the profile does: it counts as
@@ -68,14 +71,19 @@ class UnusedWindow:
                 self._seen.add(ref.digest)
                 self.used_bytes += ref.size
         if not known:
-            self.on_use()
+            self._tell()
 
     def use(self, digest: Digest) -> None:
         """Notes that a reader has used an object. Does nothing for an object that is not counted as
         unused."""
         with self._lock:
             size = self._unused.pop(digest, 0)
-            self.unused_bytes -= size
-            self.used_bytes += size
+            if size:
+                self.unused_bytes -= max(size, LEAST)
+                self.used_bytes += size
         if size:
-            self.on_use()
+            self._tell()
+
+    def _tell(self) -> None:
+        for tell in tuple(self.on_use):
+            tell()

@@ -31,6 +31,9 @@ _OLDER = (b"\x92\x01", b"\x93\x02")
 """The first bytes of profiles of versions 1 and 2, which named bundles of objects."""
 MAX_SIZE = bounds.PROFILE
 """The largest number of plaintext bytes of a profile."""
+LEAST = 4096
+"""The number of bytes that a smaller object counts as, where a profile's bytes are bounded: its file takes so
+much of a disk, and its request is one like others."""
 
 _HINT = _OBJECT = struct.Struct("<32sQ")
 _FILE = struct.Struct("<32sI")
@@ -166,7 +169,7 @@ def decode(plain: bytes) -> Profile:
         raise FormatError(f"a profile lists more than {bounds.HOT_FILES} small files")
     packs = tuple(_hot_pack(digest, files) for digest, files in found.packs)
     refs = [pack.ref for pack in packs] + _objects(found.objects)
-    if len(set(refs)) != len(refs):
+    if len({ref.digest for ref in refs}) != len(refs):
         raise FormatError("a profile lists an object twice")
     programs = tuple(_program(path, numbers, refs) for path, numbers in found.programs)
     if len({one.path for one in programs}) != len(programs):
@@ -178,6 +181,8 @@ def _hot_pack(digest: bytes, packed: bytes) -> HotPack:
     if not packed or len(packed) % _FILE.size or len(digest) != 32:
         raise FormatError(f"a hot pack lists its files in {len(packed)} bytes")
     files = tuple(ObjectRef(Digest(file), size) for file, size in _FILE.iter_unpack(packed))
+    if len({file.digest for file in files}) != len(files):
+        raise FormatError("a hot pack lists a file twice")
     size = sum(file.size for file in files)
     if size > bounds.PACK or not all(file.size for file in files):
         raise FormatError(f"a hot pack of {size} bytes or with an empty file; {bounds.PACK} is the most")

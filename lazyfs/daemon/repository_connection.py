@@ -256,6 +256,6 @@ def _chosen(source: RepositorySource, newest: Revisions, objects: Objects) -> "R
     from lazyfs.core.history.choice import parse_choice
 
     def read(ref: ObjectRef) -> bytes:
-        return trio.from_thread.run(partial(objects.fetch, ref, held=False))
+        return trio.from_thread.run(partial(objects.fetch, ref, ahead=True))
 
     return ChosenRevision(newest, parse_choice(source.revision), read)

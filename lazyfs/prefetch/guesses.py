@@ -102,7 +102,7 @@ class Guesses:
         """Fetches an object, within the budget. `file`: the content id (`Entry.content_id`) of the file that
         is guessed whole; empty if the object alone is guessed. Returns True if the object is in the cache
         afterwards."""
-        if self._objects.read_at_hand(ref, 0, 1) is not None:
+        if self._objects.is_at_hand(ref):
             return True
         if ref.digest in self._budget.unused or not self._objects.keeps:
             return False  # it is under way already
@@ -112,7 +112,7 @@ class Guesses:
             return False
         self._budget.take(ref, file)
         try:
-            await self._objects.fetch(ref, held=False)
+            await self._objects.fetch(ref, ahead=True)
         except LazyfsError:
             self._budget.give_back(ref)
             return False

@@ -137,7 +137,7 @@ class Prefetcher:
         guesses would take the network from it."""
         file = read.small_file
         if file is not None:
-            return self._objects.is_due(file.digest)
+            return self._objects.is_due(file)
         return any(self._objects.is_foreseen(part.ref.digest) for part in read.slices)
 
     def on_miss(self, read: ReadPlan, siblings: Siblings | None, fetched: Fetched) -> None:
@@ -223,7 +223,7 @@ class Prefetcher:
         if ref is None:
             return None
         plain = await trio.to_thread.run_sync(self._objects.at_hand, ref)
-        return ref, decode(await self._objects.fetch(ref, held=False) if plain is None else plain)
+        return ref, decode(await self._objects.fetch(ref, ahead=True) if plain is None else plain)
 
     def on_profile(self, name: Digest, listed: list[ObjectRef], rate: float | None = None) -> "WholeImage":
         """Returns the job that fetches the objects that a profile lists: the job under way, or a new one.

@@ -57,6 +57,8 @@ class ProfilePrefetch:
         self._objects = objects
         self._cache_limit = cache_limit
         self._schedule = ProfileSchedule()
+        self._windows: dict[Digest, tuple[UnusedWindow, int]] = {}
+        """The window of each profile under way, and the number of its lists that are."""
         self._told: dict[Digest, trio.Event] = {}
         """Profiles whose image was entered so recently that `lazyfs run` may still say which program it
         starts. The event is set when it has."""
@@ -75,10 +77,12 @@ class ProfilePrefetch:
         if self._objects.keeps and self._schedule.begin((ref.digest, program), time.monotonic()):
             loaded = trio.Event()
             self._objects.loading.add(loaded)  # now: a reader who comes in the same breath waits for it
-            if not begin(self._run, ref, program, loaded, name=f"profile {ref.digest.hex()[:12]}"):
+            window = self._window(ref.digest)
+            if not begin(self._run, ref, program, window, loaded, name=f"profile {ref.digest.hex()[:12]}"):
                 self._objects.loading.discard(loaded)
+                self._leave(ref.digest)
 
-    async def _run(self, ref: ObjectRef, program: str, loaded: trio.Event) -> None:
+    async def _run(self, ref: ObjectRef, program: str, window: UnusedWindow, loaded: trio.Event) -> None:
         done = False
         start = ref.digest, program
         # A system task: an error that escapes would end the whole trio run.
@@ -89,10 +93,8 @@ class ProfilePrefetch:
                 log.info("profile %s is too large for the cache", ref.digest.hex())
                 self._objects.hot.drop(ref.digest)
                 done = True
-            elif program or len(profile.programs) < 2 or not await self._is_told(ref.digest, profile, loaded):
-                done = await _Listed(self, self._objects, profile, listed, start).fetch(loaded)
             else:
-                done = True  # the list of the program that was told is on its way
+                done = await self._fetch(profile, start, window, loaded)
         except LazyfsError as error:
             self.failed += 1
             log.warning("profile %s: %s", ref.digest.hex(), error)
@@ -102,17 +104,43 @@ class ProfilePrefetch:
         finally:
             self._objects.loading.discard(loaded)
             loaded.set()
+            self._leave(ref.digest)
         self._schedule.ended(start)
         if not done:
             self._schedule.failed(start, time.monotonic())
 
-    async def _is_told(self, name: Digest, profile: Profile, loaded: trio.Event) -> bool:
+    def _window(self, name: Digest) -> UnusedWindow:
+        """Returns the window of a profile, of which one more list is under way: all of them have one window,
+        or a profile with many programs would fetch FREE bytes on trust for each."""
+        window, lists = self._windows.get(name, (UnusedWindow(), 0))
+        self._windows[name] = window, lists + 1
+        return window
+
+    def _leave(self, name: Digest) -> None:
+        """Notes that a list of a profile is no longer under way."""
+        window, lists = self._windows.pop(name)
+        if lists > 1:
+            self._windows[name] = window, lists - 1
+        else:
+            self._objects.forget(window)
+
+    async def _fetch(self, profile: Profile, start: Start, window: UnusedWindow, loaded: trio.Event) -> bool:
+        """Fetches the objects that a profile lists for a start. Returns True if no object is left to
+        fetch."""
+        name, program = start
+        if not program and len(profile.programs) > 1:
+            common = _Listed(self, self._objects, profile, profile.common(), start, window)
+            if await self._is_told(name, common, loaded):
+                return True  # the list of the program that was told is on its way
+        return await _Listed(self, self._objects, profile, profile.of(program), start, window).fetch(loaded)
+
+    async def _is_told(self, name: Digest, common: "_Listed", loaded: trio.Event) -> bool:
         """For at most TOLD_SECONDS, fetches the objects that all programs of the profile read. Returns True
         if `lazyfs run` has said meanwhile which program it starts."""
         told = self._told[name] = trio.Event()
         try:
             with trio.move_on_after(TOLD_SECONDS):
-                await _Listed(self, self._objects, profile, profile.common(), (name, "")).fetch(loaded)
+                await common.fetch(loaded)
                 await told.wait()
         finally:
             del self._told[name]
@@ -122,7 +150,7 @@ class ProfilePrefetch:
         """Reads a profile and remembers the places of its small files."""
         plain = await trio.to_thread.run_sync(self._objects.at_hand, ref)
         if plain is None:
-            plain = await self._objects.fetch(ref, held=False, optional=True)
+            plain = await self._objects.fetch(ref, ahead=True, optional=True)
         profile = await trio.to_thread.run_sync(decode, plain)
         self._objects.hot.add(ref.digest, profile)
         return profile
@@ -143,6 +171,7 @@ class _Listed:
         profile: Profile,
         listed: list[ObjectRef],
         start: Start,
+        window: UnusedWindow,
     ) -> None:
         self._counts = counts
         self._objects = objects
@@ -150,7 +179,7 @@ class _Listed:
         self._hot_digests = {pack.ref.digest for pack in profile.packs}
         self._listed = listed
         self._start = start
-        self._window = UnusedWindow()
+        self._window = window
         self._under_way: dict[ObjectRef, int] = {}
         """The objects under way, and the bytes that each counts for."""
         self._failed = 0
@@ -163,10 +192,10 @@ class _Listed:
         objects = self._objects
         missing = await trio.to_thread.run_sync(self._missing)
         listed = [ref.digest for ref in self._listed if ref not in self._hot]
-        objects.listed.update(dict.fromkeys(listed, self._window))
+        objects.count_listed(listed, self._window)
         objects.expected.update(ref.digest for ref in missing if ref not in self._hot)
         objects.due.update((ref.digest, self._window) for ref in missing if ref in self._hot)
-        self._window.on_use = self._used
+        self._window.on_use.add(self._used)
         for ref in filter(objects.is_awaited, missing):  # asked for while the list was being read
             self._window.ask(ref)
         objects.loading.discard(ready)
@@ -180,14 +209,9 @@ class _Listed:
                 await self._wait()
             return not self._failed
         finally:
-            self._window.on_use = lambda: None
-            for digest in listed:
-                if objects.listed.get(digest) is self._window:
-                    del objects.listed[digest]
+            self._window.on_use.discard(self._used)
             for ref in missing:
                 self._gone(ref.digest)
-                if objects.ahead.get(ref.digest) is self._window:  # and not that of another profile
-                    objects.ahead.pop(ref.digest, None)
 
     def _missing(self) -> list[ObjectRef]:
         return [ref for ref in self._listed if not self._is_here(ref)]
@@ -205,7 +229,7 @@ class _Listed:
         here: dict[ObjectRef, bool] = {pack.ref: False}
         found = 0
         for file in pack.files:
-            for other in self._objects.hot.packs(file.digest):
+            for other in self._objects.hot.packs(file):
                 if other not in here:
                     here[other] = self._objects.is_at_hand(other)
                 if here[other]:
@@ -257,7 +281,7 @@ class _Listed:
         if self._objects.is_at_hand(ref):  # a reader was first
             return
         self._window.begin(ref)
-        self._objects.ahead[ref.digest] = self._window
+        self._objects.count_ahead(ref.digest, self._window)
         self._under_way[ref] = self._objects.size_of(ref)
         if not self._objects.bring(ref, partial(self._ended, ref), optional=True):
             self._ended(ref)

@@ -83,7 +83,7 @@ class PrefetchQueue:
             if not self._budget.has_room(ref, image):
                 self.dropped += 1
                 continue
-            if self._objects.read_at_hand(ref, 0, 1) is not None:
+            if self._objects.is_at_hand(ref):
                 continue
             self._budget.take(ref, image)
             self.started += 1

@@ -92,7 +92,7 @@ class UpperCatalogs:
         plain = self._objects.at_hand(ref)
         if plain is None and self._objects.keeps:
             with suppress(LazyfsError):
-                plain = await self._objects.fetch(ref, held=False)
+                plain = await self._objects.fetch(ref, ahead=True)
         return plain
 
 

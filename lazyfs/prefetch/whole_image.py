@@ -197,14 +197,14 @@ class WholeImage:
     async def _bring(self, ref: ObjectRef) -> bytes | None:
         """Brings an object into the cache. Returns its bytes if they had to be fetched, None if it was
         there."""
-        if self._objects.read_at_hand(ref, 0, 1) is not None:
+        if self._objects.is_at_hand(ref):
             await trio.lowlevel.checkpoint()
             self._count(ref)
             return None
         if self._pace is not None:
             await self._wait(self._pace.wait(ref.size, self._clock()))
         await self._demand.idle()
-        plain = await self._objects.fetch(ref, held=False)
+        plain = await self._objects.fetch(ref, ahead=True)
         self._count(ref)
         self._counts[4] += ref.size
         if not self._objects.keeps:

@@ -151,6 +151,14 @@ def test_403_is_a_fault_for_what_a_signature_reaches() -> None:
     assert isinstance(error, DeadlineExceeded | Outage)
 
 
+def test_a_body_longer_than_a_profile_stated_is_nobodys_fault() -> None:
+    """Regression: a profile with wrong sizes took the origin down."""
+    chain = make_chain(f"{P1};{P2}", S1, S2)
+    error, _ = run(chain, {("*", "*"): Fault.TOO_LONG}, may_be_missing=True)
+    assert isinstance(error, NotFound)
+    assert [state(chain, name) for name in (P1, P2, S1, S2)] == ["up"] * 4
+
+
 def test_404_is_final_for_what_may_be_missing() -> None:
     error, routes = run(make_chain(f"{P1};{P2}", S1, S2), {("*", "*"): Fault.MISSING}, may_be_missing=True)
     assert isinstance(error, NotFound)

@@ -90,6 +90,21 @@ async def test_who_waits_for_bytes_does_not_wait_for_the_disk(site: Site) -> Non
     assert not site.objects.arrived
 
 
+async def test_who_comes_when_the_bytes_are_here_does_not_wait_for_the_disk_either(site: Site) -> None:
+    """Regression: a hurried reader of an object that had come ahead waited for a hanging disk to the end of
+    its patience."""
+    assert site.objects.bring(site.ref, lambda: None)
+    with trio.fail_after(60):
+        while site.objects.at_hand(site.ref) is None:
+            await trio.sleep(0.001)
+        assert await site.objects.fetch(site.ref, hurried=True) == site.plain
+    assert not site.disk.proven
+    site.disk.open.set()
+    assert await site.objects.fetch(site.ref) == site.plain
+    assert site.disk.get(site.ref.digest) == site.plain
+    assert site.asked() == 1
+
+
 async def test_what_the_cache_refuses_is_not_at_hand_for_ever(site: Site) -> None:
     site.disk.admits = False
     site.disk.open.set()

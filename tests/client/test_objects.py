@@ -188,6 +188,43 @@ async def test_a_patient_reader_outlives_a_hasty_flight(tmp_path: Path, fetcher:
     assert got == [b"hello"]
 
 
+async def test_a_reader_has_all_its_patience_for_what_was_fetched_ahead(
+    tmp_path: Path, fetcher: GateFetcher
+) -> None:
+    """Regression: who read an object that had been under way for 29 s got EIO after one."""
+    ref = store_object(tmp_path, b"x" * 100)
+    objects = Objects(fetcher, MemoryCache(), patience=3)
+    objects.bring(ref, lambda: None)
+    await trio.sleep(2.5)
+    got: list[bytes] = []
+    async with trio.open_nursery() as nursery:
+
+        async def read() -> None:
+            got.append(await objects.fetch(ref))
+
+        nursery.start_soon(read)
+        await trio.sleep(1)  # the flight that was begun ahead has failed
+        fetcher.gate.set()
+    assert got == [b"x" * 100]
+
+
+async def test_nothing_is_asked_for_after_the_deadline(tmp_path: Path, fetcher: GateFetcher) -> None:
+    """Regression: a reader whose flight failed at its own deadline began others for half a second."""
+    ref = store_object(tmp_path, b"x" * 100)
+    objects = Objects(fetcher, MemoryCache(), patience=3)
+    async with trio.open_nursery() as nursery:
+
+        async def hasty() -> None:
+            with pytest.raises(DeadlineExceeded):
+                await objects.fetch(ref, deadline=time.monotonic() + 1)
+
+        nursery.start_soon(hasty)
+        await fetcher.asked(1)
+        with pytest.raises(DeadlineExceeded):
+            await objects.fetch(ref)
+    assert len(fetcher.requests) == 2
+
+
 async def test_a_dead_cache_disk_fails_no_read(tmp_path: Path, fetcher: GateFetcher) -> None:
     ref = store_object(tmp_path, b"hello")
     cache = MemoryCache()
@@ -298,7 +335,7 @@ async def test_with_wait_what_is_missing_or_bad_still_fails(tmp_path: Path, fetc
             await objects.fetch(ref)
     fetcher.failure = Outage("down")
     with pytest.raises(Outage):
-        await objects.fetch(ref, held=False)
+        await objects.fetch(ref, ahead=True)
 
 
 async def test_over_the_real_cache(tmp_path: Path, fetcher: GateFetcher) -> None:

@@ -1,5 +1,6 @@
 """Parallel downloads in one thread: the failure of one object of a batch affects no other."""
 
+import errno
 import functools
 import os
 import signal
@@ -72,6 +73,21 @@ class Origin:
 def origin(tmp_path: Path) -> Iterator[Origin]:
     with ExitStack() as stack:
         yield Origin(tmp_path, stack)
+
+
+async def test_without_descriptors_for_a_loop_objects_come_one_by_one(
+    origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: the first object failed, and its next reader waited in vain."""
+
+    def no_descriptors(_: HttpFetcher) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as full:
+        full.setattr(HttpFetcher, "loop", no_descriptors)
+        assert await origin.objects.fetch(origin.refs[0]) == origin.held[origin.refs[0]]
+    assert await origin.objects.fetch(origin.refs[1]) == origin.held[origin.refs[1]]
+    assert origin.objects._downloads._loop is not None
 
 
 async def test_one_miss_is_one_request_and_all_are_right_and_kept(origin: Origin) -> None:
@@ -283,7 +299,10 @@ async def test_objects_that_arrive_together_call_the_event_loop_once(origin: Ori
     loop = origin.objects._loop
     assert loop is not None
     loop._token = Token()  # type: ignore[assignment]
-    flights = [origin.objects._start(ref, time.monotonic() + 30) for ref in origin.refs[1:THREADS]]
+    start = functools.partial(
+        origin.objects._start, deadline=time.monotonic() + 30, optional=False, ahead=False
+    )
+    flights = [start(ref) for ref in origin.refs[1:THREADS]]
     while len(loop._waiting) < len(flights):
         await trio.sleep(0.001)
     assert len(calls) == 1

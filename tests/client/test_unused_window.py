@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from lazyfs.client.unused_window import FIRST, FIRST_GAIN, FREE, GAIN, UnusedWindow
 from lazyfs.core.digest import ObjectRef, sha256
+from lazyfs.core.profile import LEAST
 
 SIZES = [1, 100_000, 1 << 20, 3 << 20] * 20
 REFS = [ObjectRef(sha256(b"%d" % number), size) for number, size in enumerate(SIZES)]
@@ -28,7 +29,7 @@ def test_what_is_unused_stays_within_what_the_used_bytes_allow(events: list[tupl
             window.ask(ref)
             used |= {ref} - unused
         unused -= used
-        assert window.unused_bytes == sum(one.size for one in unused)
+        assert window.unused_bytes == sum(max(one.size, LEAST) for one in unused)
         assert window.used_bytes == sum(one.size for one in used)
         most = max(GAIN * window.used_bytes, min(FIRST_GAIN * window.used_bytes, FIRST))
         assert window.unused_bytes <= FREE + most
@@ -38,7 +39,7 @@ def test_what_is_unused_stays_within_what_the_used_bytes_allow(events: list[tupl
 def test_a_reader_that_asks_first_wakes_whoever_waits_for_a_use() -> None:
     window = UnusedWindow()
     calls = []
-    window.on_use = lambda: calls.append(window.used_bytes)
+    window.on_use.add(lambda: calls.append(window.used_bytes))
     window.ask(REFS[3])
     window.ask(REFS[3])
     assert calls == [3 << 20]
@@ -48,7 +49,7 @@ def test_a_reader_that_asks_first_wakes_whoever_waits_for_a_use() -> None:
 def test_a_reader_that_uses_something_is_told_of_once() -> None:
     window = UnusedWindow()
     told: list[int] = []
-    window.on_use = lambda: told.append(window.used_bytes)
+    window.on_use.add(lambda: told.append(window.used_bytes))
     window.begin(REFS[3])
     for _ in range(3):
         window.use(REFS[3].digest)

@@ -194,11 +194,11 @@ def test_guesses_begin_only_between_the_waits(steps: list[str]) -> None:
         def __init__(self) -> None:
             self.begun: list[int] = []
 
-        def read_at_hand(self, _: ObjectRef, __: int, ___: int) -> None:
-            return None
+        def is_at_hand(self, _: ObjectRef) -> bool:
+            return False
 
-        async def fetch(self, _: ObjectRef, *, held: bool) -> bytes:
-            assert not held
+        async def fetch(self, _: ObjectRef, *, ahead: bool) -> bytes:
+            assert ahead
             self.begun.append(demand.calls)
             await trio.sleep(1)
             return b""

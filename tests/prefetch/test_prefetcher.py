@@ -123,7 +123,7 @@ async def test_around_what_a_profile_is_bringing_nothing_is_guessed(tmp_path: Pa
     mount = Mount(tmp_path)
     window = UnusedWindow()
     window.exhausted = exhausted
-    mount.objects.listed[mount.chunks[0]] = window
+    mount.objects.listed[mount.chunks[0]] = (window,)
     mount.fetcher.gate.set()
     assert await mount.read("one/run") == PROGRAM[:100]
     if exhausted:

@@ -5,22 +5,27 @@ read."""
 import os
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
+from lazyfs.client.hot_files import COPIES, HotFiles
 from lazyfs.client.objects import THREADS, Objects
 from lazyfs.client.unused_window import FIRST_GAIN, FREE
 from lazyfs.core import profile
 from lazyfs.core.digest import Digest, ObjectRef, object_path, ref_of, sha256
-from lazyfs.core.profile import HotPack, Origin, Profile, Program
+from lazyfs.core.profile import LEAST, HotPack, Origin, Profile, Program
 from lazyfs.prefetch.profile_schedule import FAILURES, PROFILES
 from lazyfs.prefetch.profiles import AT_ONCE, ProfilePrefetch
 from lazyfs.prefetch.queue import PrefetchQueue
 from lazyfs.transport.fetcher import Request, never_cancelled
+from lazyfs.transport.http import HttpFetcher
 from lazyfs.transport.local import LocalFetcher
+from lazyfs.transport.open import open_fetcher
+from tests.support.fault_server import FaultServer, of_directory
 from tests.support.gate_fetcher import GateFetcher
 from tests.support.memory_cache import MemoryCache
 from tests.support.store_files import store_object
@@ -196,7 +201,7 @@ async def test_a_reader_of_a_file_joins_the_flight_of_its_hot_pack(world: World)
     world.profiles.start(world.profile)
     await world.fetcher.asked(4)
     file = world.packs[0].files[1]
-    assert world.objects.is_due(file.digest)
+    assert world.objects.is_due(file)
     got: list[dict[Digest, bytes]] = []
     async with trio.open_nursery() as nursery:
 
@@ -581,6 +586,37 @@ async def test_what_a_profile_lists_is_foreseen_while_the_profile_is_fetched(
     assert world.objects.listed == {}
 
 
+@pytest.mark.parametrize("size", [1, 999])
+async def test_wrong_sizes_are_no_fault_of_a_server(tmp_path: Path, size: int) -> None:
+    """Regression: 28 requests whose answers were longer than the profile had stated took the origin down, and
+    readers of other objects got EIO."""
+    refs = [store_object(tmp_path, os.urandom(1000)) for _ in range(40)]
+    lies = tuple(ObjectRef(ref.digest, size) for ref in refs[:-1])
+    wrong = store_object(tmp_path, profile.encode(Profile(Origin.RECORDED, (), (Program("", lies),))))
+    with FaultServer(of_directory(tmp_path)) as server, closing(open_fetcher(server.url)) as fetcher:
+        assert isinstance(fetcher, HttpFetcher)
+        objects = Objects(fetcher, MemoryCache())
+        profiles = ProfilePrefetch(objects, lambda: 1 << 30)
+        profiles.start(wrong)
+        with trio.fail_after(60):
+            while running():
+                await trio.sleep(0.005)
+        assert profiles.failed >= FAILURES
+        assert {member.state for member in fetcher.report().members} == {"up"}
+        for ref in refs:
+            assert len(await objects.fetch(ref)) == 1000
+
+
+def test_a_file_that_many_packs_are_said_to_hold_is_remembered_a_few_times() -> None:
+    """Regression: 65,536 copies of a file took the event loop minutes to remember."""
+    file = ref_of(b"x")
+    packs = tuple(HotPack(ObjectRef(sha256(b"%d" % at), 1), (file,)) for at in range(2000))
+    hot = HotFiles()
+    hot.add(sha256(b"profile"), Profile(Origin.RECORDED, packs, ()))
+    assert list(hot.packs(file)) == [pack.ref for pack in packs[:COPIES]]
+    assert list(hot.packs(ObjectRef(file.digest, 2))) == []
+
+
 async def test_what_a_reader_waits_for_when_the_list_comes_counts_as_used(tmp_path: Path) -> None:
     """Regression: a reader that asked for the first object while the list was being read was not counted, and
     the line lay idle until that object was here."""
@@ -594,6 +630,104 @@ async def test_what_a_reader_waits_for_when_the_list_comes_counts_as_used(tmp_pa
         assert world.fetched() > FREE
         world.fetcher.gate.set()
     await world.objects.fetch(world.refs[-1])
+
+
+async def test_the_programs_of_a_profile_have_one_trust_in_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: what all programs read, the whole list, and the list of the program that `lazyfs run` named
+    brought 2 MB each."""
+    monkeypatch.setattr("lazyfs.prefetch.profiles.TOLD_SECONDS", 0.3)
+    monkeypatch.setattr("lazyfs.prefetch.profiles.UNUSED_SECONDS", 3)
+    world = UnusedWorld(tmp_path)
+    world.store(*(Program(name, tuple(world.refs)) for name in ("/bin/a", "/bin/b")))
+    world.fetcher.gate.set()
+    world.profiles.start(world.profile)
+    await world.fetcher.asked(1 + FREE // CHUNK)
+    world.profiles.start(world.profile, "a")
+    await trio.sleep(0.6)
+    world.profiles.start(world.profile, "b")
+    await world.ended()
+    assert FREE - CHUNK < world.fetched() <= FREE
+    assert world.profiles._windows == {}
+    assert (world.objects.listed, world.objects.ahead) == ({}, {})
+
+
+async def test_what_two_profiles_list_counts_for_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: the profile that was begun first did not learn that its objects were used, and was given
+    up."""
+    monkeypatch.setattr("lazyfs.prefetch.profiles.UNUSED_SECONDS", 1)
+    world = UnusedWorld(tmp_path)
+    shared = world.refs[: FREE // CHUNK]
+    first = world.profile
+    world.store(Program("", tuple(shared)))
+    world.fetcher.free |= {object_path(first.digest), object_path(world.profile.digest)}
+    world.profiles.start(first)
+    await world.fetcher.asked(1 + len(shared))
+    world.profiles.start(world.profile)
+    await world.fetcher.asked(2 + len(shared))
+    with trio.fail_after(10):
+        while len(world.objects.ahead[shared[0].digest]) < 2:
+            await trio.sleep(0.001)
+    world.fetcher.gate.set()
+    await world.idle()
+    for ref in shared:
+        assert world.objects.read_at_hand(ref, 0, 9)
+    await world.fetcher.asked(3 + len(shared))
+    assert world.profiles.given_up == 0
+    with trio.fail_after(10):
+        while running():
+            for ref in world.refs:
+                world.objects.read_at_hand(ref, 0, 10)
+            await trio.sleep(0.005)
+    assert (world.objects.listed, world.objects.ahead) == ({}, {})
+
+
+async def test_a_hot_pack_that_is_not_fetched_for_want_of_trust_is_not_due(tmp_path: Path) -> None:
+    """What a profile does not bring is left to the guesses."""
+    world = UnusedWorld(tmp_path)
+    pack = world.packs[0]
+    world.store(Program("", (*world.refs, pack.ref)), packs=[pack])
+    world.fetcher.free.add(object_path(world.profile.digest))
+    world.profiles.start(world.profile)
+    await world.fetcher.asked(2)
+    assert world.objects.is_due(pack.files[0])
+    world.fetcher.gate.set()
+    await world.idle()
+    assert not world.objects.is_due(pack.files[0])
+
+
+async def test_what_is_fetched_ahead_once_more_counts_as_no_use(tmp_path: Path) -> None:
+    """Regression: read-ahead that met an object of the profile bought the profile a multiple of it."""
+    world = UnusedWorld(tmp_path)
+    world.fetcher.gate.set()
+    world.profiles.start(world.profile)
+    await world.fetcher.asked(1 + FREE // CHUNK)
+    await world.idle()
+    (window,) = world.objects.listed[world.refs[0].digest]
+    PrefetchQueue(world.objects).start(world.refs[:3])
+    assert await world.objects.fetch(world.refs[-1], ahead=True)
+    assert window.used_bytes == 0
+    assert await world.objects.fetch(world.refs[-2])
+    assert window.used_bytes == CHUNK
+
+
+async def test_many_tiny_objects_count_for_the_disk_that_they_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lazyfs.prefetch.profiles.UNUSED_SECONDS", 0.2)
+    world = World(tmp_path)
+    refs = [store_object(tmp_path, b"%d" % number) for number in range(500)]
+    world.store(Program("", tuple(refs)))
+    world.limit = 2 * len(refs) * LEAST - 1
+    await world.run()
+    assert world.here() == set(), "too large for the cache"
+    world.limit += 1
+    world.store(Program("x", tuple(refs)))
+    await world.run()
+    assert len(world.here()) == FREE // LEAST < len(refs)
 
 
 async def test_a_profile_that_waits_goes_on_when_something_of_it_is_used(tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ rules, which docs/chain.md states for operators:
 - A fault that another try cannot change (an untrusted certificate, a refused CONNECT) ends its path for the
   request.
 - A request ends with bytes, at its deadline, or when every path says 404 or wrong bytes, or can only fail
-  again. Where a missing file is a valid answer, 403 on every path is also a valid answer: a bucket that may
-  not be listed answers 403 for a missing file.
+  again. Where a missing file is a valid answer, so is 403 on every path: a bucket that may not be listed
+  answers 403 for a missing file. So is a longer body than was asked for: only a profile may have stated its
+  size, and no server is at fault for that.
 """
 
 from collections import Counter
@@ -33,7 +34,7 @@ from lazyfs.core.chain.member import Member, MemberState
 from lazyfs.core.errors import BadData, DeadlineExceeded, LazyfsError, NotFound, Outage
 
 _MISSING = frozenset({Fault.MISSING})
-_MAY_BE_MISSING = frozenset({Fault.MISSING, Fault.DENIED})
+_MAY_BE_MISSING = frozenset({Fault.MISSING, Fault.DENIED, Fault.TOO_LONG})
 
 
 class Pause(NamedTuple):
