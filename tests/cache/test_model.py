@@ -373,7 +373,10 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def the_index_names_what_is_here(self) -> None:
-        sums = self.cache._shared.account().sums  # enters the values that wait
+        assert (
+            self.cache._shared.settle()
+        )  # enters the values that wait; `account` waits 0.1 s for the lock only
+        sums = self.cache._shared.account().sums
         assert [key for key, _ in self.cache.entries()] == sorted(self.values)
         assert sums.entries == len(self.values)
         assert 0 <= sums.ghosts <= 0.18 * sums.entries

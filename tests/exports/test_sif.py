@@ -236,6 +236,7 @@ def test_of_several_architectures_the_wanted_one_is_taken(exported: Path, tmp_pa
     assert b"bin/busybox" in Listed(tree, resolve(tree, PLACE).path).entries
 
 
+@pytest.mark.timeout(900)  # 400 files, 60 s where little else runs
 def test_a_damaged_squashfs_ends_in_an_error_or_a_tree(exported: Path, tmp_path: Path) -> None:
     """Publishing files with random damage raises only one-line errors, does not hang, and writes nothing
     beside the store."""

@@ -133,7 +133,7 @@ class Sweeps:
                 report = collector.run()
             except StoreConflict:  # it slept past its lease
                 continue
-            assert report.problems == []
+            assert report.problems == [], report.problems
             self.swept += report.deleted > 0
             self.check()
 
