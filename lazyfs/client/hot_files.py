@@ -73,8 +73,8 @@ class HotFiles:
                     self._copies[file.digest] = (*known, Copy(pack.ref, start, file.size))
 
     def packs(self, file: ObjectRef) -> Iterator[ObjectRef]:
-        """Yields the hot packs that have a copy of a file according to the remembered profiles. One that
-        states another size of the file is left out: no read takes the file from there."""
+        """Yields the hot packs that have a copy of a file according to the remembered profiles. A pack for
+        which a profile states another size of the file is left out, as `read` leaves it out."""
         for copy in self._copies.get(file.digest, ()):
             if copy.size == file.size and copy.pack.digest not in self.wrong:
                 yield copy.pack

@@ -82,7 +82,7 @@ class ObjectsAtHand:
             self.listed[digest] = _with(self.listed.get(digest, ()), window)
 
     def forget(self, window: UnusedWindow) -> None:
-        """Forgets what the profile of a window has fetched and lists."""
+        """Forgets the objects that the profile of `window` has fetched and those that it lists."""
         for table in (self.ahead, self.listed):
             for digest, windows in list(table.items()):
                 if window in windows:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from lazyfs.core.digest import Digest, ObjectRef
-from lazyfs.core.profile import LEAST
+from lazyfs.core.profile import counted
 
 FREE: Final = 2_000_000
 """The largest number of plaintext bytes that are fetched for a profile before a reader uses any of them; the
@@ -48,9 +48,8 @@ class UnusedWindow:
     def has_room(self, size: int) -> bool:
         """Returns True if an object of `size` bytes may be fetched now."""
         used = self.used_bytes
-        return self.unused_bytes + max(size, LEAST) <= self._free + max(
-            GAIN * used, min(FIRST_GAIN * used, FIRST)
-        )
+        allowed = self._free + max(GAIN * used, min(FIRST_GAIN * used, FIRST))
+        return self.unused_bytes + counted(size) <= allowed
 
     def begin(self, ref: ObjectRef) -> None:
         """Counts an object among the unused ones, unless it was counted before: it is about to be
@@ -59,7 +58,7 @@ class UnusedWindow:
             if ref.digest not in self._seen:
                 self._seen.add(ref.digest)
                 self._unused[ref.digest] = ref.size
-                self.unused_bytes += max(ref.size, LEAST)
+                self.unused_bytes += counted(ref.size)
 
     def ask(self, ref: ObjectRef) -> None:
         """Notes that a reader asks for an object of the profile's list before the profile does: it counts as
@@ -79,7 +78,7 @@ class UnusedWindow:
         with self._lock:
             size = self._unused.pop(digest, 0)
             if size:
-                self.unused_bytes -= max(size, LEAST)
+                self.unused_bytes -= counted(size)
                 self.used_bytes += size
         if size:
             self._tell()

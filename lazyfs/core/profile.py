@@ -32,8 +32,8 @@ _OLDER = (b"\x92\x01", b"\x93\x02")
 MAX_SIZE = bounds.PROFILE
 """The largest number of plaintext bytes of a profile."""
 LEAST = 4096
-"""The number of bytes that a smaller object counts as, where a profile's bytes are bounded: its file takes so
-much of a disk, and its request is one like others."""
+"""The least number of bytes that an object counts as where a profile's bytes are bounded: the file of a tiny
+object takes one block of a disk, and its request costs as much as another."""
 
 _HINT = _OBJECT = struct.Struct("<32sQ")
 _FILE = struct.Struct("<32sI")
@@ -229,6 +229,12 @@ def hinted(entry: Entry) -> ObjectRef | None:
 def without_hint(xattrs: Xattrs) -> Xattrs:
     """Returns the attributes without HINT: those of the image itself."""
     return tuple(pair for pair in xattrs if pair[0] != HINT) if xattrs else xattrs
+
+
+def counted(size: int) -> int:
+    """Returns the bytes that an object of `size` plaintext bytes counts as where a profile's bytes are
+    bounded."""
+    return max(size, LEAST)
 
 
 def total(refs: Iterable[ObjectRef]) -> int:

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Final
 
 from lazyfs.core.digest import Digest, ObjectRef
-from lazyfs.core.profile import LEAST
+from lazyfs.core.profile import counted
 
 AGAIN: Final = 60.0
 """Seconds until a profile that was not fetched completely may be tried again, when its image is entered. They
@@ -71,4 +71,4 @@ class ProfileSchedule:
 
 def fits(listed: list[ObjectRef], cache_limit: int) -> bool:
     """Returns True if a profile that lists these objects fits a cache of `cache_limit` bytes."""
-    return sum(max(ref.size, LEAST) for ref in listed) <= cache_limit * SHARE
+    return sum(counted(ref.size) for ref in listed) <= cache_limit * SHARE

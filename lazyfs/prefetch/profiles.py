@@ -94,7 +94,7 @@ class ProfilePrefetch:
                 self._objects.hot.drop(ref.digest)
                 done = True
             else:
-                done = await self._fetch(profile, start, window, loaded)
+                done = await self._fetch(profile, listed, start, window, loaded)
         except LazyfsError as error:
             self.failed += 1
             log.warning("profile %s: %s", ref.digest.hex(), error)
@@ -110,29 +110,37 @@ class ProfilePrefetch:
             self._schedule.failed(start, time.monotonic())
 
     def _window(self, name: Digest) -> UnusedWindow:
-        """Returns the window of a profile, of which one more list is under way: all of them have one window,
-        or a profile with many programs would fetch FREE bytes on trust for each."""
+        """Returns the window that the lists of a profile share while any of them is under way, and counts one
+        list more. If each list had a window of its own, a profile with many programs would fetch
+        `unused_window.FREE` bytes on trust for each program."""
         window, lists = self._windows.get(name, (UnusedWindow(), 0))
         self._windows[name] = window, lists + 1
         return window
 
     def _leave(self, name: Digest) -> None:
-        """Notes that a list of a profile is no longer under way."""
+        """Counts one list of a profile less. With the last list, the window goes."""
         window, lists = self._windows.pop(name)
         if lists > 1:
             self._windows[name] = window, lists - 1
         else:
             self._objects.forget(window)
 
-    async def _fetch(self, profile: Profile, start: Start, window: UnusedWindow, loaded: trio.Event) -> bool:
-        """Fetches the objects that a profile lists for a start. Returns True if no object is left to
-        fetch."""
+    async def _fetch(
+        self,
+        profile: Profile,
+        listed: list[ObjectRef],
+        start: Start,
+        window: UnusedWindow,
+        loaded: trio.Event,
+    ) -> bool:
+        """Fetches the objects that a profile lists for a start (`listed`). Returns True if no object is left
+        to fetch."""
         name, program = start
         if not program and len(profile.programs) > 1:
             common = _Listed(self, self._objects, profile, profile.common(), start, window)
             if await self._is_told(name, common, loaded):
                 return True  # the list of the program that was told is on its way
-        return await _Listed(self, self._objects, profile, profile.of(program), start, window).fetch(loaded)
+        return await _Listed(self, self._objects, profile, listed, start, window).fetch(loaded)
 
     async def _is_told(self, name: Digest, common: "_Listed", loaded: trio.Event) -> bool:
         """For at most TOLD_SECONDS, fetches the objects that all programs of the profile read. Returns True

@@ -78,7 +78,8 @@ def origin(tmp_path: Path) -> Iterator[Origin]:
 async def test_without_descriptors_for_a_loop_objects_come_one_by_one(
     origin: Origin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Regression: the first object failed, and its next reader waited in vain."""
+    """Regression: the object that was asked for while the process had no descriptors left failed, and the
+    next reader of this object waited in vain."""
 
     def no_descriptors(_: HttpFetcher) -> None:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))

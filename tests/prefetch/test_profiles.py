@@ -502,6 +502,14 @@ class UnusedWorld(World):
         self.refs = [store_object(directory, os.urandom(CHUNK)) for _ in range(40)]
         self.store(Program("", tuple(self.refs)))
 
+    async def read_to_the_end(self) -> None:
+        """Reads what has come, again and again, until no profile is under way."""
+        with trio.fail_after(10):
+            while running():
+                for ref in self.refs:
+                    self.objects.read_at_hand(ref, 0, 10)
+                await trio.sleep(0.005)
+
     def fetched(self) -> int:
         """Returns the total size of the objects that were requested."""
         asked = set(self.fetcher.requests)
@@ -677,11 +685,7 @@ async def test_what_two_profiles_list_counts_for_both(
         assert world.objects.read_at_hand(ref, 0, 9)
     await world.fetcher.asked(3 + len(shared))
     assert world.profiles.given_up == 0
-    with trio.fail_after(10):
-        while running():
-            for ref in world.refs:
-                world.objects.read_at_hand(ref, 0, 10)
-            await trio.sleep(0.005)
+    await world.read_to_the_end()
     assert (world.objects.listed, world.objects.ahead) == ({}, {})
 
 
@@ -740,11 +744,7 @@ async def test_a_profile_that_waits_goes_on_when_something_of_it_is_used(tmp_pat
     assert before <= FREE
     assert world.objects.read_at_hand(world.refs[0], 0, 10)
     await world.fetcher.asked(2 + FREE // CHUNK + 2)
-    with trio.fail_after(10):
-        while running():
-            for ref in world.refs:
-                world.objects.read_at_hand(ref, 0, 10)
-            await trio.sleep(0.005)
+    await world.read_to_the_end()
     assert world.here() == set(world.refs)
 
 
