@@ -81,16 +81,17 @@ class Docker:
         return supervise(plan, executable, lambda _: None, lambda _: attendant.programs())
 
     def read_end(self, ended: RuntimeExit) -> ProgramEnd:
-        """Returns the program's end as the daemon reports it."""
+        """Returns the program's end as the daemon reports it. If a signal ended the command that passes the
+        streams on, the program has ended by that signal, or was never started because of it."""
         state = json.loads(ended.status or b"{}")
         started = not state.get("StartedAt", _NEVER).startswith(_NEVER)
         if state.get("Error"):
             os.write(2, f"lazyfs: docker: {state['Error']}\n".encode(errors="replace"))
             started = False
+        if ended.code < 0:
+            return ProgramEnd(128 - ended.code, started, failed=None if started else "program")
         if not started:
             return ProgramEnd(RUNTIME_FAILED, started=False)
-        if ended.code < 0:  # the command that passes the streams on was ended
-            return ProgramEnd(128 - ended.code, started=True)
         limit = "memory" if state.get("OOMKilled") else None
         return ProgramEnd(int(state["ExitCode"]), started=True, limit=limit)
 

@@ -149,7 +149,14 @@ def _run(command: WatchedCommand, mask: set[signal.Signals]) -> tuple[int, str |
             _end_late(command, process, last.stage)
             last.stage += 1
         elif received not in (None, signal.SIGCHLD):
-            _forward(signal.Signals(received), command.programs(process.pid) or [process.pid])
+            number, programs = signal.Signals(received), command.programs(process.pid)
+            if programs or command.attendant is None:
+                _forward(number, programs or [process.pid])
+            elif number != signal.SIGCONT:
+                # The command would pass the signal on to a container without a program, where it is lost.
+                process.kill()
+                process.wait()
+                return -number, None
     return process.returncode, "time" if last.stage else None
 
 

@@ -179,6 +179,34 @@ def test_nothing_stays_with_the_daemon(image: Path, daemon: str) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_before_the_program_runs_ends_the_start(
+    image: Path, daemon: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Regression: the command `docker` passed the signal on to the container; there docker-init was not yet
+    ready for it, and the program ran on. Here a script takes and loses the signal in the command's place."""
+    script = tmp_path / "docker"
+    script.write_text(
+        f"""#!/bin/sh
+case $3 in start) trap '' TERM HUP INT; touch {tmp_path}/ready; sleep 2 ;; esac
+exec {shutil.which("docker")} "$@"
+"""
+    )
+    script.chmod(0o755)
+    result = tmp_path / "result"
+    command = [*lazyfs_of(None), "run", str(image), "--runtime", "docker", "--result", str(result), "--"]
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run([*command, "sh", "-c", ":"], env=environment, check=True)  # tries the runtime, once
+    (tmp_path / "ready").unlink()
+    with subprocess.Popen([*command, "sleep", "30"], env=environment) as process:
+        until((tmp_path / "ready").exists, 30)
+        process.send_signal(number)
+        assert process.wait(20) == 128 + number
+    assert json.loads(result.read_text())["failed"] == "program"
+    until(lambda: _remains(daemon) == [], 30)
+
+
+@pytest.mark.root
 def test_a_daemon_gone_in_mid_run_is_the_runtimes_failure(image: Path, daemon: str, tmp_path: Path) -> None:
     """The name of the daemon's socket is removed while the program runs."""
     name, result, settings = tmp_path / "docker.sock", tmp_path / "result", tmp_path / "run.toml"
