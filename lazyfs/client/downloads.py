@@ -30,6 +30,7 @@ class Downloads:
     ) -> None:
         """`arrived` is called with downloads whose bytes are here, before the cache admits them; `ended` with
         downloads that have succeeded or failed. Both are called in any thread, and must not block."""
+        self._fetcher = fetcher
         self._cache = cache
         self._arrived = arrived
         self._ended = ended
@@ -47,6 +48,12 @@ class Downloads:
         """Returns an estimate of the bytes that an object takes on its way: it is compressed, and only a few
         objects are decompressed at one time."""
         return self._downloader.sizes.of(ref.size)
+
+    def expect(self, count: int) -> None:
+        """Makes ready for `count` downloads that will begin within some seconds, and returns at once.
+        Thread-safe."""
+        if isinstance(self._fetcher, SideBySide):
+            self._fetcher.expect(count)
 
     def begin(self, download: Download) -> None:
         """Begins a download and returns at once. `ended` is called with the download when it has ended."""

@@ -79,6 +79,7 @@ class Objects(ObjectsAtHand):
         super().__init__(cache, namespace)
         self._downloads = Downloads(fetcher, self.cache, self._arrive, self._leave)
         self.size_of = self._downloads.size_of
+        self.expect = self._downloads.expect
         self._under_way: UnderWay[Flight] = UnderWay(threads, UNDER_WAY, self._begin, allowance)
         self._loop: LoopCalls | None = None
         """What threads hand to the trio run. Made by the first fetch: only then is the run known."""

@@ -45,6 +45,8 @@ from lazyfs_cache import Cache, NullCache
 
 FIRST_LOOK = 3.0
 """Upper limit, in seconds, of the time that a mount with a trusted revision waits for a newer one."""
+FIRST_CATALOGS = 4
+"""Number of catalogs that a first mount is expected to fetch at one time, as soon as it has the timestamp."""
 NO_STORE = "is it the URL of a store? There, curl URL/metadata/timestamp.json prints a signed file"
 NO_WAY = "check the URL and --proxy: curl -x PROXY URL/metadata/timestamp.json has to print a signed file"
 
@@ -216,6 +218,7 @@ class Connector:
             return _FirstRevision(known, "", is_newest=False)
         if known is None and stale is None and isinstance(anchor, UsageError):
             raise anchor
+        objects.expect(FIRST_CATALOGS)
         deadline = time.monotonic() + (FIRST_LOOK if known else self._settings.patience)
         try:
             return _FirstRevision(revisions.refresh(now, deadline), "", is_newest=True)

@@ -35,6 +35,9 @@ longer is their queue on the line: an object that begins on a new connection beh
 those after it overtake it. Computed for a start of an analysis with 231 objects, on a line of 50 ms and 100
 Mbit/s, mean of 24 orders: 18 waits and 7.56 s with 20 objects, 15 and 7.54 s with 24, 14 and 7.54 s with 28,
 13 and 7.70 s with 32, 14 and 8.2 s with 40."""
+FIRST_ONES: Final = 8
+"""The number of objects that are expected to be fetched at one time once a profile is here. Together they
+must not have more than `unused_window.FREE` bytes."""
 UNUSED_SECONDS: Final = 60.0
 """A program list that may fetch no more, because too much of it is unused, is given up if none of its objects
 is used for so many seconds."""
@@ -158,6 +161,7 @@ class ProfilePrefetch:
         """Reads a profile and remembers the places of its small files."""
         plain = await trio.to_thread.run_sync(self._objects.at_hand, ref)
         if plain is None:
+            self._objects.expect(FIRST_ONES)
             plain = await self._objects.fetch(ref, ahead=True, optional=True)
         profile = await trio.to_thread.run_sync(decode, plain)
         self._objects.hot.add(ref.digest, profile)
@@ -199,6 +203,7 @@ class _Listed:
         what will come."""
         objects = self._objects
         missing = await trio.to_thread.run_sync(self._missing)
+        objects.expect(min(len(missing), self._counts.most))
         listed = [ref.digest for ref in self._listed if ref not in self._hot]
         objects.count_listed(listed, self._window)
         objects.expected.update(ref.digest for ref in missing if ref not in self._hot)

@@ -1,6 +1,6 @@
 """One attempt and its answer, the same for every HTTP library."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 
@@ -45,6 +45,11 @@ class Client(Protocol):
 
     def loop(self) -> "AttemptLoop | None":
         """Returns a loop for many attempts in one thread; None if each needs a thread of its own."""
+        ...
+
+    def expect(self, urls: Mapping[str, int]) -> None:
+        """Makes ready for requests that will come soon, and returns at once. `urls`: the number of requests
+        for each URL of a proxy or an origin."""
         ...
 
     def close(self) -> None: ...

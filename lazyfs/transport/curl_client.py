@@ -7,7 +7,7 @@ transfer is given up, libcurl's resolver would wait for a hanging getaddrinfo().
 
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import pycurl
@@ -19,6 +19,7 @@ from lazyfs.transport.curl_loop import CurlLoop
 from lazyfs.transport.curl_tls import place
 from lazyfs.transport.curl_transfer import EasyHandle, Transfer
 from lazyfs.transport.guard import SLICE, Guard, Limits
+from lazyfs.transport.spare_connections import SpareConnections
 
 if TYPE_CHECKING:
     from lazyfs.transport.tls import Tls
@@ -47,12 +48,39 @@ class CurlClient:
         self._connections = connections
         self._tls = tls
         self._resolver = Resolver()
+        self._spares = SpareConnections()
+        self._expected: dict[tuple[str, int], int] = {}
+        """The number of requests that are expected to go to a host and port whose address is not known
+        yet."""
+        self._loops: list[CurlLoop] = []
         # last in, first out: the handle used last has the warmest connection
         self._idle: queue.LifoQueue[_Handle] = queue.LifoQueue(connections)
 
     def loop(self) -> CurlLoop:
         """Returns a loop for many attempts in one thread, with connections of its own."""
-        return CurlLoop(self._limits, self._resolver, connections=self._connections, tls=self._tls)
+        loop = CurlLoop(
+            self._limits,
+            self._resolver,
+            connections=self._connections,
+            tls=self._tls,
+            spares=self._spares,
+        )
+        self._loops.append(loop)
+        return loop
+
+    def expect(self, urls: Mapping[str, int]) -> None:
+        """Opens connections for requests that will come soon, unless the loops have idle ones; returns at
+        once. `urls`: the number of requests for each URL of a proxy or an origin. If its name has not been
+        looked up yet, the first request that does so opens the connections."""
+        total = sum(urls.values())
+        lacking = total - sum(loop.idle for loop in self._loops)
+        for url, count in urls.items() if lacking > 0 else ():
+            own = -(-count * lacking // total)  # rounded up
+            addresses = self._resolver.known(*place(url))
+            if addresses is None:
+                self._expected[place(url)] = own
+            else:
+                self._spares.open(addresses[0], own)
 
     def get(self, attempt: Attempt, check_cancelled: Callable[[], None]) -> Answer:
         """Returns the answer with status 200 and its whole body. Raises AttemptFailed for any other answer,
@@ -62,8 +90,11 @@ class CurlClient:
             handle = self._idle.get_nowait()
         except queue.Empty:
             handle = _Handle(self._tls)
+        where = place(attempt.proxy or attempt.url)
         try:
-            addresses = self._resolver.resolve(*place(attempt.proxy or attempt.url), guard)
+            addresses = self._resolver.resolve(*where, guard)
+            if expected := self._expected.pop(where, 0):
+                self._spares.open(addresses[0], expected)
             transfer = Transfer(handle, attempt, guard, addresses, self._tls)
             answer = transfer.answer(*_perform(handle.multi, transfer))
         except BaseException:
@@ -79,6 +110,7 @@ class CurlClient:
 
     def close(self) -> None:
         """Closes idle connections."""
+        self._spares.close()
         while True:
             try:
                 self._idle.get_nowait().close()

@@ -20,6 +20,7 @@ from lazyfs.transport.connect import Resolver
 from lazyfs.transport.curl_tls import place
 from lazyfs.transport.curl_transfer import EasyHandle, Transfer
 from lazyfs.transport.guard import SLICE, Guard, Limits
+from lazyfs.transport.spare_connections import SpareConnections
 
 if TYPE_CHECKING:
     from lazyfs.transport.tls import Tls
@@ -35,12 +36,20 @@ class CurlLoop:
     """Attempts side by side. One thread calls everything but `wake`."""
 
     def __init__(
-        self, limits: Limits, resolver: Resolver, *, connections: int, tls: "Tls | None" = None
+        self,
+        limits: Limits,
+        resolver: Resolver,
+        *,
+        connections: int,
+        tls: "Tls | None" = None,
+        spares: SpareConnections,
     ) -> None:
-        """`connections`: the largest number of connections that are kept alive."""
+        """`connections`: the largest number of connections that are kept alive. `spares`: further ones that
+        are used before new ones are made; their owner closes them."""
         self._limits = limits
         self._resolver = resolver
         self._tls = tls
+        self._spares = spares
         self._most_idle = connections
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, connections)
@@ -60,6 +69,11 @@ class CurlLoop:
         self._running: dict[Any, Transfer] = {}
         self._idle: deque[EasyHandle] = deque()
 
+    @property
+    def idle(self) -> int:
+        """The number of idle handles, each with a connection as a rule. May be read in any thread."""
+        return len(self._idle)
+
     def begin(self, attempt: Attempt, check_cancelled: Callable[[], None]) -> Transfer | None:
         """Begins an attempt, whose end `advance` will report. Returns None if the attempt would wait for the
         name service: it must then be made in a thread that may wait."""
@@ -67,7 +81,7 @@ class CurlLoop:
         if addresses is None:
             return None
         guard = Guard(attempt.deadline, self._limits.hurried(attempt.patience), check_cancelled)
-        handle = self._idle.pop() if self._idle else EasyHandle(self._tls)
+        handle = self._idle.pop() if self._idle else EasyHandle(self._tls, self._spares)
         transfer = Transfer(handle, attempt, guard, addresses, self._tls)
         if not self._running:
             self._look_at = time.monotonic() + SLICE

@@ -15,6 +15,7 @@ from lazyfs.transport.connect import Address
 from lazyfs.transport.curl_tls import believe, place, unsecured
 from lazyfs.transport.guard import Guard
 from lazyfs.transport.response_head import ERROR_PAGE, Head
+from lazyfs.transport.spare_connections import SpareConnections
 from lazyfs.transport.tls_faults import Peer
 
 if TYPE_CHECKING:
@@ -42,7 +43,13 @@ _PAST_CACHES = [*_PLAIN, "Cache-Control: no-cache", "Pragma: no-cache"]
 class EasyHandle:
     """An easy handle with the options that all attempts share."""
 
-    def __init__(self, tls: "Tls | None") -> None:
+    def __init__(self, tls: "Tls | None", spares: SpareConnections | None = None) -> None:
+        """`spares`: connections that the handle uses before it makes its own."""
+        self._spares = spares
+        self._connected = False
+        """True if the socket that was opened last is connected already."""
+        self._original: socket.socket | None = None
+        """The socket that was opened last, until pycurl has made its duplicate."""
         self.easy = easy = pycurl.Curl()
         easy.setopt(pycurl.NOSIGNAL, 1)
         easy.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
@@ -53,13 +60,30 @@ class EasyHandle:
         easy.setopt(_SUPPRESS_CONNECT_HEADERS, 1)
         self.sockets: list[int] = []
         """Descriptors that were opened for the present attempt."""
+        if spares is not None:
+            easy.setopt(pycurl.OPENSOCKETFUNCTION, self._open)
         easy.setopt(pycurl.SOCKOPTFUNCTION, self._opened)
         if tls is not None:
             believe(easy, tls)
 
+    def _open(self, purpose: int, wanted: Any) -> socket.socket | int:  # noqa: ARG002
+        """Returns a socket; pycurl makes a duplicate for libcurl."""
+        assert self._spares is not None
+        spare = self._spares.take((wanted.family, wanted.addr))
+        self._connected = spare is not None
+        try:
+            self._original = spare or socket.socket(wanted.family, wanted.socktype, wanted.protocol)
+        except OSError:  # the node has no descriptors left
+            return int(pycurl.SOCKET_BAD)
+        return self._original
+
     def _opened(self, descriptor: int, purpose: int) -> int:  # noqa: ARG002
+        if self._original is not None:
+            self._original.close()
+            self._original = None
+            os.set_inheritable(descriptor, False)  # the duplicate would stay open in other programs
         self.sockets.append(descriptor)
-        return int(pycurl.SOCKOPT_OK)
+        return int(pycurl.SOCKOPT_ALREADY_CONNECTED if self._connected else pycurl.SOCKOPT_OK)
 
     def connected(self) -> bool:
         """Returns True if no socket is still connecting. libcurl itself reports a connection only after proxy

@@ -112,8 +112,13 @@ class Fetcher(Protocol):
 
 @runtime_checkable
 class SideBySide(Protocol):
-    """The additional method of a Fetcher that can make many fetches in one thread."""
+    """The additional methods of a Fetcher that can make many fetches in one thread."""
 
     def loop(self) -> FetchLoop | None:
         """Returns a loop; None if each fetch needs a thread of its own after all."""
+        ...
+
+    def expect(self, count: int) -> None:
+        """Makes ready for `count` fetches that will begin within some seconds, and returns at once.
+        Thread-safe."""
         ...

@@ -32,6 +32,13 @@ class HttpFetcher:
             else HttpLoop(self._shared, attempts, processors=len(os.sched_getaffinity(0)))
         )
 
+    def expect(self, count: int) -> None:
+        """Makes ready for `count` fetches that will begin within some seconds: their connections are made
+        meanwhile. Returns at once; thread-safe."""
+        with self._shared.lock:
+            machines = self._shared.chain.first_machines(count, time.monotonic())
+        self._shared.client.expect(machines)
+
     def report(self) -> ChainReport:
         """Returns the state of every proxy and origin, and their counts since the start."""
         with self._shared.lock:

@@ -10,7 +10,7 @@ import http.client
 import ssl
 import time
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -182,6 +182,9 @@ class RequestsClient:
 
     def loop(self) -> None:
         """Returns None: an attempt occupies its thread."""
+
+    def expect(self, urls: Mapping[str, int]) -> None:
+        """Does nothing: requests opens a connection only for a request."""
 
     def close(self) -> None:
         """Closes idle connections."""

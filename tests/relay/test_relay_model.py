@@ -28,7 +28,8 @@ def _download(flow: Flow, begin: float, size: int) -> float:
 
 def test_first_byte_of_an_answer_comes_after_the_handshake_and_a_round_trip() -> None:
     up, down = Path(0.05, RATE).connect(now=10.0)
-    request_arrives = up.send(10.0, 0)
+    assert up.room(10.0) == 0
+    request_arrives = up.send(up.room_again(), 0)
     assert request_arrives == pytest.approx(10.0 + 0.05 + 0.025)
     assert down.send(request_arrives, 0) == pytest.approx(10.0 + 2 * 0.05)
 
@@ -59,6 +60,16 @@ def test_bytes_arrive_in_order(round_trip: float, sizes: list[int]) -> None:
     _, down = Path(round_trip, RATE, slow_start=False).connect(now=0.0)
     arrivals = [down.send(0.001 * number, size) for number, size in enumerate(sizes)]
     assert arrivals == sorted(arrivals)
+
+
+def test_a_request_on_a_new_connection_delays_no_other() -> None:
+    """Regression: bytes for a connection whose handshake was under way held the bottleneck until its end."""
+    path = Path(0.05, RATE)
+    old, _ = path.connect(now=0.0)
+    new, _ = path.connect(now=10.0)
+    assert new.room(10.0) == 0
+    assert old.send(10.0, 125) == pytest.approx(10.0 + 125 / RATE + 0.025)
+    assert new.send(new.room_again(), 125) == pytest.approx(10.05 + 125 / RATE + 0.025)
 
 
 def test_directions_do_not_share_the_bottleneck() -> None:

@@ -4,7 +4,7 @@ bytes."""
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -135,6 +135,8 @@ class Broken:
         return self.inner.get(attempt, check_cancelled)
 
     def loop(self) -> None: ...
+
+    def expect(self, urls: Mapping[str, int]) -> None: ...
 
     def close(self) -> None:
         self.inner.close()

@@ -38,7 +38,8 @@ class Bottleneck:
 class Flow:
     """One direction of one connection.
 
-    `opened` is the end of the handshake. No byte is sent before it.
+    `opened` is the end of the handshake. No byte is sent before it, and none takes part in the bottleneck: if
+    it did, bytes of other connections would wait behind it.
     """
 
     bottleneck: Bottleneck
@@ -51,7 +52,10 @@ class Flow:
     _last_sent: float = 0.0
 
     def room(self, now: float) -> int:
-        """Returns the number of bytes that may be sent at `now`; 0 while the window is full."""
+        """Returns the number of bytes that may be sent at `now`; 0 before the end of the handshake, and while
+        the window is full."""
+        if now < self.opened:
+            return 0
         while self._unacknowledged and self._unacknowledged[0][0] <= now:
             _, size = self._unacknowledged.popleft()
             self._in_flight -= size
@@ -63,14 +67,14 @@ class Flow:
         return max(self.window - self._in_flight, 0)
 
     def room_again(self) -> float:
-        """Returns the time of the next acknowledgement, which makes room. Call it only while `room` is 0,
-        when bytes are in flight."""
-        return self._unacknowledged[0][0]
+        """Returns the time at which there is room: that of the end of the handshake, or of the next
+        acknowledgement. Call it only while `room` is 0."""
+        return self._unacknowledged[0][0] if self._unacknowledged else self.opened
 
     def send(self, now: float, size: int) -> float:
         """Sends `size` bytes, at most `room`. Returns the time at which the last of them arrives at the other
         end."""
-        left = self.bottleneck.transmit(max(now, self.opened), size)
+        left = self.bottleneck.transmit(now, size)
         self._unacknowledged.append((left + self.round_trip, size))
         self._in_flight += size
         self._last_sent = left

@@ -89,6 +89,17 @@ class Chain:
                     return [origin, *(other for other in origins if other is not origin)]
         return list(origins)
 
+    def first_machines(self, count: int, now: float) -> Counter[str]:
+        """Returns the URLs of the proxies or origins that the next `count` requests are likely to go to, each
+        with the number of these requests. An object's digest decides, so the numbers are estimates."""
+        found: Counter[str] = Counter()
+        for number in range(count):
+            proxy = next((one for one in self.proxy_order(str(number)) if one.usable(now)), None)
+            origin = next((one for one in self.origins if one.usable(now)), None)
+            if proxy is not None and origin is not None:
+                found[origin.url if proxy.direct else proxy.url] += 1
+        return found
+
     def any_usable(self, now: float) -> bool:
         """Returns True if some path may be tried now."""
         return not all(origin.dead(now) for origin in self.origins) and not all(

@@ -1,0 +1,96 @@
+"""TCP connections that are opened before a request needs them: the request then waits a round trip less.
+
+A mount first fetches few objects at a time, each named by the one before, and then many side by side. Without
+spare connections, each step up waits until its connections are made.
+"""
+
+import errno
+import select
+import socket
+import threading
+import time
+from typing import Final, NamedTuple
+
+from lazyfs.transport.connect import Address
+
+MOST: Final = 32
+"""The largest number of spare connections of a client."""
+SECONDS: Final = 5.0
+"""The age at which a spare connection is not used any more: what was expected has not come, and a server may
+be about to close it."""
+
+
+class _Spare(NamedTuple):
+    address: Address
+    socket: socket.socket
+    opened: float
+    """The time on time.monotonic()'s clock."""
+
+
+class SpareConnections:
+    """Connections to proxies or origins, each for one request to come. Thread-safe; never waits."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._spares: list[_Spare] = []
+        self._closed = False
+
+    def open(self, address: Address, count: int) -> None:
+        """Begins to connect until `count` connections to this address are spare. A connection that fails is
+        dropped without a word: the request that would have used it makes its own, and fails with the
+        reason."""
+        with self._lock:
+            self._close_old()
+            there = sum(spare.address == address for spare in self._spares)
+            for _ in range(min(count - there, MOST - len(self._spares))):
+                if self._closed or not self._connect(address):
+                    return
+
+    def _connect(self, address: Address) -> bool:
+        family, place = address
+        try:
+            connecting = socket.socket(family, socket.SOCK_STREAM)
+        except OSError:
+            return False  # the node has no descriptors left
+        connecting.setblocking(False)
+        if connecting.connect_ex(place) not in (0, errno.EINPROGRESS):
+            connecting.close()
+            return False
+        self._spares.append(_Spare(address, connecting, time.monotonic()))
+        return True
+
+    def take(self, address: Address) -> socket.socket | None:
+        """Returns a connected socket, which is the caller's from then on; None if there is none yet."""
+        if not self._spares:
+            return None
+        with self._lock:
+            self._close_old()
+            for spare in [spare for spare in self._spares if spare.address == address]:
+                events = _events(spare.socket)
+                if events == 0:
+                    continue  # still connecting
+                self._spares.remove(spare)
+                if events == select.POLLOUT:
+                    return spare.socket
+                spare.socket.close()  # it failed, or the server has closed it
+        return None
+
+    def close(self) -> None:
+        """Closes all spare connections, and opens no more."""
+        with self._lock:
+            self._closed = True
+            for spare in self._spares:
+                spare.socket.close()
+            self._spares.clear()
+
+    def _close_old(self) -> None:
+        """Closes the spare connections that nobody took in time; the oldest are the first in the list."""
+        oldest = time.monotonic() - SECONDS
+        while self._spares and self._spares[0].opened < oldest:
+            self._spares.pop(0).socket.close()
+
+
+def _events(connection: socket.socket) -> int:
+    poll = select.poll()
+    poll.register(connection, select.POLLIN | select.POLLOUT)
+    return next((events for _, events in poll.poll(0)), 0)
