@@ -111,6 +111,8 @@ class CurlLoop:
             self._timer = None
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
         ended = self._ended()
+        if not self._running:
+            self._spares.close_old()
         if self._running and time.monotonic() >= self._look_at:
             ended += self._over_their_limits()
             self._look_at = time.monotonic() + SLICE

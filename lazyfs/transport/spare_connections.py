@@ -40,7 +40,7 @@ class SpareConnections:
         dropped without a word: the request that would have used it makes its own, and fails with the
         reason."""
         with self._lock:
-            self._close_old()
+            self._drop_old()
             there = sum(spare.address == address for spare in self._spares)
             for _ in range(min(count - there, MOST - len(self._spares))):
                 if self._closed or not self._connect(address):
@@ -64,7 +64,7 @@ class SpareConnections:
         if not self._spares:
             return None
         with self._lock:
-            self._close_old()
+            self._drop_old()
             for spare in [spare for spare in self._spares if spare.address == address]:
                 events = _events(spare.socket)
                 if events == 0:
@@ -83,8 +83,14 @@ class SpareConnections:
                 spare.socket.close()
             self._spares.clear()
 
-    def _close_old(self) -> None:
-        """Closes the spare connections that nobody took in time; the oldest are the first in the list."""
+    def close_old(self) -> None:
+        """Closes the spare connections that nobody took in time."""
+        if self._spares:
+            with self._lock:
+                self._drop_old()
+
+    def _drop_old(self) -> None:
+        # the oldest are the first in the list
         oldest = time.monotonic() - SECONDS
         while self._spares and self._spares[0].opened < oldest:
             self._spares.pop(0).socket.close()

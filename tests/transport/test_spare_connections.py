@@ -162,6 +162,19 @@ def test_old_ones_are_closed(
     assert _count(spares) == 0
 
 
+def test_an_idle_loop_closes_old_ones(
+    server: FaultServer, client: CurlClient, loop: CurlLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.expect({server.url: 2})
+    until(lambda: server.connections == 2)
+    loop.advance(0.0)
+    assert _count(client._spares) == 2
+    monkeypatch.setattr(spare_connections, "SECONDS", 0.0)
+    time.sleep(0.01)
+    loop.advance(0.0)
+    assert _count(client._spares) == 0
+
+
 @pytest.mark.parametrize("wanted", [5, MOST + 40])
 def test_no_more_are_opened_than_asked_for_and_than_the_bound(
     server: FaultServer, spares: SpareConnections, wanted: int
