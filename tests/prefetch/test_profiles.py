@@ -19,7 +19,7 @@ from lazyfs.core import profile
 from lazyfs.core.digest import Digest, ObjectRef, object_path, ref_of, sha256
 from lazyfs.core.profile import LEAST, HotPack, Origin, Profile, Program
 from lazyfs.prefetch.profile_schedule import FAILURES, PROFILES
-from lazyfs.prefetch.profiles import AT_ONCE, ProfilePrefetch
+from lazyfs.prefetch.profiles import AT_ONCE, FIRST_ONES, ProfilePrefetch
 from lazyfs.prefetch.queue import PrefetchQueue
 from lazyfs.transport.fetcher import Request, never_cancelled
 from lazyfs.transport.http import HttpFetcher
@@ -126,6 +126,19 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     moment, in which `lazyfs run` can name the program that it starts."""
     monkeypatch.setattr("lazyfs.prefetch.profiles.TOLD_SECONDS", 0)
     return World(tmp_path)
+
+
+async def test_connections_are_made_while_the_profile_and_the_first_objects_come(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected: list[int] = []
+    monkeypatch.setattr(world.objects, "expect", expected.append)
+    await world.run("/bin/a")
+    assert expected == [FIRST_ONES, 3]
+    again = ProfilePrefetch(world.objects, lambda: world.limit)
+    again.start(world.profile, "/bin/a")
+    await world.ended()
+    assert expected == [FIRST_ONES, 3, 0]
 
 
 async def test_all_that_is_listed_comes_in_a_request_each_and_once(world: World) -> None:
