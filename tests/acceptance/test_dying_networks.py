@@ -23,7 +23,7 @@ from tests.support.runtime_directory import runtime_directory
 from tests.support.squid import Squid
 from tests.support.until import until
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.root, pytest.mark.alone, pytest.mark.timeout(300)]
 
 PATIENCE = 3.0
 SLACK = 2.0

@@ -198,7 +198,7 @@ def test_links(page: Page, url: str) -> None:
     place = page.run("document.querySelector('tr:target').id")
     assert page.run("decodeURIComponent(location.hash)") == f"#{place}"
     box = page.run("document.querySelector('tr:target').getBoundingClientRect().top")
-    assert 0 <= box < 900, "the browser has gone to the image's row"
+    assert -1 < box < 900, "the browser has gone to the image's row"  # it scrolls by whole pixels
 
 
 def test_without_scripts(page: Page, url: str) -> None:

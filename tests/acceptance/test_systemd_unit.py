@@ -14,7 +14,7 @@ from tests.support.booted_machine import PACKAGE, BootedMachine, booted, install
 from tests.support.steady_readers import no_error, published_images, readers
 from tests.support.until import until
 
-pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.root, pytest.mark.alone, pytest.mark.long, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).parents[2]
 UNIT = "lazyfs@site"

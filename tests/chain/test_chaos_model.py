@@ -2,7 +2,7 @@
 
 import random
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lazyfs.core.chain.blame import Route
@@ -48,6 +48,13 @@ def _behaviour(epochs: list[dict[str, Fault]], now: float, route: Route) -> Faul
         max_size=6,
     ),
     seed=st.integers(0, 1000),
+)
+@example(  # the only path that lives in the end had a bad certificate when the request began
+    epochs=[
+        {"http://p1:1": Fault.UNTRUSTED, "http://p2:1": Fault.SILENT},
+        dict.fromkeys(("http://p2:1", "http://p3:1", "DIRECT"), Fault.DNS),
+    ],
+    seed=0,
 )
 def test_while_a_path_lives_no_request_fails(epochs: list[dict[str, Fault]], seed: int) -> None:
     world = World(_chain(seed), lambda now, route: _behaviour(epochs, now, route))

@@ -18,7 +18,7 @@ from tests.support.repository import Published
 from tests.support.steady_readers import no_error, published_images, readers
 from tests.support.until import until
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(count(120, 900))]
+pytestmark = [pytest.mark.root, pytest.mark.alone, pytest.mark.timeout(count(120, 900))]
 
 IMAGES, READERS = count(4, 20), count(6, 100)
 GROUP = 150 << 20

@@ -21,7 +21,7 @@ from tests.support.steady_reader import FILES
 from tests.support.steady_readers import STILL, no_error, published_images, readers
 from tests.support.until import until
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(count(120, 1800))]
+pytestmark = [pytest.mark.root, pytest.mark.alone, pytest.mark.timeout(count(120, 1800))]
 
 IMAGES = count(4, 20)
 READERS = count(6, 100)

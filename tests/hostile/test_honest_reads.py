@@ -19,7 +19,7 @@ from lazyfs.daemon.session_choice import KINDS
 from tests.support.hostile_site import Site, honest_repository, hostile_repository, mounted
 from tests.support.measured import Measured
 
-pytestmark = [pytest.mark.root, pytest.mark.long]
+pytestmark = [pytest.mark.root, pytest.mark.alone, pytest.mark.long]
 
 ROUNDS = 9
 MOST = 2.0

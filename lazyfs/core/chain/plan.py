@@ -15,8 +15,8 @@ rules, which docs/chain.md states for operators:
   the next round.
 - When no path has worked for longer than `Policy.outage_grace`, requests fail at once; one of them, at
   intervals, tries all paths first (a *sweep*).
-- A fault that another try cannot change (an untrusted certificate, a refused CONNECT) ends its path for the
-  request.
+- A path with a fault that another try cannot change (an untrusted certificate, a refused CONNECT) is not
+  tried again by the request for `Policy.probe_max`. If all paths end so, the request ends at once.
 - A request ends with bytes, at its deadline, or when every path says 404 or wrong bytes, or can only fail
   again. Where a missing file is a valid answer, so is 403 on every path: a bucket that may not be listed
   answers 403 for a missing file. So is a longer body than was asked for: only a profile may have stated its
@@ -71,8 +71,8 @@ class Plan:
         self._origins = chain.origin_order(now)
         self._tried: set[tuple[Member, Member, bool]] = set()
         self._failures = RoundFailures(chain, self._absent)
-        self._hopeless: set[tuple[Member, Member]] = set()
-        """Paths that can only fail again."""
+        self._hopeless: dict[tuple[Member, Member], float] = {}
+        """Paths that can only fail again, each with the time until which that is believed."""
         self._unreachable: set[Member] = set()
         self._sweeping = False
         """True if this request sweeps: it tries every path while the other requests fail at once."""
@@ -122,7 +122,7 @@ class Plan:
             for origin in self._origins:
                 if proxy is beside.proxy and (proxy.direct is False or origin is beside.origin):
                     continue
-                if (proxy, origin) in self._hopeless:
+                if self._is_hopeless(proxy, origin, now):
                     continue
                 key = (proxy, origin, self._no_cache)
                 if proxy.state is origin.state is MemberState.UP and key not in self._tried:
@@ -165,7 +165,7 @@ class Plan:
         by_proxy = fault in PEER and not proxy.direct and not error.by_origin
         if fault in CERTAIN:
             others = chain.origins if by_proxy else [origin]
-            self._hopeless |= {(proxy, other) for other in others}
+            self._hopeless |= {(proxy, other): now + chain.policy.probe_max for other in others}
         if by_proxy:
             for other in chain.origins:
                 chain.path_failed[proxy, other] = now
@@ -216,7 +216,7 @@ class Plan:
             for proxy in self._proxies
             for origin in self._origins
             if (proxy, origin, self._past_caches(proxy)) not in self._tried
-            and (proxy, origin) not in self._hopeless
+            and not self._is_hopeless(proxy, origin, now)
             and ready(proxy, origin, now)
         ]
         if not paths:
@@ -242,6 +242,9 @@ class Plan:
         )
         self._chain.attempts += 1
         return Route(proxy, origin, no_cache, min(silence, longest), trial, not in_turn)
+
+    def _is_hopeless(self, proxy: Member, origin: Member, now: float) -> bool:
+        return now < self._hopeless.get((proxy, origin), now)
 
     def _best(self, paths: list[tuple[Member, Member]]) -> tuple[Member, Member]:
         """Returns the path that is most likely to work, judged by the failures of this round."""
