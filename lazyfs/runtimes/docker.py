@@ -84,7 +84,7 @@ class Docker:
         """Returns the program's end as the daemon reports it. If a signal ended the command that passes the
         streams on, the program has ended by that signal, or was never started because of it."""
         state = json.loads(ended.status or b"{}")
-        started = not state.get("StartedAt", _NEVER).startswith(_NEVER)
+        started = _was_started(state)
         if state.get("Error"):
             os.write(2, f"lazyfs: docker: {state['Error']}\n".encode(errors="replace"))
             started = False
@@ -121,6 +121,14 @@ class _Container:
         except DockerError:
             return []
         return children(init) if init else []
+
+    def is_starting(self) -> bool:
+        """Returns True if the container was never started, or if docker-init has made no child yet."""
+        try:
+            state = self._api.state(self._name)
+        except DockerError:
+            return False
+        return not _was_started(state) or (bool(state["Running"]) and not children(int(state["Pid"])))
 
     def remove(self) -> None:
         self._api.remove(self._name)
@@ -161,6 +169,10 @@ def container_configuration(launch: Launch, root: DockerRoot, image: str, init: 
             "Tmpfs": {plain(root.tmp, "docker", "the image's /tmp"): "rw,exec,nosuid,nodev,mode=1777"},
         },
     }
+
+
+def _was_started(state: dict[str, Any]) -> bool:
+    return not state.get("StartedAt", _NEVER).startswith(_NEVER)
 
 
 def _reachable(launch: Launch) -> tuple[str, ...]:

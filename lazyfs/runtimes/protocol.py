@@ -52,8 +52,12 @@ class Attendant(Protocol):
         ...
 
     def programs(self) -> list[int]:
-        """Returns the ids of the processes that get the caller's signals; none before the program's
-        start."""
+        """Returns the ids of the processes that get the caller's signals; none if no program runs, or if the
+        daemon does not answer."""
+        ...
+
+    def is_starting(self) -> bool:
+        """Returns True if the daemon says that the program has not begun yet."""
         ...
 
     def remove(self) -> None:
@@ -139,7 +143,8 @@ class ProgramEnd(NamedTuple):
     """The end of a start."""
 
     exit_code: int
-    """The program's exit code; 128 + N if signal N ended it; RUNTIME_FAILED if it was never started."""
+    """The program's exit code; 128 + N if signal N ended it, or its start; RUNTIME_FAILED if it was not
+    started for another reason."""
     started: bool
     """False if the runtime failed before the program ran; its message is on stderr."""
     failed: str | None = None

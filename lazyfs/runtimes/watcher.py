@@ -150,13 +150,13 @@ def _run(command: WatchedCommand, mask: set[signal.Signals]) -> tuple[int, str |
             last.stage += 1
         elif received not in (None, signal.SIGCHLD):
             number, programs = signal.Signals(received), command.programs(process.pid)
-            if programs or command.attendant is None:
+            if programs or command.attendant is None or not command.attendant.is_starting():
                 _forward(number, programs or [process.pid])
             elif number != signal.SIGCONT:
                 # The command would pass the signal on to a container without a program, where it is lost.
                 process.kill()
                 process.wait()
-                return -number, None
+                return -number, "time" if last.stage else None
     return process.returncode, "time" if last.stage else None
 
 

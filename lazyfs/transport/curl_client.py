@@ -7,6 +7,7 @@ transfer is given up, libcurl's resolver would wait for a hanging getaddrinfo().
 
 import queue
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from lazyfs.transport.curl_loop import CurlLoop
 from lazyfs.transport.curl_tls import place
 from lazyfs.transport.curl_transfer import EasyHandle, Transfer
 from lazyfs.transport.guard import SLICE, Guard, Limits
-from lazyfs.transport.spare_connections import SpareConnections
+from lazyfs.transport.spare_connections import SECONDS, SpareConnections
 
 if TYPE_CHECKING:
     from lazyfs.transport.tls import Tls
@@ -49,10 +50,10 @@ class CurlClient:
         self._tls = tls
         self._resolver = Resolver()
         self._spares = SpareConnections()
-        self._expected: dict[tuple[str, int], int] = {}
-        """The number of requests that are expected to go to a host and port whose address is not known
-        yet."""
-        self._loops: list[CurlLoop] = []
+        self._expected: dict[tuple[str, int], tuple[int, float]] = {}
+        """For a host and port whose address is not known yet: the number of requests that are expected to go
+        there, and the time of this expectation."""
+        self._loops: weakref.WeakSet[CurlLoop] = weakref.WeakSet()
         # last in, first out: the handle used last has the warmest connection
         self._idle: queue.LifoQueue[_Handle] = queue.LifoQueue(connections)
 
@@ -65,7 +66,7 @@ class CurlClient:
             tls=self._tls,
             spares=self._spares,
         )
-        self._loops.append(loop)
+        self._loops.add(loop)
         return loop
 
     def expect(self, urls: Mapping[str, int]) -> None:
@@ -73,14 +74,14 @@ class CurlClient:
         once. `urls`: the number of requests for each URL of a proxy or an origin. If its name has not been
         looked up yet, the first request that does so opens the connections."""
         total = sum(urls.values())
-        lacking = total - sum(loop.idle for loop in self._loops)
+        lacking = total - sum(loop.idle() for loop in tuple(self._loops))
         for url, count in urls.items() if lacking > 0 else ():
             own = -(-count * lacking // total)  # rounded up
             addresses = self._resolver.known(*place(url))
             if addresses is None:
-                self._expected[place(url)] = own
+                self._expected[place(url)] = own, time.monotonic()
             else:
-                self._spares.open(addresses[0], own)
+                self._spares.open(addresses, own)
 
     def get(self, attempt: Attempt, check_cancelled: Callable[[], None]) -> Answer:
         """Returns the answer with status 200 and its whole body. Raises AttemptFailed for any other answer,
@@ -93,10 +94,11 @@ class CurlClient:
         where = place(attempt.proxy or attempt.url)
         try:
             addresses = self._resolver.resolve(*where, guard)
-            if expected := self._expected.pop(where, 0):
-                self._spares.open(addresses[0], expected)
+            expected, since = self._expected.pop(where, (0, 0.0))
+            if expected and time.monotonic() - since < SECONDS:
+                self._spares.open(addresses, expected)
             transfer = Transfer(handle, attempt, guard, addresses, self._tls)
-            answer = transfer.answer(*_perform(handle.multi, transfer))
+            answer = transfer.answer(*_perform(handle.multi, transfer, self._spares))
         except BaseException:
             handle.close()  # its connection may be in any state
             raise
@@ -118,9 +120,13 @@ class CurlClient:
                 return
 
 
-def _perform(multi: pycurl.CurlMulti, transfer: Transfer) -> tuple[int, str]:
+def _perform(multi: pycurl.CurlMulti, transfer: Transfer, spares: SpareConnections) -> tuple[int, str]:
     """Carries out a transfer. Returns libcurl's code and text for its end; code 0 means success. Raises as
-    `Transfer.check` does."""
+    `Transfer.check` does.
+
+    Meanwhile closes the spare connections that nobody took in time: a server that serves one connection at a
+    time may be waiting for a request on one of them.
+    """
     multi.add_handle(transfer.handle.easy)
     try:
         while True:
@@ -130,6 +136,7 @@ def _perform(multi: pycurl.CurlMulti, transfer: Transfer) -> tuple[int, str]:
             if multi.select(SLICE) == -1:
                 time.sleep(0.001)  # nothing to wait for yet
             transfer.check()
+            spares.close_old()
         _, _, failed = multi.info_read()
         return (failed[0][1], failed[0][2]) if failed else (0, "")
     finally:

@@ -31,6 +31,9 @@ _EVENTS: Final = {
     pycurl.POLL_INOUT: select.EPOLLIN | select.EPOLLOUT,
 }
 
+KEPT_SECONDS: Final = 60.0
+"""Seconds for which an idle connection is taken to be open: nginx keeps one for 75 s, squid for 120."""
+
 
 class CurlLoop:
     """Attempts side by side. One thread calls everything but `wake`."""
@@ -69,10 +72,11 @@ class CurlLoop:
         self._running: dict[Any, Transfer] = {}
         self._idle: deque[EasyHandle] = deque()
 
-    @property
     def idle(self) -> int:
-        """The number of idle handles, each with a connection as a rule. May be read in any thread."""
-        return len(self._idle)
+        """Returns the number of idle connections that were used lately and are likely to be open. May be
+        called in any thread."""
+        lately = time.monotonic() - KEPT_SECONDS
+        return sum(handle.used >= lately for handle in self._idle.copy())
 
     def begin(self, attempt: Attempt, check_cancelled: Callable[[], None]) -> Transfer | None:
         """Begins an attempt, whose end `advance` will report. Returns None if the attempt would wait for the
@@ -113,7 +117,8 @@ class CurlLoop:
         ended = self._ended()
         if not self._running:
             self._spares.close_old()
-        if self._running and time.monotonic() >= self._look_at:
+        elif time.monotonic() >= self._look_at:
+            self._spares.close_old()
             ended += self._over_their_limits()
             self._look_at = time.monotonic() + SLICE
         return ended
@@ -156,6 +161,7 @@ class CurlLoop:
         """
         self._multi.remove_handle(transfer.handle.easy)
         if usable and len(self._idle) < self._most_idle:
+            transfer.handle.used = time.monotonic()
             self._idle.append(transfer.handle)
         else:
             transfer.handle.close()

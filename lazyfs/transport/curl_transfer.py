@@ -58,6 +58,8 @@ class EasyHandle:
         easy.setopt(pycurl.USERAGENT, "lazyfs")
         easy.setopt(pycurl.BUFFERSIZE, 256 << 10)
         easy.setopt(_SUPPRESS_CONNECT_HEADERS, 1)
+        self.used = 0.0
+        """The time of the end of the last attempt, on time.monotonic()'s clock."""
         self.sockets: list[int] = []
         """Descriptors that were opened for the present attempt."""
         if spares is not None:
@@ -69,6 +71,7 @@ class EasyHandle:
     def _open(self, purpose: int, wanted: Any) -> socket.socket | int:  # noqa: ARG002
         """Returns a socket; pycurl makes a duplicate for libcurl."""
         assert self._spares is not None
+        self._close_original()
         spare = self._spares.take((wanted.family, wanted.addr))
         self._connected = spare is not None
         try:
@@ -78,12 +81,18 @@ class EasyHandle:
         return self._original
 
     def _opened(self, descriptor: int, purpose: int) -> int:  # noqa: ARG002
-        if self._original is not None:
-            self._original.close()
-            self._original = None
+        if self._close_original():
             os.set_inheritable(descriptor, False)  # the duplicate would stay open in other programs
         self.sockets.append(descriptor)
         return int(pycurl.SOCKOPT_ALREADY_CONNECTED if self._connected else pycurl.SOCKOPT_OK)
+
+    def _close_original(self) -> bool:
+        """Closes the socket of which pycurl has made a duplicate, or could not make one. Returns True if
+        there was one."""
+        original, self._original = self._original, None
+        if original is not None:
+            original.close()
+        return original is not None
 
     def connected(self) -> bool:
         """Returns True if no socket is still connecting. libcurl itself reports a connection only after proxy
@@ -91,6 +100,7 @@ class EasyHandle:
         return not self.sockets or any(map(_has_peer, self.sockets))
 
     def close(self) -> None:
+        self._close_original()
         self.easy.close()
 
 

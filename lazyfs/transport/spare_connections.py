@@ -9,6 +9,7 @@ import select
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from lazyfs.transport.connect import Address
@@ -35,15 +36,16 @@ class SpareConnections:
         self._spares: list[_Spare] = []
         self._closed = False
 
-    def open(self, address: Address, count: int) -> None:
-        """Begins to connect until `count` connections to this address are spare. A connection that fails is
-        dropped without a word: the request that would have used it makes its own, and fails with the
-        reason."""
+    def open(self, addresses: Sequence[Address], count: int) -> None:
+        """Begins to connect until `count` connections to a machine are spare. `addresses`: those of the
+        machine; as by libcurl, one of IPv6 is preferred. A connection that fails is dropped without a word:
+        the request that would have used it makes its own, and fails with the reason."""
         with self._lock:
             self._drop_old()
-            there = sum(spare.address == address for spare in self._spares)
-            for _ in range(min(count - there, MOST - len(self._spares))):
-                if self._closed or not self._connect(address):
+            for address in sorted(addresses, key=lambda address: address[0] != socket.AF_INET6):
+                there = sum(spare.address == address for spare in self._spares)
+                wanted = min(count - there, MOST - len(self._spares))
+                if self._closed or all(self._connect(address) for _ in range(wanted)):
                     return
 
     def _connect(self, address: Address) -> bool:
@@ -53,7 +55,7 @@ class SpareConnections:
         except OSError:
             return False  # the node has no descriptors left
         connecting.setblocking(False)
-        if connecting.connect_ex(place) not in (0, errno.EINPROGRESS):
+        if connecting.connect_ex(place) not in (0, errno.EINPROGRESS):  # the node has no IPv6, for example
             connecting.close()
             return False
         self._spares.append(_Spare(address, connecting, time.monotonic()))

@@ -56,6 +56,13 @@ def _behaviour(epochs: list[dict[str, Fault]], now: float, route: Route) -> Faul
     ],
     seed=0,
 )
+@example(  # all paths have had a bad certificate, but never at one time
+    epochs=[
+        {"http://p1:1": Fault.UNTRUSTED, "http://p2:1": Fault.SILENT, "http://p3:1": Fault.SILENT},
+        dict.fromkeys(("http://p2:1", "http://p3:1", "DIRECT"), Fault.UNTRUSTED),
+    ],
+    seed=0,
+)
 def test_while_a_path_lives_no_request_fails(epochs: list[dict[str, Fault]], seed: int) -> None:
     world = World(_chain(seed), lambda now, route: _behaviour(epochs, now, route))
     count = int(len(epochs) * EPOCH * 2)

@@ -57,7 +57,7 @@ def test_connections_together_get_no_more_than_the_bottleneck(
 
 @given(ROUND_TRIPS, SIZES)
 def test_bytes_arrive_in_order(round_trip: float, sizes: list[int]) -> None:
-    _, down = Path(round_trip, RATE, slow_start=False).connect(now=0.0)
+    _, down = Path(round_trip, RATE, slow_start=False).connect(now=-round_trip)
     arrivals = [down.send(0.001 * number, size) for number, size in enumerate(sizes)]
     assert arrivals == sorted(arrivals)
 

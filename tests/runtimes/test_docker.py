@@ -206,6 +206,34 @@ exec {shutil.which("docker")} "$@"
     until(lambda: _remains(daemon) == [], 30)
 
 
+@pytest.mark.parametrize(
+    ("state", "starting"),
+    [
+        ({"StartedAt": "0001-01-01T00:00:00Z"}, True),
+        ({"StartedAt": "2026-11-30T01:02:03Z", "Running": False, "Pid": 0}, False),
+        ({"StartedAt": "2026-11-30T01:02:03Z", "Running": True, "Pid": os.getppid()}, False),
+        ({"StartedAt": "2026-11-30T01:02:03Z", "Running": True, "Pid": (1 << 22) + 1}, True),
+        (None, False),
+    ],
+    ids=["created", "ended", "runs", "docker-init has no child", "no answer"],
+)
+def test_a_program_that_has_ended_is_not_starting(
+    state: dict[str, Any] | None, starting: bool, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a signal that comes late would take its exit code away."""
+
+    def answer(_: DockerApi, name: str) -> dict[str, Any]:
+        assert name == "lazyfs-run-0"
+        if state is None:
+            raise DockerError("no answer")
+        return state
+
+    monkeypatch.setattr(DockerApi, "state", answer)
+    attendant = Docker("/none.sock").plan(launch(image)).attendant
+    assert attendant is not None
+    assert attendant.is_starting() is starting
+
+
 @pytest.mark.root
 def test_a_daemon_gone_in_mid_run_is_the_runtimes_failure(image: Path, daemon: str, tmp_path: Path) -> None:
     """The name of the daemon's socket is removed while the program runs."""

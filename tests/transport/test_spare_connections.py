@@ -4,8 +4,10 @@ request waits for them or fails because of them."""
 import fcntl
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from lazyfs.core.chain.chain import Chain
 from lazyfs.core.chain.notation import parse_proxies
 from lazyfs.core.chain.policy import Policy
-from lazyfs.transport import spare_connections
+from lazyfs.transport import curl_loop, spare_connections
 from lazyfs.transport.attempt import Answer, Attempt
 from lazyfs.transport.connect import Address
 from lazyfs.transport.curl_client import CurlClient
@@ -21,7 +23,7 @@ from lazyfs.transport.curl_loop import CurlLoop
 from lazyfs.transport.fetcher import never_cancelled
 from lazyfs.transport.guard import Limits
 from lazyfs.transport.spare_connections import MOST, SpareConnections
-from tests.support.fault_server import FaultServer
+from tests.support.fault_server import FaultServer, Misbehave
 from tests.support.until import until
 
 BODY = b"an object"
@@ -96,8 +98,10 @@ def test_idle_connections_count(server: FaultServer, client: CurlClient, loop: C
 def test_a_name_that_is_not_known_yet_is_looked_up_by_the_first_request(
     client: CurlClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened: list[tuple[Address, int]] = []
-    monkeypatch.setattr(SpareConnections, "open", lambda _, address, count: opened.append((address, count)))
+    opened: list[tuple[list[Address], int]] = []
+    monkeypatch.setattr(
+        SpareConnections, "open", lambda _, addresses, count: opened.append((addresses, count))
+    )
     with FaultServer({"/x": BODY}.get) as server:
         url = f"http://localhost:{server.port}"
         client.expect({url: 3})
@@ -114,16 +118,17 @@ def test_a_connection_that_the_server_has_closed_is_not_used(
 ) -> None:
     client.expect({server.url: 2})
     until(lambda: server.connections == 2)
-    with server:
-        pass  # its end closes all connections
-    with FaultServer({"/x": BODY}.get) as another:
-        assert _bodies(_fetch(loop, another.url, 2)) == [BODY] * 2
+    server.misbehave(Misbehave.REFUSE)  # closes its connections too
+    server.misbehave(None)
+    assert _bodies(_fetch(loop, server.url, 2)) == [BODY] * 2
+    assert server.connections == 4
+    assert _count(client._spares) == 0
 
 
 def test_a_closed_connection_is_dropped(spares: SpareConnections) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address: Address = int(socket.AF_INET), listener.getsockname()
-        spares.open(address, 1)
+        spares.open([address], 1)
         listener.accept()[0].close()
         until(lambda: spares.take(address) is None and _count(spares) == 0)
 
@@ -133,7 +138,7 @@ def _count(spares: SpareConnections) -> int:
 
 
 def test_each_is_taken_once(server: FaultServer, spares: SpareConnections) -> None:
-    spares.open(_address(server), 2)
+    spares.open([_address(server)], 2)
     until(lambda: server.connections == 2)
     taken = [spares.take(_address(server)) for _ in range(3)]
     assert taken[2] is None
@@ -146,7 +151,7 @@ def test_each_is_taken_once(server: FaultServer, spares: SpareConnections) -> No
 
 
 def test_another_address_has_its_own(server: FaultServer, spares: SpareConnections) -> None:
-    spares.open(_address(server), 1)
+    spares.open([_address(server)], 1)
     until(lambda: server.connections == 1)
     assert spares.take((int(socket.AF_INET), ("127.0.0.1", server.port + 1))) is None
 
@@ -154,7 +159,7 @@ def test_another_address_has_its_own(server: FaultServer, spares: SpareConnectio
 def test_old_ones_are_closed(
     server: FaultServer, spares: SpareConnections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spares.open(_address(server), 2)
+    spares.open([_address(server)], 2)
     until(lambda: server.connections == 2)
     monkeypatch.setattr(spare_connections, "SECONDS", 0.0)
     time.sleep(0.01)
@@ -180,7 +185,7 @@ def test_no_more_are_opened_than_asked_for_and_than_the_bound(
     server: FaultServer, spares: SpareConnections, wanted: int
 ) -> None:
     for _ in range(3):
-        spares.open(_address(server), wanted)
+        spares.open([_address(server)], wanted)
     assert _count(spares) == min(wanted, MOST)
 
 
@@ -190,20 +195,76 @@ def test_a_server_that_refuses_or_a_node_without_descriptors_raises_nothing(
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address: Address = int(socket.AF_INET), unused.getsockname()
-        spares.open(address, 2)
+        spares.open([address], 2)
         until(lambda: spares.take(address) is None and _count(spares) == 0)
 
         def full(*_: Any) -> Any:
             raise OSError(24, "Too many open files")
 
         monkeypatch.setattr(socket, "socket", full)
-        spares.open(address, 2)
+        spares.open([address], 2)
         assert _count(spares) == 0
+
+
+def test_an_address_that_cannot_be_connected_to_leaves_it_to_the_next(
+    spares: SpareConnections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libcurl tries IPv6 first, whatever the order of the addresses."""
+    tried: list[Address] = []
+
+    def connect(_: SpareConnections, address: Address) -> bool:
+        tried.append(address)
+        return address[0] == socket.AF_INET
+
+    monkeypatch.setattr(SpareConnections, "_connect", connect)
+    four: Address = int(socket.AF_INET), ("192.0.2.1", 80)
+    six: Address = int(socket.AF_INET6), ("2001:db8::1", 80, 0, 0)
+    spares.open([four, six], 2)
+    assert tried == [six, four, four]
+
+
+def test_connections_that_were_idle_for_long_do_not_count(
+    server: FaultServer, client: CurlClient, loop: CurlLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fetch(loop, server.url, 3)
+    assert loop.idle() == 3
+    monkeypatch.setattr(curl_loop, "KEPT_SECONDS", -1.0)
+    assert loop.idle() == 0
+    client.expect({server.url: 2})
+    until(lambda: server.connections == 5)
+
+
+def test_a_waiting_request_closes_old_ones(client: CurlClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: a server that serves one connection after the other waited for a request on a spare one,
+    and the first mount waited for the server."""
+    monkeypatch.setattr(spare_connections, "SECONDS", 0.3)
+    with HTTPServer(("127.0.0.1", 0), _OneAtATime) as one:
+        thread = threading.Thread(target=one.serve_forever)
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{one.server_port}"
+            client.expect({url: 3})
+            answer = client.get(Attempt(f"{url}/x", None, 100, time.monotonic() + 20), never_cancelled)
+            assert answer.body == BODY
+        finally:
+            one.shutdown()
+            thread.join()
+
+
+class _OneAtATime(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(BODY)))
+        self.end_headers()
+        self.wfile.write(BODY)
+
+    def log_message(self, *_: Any) -> None:
+        """Logs nothing."""
 
 
 def test_a_closed_client_opens_none(server: FaultServer, spares: SpareConnections) -> None:
     spares.close()
-    spares.open(_address(server), 2)
+    spares.open([_address(server)], 2)
     assert _count(spares) == 0
 
 
@@ -249,3 +310,9 @@ def test_a_group_shares_what_is_expected_and_the_dead_get_nothing() -> None:
     assert chain.first_machines(30, 0.0) == {"http://p2:1": 30}
     chain.groups[0][1].blame("refused", 0.0, 0.0)
     assert chain.first_machines(30, 0.0) == {"http://s1/r": 30}
+
+
+def test_a_proxy_on_trial_is_expected_to_get_one_request() -> None:
+    chain = _chain("http://p1:1;DIRECT")
+    chain.groups[0][0].blame("refused", 0.0, 0.0)
+    assert chain.first_machines(5, 100.0) == {"http://p1:1": 1, "http://s1/r": 4}

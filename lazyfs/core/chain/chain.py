@@ -91,11 +91,16 @@ class Chain:
 
     def first_machines(self, count: int, now: float) -> Counter[str]:
         """Returns the URLs of the proxies or origins that the next `count` requests are likely to go to, each
-        with the number of these requests. An object's digest decides, so the numbers are estimates."""
+        with the number of these requests. An object's digest decides, so the numbers are estimates. One that
+        is tried again after failures gets a single request."""
         found: Counter[str] = Counter()
+
+        def ready(member: Member) -> bool:
+            return member.state is MemberState.UP or (member.usable(now) and not found[member.url])
+
         for number in range(count):
-            proxy = next((one for one in self.proxy_order(str(number)) if one.usable(now)), None)
-            origin = next((one for one in self.origins if one.usable(now)), None)
+            proxy = next((one for one in self.proxy_order(f"{number} {self.random()}") if ready(one)), None)
+            origin = next((one for one in self.origins if ready(one)), None)
             if proxy is not None and origin is not None:
                 found[origin.url if proxy.direct else proxy.url] += 1
         return found

@@ -44,7 +44,7 @@ CERTIFICATE = frozenset({Fault.UNTRUSTED, Fault.EXPIRED, Fault.MISNAMED, Fault.S
 """Faults of TLS: the peer is to blame, and no paths have to be compared to know it."""
 
 CERTAIN = CERTIFICATE | {Fault.TUNNEL, Fault.ACCOUNT, Fault.PROXY_ACCOUNT}
-"""Faults that need a change of a file or a setting: within one request the path is not tried again."""
+"""Faults that need a change of a file or a setting: a request does not try the path again at once."""
 
 PEER = CERTIFICATE | {
     Fault.DNS,

@@ -16,7 +16,8 @@ rules, which docs/chain.md states for operators:
 - When no path has worked for longer than `Policy.outage_grace`, requests fail at once; one of them, at
   intervals, tries all paths first (a *sweep*).
 - A path with a fault that another try cannot change (an untrusted certificate, a refused CONNECT) is not
-  tried again by the request for `Policy.probe_max`. If all paths end so, the request ends at once.
+  tried again by the request for `Policy.probe_max`. If all paths have ended so within `Policy.probe_first`,
+  the request ends at once; what was seen before that may be mended.
 - A request ends with bytes, at its deadline, or when every path says 404 or wrong bytes, or can only fail
   again. Where a missing file is a valid answer, so is 403 on every path: a bucket that may not be listed
   answers 403 for a missing file. So is a longer body than was asked for: only a profile may have stated its
@@ -104,7 +105,7 @@ class Plan:
             route = self._pick(now, self._out_of_turn)
             if route is not None:
                 return route
-        verdict = self._verdict()
+        verdict = self._verdict(now)
         self._end_round(now)
         if verdict is not None:
             return self._give_up(verdict)
@@ -166,6 +167,8 @@ class Plan:
         if fault in CERTAIN:
             others = chain.origins if by_proxy else [origin]
             self._hopeless |= {(proxy, other): now + chain.policy.probe_max for other in others}
+        else:
+            self._hopeless.pop((proxy, origin), None)
         if by_proxy:
             for other in chain.origins:
                 chain.path_failed[proxy, other] = now
@@ -275,9 +278,12 @@ class Plan:
             if member.answered(now):
                 self._chain.tell(member)
 
-    def _verdict(self) -> LazyfsError | None:
-        if len(self._hopeless) == len(self._proxies) * len(self._origins):
-            return Outage(self._text("no path can work until this is mended"))
+    def _verdict(self, now: float) -> LazyfsError | None:
+        if all(self._is_hopeless(proxy, origin, now) for proxy in self._proxies for origin in self._origins):
+            recent = max(self._hopeless.values()) - self._chain.policy.probe_first
+            if min(self._hopeless.values()) >= recent:
+                return Outage(self._text("no path can work until this is mended"))
+            self._hopeless = {path: until for path, until in self._hopeless.items() if until >= recent}
         faults = {failure.fault for failure in self._failures.items}
         if not faults or not faults <= CONTENT | self._absent:
             return None
