@@ -17,8 +17,8 @@ from lazyfs.transport.connect import Address
 MOST: Final = 32
 """The largest number of spare connections of a client."""
 SECONDS: Final = 5.0
-"""The age at which a spare connection is not used any more: what was expected has not come, and a server may
-be about to close it."""
+"""The age, in seconds, from which on a spare connection is not used: the request for which it was opened has
+not come, and the server may be about to close the connection."""
 
 
 class _Spare(NamedTuple):
@@ -62,7 +62,8 @@ class SpareConnections:
         return True
 
     def take(self, address: Address) -> socket.socket | None:
-        """Returns a connected socket, which is the caller's from then on; None if there is none yet."""
+        """Returns a socket that is connected to `address` and belongs to the caller from then on; None if no
+        spare connection to this address is ready."""
         if not self._spares:
             return None
         with self._lock:
@@ -92,7 +93,7 @@ class SpareConnections:
                 self._drop_old()
 
     def _drop_old(self) -> None:
-        # the oldest are the first in the list
+        """Closes old connections; the caller holds the lock. The list has the oldest first."""
         oldest = time.monotonic() - SECONDS
         while self._spares and self._spares[0].opened < oldest:
             self._spares.pop(0).socket.close()

@@ -271,7 +271,8 @@ def test_a_closed_client_opens_none(server: FaultServer, spares: SpareConnection
 def test_connections_do_not_stay_open_in_other_programs(
     server: FaultServer, client: CurlClient, loop: CurlLoop
 ) -> None:
-    """Regression: pycurl duplicates the socket that it is given, and the duplicate was inherited."""
+    """Regression: pycurl makes a duplicate of the socket that `_open` returns, and child processes inherited
+    this duplicate."""
     client.expect({server.url: 1})
     until(lambda: server.connections == 1)
     _fetch(loop, server.url, 2)

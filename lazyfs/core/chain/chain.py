@@ -91,8 +91,8 @@ class Chain:
 
     def first_machines(self, count: int, now: float) -> Counter[str]:
         """Returns the URLs of the proxies or origins that the next `count` requests are likely to go to, each
-        with the number of these requests. An object's digest decides, so the numbers are estimates. One that
-        is tried again after failures gets a single request."""
+        with the number of these requests. An object's digest decides, so the numbers are estimates. A proxy
+        or origin that is to be tried again after failures counts for one request."""
         found: Counter[str] = Counter()
 
         def ready(member: Member) -> bool:
