@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 import msgspec
 import trio
 
+from lazyfs.client.trust.refresher import RETRY
 from lazyfs.core.byte_size import parse_size
 from lazyfs.core.params import Revision
 from lazyfs.daemon import control
@@ -65,6 +66,8 @@ class ServedMount:
         )
         mount.open_repository = self._open_repository
         self._invalidator: Invalidator | None = None
+        self._nursery: trio.Nursery | None = None
+        """The nursery of the mount's tasks; None until it serves."""
 
     async def serve(self, ready: Callable[[], None]) -> None:
         """Opens the repositories, mounts unless that is done, and answers until the mount is gone or a signal
@@ -98,9 +101,6 @@ class ServedMount:
         self._invalidator = Invalidator(self._filesystem, session)
         if self._known is not None:
             await self._repositories.open(self._settings.single_source(), known=self._known)
-        if self._mount.handover.taken is not None:
-            for name in self._repositories.opened:  # the kernel may know an earlier revision
-                await self._invalidator.catch_up(name)
         assert self._mount.listening is not None
         end_metrics: Callable[[], None] | None = None
         try:
@@ -109,6 +109,7 @@ class ServedMount:
 
                 end_metrics = metrics.serve(self._settings.metrics, self.status)
             async with trio.open_nursery() as nursery:
+                self._nursery = nursery
                 requests = self._requests()
                 jobs = ImageJobs(self._filesystem, self._repositories, site=self._settings.is_site())
                 succession = Succession(self._mount, nursery)
@@ -127,6 +128,9 @@ class ServedMount:
                 nursery.start_soon(self._mount.watch.run, cache, in_use)
                 nursery.start_soon(self._memory.run, session)
                 nursery.start_soon(self._say_ready, ready)
+                if self._mount.handover.taken is not None:
+                    for name in self._repositories.opened:
+                        nursery.start_soon(self._catch_up, name, trio.Event())
                 await session.serve()
                 log.info("%s was unmounted", self._settings.mountpoint)
                 nursery.cancel_scope.cancel()
@@ -178,12 +182,33 @@ class ServedMount:
             return
         await self._repositories.open(self._settings.sources()[name], name)
         assert self._invalidator is not None
-        await self._invalidator.catch_up(name)
+        assert self._nursery is not None
+        caught_up = trio.Event()
+        self._nursery.start_soon(self._catch_up, name, caught_up)
+        await caught_up.wait()
         await self._invalidator.drop([Invalidation(ROOT, None)])
+
+    async def _catch_up(self, name: str, tried: trio.Event) -> None:
+        """Switches the folders of a repository that the kernel knows at an earlier revision; if this fails,
+        tries again until the repository is withdrawn. Sets `tried` once the folders are switched or could not
+        be, before the kernel is told: a lookup in one of them may wait for `tried`."""
+        assert self._invalidator is not None
+        while name in self._repositories.opened:
+            try:
+                await self._invalidator.catch_up(name, tried.set)
+                break
+            except OSError as error:
+                log.warning(
+                    "%s: folders in use stay at an earlier revision for now: %s", name, error.strerror
+                )
+            tried.set()
+            await trio.sleep(RETRY)
+        tried.set()
 
     async def _show_revision(self, name: str, revision: Revision) -> None:
         assert self._invalidator is not None
-        await self._invalidator.switch(name, revision.root, revision.number)
+        looked = self._repositories.opened[name].refresher.first_look.set
+        await self._invalidator.switch(name, revision.root, revision.number, looked)
 
     async def _withdraw(self, name: str) -> None:
         assert self._invalidator is not None

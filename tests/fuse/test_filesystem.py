@@ -99,7 +99,7 @@ async def test_a_sites_folder_is_shown_as_its_repository_is_now() -> None:
     answers = Operations(filesystem, kept)
     before = answers.lookup(ROOT, b"one")
     later = build(folder(mtime=MTIME + 10**9), NO_SPLIT, objects.emit, live=True)
-    await Invalidator(filesystem, KernelWithoutMemory(kept)).switch("one", later.ref, 2)
+    await Invalidator(filesystem, KernelWithoutMemory(kept)).switch("one", later.ref, 2, lambda: None)
     found = tree.lookup(ROOT, b"one")
     assert found is not None
     assert answers.lookup(ROOT, b"one") == replies.entry(found) != before

@@ -150,7 +150,7 @@ class Server:
                     tree.parsed.clear()
             case "switch":
                 root = ObjectRef(Digest(bytes.fromhex(request["root"])), request["size"])
-                await self._invalidator.switch("test", root, request["revision"])
+                await self._invalidator.switch("test", root, request["revision"], lambda: None)
             case other:
                 raise AssertionError(other)
         return {}

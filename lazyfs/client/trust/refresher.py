@@ -63,7 +63,8 @@ class Refresher:
         self._wall_clock = wall_clock
         self._asked = trio.Event()
         self.first_look = trio.Event()
-        """Set once a newer revision has been looked for, found or not."""
+        """Set once a newer revision has been looked for. Calls wait for this event. `on_advance` sets it as
+        soon as they are answered from a newer revision, if it then waits for these calls."""
         (self.first_look if is_newest else self._asked).set()
         self._waiting: list[_Answer] = []
         self.refreshing = False

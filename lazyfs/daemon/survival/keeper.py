@@ -16,6 +16,7 @@ import traceback
 from contextlib import suppress
 from typing import NoReturn
 
+from lazyfs.daemon.survival.daemon_process import cannot_end
 from lazyfs.daemon.survival.handed_state import KeptState, decode_kept
 from lazyfs.daemon.survival.keeper_line import END, HOLD, NAME, SERVE
 from lazyfs.daemon.survival.successor_process import prefer_the_daemon, started
@@ -34,6 +35,8 @@ HOPELESS = 6
 """If more daemons than this die in a row, every request gets EIO at once, until a successor serves."""
 LOOK = 0.25
 """Seconds between looks for requests that are past the mount's patience."""
+LOOK_AT_DAEMON = 2.0
+"""Seconds between looks at a daemon that serves, for one that was killed and cannot end."""
 
 
 class Keeper:
@@ -51,6 +54,9 @@ class Keeper:
         `lazyfs reload` dies before it serves."""
         self._daemon = daemon
         self._watch = os.pidfd_open(daemon)
+        self._ending: dict[int, int] = {}
+        """The killed daemons that cannot end yet: process ids by the descriptors that become readable when
+        they do."""
         self._began = time.monotonic()
         self._deaths = 0
         """The number of deaths in a row: 1 for the death of a daemon that served for SOON seconds, and one
@@ -77,11 +83,15 @@ class Keeper:
                         return
                 elif ready == self._children.fileno():
                     self._look_at_child()
+                elif ready in self._ending:
+                    self._bury(ready)
                 elif ready == self._watch:
                     if not self._take_death():
                         return
                 elif (unserved := self._unserved()) and not unserved.read():
                     return
+            if self._watch >= 0 and cannot_end(self._daemon) and not self._take_death():
+                return
             if unserved := self._unserved():
                 unserved.refuse_late()
                 self._start_due()
@@ -92,10 +102,10 @@ class Keeper:
 
     def _wait(self) -> list[int]:
         poll = select.poll()
-        for fd in (self._line.fileno(), self._children.fileno(), self._watch):
+        for fd in (self._line.fileno(), self._children.fileno(), self._watch, *self._ending):
             if fd >= 0:
                 poll.register(fd, select.POLLIN)
-        timeout = None
+        timeout = LOOK_AT_DAEMON * 1000
         if unserved := self._unserved():
             poll.register(unserved.device, select.POLLIN)
             timeout = LOOK * 1000
@@ -172,10 +182,11 @@ class Keeper:
                     self._requests.adopt_buffers()
 
     def _take_death(self) -> bool:
-        """Plans a successor for a daemon that has died. Returns False if the keeper is to end."""
-        with suppress(ChildProcessError):
-            os.waitpid(self._daemon, 0)
-        os.close(self._watch)
+        """Plans a successor for a daemon that has died, or was killed and cannot end. Returns False if the
+        keeper is to end."""
+        self._ending[self._watch] = self._daemon
+        if select.select([self._watch], [], [], 0)[0]:
+            self._bury(self._watch)
         self._watch = -1
         # The last message may still be unread: an end, or the descriptors.
         while self._line.fileno() >= 0 and select.select([self._line], [], [], 0)[0]:
@@ -190,6 +201,12 @@ class Keeper:
         self._plan_successor(f"the daemon {self._daemon} has died after serving for {lived:.1f} s")
         self._requests.adopt_buffers()
         return True
+
+    def _bury(self, watch: int) -> None:
+        """Takes the exit status of a daemon that has ended. `watch`: the descriptor that told so; closed."""
+        with suppress(ChildProcessError):
+            os.waitpid(self._ending.pop(watch), 0)
+        os.close(watch)
 
     def _plan_successor(self, why: str) -> None:
         """Counts one more death, and sets the time of the next successor's start. `why`: for the log."""
