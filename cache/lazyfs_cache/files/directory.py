@@ -59,8 +59,8 @@ def index_path(root: str, generation: int) -> str:
 
 
 def set_index_aside(root: str, generation: int, *, keep: bool) -> None:
-    """Moves an index to index-aside, in place of the index moved there before. Without `keep`, deletes both
-    indexes."""
+    """Moves an index that no process opens any more to index-aside, in place of the index moved there before.
+    Without `keep`, deletes both indexes."""
     import shutil  # imported only here: it takes 3 ms, and only a damaged index needs it
 
     aside = os.path.join(root, layout.ASIDE)
@@ -68,6 +68,17 @@ def set_index_aside(root: str, generation: int, *, keep: bool) -> None:
     os.rename(index_path(root, generation), aside)
     if not keep:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def delete_strays(root: str, generation: int) -> None:
+    """Deletes the indexes of other generations than this one, which a process has left that was killed before
+    it set them aside."""
+    for name in os.listdir(root):
+        path = os.path.join(root, name)
+        if name.startswith(layout.INDEX) and name != layout.ASIDE and path != index_path(root, generation):
+            import shutil  # imported only here: it takes 3 ms
+
+            shutil.rmtree(path)
 
 
 def delete_indexes(root: str) -> None:

@@ -1,8 +1,8 @@
 """Reading and checking everything: the work of `lazyfs cache verify`. The values' files lie in 256 fan-out
 directories under data/, which are called by their numbers."""
 
-from lazyfs_cache.files import journal, layout, sealed
-from lazyfs_cache.process.adopting import SCANNED
+from lazyfs_cache.files import layout, sealed
+from lazyfs_cache.process.adopting import SCANNED, on_their_way
 from lazyfs_cache.process.shared_index import SharedIndex
 from lazyfs_cache.process.suspects import Suspects
 from lazyfs_cache.report import Verified
@@ -56,16 +56,14 @@ def _remove_orphans(shared: SharedIndex, directory: int) -> int | None:
     with shared.transaction() as transaction:
         if transaction is None:
             return None
-        owners = transaction.all_owners()
-        on_their_way = {key for owner in owners for key in journal.read(shared.files.root, owner)}
-        for name in shared.files.names(directory):
+        names = shared.files.names(directory)
+        others = on_their_way(transaction, shared.files.root)
+        for name in names:
             key = layout.key_of(layout.FAN_OUT[directory], name)
             if key is None:
                 shared.files.remove_name(directory, name)
                 orphans += 1
-            elif (
-                transaction.entry(key) is None and key not in on_their_way and not transaction.sums.unscanned
-            ):
+            elif transaction.entry(key) is None and key not in others and not transaction.sums.unscanned:
                 shared.files.remove(key)
                 orphans += 1
     return orphans

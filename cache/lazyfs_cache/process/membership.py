@@ -10,6 +10,8 @@ import errno
 import logging
 import os
 
+import msgspec
+
 from lazyfs_cache.files import directory, layout, state_file
 from lazyfs_cache.index.database import Index
 from lazyfs_cache.process.agreement import agree
@@ -48,14 +50,20 @@ class Membership:
         return Index(directory.index_path(self.root, self.state.generation), self.state.map_size)
 
     def begin_generation(self, why: object, *, keep: bool = True) -> None:
-        """Sets aside the index, which must be closed, and begins a new generation, whose index `open_index`
-        makes. `keep`: True if the old index is kept for an operator to look at."""
+        """Begins a new generation, whose index `open_index` makes, and sets aside the old index, which must
+        be closed. `keep`: True if the old index is kept for an operator to look at.
+
+        If this fails or the process is killed, either the old index is in use by all processes, or the new
+        one: an index goes only once no process would open it again.
+        """
         log.warning("cache %s: index set aside and being rebuilt: %s", self.root, why)
-        directory.set_index_aside(self.root, self.state.generation, keep=keep)
-        self.state = state_file.load(self.root) or self.state  # another process may have set another limit
-        self.state.generation += 1
-        state_file.save(self.root, self.state)
-        self._lock.set_generation(self.state.generation)
+        old = self.state.generation
+        state = state_file.load(self.root) or self.state  # another process may have set another limit
+        state = msgspec.structs.replace(state, generation=max(old, state.generation) + 1)
+        state_file.save(self.root, state)
+        self._lock.set_generation(state.generation)
+        self.state = state
+        directory.set_index_aside(self.root, old, keep=keep)
 
     def stale(self) -> bool:
         """Returns True if another process has begun a new generation. Raises OSError."""
@@ -67,6 +75,7 @@ class Membership:
         if found is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), layout.STATE)
         self.state = found
+        directory.delete_strays(self.root, found.generation)
 
     def set_limit(self, limit: int) -> None:
         """Stores the limit outside the index, in case the index is lost."""
@@ -101,6 +110,7 @@ def enter(root: str, lock: IndexLock, limit: int | None, policy: state_file.Poli
         first = presence.alone()
         state = agree(root, limit, policy, alone=first)
         lock.set_generation(state.generation)
+        directory.delete_strays(root, state.generation)
         presence.share()
         owners = ByteLocks(os.path.join(root, layout.OWNERS))
     except BaseException:
