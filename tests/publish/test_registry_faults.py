@@ -3,7 +3,9 @@
 import base64
 import json
 import os
+import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +37,7 @@ from tests.support.catalog_listing import Listed, open_tree
 from tests.support.fake_registry import FakeRegistry, fake_registry, in_seconds
 from tests.support.oci_images import Built, entry, layer
 from tests.support.repositories import Repository
+from tests.support.small_disks import mounted_disk
 from tests.support.zstd_bombs import peak_of
 
 LARGE = layer(entry("large", data=os.urandom(3 << 20)))
@@ -534,6 +537,26 @@ def test_layers_fetched_ahead_come_in_order_and_within_the_limit(
     assert max(held) <= limit
     assert (max(held) > 0) == (limit > 0)
     assert held[-1] == 0
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("room", ["28k", "0"])
+def test_layers_fetched_ahead_on_a_full_disk_are_one_clear_error(
+    room: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if write(2) takes a part of the bytes before the disk is full, or if there is no room for a new
+    file (0: no limit of bytes)."""
+    part = os.urandom(20_000)
+    layers = [(number, Descriptor(f"sha256:{number:064}", 3 * len(part))) for number in range(2)]
+    with mounted_disk(tmp_path / "full", "-t", "tmpfs", "-o", f"size={room},nr_inodes=2", "none") as full:
+        monkeypatch.setattr(tempfile, "tempdir", str(full))
+        if room == "0":
+            (full / "last-inode").touch()
+        with (
+            closing(read_ahead(layers, lambda _: iter([part] * 3))) as reading,
+            pytest.raises(UsageError, match=rf"layer sha256:0.*1: No space left .*{full}: .* TMPDIR"),
+        ):
+            list(map(b"".join, (parts for _, parts in reading)))
 
 
 def test_an_error_in_a_layer_fetched_ahead_reaches_the_reader(
