@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lazyfs.core.registry.access import MAX_PAUSE
+from lazyfs.images.registry.addresses import Origin
 from lazyfs.images.registry.problems import Failed, Problem
 from lazyfs.images.registry.replies import retry_after
-from lazyfs.images.registry.wire import Origin
 
 FAILURES = 12
 """The number of failed requests in a row (without an answer, or answered with 429 or 5xx) after which a

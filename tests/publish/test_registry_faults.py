@@ -27,11 +27,11 @@ from lazyfs.core.registry.access import ATTEMPTS
 from lazyfs.images.registry import client as client_module
 from lazyfs.images.registry import spool
 from lazyfs.images.registry.accounts import Asked
+from lazyfs.images.registry.addresses import origin_of
 from lazyfs.images.registry.client import BLOB_RATE, BLOB_TIME, MAX_BLOB, TAGS_TIME, RegistryClient
 from lazyfs.images.registry.problems import Failed
 from lazyfs.images.registry.spool import read_ahead
 from lazyfs.images.registry.transfer_rate import LEAST, WINDOW, TransferRate
-from lazyfs.images.registry.wire import origin_of
 from lazyfs.images.sources.open import ImageOptions, open_registry
 from tests.support.catalog_listing import Listed, open_tree
 from tests.support.fake_registry import FakeRegistry, fake_registry, in_seconds
@@ -158,6 +158,33 @@ def test_the_next_page_is_found_in_a_link_field(field: str) -> None:
     found = client_module._NEXT.search(field)
     assert found
     assert found[1] == "/v2/a/tags/list?last=x"
+
+
+@pytest.mark.parametrize("sent", ["https://[", "//[x", "https://a]b/"])
+def test_what_a_server_sends_as_an_address_may_be_none(
+    sent: str, registry: FakeRegistry, client: RegistryClient
+) -> None:
+    registry.tags, registry.page, registry.link = ["a", "b"], 1, f'<{sent}>; rel="next"'
+    with pytest.raises(FormatError, match=r"the next page of tags: .* is not an address"):
+        client.tags()
+    registry.storage = sent
+    with pytest.raises(TransportError, match=r"it leads to .* which is not an address$"):
+        list(client.blob(Descriptor("sha256:" + "0" * 64, 5)))
+
+
+@pytest.mark.parametrize("proxy", ["http://[", "http://ann:secret@a b:3128", "http://h:port", "ftp://h"])
+def test_a_proxy_that_is_no_address_is_named_by_its_variable(
+    proxy: str, registry: FakeRegistry, options: ImageOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with (
+        open_registry("docker://r.example/team/app:v1", options) as (client, _),
+        pytest.raises(UsageError, match=r"proxy of http://r\.example: not an address") as raised,
+    ):
+        client.manifest("v1")
+    assert "secret" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ import pytest
 
 from lazyfs.core.digest import sha256
 from lazyfs.core.errors import TransportError
+from lazyfs.images.registry.addresses import Origin
 from lazyfs.images.registry.certificates import Certificates
 from lazyfs.images.registry.problems import Failed, Problem
-from lazyfs.images.registry.wire import Origin, Wire
+from lazyfs.images.registry.wire import Wire
 from lazyfs.sync import resolution
 from lazyfs.sync.committer import Committer
 from lazyfs.sync.pending_layers import PendingLayers

@@ -5,20 +5,19 @@ name in an address that a server sends. An Authorization field is sent only to t
 was made for, and so is a client certificate (see `certificates`).
 """
 
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple, Protocol
-from urllib.parse import unquote, urlencode, urljoin, urlsplit
+from typing import Protocol
+from urllib.parse import unquote, urlencode, urlsplit
 
 import requests.utils
 import urllib3
 from urllib3.util import make_headers
 
 from lazyfs.core.errors import FormatError, UsageError
-from lazyfs.core.printable import printable
+from lazyfs.images.registry.addresses import Origin, joined, origin_of
 from lazyfs.images.registry.certificates import Certificates
 from lazyfs.images.registry.problems import BROKEN, Failed, Problem, explain, refused
 
@@ -28,39 +27,7 @@ CONNECT, SILENCE = 10.0, 60.0
 WHOLE = 120.0
 """Timeout of reading the whole of a small body, in seconds."""
 PART = 1 << 17
-_PORTS = {"http": 80, "https": 443}
 _REDIRECT = (301, 302, 303, 307, 308)
-
-
-class Origin(NamedTuple):
-    """The server that a request goes to."""
-
-    scheme: str
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        port = "" if self.port == _PORTS[self.scheme] else f":{self.port}"
-        return f"{self.scheme}://{host}{port}"
-
-
-def shown(url: str) -> str:
-    """Returns an address as messages show it: without account, query and fragment, which may be secrets."""
-    scheme, slashes, rest = re.split("[?#]", url, maxsplit=1)[0].partition("//")
-    return printable(scheme + slashes + rest.rpartition("@")[2]) if slashes else printable(scheme)
-
-
-def origin_of(url: str) -> Origin:
-    """Returns the origin of an address. Raises Failed if the address cannot be reached by HTTP."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:  # its text may have the account in it
-        raise refused(f"{shown(url)}: not an address") from None
-    if parts.scheme not in _PORTS or not host:
-        raise refused(f"{shown(url)}: not an http or https address")
-    return Origin(parts.scheme, host, port or _PORTS[parts.scheme])
 
 
 class Reply:
@@ -205,7 +172,7 @@ class Wire:
             if reply.status not in _REDIRECT or target is None:
                 return reply
             reply.close()
-            url = urljoin(url, target)
+            url = joined(url, target)
             following = origin_of(url)
             if following.scheme == "http" and origin.scheme == "https" and not (hashed or self._plain_http):
                 raise refused(f"{origin}: it redirects to {following}, without TLS: refused")
@@ -270,21 +237,26 @@ class Wire:
         timeout = urllib3.Timeout(connect=CONNECT, read=SILENCE)
         if proxy is None:
             return urllib3.PoolManager(maxsize=self._connections, timeout=timeout, ssl_context=context)
-        parts = urlsplit(proxy)
-        if parts.scheme not in _PORTS or not parts.hostname:
-            raise UsageError(f"proxy of {origin}: only http:// and https:// proxies are spoken to")
         headers = {}
-        if parts.username is not None:
-            account = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-            headers = make_headers(proxy_basic_auth=account)
-        return urllib3.ProxyManager(
-            f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}",
-            maxsize=self._connections,
-            timeout=timeout,
-            proxy_headers=headers,
-            ssl_context=context,
-            proxy_ssl_context=self._certificates.for_proxy() if parts.scheme == "https" else None,
-        )
+        try:
+            via = origin_of(proxy)
+            parts = urlsplit(proxy)
+            if parts.username is not None:
+                account = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+                headers = make_headers(proxy_basic_auth=account)
+            return urllib3.ProxyManager(
+                str(via),
+                maxsize=self._connections,
+                timeout=timeout,
+                proxy_headers=headers,
+                ssl_context=context,
+                proxy_ssl_context=self._certificates.for_proxy() if via.scheme == "https" else None,
+            )
+        except (Failed, ValueError):  # urllib3 takes fewer hosts than urlsplit; its text may have the account
+            raise UsageError(
+                f"proxy of {origin}: not an address that is spoken to: give http://HOST:PORT or "
+                "https://HOST:PORT, with USER:PASSWORD@ before HOST if it wants an account"
+            ) from None
 
 
 def proxy_of_environment(url: str) -> str | None:
