@@ -21,6 +21,7 @@ from lazyfs.core.wishlist.read import MOST_BYTES, Wishlist, read_wishlist
 from lazyfs.core.wishlist.wish import Wish
 from lazyfs.images.registry.other_servers import wire_to
 from lazyfs.images.registry.replies import stated_length
+from lazyfs.sync.failures import failure_of
 from lazyfs.system.durable_file import write_durably
 
 SUFFIXES = (".yaml", ".yml", ".txt")
@@ -238,13 +239,13 @@ def shown_name(name: str) -> str:
 
 def load(name: str, keeper: ListKeeper, get: Callable[[str], bytes] = fetch) -> GivenList:
     """Reads a list; if it is not good now, returns its last good content. `name`: the list's path or address.
-    `get`: returns the bytes at a path or address. Never raises LazyfsError."""
+    `get`: returns the bytes at a path or address. Raises no error of the list: it is in the result."""
     given, name = name, shown_name(name)
     try:
         data = get(given)
         read = read_wishlist(data, name)
-    except LazyfsError as error:
-        data, read = b"", Wishlist(name, "", (), (Finding(0, str(error)),), whole=False)
+    except Exception as error:  # noqa: BLE001 - fails alone
+        data, read = b"", Wishlist(name, "", (), (Finding(0, failure_of(error).reason),), whole=False)
     if read.whole and read.wishes:
         lost = _lost(read, keeper.last_good(name), data)
         if lost and not (read.complete and keeper.confirms(name, data)):

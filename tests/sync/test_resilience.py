@@ -18,10 +18,11 @@ from lazyfs.images.registry.problems import Failed, Problem
 from lazyfs.images.registry.wire import Wire
 from lazyfs.sync import resolution
 from lazyfs.sync.committer import Committer
+from lazyfs.sync.failures import Failure
 from lazyfs.sync.pending_layers import PendingLayers
 from lazyfs.sync.registries import Registries
 from lazyfs.sync.registry_pace import FAILURES, RegistryPace
-from lazyfs.sync.resolution import Failure, Resolver
+from lazyfs.sync.resolution import Resolver
 from lazyfs.sync.settings import RegistrySettings
 from tests.support.dripping_server import dripping
 from tests.support.fake_registry import FakeRegistry
