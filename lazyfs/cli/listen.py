@@ -10,8 +10,9 @@ from lazyfs.cli.listen_option import listen_option
 from lazyfs.cli.say import say
 from lazyfs.cli.store_options import keys_option
 from lazyfs.cli.sync import say_progress, show_report
-from lazyfs.core.errors import LazyfsError, UsageError
+from lazyfs.core.errors import UsageError
 from lazyfs.core.webhooks.pushes import Push
+from lazyfs.sync.failures import failure_of
 from lazyfs.sync.listening.push_queue import PushQueue
 from lazyfs.sync.listening.push_server import PATH, PushServer
 from lazyfs.sync.service_runs import ServiceRuns
@@ -90,9 +91,9 @@ def _run(runs: ServiceRuns, names: list[str], pushes: list[Push]) -> None:
             report = runs.take(names, pushes, wait=PAUSE)
         except Busy:
             continue  # it may have passed by what was pushed
-        except LazyfsError as error:
+        except Exception as error:  # noqa: BLE001 - the daemon goes on
             tries += 1
-            say(f"lazyfs: {error} (try {tries} of {TRIES})", err=True)
+            say(f"lazyfs: {failure_of(error).reason} (try {tries} of {TRIES})", err=True)
             if tries < TRIES:
                 time.sleep(PAUSE)
         else:

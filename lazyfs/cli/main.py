@@ -105,6 +105,10 @@ def main(argv: list[str] | None = None, also_tell: Callable[[str], None] | None 
     begin()
     arguments: dict[str, Any] = {} if argv is None else {"args": argv}
     debug = "--debug" in (sys.argv[1:] if argv is None else argv)
+    if debug:  # also errors that end one image only are logged with their traceback
+        import logging
+
+        logging.getLogger("lazyfs").setLevel(logging.DEBUG)
 
     def command() -> object:
         try:

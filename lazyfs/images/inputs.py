@@ -3,12 +3,12 @@
 import os
 import stat
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from lazyfs.core.errors import FormatError, UsageError
 from lazyfs.images.streams import PART, parts_of
+from lazyfs.images.temporary_file import append, open_temporary
 
 STDIN = "-"
 """The name of the standard input, as for tar and docker load."""
@@ -78,20 +78,12 @@ class Input:
 def temporary_input(parts: Iterable[bytes], name: str) -> Input:
     """Writes parts to an unlinked file in TMPDIR; returns it, to be read from its beginning. Raises
     UsageError if there is no room."""
-    copy = tempfile.TemporaryFile(prefix="lazyfs-input-", buffering=0)  # noqa: SIM115 - closed by close()
+    copy = open_temporary(name)
     try:
         for part in parts:
-            view = memoryview(part)
-            while view:
-                view = view[copy.write(view) :]
+            append(copy, part, name)
         copy.seek(0)
         return Input(copy, name)
-    except OSError as error:
-        copy.close()
-        raise UsageError(
-            f"{name}: {error.strerror}, keeping a copy in {tempfile.gettempdir()}: "
-            "choose another place with TMPDIR"
-        ) from None
     except BaseException:
         copy.close()
         raise

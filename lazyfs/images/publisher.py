@@ -70,7 +70,10 @@ def publish(
     unchanged.
     """
     places: dict[str, str] = {}
-    with Edit(store, keys, now, level=options.level, workers=options.workers, lease=lease) as edit:
+    with (
+        Edit(store, keys, now, level=options.level, workers=options.workers, lease=lease) as edit,
+        edit.kept_alive(),  # a source may be a pipe, or a large archive that is read twice
+    ):
         preparer = SourcePreparer(
             edit.tree,
             edit.base.params,

@@ -2,10 +2,11 @@
 has it."""
 
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lazyfs.core.digest import sha256
 from lazyfs.core.errors import FormatError, NotFound, TransportError
@@ -17,6 +18,10 @@ from lazyfs.images.sources.open import ImageOptions, open_image
 from lazyfs.images.streams import Hashed
 from lazyfs.pulled.image_store import ImageStore, KeptImage, PartialImage
 from lazyfs.pulled.unpack import unpack
+
+if TYPE_CHECKING:
+    from lazyfs.images.registry.transfer_rate import TransferRate
+    from lazyfs.images.registry.wire import Reply
 
 SIF = "image.sif"
 
@@ -96,8 +101,11 @@ class Pull:
 
     def _download(self, url: str, partial: PartialImage) -> str:
         """Downloads a SIF file into the partial image; returns its SHA-256 in hex."""
+        from lazyfs.images.registry.addresses import origin_of, shown
         from lazyfs.images.registry.certificates import Certificates, folders
-        from lazyfs.images.registry.wire import Wire, origin_of, shown
+        from lazyfs.images.registry.replies import stated_length
+        from lazyfs.images.registry.transfer_rate import TransferRate
+        from lazyfs.images.registry.wire import Wire
 
         environment = dict(os.environ)
         origin = origin_of(url)
@@ -114,22 +122,28 @@ class Pull:
                 raise NotFound(f"{shown(url)}: there is no such file")
             if reply.status != 200:
                 raise TransportError(f"{shown(url)}: the server answered {reply.status}")
-            stated = int(reply.headers.get("Content-Length", "0"))
-            body = Hashed(reply.parts())
-            try:
-                with open(os.path.join(partial.directory, SIF), "wb") as file:
-                    for part in body:
-                        partial.write(len(part))
-                        file.write(part)
-            except BROKEN as error:
-                raise Failed(explain(error, str(reply.origin))) from None
-        if stated and body.size != stated:
+            stated = stated_length(reply.headers)
+            body = Hashed(_received(reply, TransferRate(shown(url), time.monotonic)))
+            with open(os.path.join(partial.directory, SIF), "wb") as file:
+                for part in body:
+                    partial.write(len(part))
+                    file.write(part)
+        if stated is not None and body.size != stated:
             raise TransportError(f"{shown(url)}: {body.size} bytes of {stated}")
         try:
             _check_sif(os.path.join(partial.directory, SIF), body.size)
         except FormatError as error:
             raise FormatError(f"{shown(url)}: {error}") from None
         return body.digest.hex()
+
+
+def _received(reply: "Reply", rate: "TransferRate") -> Iterator[bytes]:
+    """Yields the body of an answer in parts. Raises Failed if it breaks off, TransportError if it trickles;
+    a disk that cannot take the parts is not the server's fault."""
+    try:
+        yield from rate.watched(reply.parts())
+    except BROKEN as error:
+        raise Failed(explain(error, str(reply.origin))) from None
 
 
 def _check_sif(path: str, size: int) -> None:

@@ -1,6 +1,7 @@
 """A change of a repository's tree, from its base revision to the next one."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import NamedTuple
 
@@ -95,6 +96,11 @@ class Edit:
         finally:
             if self._own_lease:
                 self._lease.end_if_possible()
+
+    def kept_alive(self) -> AbstractContextManager[None]:
+        """Returns a context in which the lease is renewed, however long its block waits for other things than
+        the store."""
+        return self._lease.kept_alive()
 
     @property
     def base(self) -> Revision:

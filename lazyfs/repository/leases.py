@@ -11,7 +11,8 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
 import msgspec
@@ -36,8 +37,8 @@ from lazyfs.store import ObjectSink, Store, StoreConflict
 log = logging.getLogger(__name__)
 
 LENGTH = 3600.0
-"""Seconds after which a lease expires unless it is renewed. A publisher renews its lease as it goes; a
-registry holds a publisher up for half an hour at most."""
+"""Seconds after which a lease expires unless it is renewed. A publisher renews its lease as it goes, also
+while it waits: a registry holds it up for half an hour at most, a pipe for as long as its writer takes."""
 PATIENCE = 600.0
 """Seconds that a publisher waits for the end of a deletion: a million objects take a few minutes."""
 
@@ -123,6 +124,32 @@ class PublisherLease:
             with self._mutex:
                 if self._monotonic() - self._renewed > self._length / 3:
                     self.renew()
+
+    @contextmanager
+    def kept_alive(self) -> Iterator[None]:
+        """Renews the lease from another thread for as long as the block takes. For a block that waits for
+        other things than the store, such as an archive that comes through a pipe. A lease that is over stays
+        over: `rely_on` and `check` say so."""
+        ended = threading.Event()
+        thread = threading.Thread(target=self._keep_alive_until, args=[ended], name="lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _keep_alive_until(self, ended: threading.Event) -> None:
+        pause = self._length / 3
+        while not ended.wait(pause):
+            try:
+                self.keep_alive()
+                pause = self._length / 3
+            except LeaseLost:
+                return
+            except LazyfsError as error:
+                log.warning("the lease of this publisher could not be renewed yet: %s", error)
+                pause = self._length / 30
 
     def check(self) -> None:
         """Raises LeaseLost if the lease is over. To be called within `Store.exclusive`, before a commit."""

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from lazyfs.core.errors import LazyfsError
 from lazyfs.core.oci.manifest import Platform
 from lazyfs.core.oci.reference import Reference
 from lazyfs.images.snapshot_form import SnapshotForm, form_of, inode_of
@@ -19,10 +18,10 @@ from lazyfs.repository.leases import LeasedObjects, PublisherLease
 from lazyfs.store import open_store, reader
 from lazyfs.store.protocol import StoreConflict, StoreError
 from lazyfs.store.recent_objects import RecentObjects
+from lazyfs.sync.failures import failure_of
 from lazyfs.sync.pending_layers import PendingLayers
 from lazyfs.sync.preparation import ImagePreparer, Job, PreparedImage
 from lazyfs.sync.registries import Registries
-from lazyfs.sync.resolution import failure_of
 from lazyfs.sync.settings import RegistrySettings
 from lazyfs.sync.targets import Target
 
@@ -154,7 +153,7 @@ def convert(
     """Reads an image and writes its contents to the store. `layers`: the snapshots, by path, of the layers
     that this run has stored but not yet committed to the tree; these layers are not read again. `_number`:
     differs from request to request of a run, because Dask answers a call that equals an earlier one with the
-    outcome of that one. Returns errors in the answer; never raises LazyfsError."""
+    outcome of that one. Returns errors in the answer; raises none."""
     notes: list[str] = []
     try:
         tools = open_tools(surroundings)
@@ -164,6 +163,6 @@ def convert(
         return converted_of(prepared, notes)
     except (StoreError, StoreConflict) as error:
         return Converted(failed=str(error), store_failed=True)
-    except LazyfsError as error:
+    except Exception as error:  # noqa: BLE001 - fails alone
         failure = failure_of(error)
         return Converted(failed=failure.reason, transient=failure.transient)

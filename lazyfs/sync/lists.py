@@ -20,6 +20,8 @@ from lazyfs.core.wishlist.findings import Finding
 from lazyfs.core.wishlist.read import MOST_BYTES, Wishlist, read_wishlist
 from lazyfs.core.wishlist.wish import Wish
 from lazyfs.images.registry.other_servers import wire_to
+from lazyfs.images.registry.replies import stated_length
+from lazyfs.sync.failures import failure_of
 from lazyfs.system.durable_file import write_durably
 
 SUFFIXES = (".yaml", ".yml", ".txt")
@@ -193,8 +195,8 @@ def _download(url: str) -> bytes:
     try:
         parts = urlsplit(url)
         _ = parts.port
-    except ValueError as error:
-        raise UsageError(f"wishlist {shown}: not an address: {error}") from None
+    except ValueError:  # its text may have an account in it
+        raise UsageError(f"wishlist {shown}: not an address") from None
     if parts.scheme not in ("https", "http") or not parts.hostname:
         raise UsageError(f"wishlist {shown}: give a file, a directory, or an https:// address")
     if parts.username is not None or parts.password is not None:
@@ -207,10 +209,10 @@ def _download(url: str) -> bytes:
             if reply.status != 200:
                 raise LazyfsError(f"wishlist {shown}: the server answers {reply.status}")
             data = reply.small(MOST_BYTES)
-            stated = reply.headers.get("Content-Length", "")
-            if stated.isdigit() and "Content-Encoding" not in reply.headers and len(data) != int(stated):
+            stated = stated_length(reply.headers)
+            if stated is not None and "Content-Encoding" not in reply.headers and len(data) != stated:
                 raise LazyfsError(f"wishlist {shown}: cut: {len(data)} of {stated} bytes")
-            if not stated and "chunked" not in reply.headers.get("Transfer-Encoding", "").lower():
+            if stated is None and "chunked" not in reply.headers.get("Transfer-Encoding", "").lower():
                 raise LazyfsError(
                     f"wishlist {shown}: the server states no length, so that a cut list looks whole: "
                     "have it send Content-Length, or HTTP/1.1"
@@ -237,13 +239,13 @@ def shown_name(name: str) -> str:
 
 def load(name: str, keeper: ListKeeper, get: Callable[[str], bytes] = fetch) -> GivenList:
     """Reads a list; if it is not good now, returns its last good content. `name`: the list's path or address.
-    `get`: returns the bytes at a path or address. Never raises LazyfsError."""
+    `get`: returns the bytes at a path or address. Raises no error of the list: it is in the result."""
     given, name = name, shown_name(name)
     try:
         data = get(given)
         read = read_wishlist(data, name)
-    except LazyfsError as error:
-        data, read = b"", Wishlist(name, "", (), (Finding(0, str(error)),), whole=False)
+    except Exception as error:  # noqa: BLE001 - fails alone
+        data, read = b"", Wishlist(name, "", (), (Finding(0, failure_of(error).reason),), whole=False)
     if read.whole and read.wishes:
         lost = _lost(read, keeper.last_good(name), data)
         if lost and not (read.complete and keeper.confirms(name, data)):

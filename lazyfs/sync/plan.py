@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from lazyfs.core.digest import Digest
-from lazyfs.core.errors import FormatError, LazyfsError, UsageError
+from lazyfs.core.errors import FormatError, UsageError
 from lazyfs.core.oci.manifest import Platform
 from lazyfs.core.tree_paths import layer_path
 from lazyfs.images.sources.image import distinct, none_known
@@ -23,11 +23,12 @@ from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import Store, reader
 from lazyfs.store.recent_objects import RecentObjects
 from lazyfs.sync.conversion import ImageJob, Surroundings, job_of
+from lazyfs.sync.failures import Failure, failure_of
 from lazyfs.sync.layout import multiarch_place
 from lazyfs.sync.lists import GivenList
 from lazyfs.sync.published import Published
 from lazyfs.sync.registries import Registries
-from lazyfs.sync.resolution import Failure, Gone, Resolver, failure_of
+from lazyfs.sync.resolution import Gone, Resolver
 from lazyfs.sync.targets import Target, alias_paths, targets
 
 VERSION = 1
@@ -117,7 +118,7 @@ class Planner(NamedTuple):
             else:
                 try:
                     images.append(PlannedImage(job_of(target, answer), self._layers(tree, target, answer)))
-                except LazyfsError as error:
+                except Exception as error:  # noqa: BLE001 - fails alone
                     failed[target.place] = failure_of(error).reason
             lease.keep_alive()
         return Plan(

@@ -18,13 +18,14 @@ from lazyfs.store.protocol import StoreConflict, StoreError
 from lazyfs.sync.committer import Committer
 from lazyfs.sync.conversion import Surroundings
 from lazyfs.sync.executor_preparer import AT_ONCE, ExecutorPreparer
+from lazyfs.sync.failures import Failure, failure_of
 from lazyfs.sync.layout import multiarch_place
 from lazyfs.sync.ledger import Arrival, Ledger
 from lazyfs.sync.pending_layers import PendingLayers
 from lazyfs.sync.preparation import ImagePreparer, Job, PreparedImage
 from lazyfs.sync.quotas import OwnersRoom
 from lazyfs.sync.report import MOVED, PUBLISHED
-from lazyfs.sync.resolution import LOOK, Failure, Gone, Resolver, failure_of
+from lazyfs.sync.resolution import LOOK, Gone, Resolver
 from lazyfs.sync.service import Service
 from lazyfs.sync.targets import Target, Targets, alias_paths, all_paths
 
@@ -112,7 +113,7 @@ class Publishing:
 
     def run(self) -> dict[str, str]:
         """Publishes the images. Returns the images that their registries no longer know: place -> reason.
-        Raises StoreError, and any unforeseen error of a thread."""
+        Raises StoreError and StoreConflict; any other error of an image is in the ledger."""
         try:
             self._work()
         except BaseException:
@@ -215,7 +216,7 @@ class Publishing:
                 return _Read(key, preparer.prepare(job), tries)
             except (StoreError, StoreConflict):
                 raise  # would fail the next image too
-            except LazyfsError as error:
+            except Exception as error:  # noqa: BLE001 - fails alone
                 return _Read(key, failure_of(error), tries)
 
         self._readers.submit(self._hand_over, work)

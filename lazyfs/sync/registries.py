@@ -63,7 +63,8 @@ class Registries:
             self._clients.clear()
 
     def stop(self) -> None:
-        """Stops the run: every present and later wait between requests ends at once with an error."""
+        """Stops the run: every wait between requests ends at once with an error, every wait for an answer
+        within a second, and no request is sent any more."""
         self._stopped.set()
 
     @property
@@ -77,6 +78,10 @@ class Registries:
             self._stopped.wait(seconds)
         else:
             self._sleep(seconds)
+        self._going_on()
+
+    def _going_on(self) -> None:
+        """Raises TransportError once the run has been stopped."""
         if self._stopped.is_set():
             raise TransportError("given up: the run ends")
 
@@ -147,7 +152,11 @@ class Registries:
             names = registry_names(chosen.address or registry, chosen.plain_http)
             certificates = Certificates(names, folders(self._environment), self._environment)
             pace = RegistryPace(
-                chosen.parallel, pause=self._pause, now=self._now, longest=chosen.minutes_per_run * 60
+                chosen.parallel,
+                pause=self._pause,
+                now=self._now,
+                longest=chosen.minutes_per_run * 60,
+                going_on=self._going_on,
             )
             wire = Wire(
                 certificates, plain_http=chosen.plain_http, pace=pace, connections=chosen.parallel + 4

@@ -4,7 +4,7 @@ At most `parallel` requests at a time wait for the head of an answer. After a se
 all requests to this server wait until the time in its Retry-After is over. Two things end the requests for
 the rest of the run: FAILURES failed requests to a server in a row, without an answered one between them; and
 the end of the registry's time in the run. Images of that registry then fail at once and keep their last
-version.
+version, also those that wait for an answer just then.
 """
 
 import math
@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lazyfs.core.registry.access import MAX_PAUSE
+from lazyfs.images.registry.addresses import Origin
 from lazyfs.images.registry.problems import Failed, Problem
 from lazyfs.images.registry.replies import retry_after
-from lazyfs.images.registry.wire import Origin
 
 FAILURES = 12
 """The number of failed requests in a row (without an answer, or answered with 429 or 5xx) after which a
@@ -46,14 +46,17 @@ class RegistryPace:
         now: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         longest: float = math.inf,
+        going_on: Callable[[], None] = lambda: None,
     ) -> None:
         """`parallel`: the largest number of requests that wait for an answer at a time. `longest`: the
-        registry's time in the run, in seconds from the first request; after it, no request is sent."""
+        registry's time in the run, in seconds from the first request; after it, no request is sent and no
+        answer read on. `going_on`: raises TransportError once the run has been stopped."""
         self._slots = threading.BoundedSemaphore(parallel)
         self._pause = pause
         self._now = now
         self._wall = wall
         self._longest = longest
+        self._going_on = going_on
         self._end = math.inf
         self._servers: dict[Origin, _Server] = {}
         self._lock = threading.Lock()
@@ -103,7 +106,9 @@ class RegistryPace:
             self._fails(server, problem.text)
 
     def check(self, origin: Origin) -> None:
-        """Raises Failed if the registry's time in the run is over. The first call starts that time."""
+        """Raises Failed if the registry's time in the run is over, TransportError if the run has been
+        stopped. The first call starts the registry's time."""
+        self._going_on()
         with self._lock:
             now = self._now()
             self._end = min(self._end, now + self._longest)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from lazyfs.core.errors import BadData, LazyfsError, TransportError, Unknown, UsageError
+from lazyfs.core.errors import Unknown
 from lazyfs.core.oci.manifest import Platform
 from lazyfs.core.oci.reference import Reference
 from lazyfs.core.registry.steps import Privacy
@@ -16,6 +16,7 @@ from lazyfs.core.wishlist.retention import kept
 from lazyfs.core.wishlist.wish import Wish
 from lazyfs.images.sources.image import none_known
 from lazyfs.images.sources.registry_image import RegistryImage
+from lazyfs.sync.failures import Failure, failure_of
 from lazyfs.sync.lists import GivenList
 from lazyfs.sync.registries import Registries
 from lazyfs.sync.targets import Resolved
@@ -35,20 +36,6 @@ class Gone(NamedTuple):
     """A registry's answer that it does not have the tag."""
 
     reason: str
-
-
-class Failure(NamedTuple):
-    """The reason why a question to a registry has no usable answer. The published image stays in the tree."""
-
-    reason: str
-    transient: bool
-
-
-def failure_of(error: LazyfsError) -> Failure:
-    """Returns the Failure for an error. Only an error in transport is transient, so that a retry may help; a
-    fault of the image is not."""
-    lasting = isinstance(error, BadData | UsageError) or not isinstance(error, TransportError)
-    return Failure(str(error), transient=not lasting)
 
 
 class FailedWish(NamedTuple):
@@ -101,7 +88,7 @@ class Resolver:
         self._lock = threading.Lock()
 
     def resolve(self, lists: Sequence[GivenList]) -> Resolution:
-        """Finds the images that each wish means. Never raises LazyfsError: a failed wish is in the result.
+        """Finds the images that each wish means. Raises no error of a wish: a failed wish is in the result.
         Dates that no wish has needed are dropped."""
         wishes = [(given.name, wish) for given in lists for wish in given.lists.wishes]
         repositories = list(dict.fromkeys(_repository(wish) for _, wish in wishes if wish.choice))
@@ -140,7 +127,7 @@ class Resolver:
             found = self.registries.client(reference).digest(reference.wanted)
         except Unknown as error:
             return Gone(str(error))
-        except LazyfsError as error:
+        except Exception as error:  # noqa: BLE001 - fails alone
             return failure_of(error)
         with self._lock:
             self._digests[reference] = found
@@ -185,10 +172,18 @@ class Resolver:
             return self.registries.client(repository).tags()
         except Unknown as error:
             return Gone(str(error))
-        except LazyfsError as error:
+        except Exception as error:  # noqa: BLE001 - fails alone
             return failure_of(error)
 
     def _chosen(
+        self, wish: Wish, listed: "dict[Reference, list[str] | Failure | Gone]"
+    ) -> _Chosen | Failure | Gone:
+        try:
+            return self._choice(wish, listed)
+        except Exception as error:  # noqa: BLE001 - fails alone
+            return failure_of(error)
+
+    def _choice(
         self, wish: Wish, listed: "dict[Reference, list[str] | Failure | Gone]"
     ) -> _Chosen | Failure | Gone:
         if wish.choice is None:
@@ -235,7 +230,7 @@ class Resolver:
                 image = RegistryImage(client, by_digest, self.platform, none_known, asked=False)
             except Unknown as error:
                 return Gone(str(error))
-            except LazyfsError as error:
+            except Exception as error:  # noqa: BLE001 - fails alone
                 return failure_of(error)
             known = image.config.created_ns // 1_000_000_000
             with self._lock:

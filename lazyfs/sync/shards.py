@@ -12,13 +12,14 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from lazyfs.core.digest import Digest
-from lazyfs.core.errors import FormatError, LazyfsError
+from lazyfs.core.errors import FormatError
 from lazyfs.core.tree_paths import layer_path
 from lazyfs.images.snapshot_form import SnapshotForm, form_of, inode_of
 from lazyfs.repository.conversion_files import conversion_file, lease_of
 from lazyfs.store import Store, StoreConflict
 from lazyfs.store.protocol import StoreError
 from lazyfs.sync.conversion import Converted, Surroundings, convert, open_tools
+from lazyfs.sync.failures import failure_of
 from lazyfs.sync.plan import Plan, shard_of
 from lazyfs.sync.preparation import Job
 
@@ -171,8 +172,8 @@ class Shard:
             )
         except (StoreError, StoreConflict):
             raise
-        except LazyfsError as error:
-            self._fails(number, Converted(failed=str(error)))
+        except Exception as error:  # noqa: BLE001 - fails alone
+            self._fails(number, Converted(failed=failure_of(error).reason))
             return
         self._tools.preparer.store.sync()
         self._files.leave(number, "layers", {path: form_of(inode) for path, inode in made.items()})

@@ -11,6 +11,7 @@ from lazyfs.images.profiles import Trace, publish_profile, read_traces
 from lazyfs.repository.keys import Keys
 from lazyfs.store import Store
 from lazyfs.store.protocol import StoreConflict, StoreError
+from lazyfs.sync.failures import failure_of
 from lazyfs.sync.ledger import Ledger
 from lazyfs.sync.targets import Target
 
@@ -72,8 +73,9 @@ def record_starts(
             ]
         except (StoreError, StoreConflict):
             raise
-        except LazyfsError as error:
-            said.append(f"{target.place}: its start was not recorded: {error}: it is published without")
+        except Exception as error:  # noqa: BLE001 - fails alone
+            reason = failure_of(error).reason
+            said.append(f"{target.place}: its start was not recorded: {reason}: it is published without")
         image = ledger.image(target.place)
         assert image is not None
         image.profiled = key

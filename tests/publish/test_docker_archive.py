@@ -5,11 +5,14 @@ import gzip
 import json
 import subprocess
 import tarfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from lazyfs.core.errors import BadData, UsageError
+from lazyfs.core.errors import BadData, FormatError, UsageError
+from lazyfs.core.oci.manifest import Platform
+from lazyfs.images.sources.docker_archive import DockerArchive
 from tests.support.catalog_listing import Listed, open_tree
 from tests.support.oci_images import TAG, Built, entry, layer
 from tests.support.repositories import Repository
@@ -97,3 +100,43 @@ def test_a_missing_layer_and_a_wrong_one_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadData, match=r"is missing|wrong checksum"):
         repository.publish(f"docker-archive:{archive}")
     assert repository.files() == before
+
+
+def archive_of(image: Built, names: list[str], path: Path) -> Path:
+    """Writes an archive that has only the first of the layers, and whose manifest has these names of
+    layers."""
+    manifest = [{"Config": "c.json", "RepoTags": ["r.example/x:1"], "Layers": names}]
+    path.write_bytes(
+        layer(
+            entry("l.tar", data=LAYERS[0]),
+            entry("c.json", data=image.blobs[image.config["digest"]]),
+            entry("manifest.json", data=json.dumps(manifest).encode()),
+        )
+    )
+    return path
+
+
+def test_one_file_may_be_the_same_layer_several_times(tmp_path: Path) -> None:
+    image = Built([LAYERS[0]] * 3, how="none")
+    repository = Repository(tmp_path)
+    repository.publish(f"docker-archive:{archive_of(image, ['l.tar'] * 3, tmp_path / 'saved.tar')}")
+    assert sorted(Listed(open_tree(repository.path), image.flat).entries) == [b"a"]
+
+
+def test_one_file_cannot_be_two_layers(tmp_path: Path) -> None:
+    image = Built(LAYERS, how="none")
+    archive = archive_of(image, ["l.tar", "l.tar"], tmp_path / "saved.tar")
+    with pytest.raises(
+        FormatError,
+        match=rf"{archive}: layer 1 .* cannot have diff_id {image.diff_ids[1]}: .*same file",
+    ):
+        Repository(tmp_path).publish(f"docker-archive:{archive}")
+
+
+def test_an_archive_that_loses_a_layer_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    image = Built(LAYERS, how="none")
+    archive = image.write_archive(tmp_path / "saved.tar", LAYERS, ["r.example/x:1"])
+    with closing(DockerArchive(str(archive), Platform("linux", "amd64"))) as opened:
+        image.write_archive(archive, LAYERS[:1], ["r.example/x:1"])
+        with pytest.raises(FormatError, match=r"layer 1 .* is no longer there"):
+            list(map(b"".join, (parts for _, parts in opened.read([0, 1]))))

@@ -4,14 +4,20 @@ import gzip
 import os
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from lazyfs.images.publisher import publish as publish_sources
+from lazyfs.repository.collection_state import read_state
+from lazyfs.repository.leases import PublisherLease
 from tests.support.catalog_listing import Listed, open_tree
 from tests.support.cli import LAZYFS
 from tests.support.oci_images import Built, entry, layer
-from tests.support.repositories import Repository
+from tests.support.repositories import NOW, OPTIONS, Repository, StillStore
+from tests.support.until import until
 
 LAYER = layer(entry("file", data=os.urandom(300_000)), entry("small", data=b"s"))
 IMAGE = Built([LAYER], how="none")
@@ -120,3 +126,47 @@ def test_nothing_is_left_in_tmpdir(archive: Path, tmp_path: Path, monkeypatch: p
     done = publish(Repository(tmp_path), "docker-archive:-", stdin=archive.read_bytes())
     assert done.returncode == 0
     assert list(spool.iterdir()) == []
+
+
+class Steps(StillStore):
+    """A store directory whose clock a test moves."""
+
+    time = NOW.timestamp()
+
+    def now(self) -> float:
+        return self.time
+
+
+@pytest.mark.parametrize("source", ["docker-archive:PIPE", "oci-archive:PIPE", "tar:PIPE"])
+def test_a_publisher_that_waits_for_a_pipe_keeps_its_lease(
+    source: str, archive: Path, tmp_path: Path
+) -> None:
+    """The pipe brings its first byte only after three lengths of the lease."""
+    repository = Repository(tmp_path)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    data = layout_archive(tmp_path) if source.startswith("oci") else archive.read_bytes()
+    store = Steps(str(repository.path))
+    lease = PublisherLease(store, lambda: NOW, length=0.3)
+    options = replace(OPTIONS, place="r.example/app:1")
+
+    def write() -> None:
+        with pipe.open("wb") as file:
+            for _ in range(5):
+                store.time += 0.2
+                until(lambda: read_state(store).leases[0].until > store.time + 0.2)
+            file.write(data)
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write)
+        sources = [source.replace("PIPE", str(pipe))]
+        report = publish_sources(store, repository.keys, sources, options, lambda: NOW, lease)
+        writing.result()
+    assert report.changed
+    lease.end()
+
+
+def layout_archive(directory: Path) -> bytes:
+    """Returns a tar archive of a layout of the image."""
+    layout = IMAGE.write_layout(directory / "layout")
+    return subprocess.run(["tar", "-C", layout, "-c", "."], capture_output=True, check=True).stdout

@@ -3,7 +3,9 @@
 import base64
 import json
 import os
+import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,16 +27,17 @@ from lazyfs.core.registry.access import ATTEMPTS
 from lazyfs.images.registry import client as client_module
 from lazyfs.images.registry import spool
 from lazyfs.images.registry.accounts import Asked
+from lazyfs.images.registry.addresses import origin_of
 from lazyfs.images.registry.client import BLOB_RATE, BLOB_TIME, MAX_BLOB, TAGS_TIME, RegistryClient
 from lazyfs.images.registry.problems import Failed
 from lazyfs.images.registry.spool import read_ahead
 from lazyfs.images.registry.transfer_rate import LEAST, WINDOW, TransferRate
-from lazyfs.images.registry.wire import origin_of
 from lazyfs.images.sources.open import ImageOptions, open_registry
 from tests.support.catalog_listing import Listed, open_tree
 from tests.support.fake_registry import FakeRegistry, fake_registry, in_seconds
 from tests.support.oci_images import Built, entry, layer
 from tests.support.repositories import Repository
+from tests.support.small_disks import mounted_disk
 from tests.support.zstd_bombs import peak_of
 
 LARGE = layer(entry("large", data=os.urandom(3 << 20)))
@@ -155,6 +158,33 @@ def test_the_next_page_is_found_in_a_link_field(field: str) -> None:
     found = client_module._NEXT.search(field)
     assert found
     assert found[1] == "/v2/a/tags/list?last=x"
+
+
+@pytest.mark.parametrize("sent", ["https://[", "//[x", "https://a]b/"])
+def test_what_a_server_sends_as_an_address_may_be_none(
+    sent: str, registry: FakeRegistry, client: RegistryClient
+) -> None:
+    registry.tags, registry.page, registry.link = ["a", "b"], 1, f'<{sent}>; rel="next"'
+    with pytest.raises(FormatError, match=r"the next page of tags: .* is not an address"):
+        client.tags()
+    registry.storage = sent
+    with pytest.raises(TransportError, match=r"it leads to .* which is not an address$"):
+        list(client.blob(Descriptor("sha256:" + "0" * 64, 5)))
+
+
+@pytest.mark.parametrize("proxy", ["http://[", "http://ann:secret@a b:3128", "http://h:port", "ftp://h"])
+def test_a_proxy_that_is_no_address_is_named_by_its_variable(
+    proxy: str, registry: FakeRegistry, options: ImageOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with (
+        open_registry("docker://r.example/team/app:v1", options) as (client, _),
+        pytest.raises(UsageError, match=r"proxy of http://r\.example: not an address") as raised,
+    ):
+        client.manifest("v1")
+    assert "secret" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -534,6 +564,26 @@ def test_layers_fetched_ahead_come_in_order_and_within_the_limit(
     assert max(held) <= limit
     assert (max(held) > 0) == (limit > 0)
     assert held[-1] == 0
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("room", ["28k", "0"])
+def test_layers_fetched_ahead_on_a_full_disk_are_one_clear_error(
+    room: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if write(2) takes a part of the bytes before the disk is full, or if there is no room for a new
+    file (0: no limit of bytes)."""
+    part = os.urandom(20_000)
+    layers = [(number, Descriptor(f"sha256:{number:064}", 3 * len(part))) for number in range(2)]
+    with mounted_disk(tmp_path / "full", "-t", "tmpfs", "-o", f"size={room},nr_inodes=2", "none") as full:
+        monkeypatch.setattr(tempfile, "tempdir", str(full))
+        if room == "0":
+            (full / "last-inode").touch()
+        with (
+            closing(read_ahead(layers, lambda _: iter([part] * 3))) as reading,
+            pytest.raises(UsageError, match=rf"layer sha256:0.*1: No space left .*{full}: .* TMPDIR"),
+        ):
+            list(map(b"".join, (parts for _, parts in reading)))
 
 
 def test_an_error_in_a_layer_fetched_ahead_reaches_the_reader(

@@ -1,6 +1,7 @@
 """Registries and services for the tests of one file. A file that wants more in them extends the fixture under
 its own name."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,12 @@ from tests.support.cli import new_repository
 from tests.support.fake_registry import FakeRegistry, fake_registry
 from tests.support.registry import RealRegistry, real_registry
 from tests.support.service import ServiceSite
+
+
+@pytest.fixture(autouse=True)
+def unforeseen_errors_are_shown(caplog: pytest.LogCaptureFixture) -> None:
+    """Logs the traceback of an error that ends one image only, so that a failed test shows it."""
+    caplog.set_level(logging.DEBUG, "lazyfs.sync")
 
 
 @pytest.fixture

@@ -149,6 +149,21 @@ def test_an_answer_that_states_no_length_may_be_cut(tmp_path: Path) -> None:
     assert "states no length" in found.problems[0].reason
 
 
+@pytest.mark.parametrize("stated", ["abc", "\u00b2", "-1", "", "9" * 5000])
+def test_a_length_that_is_no_number_is_none(tmp_path: Path, stated: str) -> None:
+    with served(200, GOOD, framing={"Content-Length": stated}) as url:
+        found = load(url, keeper(tmp_path, url))
+    assert found.kept
+    assert re.search("states no length|cut", found.problems[0].reason)
+
+
+def test_a_redirect_to_no_address_is_a_problem_of_the_list(tmp_path: Path) -> None:
+    with served(302, b"", framing={"Location": "https://["}) as url:
+        found = load(url, keeper(tmp_path, url))
+    assert found.kept
+    assert "'https://[', which is not an address" in found.problems[0].reason
+
+
 @pytest.mark.parametrize(("end", "whole"), [(b"0\r\n\r\n", True), (b"", False)])
 def test_chunks_say_where_a_list_ends(tmp_path: Path, end: bytes, whole: bool) -> None:
     body = b"%x\r\n%s\r\n" % (len(GOOD), GOOD) + end

@@ -3,20 +3,28 @@ the registry deletes one."""
 
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
 
 from lazyfs.core.digest import sha256
 from lazyfs.core.errors import TransportError
+from lazyfs.core.oci.manifest import Platform
+from lazyfs.core.oci.reference import parse
+from lazyfs.images.registry.addresses import Origin
 from lazyfs.images.registry.certificates import Certificates
 from lazyfs.images.registry.problems import Failed, Problem
-from lazyfs.images.registry.wire import Origin, Wire
+from lazyfs.images.registry.wire import Wire
 from lazyfs.sync import resolution
 from lazyfs.sync.committer import Committer
+from lazyfs.sync.failures import Failure
 from lazyfs.sync.pending_layers import PendingLayers
+from lazyfs.sync.registries import Registries
 from lazyfs.sync.registry_pace import FAILURES, RegistryPace
+from lazyfs.sync.resolution import Resolver
 from lazyfs.sync.settings import RegistrySettings
+from tests.support.dripping_server import dripping
 from tests.support.fake_registry import FakeRegistry
 from tests.support.service import ServiceSite, built, config_of, events_of
 
@@ -448,6 +456,35 @@ def test_a_body_is_not_read_on_when_the_registrys_time_is_over(registry: FakeReg
         with pytest.raises(Failed, match="time in this run"):
             next(parts)
     wire.close()
+
+
+DRIPS = [b"HTTP/1.1 200 OK\r\nX: "], b"x"
+"""An answer whose head has no end."""
+
+
+def test_an_answer_is_not_waited_for_when_the_registrys_time_is_over() -> None:
+    clock = Clock()
+    limited = RegistryPace(2, pause=clock.pause, now=clock.now, longest=60)
+    wire = Wire(Certificates((), (), {}), plain_http=True, pace=limited, proxies=lambda _: None)
+    with (
+        dripping(*DRIPS, asked=lambda: clock.pause(61)) as host,
+        pytest.raises(Failed, match="time in this run"),
+    ):
+        wire.get(f"http://{host}/", {})
+    wire.close()
+
+
+def test_a_run_that_is_stopped_waits_for_no_answer() -> None:
+    asked = threading.Event()
+    with dripping(*DRIPS, seconds=60, asked=asked.set) as host:
+        registries = Registries({host: RegistrySettings(plain_http=True)}, {})
+        resolver = Resolver(registries, Platform("linux", "amd64"), {}, lambda: 0.0)
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(resolver.digest, parse(f"{host}/team/app:1"))
+            assert asked.wait(30)
+            registries.stop()
+            assert answer.result(20) == Failure("given up: the run ends", transient=True)
+        assert resolver.digest(parse(f"{host}/team/app:2")) == answer.result()
 
 
 def test_no_more_requests_than_allowed_are_on_their_way() -> None:

@@ -7,7 +7,7 @@ verified here, because their reader hashes them anyway.
 import re
 import time
 from collections.abc import Callable, Iterator
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -26,11 +26,12 @@ from lazyfs.core.oci.manifest import (
 from lazyfs.core.oci.reference import Reference, is_tag
 from lazyfs.core.registry.access import ATTEMPTS, MAX_PAUSE
 from lazyfs.core.registry.steps import Kind, Privacy
+from lazyfs.images.registry.addresses import joined, shown
 from lazyfs.images.registry.conversation import Conversation
 from lazyfs.images.registry.problems import BROKEN, Failed, explain
 from lazyfs.images.registry.replies import resumed_at
 from lazyfs.images.registry.transfer_rate import LEAST, TransferRate
-from lazyfs.images.registry.wire import Reply, shown
+from lazyfs.images.registry.wire import Reply
 
 MAX_TAGS = 100_000
 MAX_TAG_PAGE = 16 << 20
@@ -212,7 +213,10 @@ class RegistryClient:
                     f"{self._reference}: the list of tags takes over {TAGS_TIME:.0f} s: {len(tags)} tags on "
                     f"{len(seen)} pages so far"
                 )
-            url = urljoin(urljoin(base, url), following[1])
+            try:
+                url = joined(joined(base, url), following[1])
+            except Failed as error:
+                raise FormatError(f"{self._reference}: the next page of tags: {error}") from None
             if urlsplit(url)[:2] != urlsplit(base)[:2]:
                 raise FormatError(
                     f"{self._reference}: the next page of tags is on another server: {shown(url)}"

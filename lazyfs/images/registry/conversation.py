@@ -13,11 +13,12 @@ from lazyfs.core.registry import steps
 from lazyfs.core.registry.access import Access, Exchange
 from lazyfs.core.registry.challenges import parse_challenges
 from lazyfs.core.registry.reasons import MAX_BODY, reason_of, says_unknown
+from lazyfs.images.registry.addresses import origin_of, shown
 from lazyfs.images.registry.credentials import Credentials
 from lazyfs.images.registry.problems import Failed, proxy_account
 from lazyfs.images.registry.replies import retry_after
 from lazyfs.images.registry.tokens import Authorizer, Busy, Denied, wiped
-from lazyfs.images.registry.wire import Reply, Wire, origin_of, shown
+from lazyfs.images.registry.wire import Reply, Wire
 
 _NO_HEAD = (405, 501)
 """Answers of servers and proxies that know no HEAD: method not allowed, not implemented."""

@@ -3,6 +3,8 @@
 import email.utils
 from collections.abc import Mapping
 
+from lazyfs.core.digits import natural
+
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Returns the seconds to wait that the field Retry-After states, as a number or as a date; None if the
@@ -14,6 +16,13 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
         return max(email.utils.parsedate_to_datetime(text).timestamp() - now, 0.1)
     except (ValueError, OverflowError):
         return None
+
+
+def stated_length(headers: Mapping[str, str]) -> int | None:
+    """Returns the length of the body that the field Content-Length states, in bytes; None if the head has no
+    such field, or a field that is no number. One number several times counts as once."""
+    stated = {natural(part.strip()) for part in headers.get("Content-Length", "").split(",")}
+    return stated.pop() if len(stated) == 1 else None
 
 
 def resumed_at(headers: Mapping[str, str]) -> int | None:

@@ -5,13 +5,12 @@ The layer being read comes straight from the network, or from the file that a th
 which the limit leaves too little room is not fetched ahead at all.
 """
 
-import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import BinaryIO
 
 from lazyfs.core.oci.manifest import Descriptor
+from lazyfs.images.temporary_file import append, open_temporary, read_at
 
 PARALLEL = 3
 LIMIT = 2 << 30
@@ -26,7 +25,8 @@ class _File:
 
     def __init__(self, descriptor: Descriptor) -> None:
         self.descriptor = descriptor
-        self._file: BinaryIO = tempfile.TemporaryFile(prefix="lazyfs-layer-", buffering=0)  # noqa: SIM115
+        self._name = f"layer {descriptor.digest}"
+        self._file = open_temporary(self._name)
         self._changed = threading.Condition()
         self._written = 0
         self._ended = False
@@ -40,8 +40,7 @@ class _File:
                 with self._changed:
                     if self._cancelled:
                         return
-                    self._file.seek(self._written)
-                    self._file.write(part)
+                    append(self._file, part, self._name)
                     self._written += len(part)
                     self._changed.notify_all()
         except BaseException as error:  # noqa: BLE001 - the reader raises it
@@ -52,7 +51,7 @@ class _File:
                 self._changed.notify_all()
 
     def read(self, part_size: int = 1 << 20) -> Iterator[bytes]:
-        """Yields the bytes as the writer writes them; raises the writer's exception."""
+        """Yields the bytes as the writer writes them; raises the writer's exception, or UsageError."""
         position = 0
         while True:
             with self._changed:
@@ -62,8 +61,7 @@ class _File:
                     if self._error:
                         raise self._error
                     return
-                self._file.seek(position)
-                part = self._file.read(min(part_size, self._written - position))
+                part = read_at(self._file, position, min(part_size, self._written - position), self._name)
             position += len(part)
             yield part
 
@@ -80,10 +78,10 @@ class _File:
 
 def read_ahead(
     layers: Sequence[tuple[int, Descriptor]], fetch: Fetch, *, parallel: int = PARALLEL, limit: int = LIMIT
-) -> Iterator[tuple[int, Iterator[bytes]]]:
+) -> Generator[tuple[int, Iterator[bytes]], None, None]:
     """Yields (number, bytes) of each layer in order; the following layers are fetched meanwhile. `parallel`:
     the largest number of layers that are fetched side by side. `limit`: the largest number of bytes in the
-    temporary files at a time."""
+    temporary files at a time. Raises UsageError if TMPDIR has no room for them, and as `fetch`."""
     files: dict[int, _File] = {}
     used = 0
     with ThreadPoolExecutor(max(parallel, 1), "layer") as pool:

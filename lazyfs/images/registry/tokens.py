@@ -13,10 +13,11 @@ from lazyfs.core.errors import FormatError, LazyfsError
 from lazyfs.core.registry.challenges import Challenge
 from lazyfs.core.registry.reasons import MAX_BODY, reason_of
 from lazyfs.core.registry.steps import Answer, Ask, Identity
+from lazyfs.images.registry.addresses import origin_of, shown
 from lazyfs.images.registry.credentials import Credentials
 from lazyfs.images.registry.problems import Failed
 from lazyfs.images.registry.replies import retry_after
-from lazyfs.images.registry.wire import Reply, Wire, origin_of, shown
+from lazyfs.images.registry.wire import Reply, Wire
 
 MAX_TOKEN = 1 << 17
 """The largest size in bytes of a token server's answer: tokens with long lists of groups have been seen at 20

@@ -5,62 +5,33 @@ name in an address that a server sends. An Authorization field is sent only to t
 was made for, and so is a client certificate (see `certificates`).
 """
 
-import re
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple, Protocol
-from urllib.parse import unquote, urlencode, urljoin, urlsplit
+from functools import partial
+from typing import Protocol
+from urllib.parse import unquote, urlencode, urlsplit
 
 import requests.utils
 import urllib3
 from urllib3.util import make_headers
 
 from lazyfs.core.errors import FormatError, UsageError
-from lazyfs.core.printable import printable
+from lazyfs.images.registry.addresses import Origin, joined, origin_of
 from lazyfs.images.registry.certificates import Certificates
 from lazyfs.images.registry.problems import BROKEN, Failed, Problem, explain, refused
+from lazyfs.images.registry.timed_connections import POOLS, limited, timed_context
 
 REDIRECTS = 10
 CONNECT, SILENCE = 10.0, 60.0
 """Timeouts in seconds: CONNECT for connecting to a server, SILENCE for the wait for the next byte."""
 WHOLE = 120.0
-"""Timeout of reading the whole of a small body, in seconds."""
+"""Timeout in seconds of what has to come whole: the head of an answer, with the connection that it needs; a
+small body; one part of a larger one."""
 PART = 1 << 17
-_PORTS = {"http": 80, "https": 443}
 _REDIRECT = (301, 302, 303, 307, 308)
-
-
-class Origin(NamedTuple):
-    """The server that a request goes to."""
-
-    scheme: str
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        port = "" if self.port == _PORTS[self.scheme] else f":{self.port}"
-        return f"{self.scheme}://{host}{port}"
-
-
-def shown(url: str) -> str:
-    """Returns an address as messages show it: without account, query and fragment, which may be secrets."""
-    scheme, slashes, rest = re.split("[?#]", url, maxsplit=1)[0].partition("//")
-    return printable(scheme + slashes + rest.rpartition("@")[2]) if slashes else printable(scheme)
-
-
-def origin_of(url: str) -> Origin:
-    """Returns the origin of an address. Raises Failed if the address cannot be reached by HTTP."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:  # its text may have the account in it
-        raise refused(f"{shown(url)}: not an address") from None
-    if parts.scheme not in _PORTS or not host:
-        raise refused(f"{shown(url)}: not an http or https address")
-    return Origin(parts.scheme, host, port or _PORTS[parts.scheme])
 
 
 class Reply:
@@ -71,10 +42,10 @@ class Reply:
         response: urllib3.BaseHTTPResponse,
         origin: Origin,
         now: Callable[[], float],
-        check: Callable[[Origin], None],
+        check: Callable[[], None],
     ) -> None:
-        """`now`: the monotonic clock. `check`: called for each part of the body; raises Failed if nothing
-        more may be read from the server."""
+        """`now`: the monotonic clock. `check`: called while the body is read; raises Failed if nothing more
+        may be read from the server."""
         self._check = check
         self._response = response
         self._now = now
@@ -95,9 +66,13 @@ class Reply:
     def parts(self) -> Iterator[bytes]:
         """Yields the body as it is sent, in parts as they come, so that a body that trickles is noticed.
         Raises Failed if the time for the server is over, or the exceptions in BROKEN."""
-        while part := self._response.read1(PART, decode_content=False):
+        while True:
+            with limited(WHOLE, SILENCE, self._check):
+                part = self._response.read1(PART, decode_content=False)
+            if not part:
+                return
             yield part
-            self._check(self.origin)
+            self._check()
 
     def small(self, limit: int) -> bytes:
         """Returns the whole body, decoded. Raises FormatError if it is over `limit` bytes, Failed if it
@@ -105,13 +80,14 @@ class Reply:
         end = self._now() + WHOLE
         data = bytearray()
         try:
-            while part := self._response.read1(1 << 16, decode_content=True):
-                data += part
-                if len(data) > limit:
-                    raise FormatError(f"{self.origin}: an answer of over {limit} bytes")
-                if self._now() > end:
-                    slow = f"{self.origin}: an answer that takes over {WHOLE:.0f} s"
-                    raise Failed(Problem(slow, hopeless=False))
+            with limited(WHOLE, SILENCE, self._check):
+                while part := self._response.read1(1 << 16, decode_content=True):
+                    data += part
+                    if len(data) > limit:
+                        raise FormatError(f"{self.origin}: an answer of over {limit} bytes")
+                    if self._now() > end:
+                        slow = f"{self.origin}: an answer that takes over {WHOLE:.0f} s"
+                        raise Failed(Problem(slow, hopeless=False))
         except BROKEN as error:
             raise Failed(explain(error, str(self.origin))) from None
         return bytes(data)
@@ -134,7 +110,8 @@ class Pace(Protocol):
         ...
 
     def check(self, origin: Origin) -> None:
-        """Raises Failed if no more of a body may be read from this server; called while a body is read."""
+        """Raises Failed if this server may not be waited for any more; called while an answer is awaited and
+        read."""
         ...
 
 
@@ -205,7 +182,7 @@ class Wire:
             if reply.status not in _REDIRECT or target is None:
                 return reply
             reply.close()
-            url = urljoin(url, target)
+            url = joined(url, target)
             following = origin_of(url)
             if following.scheme == "http" and origin.scheme == "https" and not (hashed or self._plain_http):
                 raise refused(f"{origin}: it redirects to {following}, without TLS: refused")
@@ -237,7 +214,8 @@ class Wire:
     ) -> Reply:
         pool = self._pool(origin, url)
         everyone = {"User-Agent": "lazyfs", "Accept-Encoding": "identity"}
-        with self._pace.turn(origin):
+        check = partial(self._pace.check, origin)
+        with self._pace.turn(origin), limited(WHOLE, SILENCE, check):
             try:
                 response = pool.request(
                     method,
@@ -253,7 +231,7 @@ class Wire:
                 self._pace.broke(origin, problem)
                 raise Failed(problem) from None
             self._pace.answered(origin, response.status, response.headers)
-        return Reply(response, origin, self._now, self._pace.check)
+        return Reply(response, origin, self._now, check)
 
     def _pool(self, origin: Origin, url: str) -> urllib3.PoolManager:
         proxy = self._proxies(url)
@@ -264,27 +242,40 @@ class Wire:
             return pool
 
     def _made(self, origin: Origin, proxy: str | None) -> urllib3.PoolManager:
+        manager = self._manager(origin, proxy)
+        manager.pool_classes_by_scheme = POOLS
+        return manager
+
+    def _manager(self, origin: Origin, proxy: str | None) -> urllib3.PoolManager:
         context = None
         if origin.scheme == "https":
-            context = self._certificates.context(origin.host, origin.port)
+            context = timed_context(self._certificates.context(origin.host, origin.port))
         timeout = urllib3.Timeout(connect=CONNECT, read=SILENCE)
         if proxy is None:
             return urllib3.PoolManager(maxsize=self._connections, timeout=timeout, ssl_context=context)
-        parts = urlsplit(proxy)
-        if parts.scheme not in _PORTS or not parts.hostname:
-            raise UsageError(f"proxy of {origin}: only http:// and https:// proxies are spoken to")
         headers = {}
-        if parts.username is not None:
-            account = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-            headers = make_headers(proxy_basic_auth=account)
-        return urllib3.ProxyManager(
-            f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}",
-            maxsize=self._connections,
-            timeout=timeout,
-            proxy_headers=headers,
-            ssl_context=context,
-            proxy_ssl_context=self._certificates.for_proxy() if parts.scheme == "https" else None,
-        )
+        try:
+            via = origin_of(proxy)
+            parts = urlsplit(proxy)
+            if parts.username is not None:
+                account = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+                headers = make_headers(proxy_basic_auth=account)
+            return urllib3.ProxyManager(
+                str(via),
+                maxsize=self._connections,
+                timeout=timeout,
+                proxy_headers=headers,
+                ssl_context=context,
+                proxy_ssl_context=self._proxy_context() if via.scheme == "https" else None,
+            )
+        except (Failed, ValueError):  # urllib3 takes fewer hosts than urlsplit; its text may have the account
+            raise UsageError(
+                f"proxy of {origin}: not an address that is spoken to: give http://HOST:PORT or "
+                "https://HOST:PORT, with USER:PASSWORD@ before HOST if it wants an account"
+            ) from None
+
+    def _proxy_context(self) -> ssl.SSLContext:
+        return timed_context(self._certificates.for_proxy())
 
 
 def proxy_of_environment(url: str) -> str | None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from lazyfs.core.digest import sha256
+from lazyfs.core.digest import Digest, sha256
 from lazyfs.core.errors import BadData, FormatError, UsageError
 from lazyfs.core.layers import tar
 from lazyfs.core.oci.manifest import MAX_CONFIG, ArchivedImage, Platform, parse_archive, parse_config
@@ -78,10 +78,17 @@ class DockerArchive:
         self.manifest = msgspec.json.format(msgspec.json.encode(image), indent=2)
         self._paths = [_followed(path, index.links) for path in image.layers]
         layers = []
+        stated: dict[str, Digest] = {}
         for number, (path, diff_id) in enumerate(zip(self._paths, self.config.diff_ids, strict=True)):
             name = f"{self.name}: layer {number} ({printable(path, 100)})"
             if path not in index.sizes:
                 raise FormatError(f"{name} is missing")
+            other = stated.setdefault(path, diff_id)
+            if other != diff_id:
+                raise FormatError(
+                    f"{name} cannot have diff_id sha256:{diff_id.hex()}: a layer below is the same file with "
+                    f"diff_id sha256:{other.hex()}"
+                )
             layers.append(Layer(Blob(name, index.sizes[path], None, diff_id), diff_id))
         self.layers = tuple(layers)
 
@@ -95,6 +102,8 @@ class DockerArchive:
                 yield number, _data(reader)
             if not numbers:
                 return
+        for number in numbers.values():
+            raise FormatError(f"{self.layers[number].blob.name} is no longer there: did the archive change?")
 
     def _scan(self) -> _Index:
         index = _Index({}, {}, {})
