@@ -184,7 +184,9 @@ class Repositories:
         while True:
             deadline = time.monotonic() + self._settings.patience
             try:
-                await trio.to_thread.run_sync(opened.collected.refresh, datetime.now(UTC), deadline)
+                await trio.to_thread.run_sync(
+                    opened.collected.refresh, datetime.now(UTC), deadline, trio.from_thread.check_cancelled
+                )
             except Exception:  # hints only
                 log.exception("looking for collected profiles")
             jitter = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret

@@ -221,7 +221,8 @@ class Connector:
         objects.expect(FIRST_CATALOGS)
         deadline = time.monotonic() + (FIRST_LOOK if known else self._settings.patience)
         try:
-            return _FirstRevision(revisions.refresh(now, deadline), "", is_newest=True)
+            newest = revisions.refresh(now, deadline, trio.from_thread.check_cancelled)
+            return _FirstRevision(newest, "", is_newest=True)
         except (TransportError, TrustError, UnsupportedFormat) as error:
             if known is not None:
                 log.warning("%s stays at revision %d: %s", without_secrets(source.url), known.number, error)

@@ -1,5 +1,8 @@
 """The opening of repositories, and the work that starts before the mount exists."""
 
+import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,8 @@ from tests.support.fault_server import FaultServer, of_directory
 from tests.support.filesystems import no_site
 from tests.support.images import live
 from tests.support.repository import Published
+
+PATIENCE = Settings().patience
 
 
 async def test_a_repository_whose_root_cannot_be_fetched_leaves_nothing_open(
@@ -141,3 +146,57 @@ async def test_nothing_is_asked_for_a_withdrawn_repository(
         assert len(looks) == before
         nursery.cancel_scope.cancel()
     opened.close()
+
+
+async def test_a_mount_that_ends_waits_for_no_server_that_it_connects_to(tmp_path: Path) -> None:
+    """Regression: a connection under way went on for `patience`, and so did the daemon of an ended mount."""
+    published = Published(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/x"
+        source = RepositorySource(url=url, trust=str(published.store / "metadata/1.root.json"))
+        opened = _unchanging(Settings(mountpoint=str(tmp_path / "mnt"), repositories={"one": source}), tmp_path)
+        began = time.monotonic()
+        with trio.move_on_after(0.2):
+            await opened.open(source, "one")
+    assert time.monotonic() - began < PATIENCE / 2
+    opened.close()
+
+
+async def test_a_mount_that_ends_waits_for_no_look_for_profiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: such a look went on for `patience`, and so did the daemon of an ended mount."""
+    published = Published(tmp_path)
+    published.commit(live(published.objects, {}))
+    looking = trio.Event()
+
+    def look(_: CollectedProfiles, __: object, deadline: float, check_cancelled: Callable[[], None]) -> None:
+        trio.from_thread.run_sync(looking.set)
+        while time.monotonic() < deadline:
+            check_cancelled()
+            time.sleep(0.01)
+
+    monkeypatch.setattr(CollectedProfiles, "refresh", look)
+    settings = Settings(source=str(published.store), mountpoint=str(tmp_path / "mnt"))
+    opened = _unchanging(settings, tmp_path)
+    await opened.open(RepositorySource(url=str(published.store)))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(opened.keep_fresh)
+        await looking.wait()
+        began = time.monotonic()
+        nursery.cancel_scope.cancel()
+    assert time.monotonic() - began < PATIENCE / 2
+    opened.close()
+
+
+def _unchanging(settings: Settings, directory: Path) -> Repositories:
+    """Returns the repositories of a mount in which no revision changes."""
+
+    async def unexpected(*_: object) -> None:
+        raise AssertionError("no other revision here")
+
+    shown = Filesystem(Tree(SlotTable()), no_site)
+    state = str(directory / "state")
+    return Repositories(
+        settings, NullCache(), state, Certificates(settings), shown, unexpected, unexpected
+    )
