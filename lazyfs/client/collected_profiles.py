@@ -43,15 +43,18 @@ class CollectedProfiles:
         """Returns the collected profile of the image whose top catalog is `image`; None if there is none."""
         return self._images.get(image)
 
-    def refresh(self, now: datetime, deadline: float) -> None:
+    def refresh(
+        self, now: datetime, deadline: float, check_cancelled: Callable[[], None] = never_cancelled
+    ) -> None:
         """Looks for a newer list, if the publisher has delegated a key for such lists. Without such a key,
-        makes no request and drops the present list. A failure is logged, and the present list stays."""
+        makes no request and drops the present list. A failure is logged, and the present list stays. Raises
+        the exceptions of `check_cancelled`, which is called while a server is waited for."""
         try:
-            self._refresh(now, deadline)
+            self._refresh(now, deadline, check_cancelled)
         except LazyfsError as error:
             log.warning("collected profiles: %s", error)
 
-    def _refresh(self, now: datetime, deadline: float) -> None:
+    def _refresh(self, now: datetime, deadline: float, check_cancelled: Callable[[], None]) -> None:
         publisher = self._publisher()
         if publisher is None or publisher.delegations is None:
             self._drop()
@@ -64,7 +67,7 @@ class CollectedProfiles:
             self._drop()
             return
         ask = Ask(PROFILES_FILE, MAX_FILE, optional=True)
-        data = self._files.get([ask], deadline, never_cancelled).get(PROFILES_FILE)
+        data = self._files.get([ask], deadline, check_cancelled).get(PROFILES_FILE)
         if data is None:
             return
         signed, ref = load_profiles(data, publisher)
@@ -74,7 +77,7 @@ class CollectedProfiles:
             self._ref, self._images = None, {}
             return
         if ref != self._ref:
-            plain = self._fetcher.fetch(request_of(ref, deadline, never_cancelled), never_cancelled)
+            plain = self._fetcher.fetch(request_of(ref, deadline, check_cancelled), check_cancelled)
             self._images = {one.image: one.profile for one in collected_profiles.decode(plain)}
             self._ref = ref
         self._version = signed.version

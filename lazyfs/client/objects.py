@@ -87,8 +87,9 @@ class Objects(ObjectsAtHand):
         self._open = trio.CancelScope()
         self._patience = patience
         self._flights: dict[Digest, Flight] = {}
-        self.loading: set[trio.Event] = set()
-        """An event for each profile that is being loaded; it is set when the loading ends."""
+        self.loading: dict[trio.Event, Digest] = {}
+        """An event for each list of a profile that is being loaded, with the profile's digest. The event is
+        set when the loading ends."""
         self.expected: set[Digest] = set()
         """Objects that a profile will bring. Prefetchers leave them to the profile; a reader that needs one
         fetches it at once."""
@@ -160,16 +161,20 @@ class Objects(ObjectsAtHand):
             if not (isinstance(flight.failure, DeadlineExceeded) and flight.hastier_than(deadline, patience)):
                 raise flight.failure
 
-    async def fetch_copy(self, file: ObjectRef, *, deadline: float | None = None) -> dict[Digest, bytes]:
+    async def fetch_copy(
+        self, file: ObjectRef, profile: Digest | None = None, *, deadline: float | None = None
+    ) -> dict[Digest, bytes]:
         """Returns a hot pack with a copy of a small file, as {digest: plaintext}, if a profile is bringing
         one. Returns {} if none does, or if it fails, or takes more than half of the time to `deadline`.
-        `file`: the file's SHA-256 and size."""
+        `file`: the file's SHA-256 and size. `profile`: the profile of the reader's image, which is waited for
+        while it is being loaded; other profiles are not."""
         now = time.monotonic()
         patience = self._patience if deadline is None else max(deadline - now, 0.0)
         until = now + min(COPY_PATIENCE, patience / 2)
         with trio.move_on_after(until - now):
-            for loaded in list(self.loading):
-                await loaded.wait()
+            for loaded, loading in list(self.loading.items()):
+                if loading == profile:
+                    await loaded.wait()
         for pack in self.hot.packs(file):
             window = self.due.get(pack.digest)
             plain = self.cache.get(pack.digest) if window is None else await self._due(pack, window, until)

@@ -23,6 +23,7 @@ from lazyfs.daemon.known_revision import KnownRepository, show_known
 from lazyfs.daemon.log import DaemonLog
 from lazyfs.daemon.mount_cache import MountCache
 from lazyfs.daemon.mount_lock import MountLock
+from lazyfs.daemon.mount_visibility import is_for_everybody
 from lazyfs.daemon.privileges import Privileges
 from lazyfs.daemon.session_choice import make_session
 from lazyfs.daemon.settings import Settings
@@ -30,7 +31,6 @@ from lazyfs.daemon.survival.handover import Handover
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.session import MountOptions, Session
 from lazyfs.system import mountpoint
-from lazyfs.system.fuse_conf import user_allow_other
 from lazyfs.system.mount_table import Mount
 from lazyfs.system.trusted_files import Untrusted, make_private_directory
 from lazyfs.vfs.journal import HeldNumbers, Journal
@@ -271,7 +271,7 @@ def _mount(filesystem: Filesystem, settings: Settings, handover: Handover) -> Se
         suid=settings.suid,
         dev=settings.dev,
         permissions=settings.permissions or ("image" if root else "open"),
-        allow_other=root or user_allow_other(),
+        allow_other=is_for_everybody(settings),
     )
     kind = "direct" if settings.inode32 else settings.fuse
     return make_session(kind, filesystem, settings.mountpoint, options, handover.taken)

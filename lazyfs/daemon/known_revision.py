@@ -71,6 +71,7 @@ class _Unconnected(ObjectsAtHand):
     async def fetch_copy(
         self,
         file: ObjectRef,  # noqa: ARG002
+        profile: Digest | None = None,  # noqa: ARG002
         *,
         deadline: float | None = None,  # noqa: ARG002
     ) -> dict[Digest, bytes]:

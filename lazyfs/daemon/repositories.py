@@ -16,9 +16,10 @@ from lazyfs.core.errors import LazyfsError, UsageError
 from lazyfs.core.params import Revision
 from lazyfs.core.trust.errors import Expired
 from lazyfs.daemon.certificates import Certificates
+from lazyfs.daemon.connected_repository import ConnectedRepository
 from lazyfs.daemon.known_revision import KnownRepository
 from lazyfs.daemon.late_imports import OF_A_CHOSEN_REVISION, load
-from lazyfs.daemon.repository_connection import FIRST_LOOK, ConnectedRepository, Connector
+from lazyfs.daemon.repository_connection import FIRST_LOOK, Connector
 from lazyfs.daemon.settings import RepositorySource, Settings
 from lazyfs.daemon.status import GuessStatus, ProfileCounts, RepositoryStatus
 from lazyfs.fuse.filesystem import Filesystem
@@ -86,26 +87,21 @@ class Repositories:
         opened = await trio.to_thread.run_sync(
             self._connector.connect, source, name, advance, known and known.revision
         )
-        revision = opened.refresher.shown
-        shown = name or revision.name
-        root = revision.root
         # Until the mount is made, all threads may be root for a moment (`Privileges.raised`). The user could
         # not read a file that a thread wrote into the cache in that moment.
         may_write = self._settings.user is None or self._nursery is not None
         try:
-            if may_write:
-                opened.prefetcher.on_open(root, revision.first_catalogs)
-            if opened.objects.at_hand(root) is None:
-                await opened.objects.fetch(root)
+            revision = await opened.first_shown(self._settings.patience, ahead=may_write)
         except BaseException:
             opened.close()
             raise
+        shown = name or revision.name
         self.opened[shown] = opened
         self._filesystem.show(
             OpenRepository(
                 shown,
                 opened.objects,
-                root,
+                revision.root,
                 revision.number,
                 opened.prefetcher,
                 facts=lambda: self.facts(shown),
@@ -184,7 +180,9 @@ class Repositories:
         while True:
             deadline = time.monotonic() + self._settings.patience
             try:
-                await trio.to_thread.run_sync(opened.collected.refresh, datetime.now(UTC), deadline)
+                await trio.to_thread.run_sync(
+                    opened.collected.refresh, datetime.now(UTC), deadline, trio.from_thread.check_cancelled
+                )
             except Exception:  # hints only
                 log.exception("looking for collected profiles")
             jitter = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret

@@ -21,6 +21,7 @@ from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core.chain.notation import without_secrets
 from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import (
+    BadData,
     DeadlineExceeded,
     LazyfsError,
     NotFound,
@@ -32,6 +33,7 @@ from lazyfs.core.errors import (
 )
 from lazyfs.core.params import Revision
 from lazyfs.daemon.certificates import Certificates
+from lazyfs.daemon.connected_repository import ConnectedRepository
 from lazyfs.daemon.known_revision import repository_name
 from lazyfs.daemon.private_repositories import namespace, state_key
 from lazyfs.daemon.settings import RepositorySource, Settings
@@ -55,23 +57,6 @@ if TYPE_CHECKING:
     from lazyfs.daemon.reporting.starts import WatchedStarts
 
 log = logging.getLogger(__name__)
-
-
-class ConnectedRepository(NamedTuple):
-    """A repository that this mount has opened."""
-
-    source: RepositorySource
-    fetcher: Fetcher
-    revisions: "Revisions | ChosenRevision"
-    objects: Objects
-    prefetcher: Prefetcher
-    refresher: Refresher
-    collected: CollectedProfiles
-
-    def close(self) -> None:
-        """Cancels the downloads under way, and closes the connections."""
-        self.objects.close()
-        self.fetcher.close()
 
 
 class _FirstRevision(NamedTuple):
@@ -200,8 +185,8 @@ class Connector:
         objects: Objects,
         anchor: Anchor | UsageError,
     ) -> _FirstRevision:
-        """Returns the last trusted revision if its root catalog is at hand. Otherwise returns the newest one,
-        or the last trusted one if no newer one can be fetched.
+        """Returns the revision that mounts showed last, or the last trusted one, if its root catalog is at
+        hand. Otherwise returns the newest one, or the last trusted one if no newer one can be fetched.
 
         `anchor`: the start of trust that the settings give, or the error if they give none; raised if no
         revision is trusted yet. Raises LazyfsError.
@@ -210,19 +195,21 @@ class Connector:
         stale: LazyfsError | None = None
         try:
             known = revisions.offline(now)
-        except (TrustError, TransportError, UsageError) as error:
+        except (BadData, TransportError, UsageError) as error:
             # Past --max-stale, or its history cannot be read or lacks --revision: a newer revision is needed.
             known, stale = None, error
-        at_once = source.revision is None  # a date or name may mean another revision by now
-        if known is not None and at_once and objects.at_hand(known.root) is not None:
-            return _FirstRevision(known, "", is_newest=False)
+        if source.revision is None:  # a date or name may mean another revision by now
+            for one in (known and revisions.earlier(), known):
+                if one is not None and objects.at_hand(one.root) is not None:
+                    return _FirstRevision(one, "", is_newest=False)
         if known is None and stale is None and isinstance(anchor, UsageError):
             raise anchor
         objects.expect(FIRST_CATALOGS)
         deadline = time.monotonic() + (FIRST_LOOK if known else self._settings.patience)
         try:
-            return _FirstRevision(revisions.refresh(now, deadline), "", is_newest=True)
-        except (TransportError, TrustError, UnsupportedFormat) as error:
+            newest = revisions.refresh(now, deadline, trio.from_thread.check_cancelled)
+            return _FirstRevision(newest, "", is_newest=True)
+        except (TransportError, BadData, UnsupportedFormat) as error:
             if known is not None:
                 log.warning("%s stays at revision %d: %s", without_secrets(source.url), known.number, error)
                 return _FirstRevision(known, str(error), is_newest=True)

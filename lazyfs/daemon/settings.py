@@ -209,6 +209,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         _option(
             "Have the kernel check the image's modes, or show them and let everybody read.",
             default="image for root, open for others",
+            also="Other users see a user's mount of a private repository only if `open` is given.",
         ),
     ] = None
     user: Annotated[

@@ -167,8 +167,7 @@ class Filesystem:
                     raise
                 except Exception as bug:
                     raise self.bug(bug) from bug
-            if isinstance(missing, NeedContent):
-                self._tell_of_miss(missing, fetched)
+            profile = self._tell_of_miss(missing, fetched) if isinstance(missing, NeedContent) else None
             if isinstance(missing, NeedDecoding):
                 decodings += 1
                 if decodings > DECODINGS:
@@ -176,7 +175,7 @@ class Filesystem:
                 missing = await self._decode(missing)
                 continue
             if isinstance(missing, Need):
-                await self._fetch(missing, fetched, deadline)
+                await self._fetch(missing, fetched, deadline, profile)
             else:
                 await self._open(missing.name, deadline)
             missing = None
@@ -199,19 +198,23 @@ class Filesystem:
             raise self.bug(bug) from bug
         return None
 
-    def _tell_of_miss(self, miss: NeedContent, fetched: Fetched) -> None:
+    def _tell_of_miss(self, miss: NeedContent, fetched: Fetched) -> Digest | None:
+        """Tells the prefetching of a miss. Returns the profile that a small file's reader waits for."""
         opened = self._opened.get(miss.repository)
         if opened is None:
-            return  # withdrawn: the fetch raises the error
+            return None  # withdrawn: the fetch raises the error
         with self.lock:
             try:
                 around = siblings(self.tree, miss.plan.number, fetched)
             except (Need, OSError, LazyfsError):
                 around = None  # the catalog was dropped, or the kernel gave the number back
-            opened.prefetching.on_miss(miss.plan, around, fetched)
+            return opened.prefetching.on_miss(miss.plan, around, fetched)
 
-    async def _fetch(self, need: Need, fetched: dict[Digest, bytes], deadline: float) -> None:
-        """Adds the missing objects to `fetched`. Raises OSError unless all of them come."""
+    async def _fetch(
+        self, need: Need, fetched: dict[Digest, bytes], deadline: float, profile: Digest | None
+    ) -> None:
+        """Adds the missing objects to `fetched`. `profile`: the one that may bring a copy of a small file.
+        Raises OSError unless all of them come."""
         import trio
 
         opened = self._opened.get(need.repository)
@@ -229,7 +232,7 @@ class Filesystem:
 
         async def one(ref: ObjectRef, scope: trio.CancelScope | None) -> None:
             try:
-                found = await source.fetch_copy(file, deadline=deadline) if file else {}
+                found = await source.fetch_copy(file, profile, deadline=deadline) if file else {}
                 if not found:
                     found = {ref.digest: await source.fetch(ref, deadline=deadline, hurried=True)}
                 fetched.update(found)

@@ -19,9 +19,12 @@ class RepositoryObjects(LocalObjects, Protocol):
         TransportError or BadData."""
         ...
 
-    async def fetch_copy(self, file: ObjectRef, *, deadline: float | None = None) -> dict[Digest, bytes]:
+    async def fetch_copy(
+        self, file: ObjectRef, profile: Digest | None = None, *, deadline: float | None = None
+    ) -> dict[Digest, bytes]:
         """Returns a hot pack with a copy of a small file, as {digest: plaintext}, if a profile is bringing
-        one; may wait for it. Otherwise returns an empty dict. `file`: the file's SHA-256 and size."""
+        one; may wait for it. Otherwise returns an empty dict. `file`: the file's SHA-256 and size. `profile`:
+        the profile to wait for while it is being loaded."""
         ...
 
 
@@ -41,9 +44,10 @@ class Prefetching(Protocol):
         """Is told of a read when it begins."""
         ...
 
-    def on_miss(self, read: ReadPlan, siblings: Siblings | None, fetched: Fetched, /) -> None:
+    def on_miss(self, read: ReadPlan, siblings: Siblings | None, fetched: Fetched, /) -> Digest | None:
         """Is told of a read that has to wait for objects. `siblings`: the directory around its file, if there
-        is one."""
+        is one. Returns the profile of its image if a small file is read and the profile may still be
+        loading."""
         ...
 
     def on_arrival(self, read: ReadPlan, fetched: Fetched, /) -> None:

@@ -140,24 +140,38 @@ class Prefetcher:
             return self._objects.is_due(file)
         return any(self._objects.is_foreseen(part.ref.digest) for part in read.slices)
 
-    def on_miss(self, read: ReadPlan, siblings: Siblings | None, fetched: Fetched) -> None:
+    def on_miss(self, read: ReadPlan, siblings: Siblings | None, fetched: Fetched) -> Digest | None:
         """Notes a read that has to wait for objects, and fetches other objects along with these. `siblings`:
-        the directory around the file, if it is in one directory only."""
+        the directory around the file, if it is in one directory only. Returns the profile of the file's
+        image, if it may still be loading and then bring a copy of the file."""
         if self._at_hand >= QUIET:
             self._on_packed(read)
         self._at_hand = 0
-        file = read.small_file
         if self._is_foreseen(read):
-            return
-        if file is not None and file.digest not in self._objects.hot:
-            profile = self._profile_of(read)
-            if profile is not None:
-                self._start(profile)
+            return None
+        profile = self._loading_for(read)
         self._soon(partial(self._budget.asked, sum(part.ref.size for part in read.slices)))
         self._fetch(self._policy.on_miss(read, siblings, head_of(read, self._objects, fetched)), read)
         self._fetch(self._walks.missed(read), read)
         if is_library(read.entry.name):
             self._fetch(self._other_libraries(read), read)
+        return profile
+
+    def _loading_for(self, read: ReadPlan) -> Digest | None:
+        """Returns the profile to wait for before a small file is fetched. If nothing is known of copies of
+        the file, begins to fetch the profile, unless it was begun before."""
+        file = read.small_file
+        if file is None:
+            return None
+        known = file.digest in self._objects.hot
+        if known and not self._objects.loading:
+            return None
+        profile = self._profile_of(read)
+        if profile is None:
+            return None
+        if not known:
+            self._start(profile)
+        return profile.digest
 
     def _other_libraries(self, read: ReadPlan) -> list[ObjectRef]:
         """Returns the objects of the other libraries in the directory of a missed library."""

@@ -79,10 +79,10 @@ class ProfilePrefetch:
             self._schedule.ended((ref.digest, ""))  # as of now: the program's list takes its place
         if self._objects.keeps and self._schedule.begin((ref.digest, program), time.monotonic()):
             loaded = trio.Event()
-            self._objects.loading.add(loaded)  # now: a reader who comes in the same breath waits for it
+            self._objects.loading[loaded] = ref.digest  # now: a reader in the same breath waits for it
             window = self._window(ref.digest)
             if not begin(self._run, ref, program, window, loaded, name=f"profile {ref.digest.hex()[:12]}"):
-                self._objects.loading.discard(loaded)
+                del self._objects.loading[loaded]
                 self._leave(ref.digest)
 
     async def _run(self, ref: ObjectRef, program: str, window: UnusedWindow, loaded: trio.Event) -> None:
@@ -105,7 +105,7 @@ class ProfilePrefetch:
             self.failed += 1
             log.exception("profile %s", ref.digest.hex())
         finally:
-            self._objects.loading.discard(loaded)
+            self._objects.loading.pop(loaded, None)
             loaded.set()
             self._leave(ref.digest)
         self._schedule.ended(start)
@@ -211,7 +211,7 @@ class _Listed:
         self._window.on_use.add(self._used)
         for ref in filter(objects.is_awaited, missing):  # asked for while the list was being read
             self._window.ask(ref)
-        objects.loading.discard(ready)
+        objects.loading.pop(ready, None)
         ready.set()
         try:
             for ref in missing:

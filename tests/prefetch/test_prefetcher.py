@@ -10,7 +10,10 @@ import trio.testing
 
 from lazyfs.client.objects import Objects
 from lazyfs.client.unused_window import UnusedWindow
-from lazyfs.core.digest import Digest, ObjectRef, object_path, sha256
+from lazyfs.core import profile
+from lazyfs.core.catalog.inode import Inode
+from lazyfs.core.digest import Digest, ObjectRef, object_path, ref_of, sha256
+from lazyfs.core.profile import HotPack, Origin, Profile, Program
 from lazyfs.fuse.file_read import FileRead
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.open_repository import OpenRepository
@@ -22,7 +25,7 @@ from lazyfs.vfs.tree import Tree
 from tests.support.filesystems import no_site, surroundings
 from tests.support.gate_fetcher import GateFetcher
 from tests.support.images import Objects as Made
-from tests.support.images import file, image, live, number, packed
+from tests.support.images import file, folder_of, image, live, number, packed
 from tests.support.memory_cache import MemoryCache
 from tests.support.store_files import store_object
 
@@ -130,6 +133,51 @@ async def test_around_what_a_profile_is_bringing_nothing_is_guessed(tmp_path: Pa
         await mount.fetcher.asked(3 + len(mount.chunks))
     await trio.testing.wait_all_tasks_blocked()
     assert (mount.fetcher.requests == paths(mount.chunks[0])) == (not exhausted)
+
+
+async def test_a_reader_waits_for_the_profile_of_its_own_image_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: while the profile of one image came slowly, each small file that was missed in any other
+    image of the repository waited for that profile."""
+    monkeypatch.setattr("lazyfs.client.objects.COPY_PATIENCE", 1000.0)
+    contents = {name: name.encode() * 1000 for name in ("hinted", "plain")}
+    files = tuple(ref_of(content) for content in (contents["hinted"], b"of another file"))
+    hot = HotPack(store_object(tmp_path, contents["hinted"] + b"of another file"), files)
+    listed = Profile(Origin.RECORDED, (hot,), (Program("", (hot.ref,)),))
+    hinted = store_object(tmp_path, profile.encode(listed))
+    made, fetcher, cache = Made(), GateFetcher(tmp_path), MemoryCache()
+    packs = {name: store_object(tmp_path, content) for name, content in contents.items()}
+
+    def directory(name: str) -> Inode:
+        return folder_of(image(made, packed(made, {"f": contents[name]})))
+
+    images = {name: directory(name) for name in contents}
+    images["hinted"].xattrs = (profile.hint(hinted),)
+    root = live(made, images)
+    catalogs = set(made) - {pack.digest for pack in packs.values()}
+    cache.proven |= {digest: made[digest] for digest in catalogs}
+    objects = Objects(fetcher, cache, patience=2000)
+    filesystem = Filesystem(Tree(SlotTable()), no_site, patience=2000)
+    prefetcher = Prefetcher(objects, lambda: 1 << 30, surroundings(filesystem))
+    filesystem.show(OpenRepository("test", objects, root.ref, 1, prefetcher))
+    got: dict[str, bytes] = {}
+
+    async def read(name: str) -> None:
+        at = number(filesystem.tree, f"{name}/f")
+        got[name] = b"".join(await filesystem.complete(FileRead(filesystem, at, 0, 10_000)))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read, "hinted")
+        await fetcher.asked(1)
+        fetcher.free |= set(paths(packs["plain"].digest))
+        with trio.fail_after(20):
+            await read("plain")
+        await trio.testing.wait_all_tasks_blocked()
+        assert got == {"plain": contents["plain"]}
+        fetcher.gate.set()
+    assert got == contents
+    assert fetcher.requests == paths(hinted.digest, packs["plain"].digest, hot.ref.digest)
 
 
 async def test_a_thread_that_answers_the_kernel_may_tell_of_an_image(tmp_path: Path) -> None:

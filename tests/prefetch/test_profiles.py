@@ -21,29 +21,12 @@ from lazyfs.core.profile import LEAST, HotPack, Origin, Profile, Program
 from lazyfs.prefetch.profile_schedule import FAILURES, PROFILES
 from lazyfs.prefetch.profiles import AT_ONCE, FIRST_ONES, ProfilePrefetch
 from lazyfs.prefetch.queue import PrefetchQueue
-from lazyfs.transport.fetcher import Request, never_cancelled
 from lazyfs.transport.http import HttpFetcher
-from lazyfs.transport.local import LocalFetcher
 from lazyfs.transport.open import open_fetcher
 from tests.support.fault_server import FaultServer, of_directory
 from tests.support.gate_fetcher import GateFetcher
 from tests.support.memory_cache import MemoryCache
 from tests.support.store_files import store_object
-
-
-class Fetcher(GateFetcher):
-    """A fetcher whose answers wait for a gate, except those for the paths in `free`."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        self.directory = directory
-        self.free: set[str] = set()
-
-    def fetch(self, request: Request, check_cancelled: Callable[[], None] = never_cancelled) -> bytes:
-        if request.path in self.free:
-            self.requests.append(request.path)
-            return LocalFetcher(str(self.directory)).fetch(request, check_cancelled)
-        return super().fetch(request, check_cancelled)
 
 
 class World:
@@ -60,7 +43,7 @@ class World:
             Program(name, (self.packs[0].ref, self.others[at], self.packs[at + 1].ref))
             for at, name in enumerate(("/bin/a", "/bin/b"))
         ))  # fmt: skip
-        self.fetcher = Fetcher(directory)
+        self.fetcher = GateFetcher(directory)
         self.cache = MemoryCache()
         self.limit = 1 << 30
         self.objects = Objects(self.fetcher, self.cache)
@@ -258,7 +241,7 @@ async def test_a_reader_waits_for_a_profile_that_is_being_loaded(world: World) -
     async with trio.open_nursery() as nursery:
 
         async def read() -> None:
-            got.append(await objects.fetch_copy(file))
+            got.append(await objects.fetch_copy(file, world.profile.digest))
 
         nursery.start_soon(read)
         await trio.testing.wait_all_tasks_blocked()
@@ -405,7 +388,7 @@ async def test_a_profile_that_is_missing_or_nonsense_does_nothing(world: World) 
     await world.ended()
     assert world.here() == set()
     assert world.profiles.failed == 2
-    assert world.objects.loading == set()
+    assert world.objects.loading == {}
 
 
 async def test_a_profile_that_would_push_out_what_is_in_use_is_left(world: World) -> None:
@@ -472,7 +455,7 @@ async def test_a_bug_in_a_fetch_ends_no_mount(world: World) -> None:
     again.start(world.profile)
     await world.ended()
     assert again.failed >= FAILURES
-    assert (world.objects.due, world.objects.expected, world.objects.loading) == ({}, set(), set())
+    assert (world.objects.due, world.objects.expected, world.objects.loading) == ({}, set(), {})
 
 
 async def test_a_profile_whose_objects_fail_is_given_up(world: World) -> None:

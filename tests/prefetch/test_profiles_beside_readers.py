@@ -77,14 +77,15 @@ class Scene:
         self.profiles = ProfilePrefetch(self.objects, lambda: 1 << 30)
         self.read = 0
 
-    async def _read(self) -> None:
-        """Reads all files as a session does: from a hot pack if a profile brings one, else from its pack."""
+    async def _read(self, listed: ObjectRef | None) -> None:
+        """Reads all files as a session does: from a hot pack if the image's profile (`listed`) brings one,
+        else from its pack."""
         await self.objects.fetch(self.top)
         for content, pack in zip(self.contents, self.packs, strict=True):
             file = ref_of(content)
             found = self.objects.copy_at_hand(file, 0, file.size, {})
             if found is None:
-                fetched = await self.objects.fetch_copy(file)
+                fetched = await self.objects.fetch_copy(file, listed and listed.digest)
                 found = self.objects.copy_at_hand(file, 0, file.size, fetched)
             assert (await self.objects.fetch(pack) if found is None else found) == content
             self.read += 1
@@ -95,7 +96,7 @@ class Scene:
         async with trio.open_nursery() as nursery:
             if listed is not None:
                 self.profiles.start(listed)
-            nursery.start_soon(self._read)
+            nursery.start_soon(self._read, listed)
             while self.read < FILES:
                 await self._still()
                 rounds += 1
@@ -211,7 +212,7 @@ async def test_a_reader_waits_for_nothing_that_a_silent_server_owes_to_a_profile
     ProfilePrefetch(scene.objects, lambda: 1 << 30).start(listed)
     await fetcher.asked(FREE // JUNK)
     with trio.fail_after(20):
-        await scene._read()
+        await scene._read(listed)
     assert len(fetcher.requests) == FREE // JUNK, "the profile's requests are still under way"
     fetcher.gate.set()
 

@@ -13,17 +13,21 @@ from lazyfs.transport.local import LocalFetcher
 
 
 class GateFetcher:
-    """A Fetcher whose answers wait until the test opens the gate. Counts requests and cancellations."""
+    """A Fetcher whose answers wait until the test opens the gate, except those for the paths in `free`.
+    Counts requests and cancellations."""
 
     def __init__(self, directory: Path) -> None:
         self._store = LocalFetcher(str(directory))
         self.gate = threading.Event()
+        self.free: set[str] = set()
         self.requests: list[str] = []
         self.cancelled = 0
         self.failure: Exception | None = None
 
     def fetch(self, request: Request, check_cancelled: Callable[[], None] = never_cancelled) -> bytes:
         self.requests.append(request.path)
+        if request.path in self.free:
+            return self._store.fetch(request, check_cancelled)
         while not self.gate.wait(0.01):
             try:
                 check_cancelled()

@@ -21,7 +21,7 @@ from lazyfs.core.trust.errors import Malformed, TooLarge, WrongKey
 from lazyfs.core.trust.revision_fields import TARGET
 from lazyfs.core.trust.revision_target import to_target
 from lazyfs.core.trust.roles import PROFILES_FILE
-from lazyfs.transport.fetcher import Request, never_cancelled
+from lazyfs.transport.fetcher import GivenUp, Request, never_cancelled
 from tests.support.simulated_repository import SimulatedRepository
 
 IMAGE = sha256(b"image")
@@ -45,6 +45,7 @@ class Delegated:
     def fetch(self, request: Request, check_cancelled: Callable[[], None] = never_cancelled) -> bytes:
         """Implements Fetcher."""
         self.asked.append(request.path)
+        check_cancelled()
         if request.path in self.objects:
             return request.accept(self.objects[request.path])
         return self.repository.fetch(request, check_cancelled)
@@ -92,6 +93,21 @@ def test_a_client_takes_profiles_of_the_delegated_key(delegated: Delegated) -> N
     assert delegated.asked == [f"metadata/{PROFILES_FILE}"]
     delegated.publish([], version=2)
     assert delegated.refresh() is None
+
+
+@pytest.mark.parametrize("last", ["the signed file", "the list"])
+def test_a_look_that_nobody_waits_for_any_more_ends(delegated: Delegated, last: str) -> None:
+    """Regression: the look went on until its deadline, and the end of the mount waited for it."""
+    delegated.publish(LISTED)
+    delegated.asked.clear()
+    requests = 1 if last == "the signed file" else 2
+
+    def check() -> None:
+        if len(delegated.asked) == requests:
+            raise GivenUp
+
+    with pytest.raises(GivenUp):
+        delegated.collected.refresh(delegated.repository.now, time.monotonic() + 30, check)
 
 
 def test_without_a_delegation_nothing_is_asked_for(

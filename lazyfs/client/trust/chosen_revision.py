@@ -29,13 +29,26 @@ class ChosenRevision:
         self._offline: Revision | None = None
 
     def offline(self, now: datetime) -> Revision | None:
-        """Returns the chosen revision, found in the history of the persisted one; None if no revision is
-        persisted. Reads the history from the cache or over the network. Raises as `refresh`, and as
-        Revisions.offline."""
+        """Returns the chosen revision, found in the history of the persisted one, or in the history of
+        `Revisions.earlier` if the persisted one's cannot be had; None if no revision is persisted. Reads the
+        history from the cache or over the network. Raises as `refresh`, and as Revisions.offline."""
         newest = self._revisions.offline(now)
+        earlier = self._revisions.earlier()
         with self._mutex:
-            self._offline = newest and self._find(newest)
+            try:
+                self._offline = newest and self._find(newest)
+            except LazyfsError:
+                if earlier is None:
+                    raise
+                self._offline = self._find(earlier)
             return self._offline
+
+    def earlier(self) -> Revision | None:
+        """Returns None: a mount that cannot show the chosen revision shows no other."""
+        return None
+
+    def note_shown(self, revision: Revision) -> None:
+        """Does nothing: that the chosen revision is shown says nothing of the newest one."""
 
     def serving(self, now: datetime) -> Revision | None:
         """Returns the chosen revision; None if it was not found yet, or if no newest revision is trusted.
@@ -48,18 +61,18 @@ class ChosenRevision:
         """Refreshes the newest revision, and returns the chosen one.
 
         The first call that gets the newest revision looks the chosen one up in its history; later calls
-        return the same. Raises as Revisions.refresh, and then `serving` returns the revision that `offline`
-        has found. Raises UsageError if there is no such revision, TransportError if the history cannot be
-        read.
+        return the same. Raises as Revisions.refresh, UsageError if there is no such revision, TransportError
+        or BadData if the history cannot be read; `serving` then returns the revision that `offline` has
+        found.
         """
         try:
             newest = self._revisions.refresh(now, deadline, check_cancelled)
+            with self._mutex:
+                self._chosen = self._chosen or self._find(newest)
+                return self._chosen
         except LazyfsError:
             self._chosen = self._chosen or self._offline
             raise
-        with self._mutex:
-            self._chosen = self._chosen or self._find(newest)
-            return self._chosen
 
     def report(self, now: datetime) -> TrustReport:
         """Returns the state of trust in the newest revision, for `lazyfs status`."""

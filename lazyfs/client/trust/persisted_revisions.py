@@ -25,6 +25,6 @@ def revisions(state_dir: str) -> Iterator[PersistedRevision]:
         return
     for name in names:
         state = TrustFile(os.path.join(state_dir, name)).load(None)
-        if state is not None and state.proven is not None:
-            revision = state.proven.revision
+        if state is not None and state.last_shown is not None:
+            revision = state.last_shown.revision
             yield PersistedRevision(revision.name, revision.root, os.fsencode(name))

@@ -114,9 +114,16 @@ class Refresher:
 
     async def _look(self) -> Revision:
         revision = await trio.to_thread.run_sync(self._refresh)
-        if revision.number != self.shown.number or revision.root != self.shown.root:
-            await self._on_advance(revision)
+        advances = revision.number != self.shown.number or revision.root != self.shown.root
+        if advances:
+            try:
+                await self._on_advance(revision)
+            except (LazyfsError, OSError) as error:
+                reason = error.__cause__ or error  # a filesystem's EIO has its reason there
+                raise LazyfsError(f"revision {revision.number} cannot be shown: {reason}") from error
         self.shown = revision
+        if advances:
+            await trio.to_thread.run_sync(self._revisions.note_shown, revision)
         return revision
 
     def _refresh(self) -> Revision:

@@ -104,6 +104,19 @@ class Revisions:
             )
         return state.proven.revision
 
+    def earlier(self) -> Revision | None:
+        """Returns the revision that mounts showed before the last trusted one, and that a mount begins with;
+        None once a mount has shown the last trusted one."""
+        state = self._state
+        return state.earlier.revision if state is not None and state.earlier is not None else None
+
+    def note_shown(self, revision: Revision) -> None:
+        """Notes that a mount shows this revision, and persists that. Waits for the disk only."""
+        with self._mutex:
+            self._reload()
+            if self._state is not None:
+                self._keep(self._state.note_shown(revision))
+
     def refresh(
         self, now: datetime, deadline: float, check_cancelled: Callable[[], None] = never_cancelled
     ) -> Revision:

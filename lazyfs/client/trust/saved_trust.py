@@ -26,8 +26,8 @@ def read_state(path: str) -> tuple[bytes, tuple[int, int]]:
 
 
 def trusted_revision(directory: str, url: str, trust: str | None, max_stale: float | None) -> Revision | None:
-    """Returns the last trusted revision of the repository at `url`, after checking its signatures, versions
-    and hashes.
+    """Returns the revision with which a mount of the repository at `url` begins: the last trusted one, or
+    the one before if no mount has shown the last one yet. Its signatures, versions and hashes are checked.
 
     `directory`: that of the trusted state. `trust`: the operator's root file or fingerprint. Returns None if
     no revision is saved, if it expired longer than `max_stale` seconds ago, or if only `Revisions.offline`

@@ -23,7 +23,7 @@ from lazyfs.core.errors import LazyfsError
 from lazyfs.core.params import Revision
 from lazyfs.core.trust.revision_fields import TARGET, revision_of
 from lazyfs.core.trust.roles import ROOT, SNAPSHOT, TARGETS, TIMESTAMP
-from lazyfs.core.trust.saved import Saved, decode
+from lazyfs.core.trust.saved import Saved, SavedRevision, decode
 
 _Fields = dict[str, Any]
 
@@ -32,8 +32,9 @@ class ProvenTarget(msgspec.Struct, frozen=True):
     """A revision whose signatures, versions and hashes hold."""
 
     revision: Revision
+    """The revision that a mount begins with: `TrustState.last_shown`."""
     expires: datetime
-    """The expiry date of the timestamp."""
+    """The expiry date of the newest revision's timestamp."""
 
 
 class _Refused(Exception):
@@ -41,8 +42,8 @@ class _Refused(Exception):
 
 
 def proven(data: bytes, anchor: bytes | None) -> ProvenTarget | None:
-    """Returns the revision of a saved state. Returns None if the state holds none, or if only `restore` can
-    judge it.
+    """Returns the revision that a mount with this saved state begins with. Returns None if the state holds
+    none, or if only `restore` can judge it.
 
     `anchor`: the bytes of the operator's root, or a Digest, its fingerprint; None trusts the saved root.
     """
@@ -55,7 +56,16 @@ def proven(data: bytes, anchor: bytes | None) -> ProvenTarget | None:
 
 
 def _proven(saved: Saved, anchor: bytes | None) -> ProvenTarget:
-    prover = _prover(saved, anchor)
+    provers = _provers(saved, anchor)
+    newest = _proven_target(saved, provers)
+    if saved.earlier is None:
+        return newest
+    return ProvenTarget(_proven_target(saved.earlier, provers).revision, newest.expires)
+
+
+def _proven_target(saved: SavedRevision, provers: Mapping[int, _Fields]) -> ProvenTarget:
+    """Returns one revision of a saved state. `provers`: the roots by version."""
+    prover = provers[saved.root_version]
     timestamp = _signed(TIMESTAMP, saved.timestamp, prover)
     named = timestamp["meta"]["snapshot.json"]
     snapshot = _signed(SNAPSHOT, saved.snapshot, prover)
@@ -68,13 +78,13 @@ def _proven(saved: Saved, anchor: bytes | None) -> ProvenTarget:
     return ProvenTarget(revision, datetime.fromisoformat(timestamp["expires"]))
 
 
-def _prover(saved: Saved, anchor: bytes | None) -> _Fields:
-    """Returns the root that proved the saved revision. Raises _Refused unless each root after the anchor's is
-    signed by its own keys and by those of the root before it, and no root is left out."""
+def _provers(saved: Saved, anchor: bytes | None) -> dict[int, _Fields]:
+    """Returns the roots by version. Raises _Refused unless each root after the anchor's is signed by its own
+    keys and by those of the root before it, and no root is left out."""
     start = saved.start(anchor)
     if start is None:
         raise _Refused
-    found: _Fields | None = None
+    found: dict[int, _Fields] = {}
     before: _Fields | None = None
     for text in saved.roots[start:]:
         envelope = json.loads(text)
@@ -84,11 +94,7 @@ def _prover(saved: Saved, anchor: bytes | None) -> _Fields:
             _check_signatures(ROOT, envelope, before)
             if root["version"] != before["version"] + 1:
                 raise _Refused
-        before = root
-        if root["version"] == saved.root_version:
-            found = root
-    if found is None:
-        raise _Refused
+        before = found[root["version"]] = root
     return found
 
 

@@ -6,18 +6,26 @@ from lazyfs.core.digest import SIZE, sha256
 from lazyfs.core.trust.errors import Malformed
 from lazyfs.core.trust.roles import MAX_CHAIN, MAX_SNAPSHOT, MAX_TARGETS, MAX_TIMESTAMP
 
-MAX_SAVED = 2 * (MAX_CHAIN + MAX_SNAPSHOT + MAX_TARGETS + MAX_TIMESTAMP)
+MAX_SAVED = 2 * (MAX_CHAIN + 2 * (MAX_SNAPSHOT + MAX_TARGETS + MAX_TIMESTAMP))
 """The largest number of bytes of a saved state: JSON within JSON, where every quotation mark takes two."""
 
 
-class Saved(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """The persisted state: JSON whose strings are the signed files, byte for byte."""
+class SavedRevision(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """A proven revision: its signed files, byte for byte, and the version of the root that proved them."""
 
-    roots: list[str]
     root_version: int = 0
     timestamp: str = ""
     snapshot: str = ""
     targets: str = ""
+
+
+class Saved(SavedRevision, kw_only=True):
+    """The persisted state: the newest revision, if one is proven (`root_version` is 0 otherwise), and the
+    roots. JSON whose strings are the signed files, byte for byte."""
+
+    roots: list[str]
+    earlier: SavedRevision | None = None
+    """The revision that mounts showed before the newest one; None once a mount has shown the newest."""
 
     def start(self, anchor: bytes | None) -> int | None:
         """Returns the index in `roots` of the root that the anchor names; None if that root is not there.
@@ -41,7 +49,9 @@ def decode(data: bytes) -> Saved:
         raise Malformed(f"saved trust of more than {MAX_SAVED} bytes")
     try:
         saved = _decoder.decode(data)
-        for text in (*saved.roots, saved.timestamp, saved.snapshot, saved.targets):
+        revisions = [saved] if saved.earlier is None else [saved, saved.earlier]
+        files = [text for one in revisions for text in (one.timestamp, one.snapshot, one.targets)]
+        for text in (*saved.roots, *files):
             text.encode()
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise Malformed(f"saved trust cannot be read: {error}") from None

@@ -1,5 +1,6 @@
 """A client's trust: a chain of roots, and the last revision that was proven under one of them."""
 
+from collections.abc import Mapping
 from functools import cached_property
 
 import msgspec
@@ -18,7 +19,7 @@ from lazyfs.core.trust.roles import (
     SNAPSHOT,
     TIMESTAMP,
 )
-from lazyfs.core.trust.saved import Saved, decode
+from lazyfs.core.trust.saved import Saved, SavedRevision, decode
 
 
 class ProvenRevision(msgspec.Struct, frozen=True, dict=True):
@@ -63,6 +64,29 @@ class TrustState(msgspec.Struct, frozen=True):
     root: Root
     """The newest root."""
     proven: ProvenRevision | None = None
+    earlier: ProvenRevision | None = None
+    """The revision that mounts showed before `proven`; None once a mount has shown `proven`. The objects of
+    `proven` may be missing or damaged at the origin, and a mount then begins with this revision. No newer
+    metadata are judged by it: that is what `floor` is for."""
+
+    @property
+    def last_shown(self) -> ProvenRevision | None:
+        """The revision that a mount begins with."""
+        return self.proven if self.earlier is None else self.earlier
+
+    def prove(self, proven: ProvenRevision) -> "TrustState":
+        """Returns the state that trusts this revision. If it is another one than before, the one before is
+        kept as `earlier`, unless an earlier one is kept already: that one was shown."""
+        before, earlier = self.proven, self.earlier
+        if before is not None and earlier is None and not _is_same(before.revision, proven.revision):
+            earlier = before
+        return TrustState(self.root_bytes, self.root, proven, earlier)
+
+    def note_shown(self, revision: Revision) -> "TrustState":
+        """Returns the state once a mount shows this revision: if it is `proven`, no earlier one is kept."""
+        if self.earlier is None or self.proven is None or not _is_same(self.proven.revision, revision):
+            return self
+        return TrustState(self.root_bytes, self.root, self.proven)
 
     def add_root(self, data: bytes) -> "TrustState":
         """Returns the state with the next root added. Raises WrongVersion for a root with another number,
@@ -77,7 +101,7 @@ class TrustState(msgspec.Struct, frozen=True):
             raise WrongVersion(
                 f"root version {root.version} came where version {self.root.version + 1} was asked for"
             )
-        return TrustState((*self.root_bytes, data), root, self.proven)
+        return TrustState((*self.root_bytes, data), root, self.proven, self.earlier)
 
     @property
     def floor(self) -> ProvenRevision | None:
@@ -130,12 +154,12 @@ def check_targets(snapshot: Snapshot, data: bytes, targets: Targets) -> None:
 
 def save(state: TrustState) -> bytes:
     """Encodes the state as one file, so that one rename replaces all of it."""
-    saved = Saved([data.decode() for data in state.root_bytes])
-    if proven := state.proven:
-        saved.root_version = proven.root.version
-        saved.timestamp = proven.timestamp_bytes.decode()
-        saved.snapshot = proven.snapshot_bytes.decode()
-        saved.targets = proven.targets_bytes.decode()
+    newest = SavedRevision() if state.proven is None else _to_save(state.proven)
+    saved = Saved(
+        **msgspec.structs.asdict(newest),
+        roots=[data.decode() for data in state.root_bytes],
+        earlier=None if state.earlier is None else _to_save(state.earlier),
+    )
     return msgspec.json.encode(saved)
 
 
@@ -148,7 +172,6 @@ def restore(data: bytes, anchor: TrustState | Digest | None) -> TrustState:
     """
     saved = decode(data)
     texts = [text.encode() for text in saved.roots]
-    files = [text.encode() for text in (saved.timestamp, saved.snapshot, saved.targets)]
     start = saved.start(anchor.root_bytes[0] if isinstance(anchor, TrustState) else anchor)
     if start is None:
         raise WrongRoot("saved trust does not start from the root that was given")
@@ -159,9 +182,33 @@ def restore(data: bytes, anchor: TrustState | Digest | None) -> TrustState:
         provers[state.root.version] = state.root
     if not saved.root_version:
         return state
-    prover = provers.get(saved.root_version)
-    if prover is None:
+    if saved.root_version not in provers:
         raise WrongRoot(f"saved trust was proven by root version {saved.root_version}, which is not in it")
+    earlier = saved.earlier
+    if earlier is not None and earlier.root_version not in provers:
+        earlier = None  # an anchor that is newer than its root
     return TrustState(
-        state.root_bytes, state.root, ProvenRevision(files[0], files[1], files[2], prover).check()
+        state.root_bytes,
+        state.root,
+        _from_saved(saved, provers),
+        None if earlier is None else _from_saved(earlier, provers),
     )
+
+
+def _is_same(one: Revision, other: Revision) -> bool:
+    return (one.number, one.root) == (other.number, other.root)
+
+
+def _to_save(proven: ProvenRevision) -> SavedRevision:
+    return SavedRevision(
+        root_version=proven.root.version,
+        timestamp=proven.timestamp_bytes.decode(),
+        snapshot=proven.snapshot_bytes.decode(),
+        targets=proven.targets_bytes.decode(),
+    )
+
+
+def _from_saved(saved: SavedRevision, provers: Mapping[int, Root]) -> ProvenRevision:
+    """Returns the revision, checked. `provers`: the roots by version."""
+    timestamp, snapshot, targets = saved.timestamp.encode(), saved.snapshot.encode(), saved.targets.encode()
+    return ProvenRevision(timestamp, snapshot, targets, provers[saved.root_version]).check()

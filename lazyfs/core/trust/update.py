@@ -75,10 +75,8 @@ class Update:
                 check_snapshot(new, proven.snapshot_bytes, proven.snapshot)
                 signed.check_fresh(proven.snapshot, self._now)
                 signed.check_fresh(proven.targets, self._now)
-                self.state = TrustState(
-                    self.state.root_bytes,
-                    self.state.root,
-                    ProvenRevision(data, proven.snapshot_bytes, proven.targets_bytes, self.state.root),
+                self.state = self.state.prove(
+                    ProvenRevision(data, proven.snapshot_bytes, proven.targets_bytes, self.state.root)
                 )
                 return None
         self._timestamp = data, new
@@ -124,10 +122,8 @@ class Update:
                 )
             if revision.number == floor.revision.number and revision.root != floor.revision.root:
                 raise MixedUp(f"revision {revision.number} names two different root catalogs")
-        self.state = TrustState(
-            self.state.root_bytes,
-            self.state.root,
-            ProvenRevision(self._timestamp[0], snapshot_bytes, data, self.state.root),
+        self.state = self.state.prove(
+            ProvenRevision(self._timestamp[0], snapshot_bytes, data, self.state.root)
         )
         return self.state
 

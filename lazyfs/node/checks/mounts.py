@@ -84,7 +84,8 @@ def _judge(one: MountFacts) -> Iterator[Finding]:
         yield Finding(
             Level.WARNING,
             f"{path} is a mount of user {one.owner}, who alone may see into it",
-            "have it mounted by root, or by a user on a machine with user_allow_other in /etc/fuse.conf",
+            "have it mounted by root, or by a user on a machine with user_allow_other in /etc/fuse.conf, and "
+            "with --permissions open if it is private",
         )
     elif one.number:
         yield Finding(Level.ERROR, f"{path}: {os.strerror(one.number)}", "see its log, or mount it again")
