@@ -4,6 +4,7 @@ false report only changes a counter."""
 import os
 import random
 import statistics
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lazyfs.core.catalog.reader import Catalog, Directory
+from lazyfs.core.digest import Digest
 from lazyfs.core.errors import UsageError
 from lazyfs.core.profile import total
 from lazyfs.core.start_reports.merge import MOST_BYTES, PART
 from lazyfs.core.start_reports.report import StartReport, TouchedFile
 from lazyfs.images.profiles.contents import ImageContents
-from lazyfs.images.profiles.publish import publish_profile
+from lazyfs.images.profiles.publish import profiled_tree, publish_profile
 from lazyfs.repository import delegation
 from lazyfs.repository import keys as key_files
 from lazyfs.repository.collect import Collector
 from lazyfs.repository.commit import read_committed
 from lazyfs.repository.edit import Edit
 from lazyfs.repository.removal import remove_images
-from lazyfs.sync.collecting.reports import MOST_PROGRAMS, Outcome, Reports, restored
+from lazyfs.sync.collecting.image_objects import ImageObjects, RepositoryImages
+from lazyfs.sync.collecting.reports import MOST_PROGRAMS, WRONG, Outcome, Reports, honest_sizes, restored
 from tests.support.merged_starts import merged
 from tests.support.reporting_site import OWN, PLACE, PROGRAMS, SHARED, SIZE, ReportingSite, objects_of
 from tests.support.repositories import NOW
@@ -143,6 +147,102 @@ def test_lies_change_a_counter_and_nothing_else(tmp_path: Path) -> None:
     assert {name: count for name, count in now.items() if count != counted.get(name)} == {
         Outcome.WRONG: 50, Outcome.UNKNOWN: 20, Outcome.REPEATED: 10,
     }  # fmt: skip
+
+
+class _Counted:
+    """An image of small files, and of large files that have chunk lists. Each file has one object, whose
+    digest begins with its path."""
+
+    def __init__(self) -> None:
+        self.lists = 0
+
+    def is_program(self, path: bytes) -> bool:
+        return True
+
+    def sizes_at_hand(self, path: bytes) -> dict[Digest, int] | None:
+        return None if path.startswith(b"large") else {_object(path): 1}
+
+    def sizes(self, path: bytes) -> dict[Digest, int]:
+        self.lists += 1
+        return {_object(path): 1}
+
+
+def _object(path: bytes) -> Digest:
+    return Digest(path.ljust(32, b"-"))
+
+
+def _lists_read(*named: tuple[bytes, bytes]) -> tuple[int, list[Digest]]:
+    """Returns (the number of chunk lists that were read, the objects that count) for a report. `named`: pairs
+    of a path and the path of the file whose object the report names there."""
+    touched = tuple(TouchedFile(path, (_object(other),)) for path, other in named)
+    image = _Counted()
+    found = honest_sizes(StartReport(1, "r.example", bytes(32), b"p", touched), image)  # type: ignore[arg-type]
+    return image.lists, [*found]
+
+
+def test_a_false_report_costs_hardly_a_chunk_list() -> None:
+    large = [(b"large %d" % at, b"large %d" % at) for at in range(90)]
+    lies = [(b"small %d" % at, b"none") for at in range(11)]
+    assert _lists_read(*large, *lies) == (0, [])
+    assert _lists_read(*((path, b"none") for path, _ in large)) == (WRONG * 90 + 1, [])
+    true = [*large[:50], (b"small", b"small"), *large[50:]]
+    assert _lists_read(*true, *lies[:9]) == (90, [_object(path) for path, _ in true])
+
+
+def test_only_a_long_chunk_list_is_not_at_hand_and_no_link_is_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = ReportingSite(tmp_path, programs=1)
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name, size in (("small", 100), ("some", 3 << 20), ("many", 40 << 20)):
+        with (tree / name).open("wb") as file:
+            file.truncate(size)
+    (tree / "link").symlink_to("small")
+    site.repository.publish(f"dir:{tree}", place="tree")
+    images = RepositoryImages(site.repository.store)
+    image = images.find(profiled_tree(images.tree, "tree")[1].digest, site.now)
+    assert isinstance(image, ImageObjects)
+    assert image.sizes_at_hand(b"many") is None
+    assert image.sizes(b"many")
+    for there in (b"small", b"some"):
+        assert image.sizes_at_hand(there) == image.sizes(there) != {}
+    for foreign in (b"link", b"none", b"link/none"):
+        assert image.sizes_at_hand(foreign) == image.sizes(foreign) == {}
+    looked: list[int] = []
+    directory = Catalog.directory
+
+    def counted(catalog: Catalog, number: int) -> Directory:
+        looked.append(number)
+        return directory(catalog, number)
+
+    monkeypatch.setattr(Catalog, "directory", counted)
+    image.sizes_at_hand(b"link")
+    assert len(looked) == 1
+
+
+def test_others_are_refused_and_counted_while_a_report_is_compared_with_its_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = ReportingSite(tmp_path, programs=2)
+    collector, report, repeated = site.collector, site.report(0), site.report(1)
+    collector.take(repeated, "worker")
+    done: list[object] = []
+
+    def others() -> None:
+        collector.refused("stranger")
+        done.append(collector.may_report("other"))
+        done.append(collector.take(repeated, "worker"))
+        done.append(collector.outcomes()["refused: stranger"])
+
+    def slow(*_: object) -> None:
+        thread = threading.Thread(target=others, daemon=True)
+        thread.start()
+        thread.join(60)
+
+    monkeypatch.setattr(collector._images, "find", slow)
+    assert collector.take(report, "worker") is Outcome.UNKNOWN
+    assert done == [True, Outcome.REPEATED, 1]
 
 
 def test_what_liars_with_a_voice_waste_is_bounded(tmp_path: Path) -> None:
@@ -266,7 +366,7 @@ def test_the_state_is_the_merge_of_what_was_counted(sent: list[tuple[int, int]])
     first: dict[tuple[int, int], None] = {}
     for program, worker in sent:
         report = image.report(program, worker)
-        outcome = reports.take(report, f"worker {worker}", lambda _: image)  # type: ignore[arg-type, return-value]
+        outcome = reports.take(report, f"worker {worker}", honest_sizes(report, image))  # type: ignore[arg-type]
         assert outcome is (Outcome.REPEATED if (program, worker) in first else Outcome.COUNTED)
         first[program, worker] = None
     reports = restored(reports.save(), "r.example")
@@ -281,7 +381,7 @@ def test_the_state_is_the_merge_of_what_was_counted(sent: list[tuple[int, int]])
 class _Image:
     """An image in which every path is a program, and every object lies at each path."""
 
-    def sizes(self, path: bytes) -> "_All":
+    def sizes_at_hand(self, path: bytes) -> "_All":
         return _All()
 
     def is_program(self, path: bytes) -> bool:
