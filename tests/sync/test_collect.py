@@ -14,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lazyfs.core.catalog.reader import Catalog, Directory
-from lazyfs.core.digest import Digest
+from lazyfs.core.digest import Digest, ObjectRef, object_path
 from lazyfs.core.errors import UsageError
 from lazyfs.core.profile import total
 from lazyfs.core.start_reports.merge import MOST_BYTES, PART
 from lazyfs.core.start_reports.report import StartReport, TouchedFile
 from lazyfs.images.profiles.contents import ImageContents
+from lazyfs.images.profiles.image_files import ImageFiles
 from lazyfs.images.profiles.publish import profiled_tree, publish_profile
 from lazyfs.repository import delegation
 from lazyfs.repository import keys as key_files
@@ -27,6 +28,7 @@ from lazyfs.repository.collect import Collector
 from lazyfs.repository.commit import read_committed
 from lazyfs.repository.edit import Edit
 from lazyfs.repository.removal import remove_images
+from lazyfs.store import StoreError
 from lazyfs.sync.collecting.image_objects import ImageObjects, RepositoryImages
 from lazyfs.sync.collecting.reports import MOST_PROGRAMS, WRONG, Outcome, Reports, honest_sizes, restored
 from tests.support.merged_starts import merged
@@ -286,6 +288,66 @@ def test_programs_that_too_few_reported_have_no_profile(tmp_path: Path) -> None:
     site.collector.publish()
     assert set(site.programs()) == {"bin/p0", "bin/p1"}
     assert len([*site.collector._reports.programs(1)]) == MOST_PROGRAMS
+
+
+OTHER = "r.example/other:1"
+
+
+def damage(site: ReportingSite, place: str) -> None:
+    """Deletes the pack of a file that each start of an image's first program reads."""
+    files = ImageFiles(site.tree(), site.image(place).top)
+    found = files.file(b"own/0/0")
+    assert found is not None
+    pack = found.entry.place(found.packs)
+    assert pack is not None
+    (site.repository.path / object_path(pack.ref.digest)).unlink()
+
+
+def listed(site: ReportingSite) -> dict[Digest, ObjectRef]:
+    """Returns the published profiles by the digests of their images' top catalogs."""
+    found = delegation.published_list(site.repository.store)
+    return dict(found.profiles) if found else {}
+
+
+@pytest.mark.parametrize("was_listed", [True, False])
+def test_a_damaged_image_keeps_its_profile_and_those_of_others_are_made(
+    tmp_path: Path, was_listed: bool
+) -> None:
+    site = ReportingSite(tmp_path, programs=1, least=1)
+    site.publish(OTHER, 1)
+    whole, damaged = (site.image(place).top.digest for place in (PLACE, OTHER))
+    if was_listed:
+        collector = site.start()
+        for place in (PLACE, OTHER):
+            collector.take(site.report(0, place=place), "worker 1")
+        assert collector.publish().images == 2
+    before = listed(site)
+    damage(site, OTHER)
+    collector = site.start()  # one that has read nothing yet
+    for place in (PLACE, OTHER):
+        collector.take(site.report(0, ["unread/0"], place), "worker 2")
+    published = collector.publish()
+    assert len(published.faults) == 1
+    assert collector._published.path_of(damaged) in published.faults[0]
+    now = listed(site)
+    assert now[whole] != before.get(whole)
+    assert now.get(damaged) == before.get(damaged)
+    assert len(now) == published.images == 1 + was_listed
+    again = collector.publish()
+    assert (again.changed, again.faults) == (False, ()), "the same is said once"
+
+
+def test_a_store_that_fails_ends_the_publication(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = ReportingSite(tmp_path, programs=1, least=1)
+    site.collector.take(site.report(0), "worker")
+
+    def broken(*_: object) -> None:
+        raise StoreError("the disk is gone")
+
+    monkeypatch.setattr(site.collector._published, "find", broken)
+    with pytest.raises(StoreError):
+        site.collector.publish()
+    assert site.listed() is None
 
 
 def test_a_profile_made_by_hand_stays_the_only_one(tmp_path: Path) -> None:

@@ -89,6 +89,10 @@ class RepositoryImages:
     def __contains__(self, image: object) -> bool:
         return image in self._tops
 
+    def path_of(self, image: Digest) -> str:
+        """Returns the path of an image that is `in` these images."""
+        return self._tops[image][1]
+
     def find(self, image: Digest, now: float) -> ImageObjects | None:
         """Returns the image whose top catalog has the digest `image`; None if the newest revision has no such
         image. `now`: as for `look`."""
