@@ -4,13 +4,12 @@ deadline.
 Each connection has a thread. The deadline counts from the beginning of the connection.
 """
 
-import socket
 import ssl
-import threading
-from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
+from time import monotonic
 from typing import Any
 
+from lazyfs.sync.open_connections import OpenConnections
 from lazyfs.system.listening_server import ListeningServer
 
 MOST_CONNECTIONS = 32
@@ -28,45 +27,47 @@ class BoundedServer(ListeningServer):
         address: tuple[str, int],
         handler: type[BaseHTTPRequestHandler],
         *,
-        most: int = MOST_CONNECTIONS,
         seconds: float = SECONDS,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """Listens at once (port 0: any free port). `most`: the largest number of connections at a time.
-        `seconds`: the deadline of each connection. Raises UsageError if the address is not available."""
-        self.seconds = seconds
+        """Listens at once (port 0: any free port). `seconds`: the deadline of each connection. Raises
+        UsageError if the address is not available."""
+        self._seconds = seconds
         self._tls = tls
-        self._free = threading.BoundedSemaphore(most)
+        self._connections = OpenConnections(MOST_CONNECTIONS)
         super().__init__(address, handler, scheme="https" if tls else "http")
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Starts a thread that answers a connection within its deadline. If all threads are in use, closes
-        the connection at once."""
-        if not self._free.acquire(blocking=False):
+        """Starts a thread that answers a connection. Closes the connection at once if there are too many, or
+        if no thread can be started."""
+        if not self._connections.add(request, monotonic() + self._seconds):
             self.shutdown_request(request)
             return
-        super().process_request(request, client_address)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answers a connection within its deadline."""
-        if self._tls is not None:
-            request = self._tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
-        end = threading.Timer(self.seconds, _shut, [request])
-        end.daemon = True
-        end.start()
         try:
-            if self._tls is not None:
-                try:  # here, not where connections are accepted: a silent client holds up itself alone
-                    request.do_handshake()
-                except OSError:
-                    self.shutdown_request(request)
-                    return
-            super().process_request_thread(request, client_address)
+            super().process_request(request, client_address)
+        except RuntimeError:  # the machine has no thread to spare: as if all were in use
+            self.shutdown_request(request)
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Answers a connection, after the handshake if TLS is used. Raises OSError for a client that goes
+        away."""
+        if self._tls is None:
+            super().finish_request(request, client_address)
+            return
+        secured = self._tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+        try:
+            self._connections.replace(request, secured)
+            secured.do_handshake()  # here, in the connection's thread: a silent client holds up itself alone
+            super().finish_request(secured, client_address)
         finally:
-            end.cancel()
-            self._free.release()
+            self.shutdown_request(secured)
 
+    def shutdown_request(self, request: Any) -> None:
+        """Closes a connection, and makes room for another one. Called at the end of each, whatever has
+        failed."""
+        self._connections.remove(request)
+        super().shutdown_request(request)
 
-def _shut(connection: socket.socket) -> None:
-    with suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
+    def service_actions(self) -> None:
+        """Ends the connections that are late. Called after each connection, and several times a second."""
+        self._connections.end_late(monotonic())
