@@ -113,6 +113,8 @@ def _publish(collector: ReportCollector) -> None:
     except LazyfsError as error:
         say(f"lazyfs: {error}", err=True)
         return
+    for fault in done.faults:
+        say(f"lazyfs: {fault}: find what is damaged with lazyfs check", err=True)
     if done.changed:
         say(f"published profiles of {done.images} images, {done.made} of them new")
 

@@ -11,7 +11,7 @@ from lazyfs.client.download import request_of
 from lazyfs.client.trust.metadata_files import Ask, MetadataFiles
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import LazyfsError
-from lazyfs.core.trust.roles import PROFILES_FILE
+from lazyfs.core.trust.roles import PROFILES, PROFILES_FILE
 from lazyfs.transport.fetcher import Fetcher, never_cancelled
 
 if TYPE_CHECKING:
@@ -30,7 +30,9 @@ class CollectedProfiles:
         self._fetcher = fetcher
         self._files = MetadataFiles(fetcher)
         self._publisher = publisher
+        self._keys: list[str] = []
         self._version = 0
+        self._expires: datetime | None = None
         self._ref: ObjectRef | None = None
         self._images: dict[Digest, ObjectRef] = {}
 
@@ -47,8 +49,8 @@ class CollectedProfiles:
         self, now: datetime, deadline: float, check_cancelled: Callable[[], None] = never_cancelled
     ) -> None:
         """Looks for a newer list, if the publisher has delegated a key for such lists. Without such a key,
-        makes no request and drops the present list. A failure is logged, and the present list stays. Raises
-        the exceptions of `check_cancelled`, which is called while a server is waited for."""
+        makes no request and drops the present list. A failure is logged, and the present list stays until it
+        expires. Raises the exceptions of `check_cancelled`, which is called while a server is waited for."""
         try:
             self._refresh(now, deadline, check_cancelled)
         except LazyfsError as error:
@@ -66,6 +68,12 @@ class CollectedProfiles:
         if not is_delegated(publisher):
             self._drop()
             return
+        keys = publisher.get_delegated_role(PROFILES).keyids
+        if keys != self._keys:  # an old key may have run the version up, for ever (specification 5.3.11)
+            self._drop()
+            self._keys = keys
+        if self._expires is not None and now >= self._expires:
+            self._ref, self._images = None, {}
         ask = Ask(PROFILES_FILE, MAX_FILE, optional=True)
         data = self._files.get([ask], deadline, check_cancelled).get(PROFILES_FILE)
         if data is None:
@@ -80,7 +88,8 @@ class CollectedProfiles:
             plain = self._fetcher.fetch(request_of(ref, deadline, check_cancelled), check_cancelled)
             self._images = {one.image: one.profile for one in collected_profiles.decode(plain)}
             self._ref = ref
-        self._version = signed.version
+        self._version, self._expires = signed.version, signed.expires
 
     def _drop(self) -> None:
-        self._version, self._ref, self._images = 0, None, {}
+        self._keys, self._version, self._expires = [], 0, None
+        self._ref, self._images = None, {}

@@ -1,5 +1,6 @@
 """The committed revision of a store, with its proof."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from tuf.api.metadata import Root
@@ -54,11 +55,20 @@ def read_committed(store: ReadableStore, known: CommittedRevision | None = None)
     try:
         return CommittedRevision(state, _proven(store, stamp, state.root))
     except TrustError:
-        # If a rotation was killed after its root was written, the revision is still signed by the earlier
-        # keys.
-        if len(roots) == 1:
-            raise
-        return CommittedRevision(state, _proven(store, stamp, roots[-2]))
+        # If a rotation was killed after its root was written, the revision is still signed by earlier keys.
+        for earlier in roots[-2::-1]:
+            if _needs_present_keys(earlier, state.root):
+                with suppress(TrustError):
+                    return CommittedRevision(state, _proven(store, stamp, earlier))
+        raise
+
+
+def _needs_present_keys(earlier: Root, newest: Root) -> bool:
+    """Returns True if nobody who holds only keys that `newest` has replaced can sign a revision for
+    `earlier`. Thieves may hold such keys and write the store, and publishers sign anew what `read_committed`
+    returns."""
+    stays = {role for role in (TARGETS, SNAPSHOT, TIMESTAMP) if earlier.roles[role] == newest.roles[role]}
+    return TIMESTAMP in stays or {TARGETS, SNAPSHOT} <= stays
 
 
 def _proven(store: ReadableStore, stamp: bytes, root: Root) -> ProvenRevision:

@@ -146,10 +146,7 @@ def resign(store: Store, keys: Keys, now: datetime, days: float = TIMESTAMP_DAYS
         oldest = min(proven.snapshot.expires, proven.targets.expires)
         unfinished = proven.root is not root  # a rotation was killed: its revision lacks the new signatures
         due = oldest - now < timedelta(days=PUBLISHER_DAYS / 2)
-        able = all(
-            len(keys.signers(root, role)) >= root.roles[role].threshold for role in (TARGETS, SNAPSHOT)
-        )
-        if unfinished or (due and able):
+        if unfinished or (due and _are_enough(keys, root, (TARGETS, SNAPSHOT))):
             write_revision(store, keys, root, proven.revision, proven, now, days)
             renewed = read_committed(store).proven
             return RenewedExpiry(renewed.timestamp.expires, renewed.targets.expires)
@@ -173,8 +170,9 @@ def rotate(
 
     `make` writes the new keys to disk and returns them; it is called after the old keys have been checked.
     `keys` holds the present root keys and the keys of the roles that stay. The committed revision is signed
-    again at once, so clients see the new root with the old signatures only for a moment. Returns the ids of
-    the keys that no role uses any more. Raises UsageError.
+    again at once, so clients see the new root with the old signatures only for a moment. An earlier rotation
+    that was killed in that moment is finished first, if `keys` has what it needs. Returns the ids of the keys
+    that no role uses any more. Raises UsageError.
     """
     with store.exclusive():
         committed = read_committed(store)
@@ -182,6 +180,11 @@ def rotate(
         keys.require(old, ROOT, "--root-keys")
         for staying in {TARGETS, SNAPSHOT, TIMESTAMP} - set(_changed(role)):
             keys.require(old, staying, "--keys")
+        used = set(old.keys) | set(committed.proven.root.keys)
+        if committed.proven.root is not old and _are_enough(keys, old, (TARGETS, SNAPSHOT, TIMESTAMP)):
+            proven = committed.proven
+            write_revision(store, keys, old, proven.revision, proven, now, TIMESTAMP_DAYS)
+            committed = read_committed(store)
         new = make()
         if not 1 <= threshold <= len(new):
             raise UsageError(
@@ -202,7 +205,12 @@ def rotate(
         store.write_metadata(file_name(ROOT, root.version), data, expected=None)
         proven = committed.proven
         write_revision(store, keys | Keys(new), root, proven.revision, proven, now, TIMESTAMP_DAYS)
-        return sorted(set(old.keys) - set(root.keys))
+        return sorted(used - set(root.keys))
+
+
+def _are_enough(keys: Keys, root: Root, roles: Sequence[str]) -> bool:
+    """Returns True if `keys` can sign for all these roles."""
+    return all(len(keys.signers(root, role)) >= root.roles[role].threshold for role in roles)
 
 
 def _changed(role: str) -> tuple[str, ...]:

@@ -1,72 +1,101 @@
-"""An HTTP server for many senders of small messages. The number of connections is bounded, and each has a
-deadline.
+"""An HTTP server for many senders of small messages. The number of connections is bounded, in all and for
+each sender's network, and each has a deadline.
 
-Each connection has a thread. The deadline counts from the beginning of the connection.
+Each connection has a thread, and brings one request. Deadlines count from the beginning of the connection. A
+request's head has a short one: whoever has not shown that he may send anything takes no room for longer.
 """
 
-import socket
 import ssl
-import threading
-from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
+from time import monotonic
 from typing import Any
 
+from lazyfs.sync.open_connections import OpenConnections
 from lazyfs.system.listening_server import ListeningServer
 
 MOST_CONNECTIONS = 32
+MOST_OF_A_NETWORK = 16
+"""The largest number of connections of one network at a time: one sender cannot keep all others out. Half of
+all, because many workers of a site may have one address."""
 SECONDS = 20.0
 """Deadline of one connection in seconds, from its beginning to the end of the answer."""
+HEAD_SECONDS = 5.0
+"""Deadline of a request's head in seconds, the handshake of TLS included."""
+
+
+class BoundedHandler(BaseHTTPRequestHandler):
+    """Answers the one request of a connection to a BoundedServer."""
+
+    server: "BoundedServer"
+    protocol_version = "HTTP/1.1"
+    server_version = "lazyfs"
+    sys_version = ""
+
+    def parse_request(self) -> bool:
+        """Parses a request's head; then the connection has the time that it may have in all."""
+        parsed: bool = super().parse_request()
+        if parsed:
+            self.server.head_read(self.connection)
+        return parsed
 
 
 class BoundedServer(ListeningServer):
-    """A listening server that has a thread and a deadline for each connection, and can use TLS."""
+    """A listening server that has a thread and deadlines for each connection, and can use TLS."""
 
     request_queue_size = 64
 
     def __init__(
         self,
         address: tuple[str, int],
-        handler: type[BaseHTTPRequestHandler],
+        handler: type[BoundedHandler],
         *,
-        most: int = MOST_CONNECTIONS,
         seconds: float = SECONDS,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """Listens at once (port 0: any free port). `most`: the largest number of connections at a time.
-        `seconds`: the deadline of each connection. Raises UsageError if the address is not available."""
-        self.seconds = seconds
+        """Listens at once (port 0: any free port). `seconds`: the deadline of each connection. Raises
+        UsageError if the address is not available."""
+        self._seconds = seconds
+        self._head_seconds = min(HEAD_SECONDS, seconds)
         self._tls = tls
-        self._free = threading.BoundedSemaphore(most)
+        self._connections = OpenConnections(MOST_CONNECTIONS, MOST_OF_A_NETWORK)
         super().__init__(address, handler, scheme="https" if tls else "http")
 
+    def head_read(self, connection: Any) -> None:
+        """Notes that the head of a connection's request has been read."""
+        self._connections.extend(connection, self._seconds - self._head_seconds)
+
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Starts a thread that answers a connection within its deadline. If all threads are in use, closes
-        the connection at once."""
-        if not self._free.acquire(blocking=False):
+        """Starts a thread that answers a connection. Closes the connection at once if there are too many, or
+        if no thread can be started."""
+        deadline = monotonic() + self._head_seconds
+        if not self._connections.add(request, str(client_address[0]), deadline):
             self.shutdown_request(request)
             return
-        super().process_request(request, client_address)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answers a connection within its deadline."""
-        if self._tls is not None:
-            request = self._tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
-        end = threading.Timer(self.seconds, _shut, [request])
-        end.daemon = True
-        end.start()
         try:
-            if self._tls is not None:
-                try:  # here, not where connections are accepted: a silent client holds up itself alone
-                    request.do_handshake()
-                except OSError:
-                    self.shutdown_request(request)
-                    return
-            super().process_request_thread(request, client_address)
+            super().process_request(request, client_address)
+        except RuntimeError:  # the machine has no thread to spare: as if all were in use
+            self.shutdown_request(request)
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Answers a connection, after the handshake if TLS is used. Raises OSError for a client that goes
+        away."""
+        if self._tls is None:
+            super().finish_request(request, client_address)
+            return
+        secured = self._tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+        try:
+            self._connections.replace(request, secured)
+            secured.do_handshake()  # here, in the connection's thread: a silent client holds up itself alone
+            super().finish_request(secured, client_address)
         finally:
-            end.cancel()
-            self._free.release()
+            self.shutdown_request(secured)
 
+    def shutdown_request(self, request: Any) -> None:
+        """Closes a connection, and makes room for another one. Called at the end of each, whatever has
+        failed."""
+        self._connections.remove(request)
+        super().shutdown_request(request)
 
-def _shut(connection: socket.socket) -> None:
-    with suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
+    def service_actions(self) -> None:
+        """Ends the connections that are late. Called after each connection, and several times a second."""
+        self._connections.end_late(monotonic())

@@ -116,6 +116,7 @@ def test_a_report_is_read_as_it_was_written() -> None:
         {"touched": (TouchedFile(b"a//b", (ITEMS[1],)),)},
         {"touched": (TouchedFile(b"a\0b", (ITEMS[1],)),)},
         {"touched": (TouchedFile(b"a", ()),)},
+        {"touched": (TouchedFile(b"a", (ITEMS[1],)), TouchedFile(b"a", (ITEMS[2],)))},
         {"touched": (TouchedFile(b"a", (ITEMS[1][:31],)),)},
         {"touched": tuple(TouchedFile(b"%d" % at, (ITEMS[1],)) for at in range(20_001))},
         {"touched": tuple(TouchedFile(b"%d" % at, (ITEMS[1],) * 33_000) for at in range(2))},

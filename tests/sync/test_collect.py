@@ -4,6 +4,7 @@ false report only changes a counter."""
 import os
 import random
 import statistics
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lazyfs.core.catalog.reader import Catalog, Directory
+from lazyfs.core.digest import Digest, ObjectRef, object_path
 from lazyfs.core.errors import UsageError
 from lazyfs.core.profile import total
 from lazyfs.core.start_reports.merge import MOST_BYTES, PART
 from lazyfs.core.start_reports.report import StartReport, TouchedFile
 from lazyfs.images.profiles.contents import ImageContents
-from lazyfs.images.profiles.publish import publish_profile
+from lazyfs.images.profiles.image_files import ImageFiles
+from lazyfs.images.profiles.publish import profiled_tree, publish_profile
 from lazyfs.repository import delegation
 from lazyfs.repository import keys as key_files
 from lazyfs.repository.collect import Collector
 from lazyfs.repository.commit import read_committed
 from lazyfs.repository.edit import Edit
 from lazyfs.repository.removal import remove_images
-from lazyfs.sync.collecting.reports import MOST_PROGRAMS, Outcome, Reports, restored
+from lazyfs.store import StoreError
+from lazyfs.sync.collecting.image_objects import ImageObjects, RepositoryImages
+from lazyfs.sync.collecting.reports import MOST_PROGRAMS, WRONG, Outcome, Reports, honest_sizes, restored
 from tests.support.merged_starts import merged
 from tests.support.reporting_site import OWN, PLACE, PROGRAMS, SHARED, SIZE, ReportingSite, objects_of
 from tests.support.repositories import NOW
@@ -145,6 +151,102 @@ def test_lies_change_a_counter_and_nothing_else(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+class _Counted:
+    """An image of small files, and of large files that have chunk lists. Each file has one object, whose
+    digest begins with its path."""
+
+    def __init__(self) -> None:
+        self.lists = 0
+
+    def is_program(self, path: bytes) -> bool:
+        return True
+
+    def sizes_at_hand(self, path: bytes) -> dict[Digest, int] | None:
+        return None if path.startswith(b"large") else {_object(path): 1}
+
+    def sizes(self, path: bytes) -> dict[Digest, int]:
+        self.lists += 1
+        return {_object(path): 1}
+
+
+def _object(path: bytes) -> Digest:
+    return Digest(path.ljust(32, b"-"))
+
+
+def _lists_read(*named: tuple[bytes, bytes]) -> tuple[int, list[Digest]]:
+    """Returns (the number of chunk lists that were read, the objects that count) for a report. `named`: pairs
+    of a path and the path of the file whose object the report names there."""
+    touched = tuple(TouchedFile(path, (_object(other),)) for path, other in named)
+    image = _Counted()
+    found = honest_sizes(StartReport(1, "r.example", bytes(32), b"p", touched), image)  # type: ignore[arg-type]
+    return image.lists, [*found]
+
+
+def test_a_false_report_costs_hardly_a_chunk_list() -> None:
+    large = [(b"large %d" % at, b"large %d" % at) for at in range(90)]
+    lies = [(b"small %d" % at, b"none") for at in range(11)]
+    assert _lists_read(*large, *lies) == (0, [])
+    assert _lists_read(*((path, b"none") for path, _ in large)) == (WRONG * 90 + 1, [])
+    true = [*large[:50], (b"small", b"small"), *large[50:]]
+    assert _lists_read(*true, *lies[:9]) == (90, [_object(path) for path, _ in true])
+
+
+def test_only_a_long_chunk_list_is_not_at_hand_and_no_link_is_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = ReportingSite(tmp_path, programs=1)
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name, size in (("small", 100), ("some", 3 << 20), ("many", 40 << 20)):
+        with (tree / name).open("wb") as file:
+            file.truncate(size)
+    (tree / "link").symlink_to("small")
+    site.repository.publish(f"dir:{tree}", place="tree")
+    images = RepositoryImages(site.repository.store)
+    image = images.find(profiled_tree(images.tree, "tree")[1].digest, site.now)
+    assert isinstance(image, ImageObjects)
+    assert image.sizes_at_hand(b"many") is None
+    assert image.sizes(b"many")
+    for there in (b"small", b"some"):
+        assert image.sizes_at_hand(there) == image.sizes(there) != {}
+    for foreign in (b"link", b"none", b"link/none"):
+        assert image.sizes_at_hand(foreign) == image.sizes(foreign) == {}
+    looked: list[int] = []
+    directory = Catalog.directory
+
+    def counted(catalog: Catalog, number: int) -> Directory:
+        looked.append(number)
+        return directory(catalog, number)
+
+    monkeypatch.setattr(Catalog, "directory", counted)
+    image.sizes_at_hand(b"link")
+    assert len(looked) == 1
+
+
+def test_others_are_refused_and_counted_while_a_report_is_compared_with_its_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = ReportingSite(tmp_path, programs=2)
+    collector, report, repeated = site.collector, site.report(0), site.report(1)
+    collector.take(repeated, "worker")
+    done: list[object] = []
+
+    def others() -> None:
+        collector.refused("stranger")
+        done.append(collector.may_report("other"))
+        done.append(collector.take(repeated, "worker"))
+        done.append(collector.outcomes()["refused: stranger"])
+
+    def slow(*_: object) -> None:
+        thread = threading.Thread(target=others, daemon=True)
+        thread.start()
+        thread.join(60)
+
+    monkeypatch.setattr(collector._images, "find", slow)
+    assert collector.take(report, "worker") is Outcome.UNKNOWN
+    assert done == [True, Outcome.REPEATED, 1]
+
+
 def test_what_liars_with_a_voice_waste_is_bounded(tmp_path: Path) -> None:
     """A reporter who is allowed to report may claim that a start touched the whole image. While fewer than a
     third of the reports of a program do so, its profile does not change. While fewer than half do, the
@@ -186,6 +288,66 @@ def test_programs_that_too_few_reported_have_no_profile(tmp_path: Path) -> None:
     site.collector.publish()
     assert set(site.programs()) == {"bin/p0", "bin/p1"}
     assert len([*site.collector._reports.programs(1)]) == MOST_PROGRAMS
+
+
+OTHER = "r.example/other:1"
+
+
+def damage(site: ReportingSite, place: str) -> None:
+    """Deletes the pack of a file that each start of an image's first program reads."""
+    files = ImageFiles(site.tree(), site.image(place).top)
+    found = files.file(b"own/0/0")
+    assert found is not None
+    pack = found.entry.place(found.packs)
+    assert pack is not None
+    (site.repository.path / object_path(pack.ref.digest)).unlink()
+
+
+def listed(site: ReportingSite) -> dict[Digest, ObjectRef]:
+    """Returns the published profiles by the digests of their images' top catalogs."""
+    found = delegation.published_list(site.repository.store)
+    return dict(found.profiles) if found else {}
+
+
+@pytest.mark.parametrize("was_listed", [True, False])
+def test_a_damaged_image_keeps_its_profile_and_those_of_others_are_made(
+    tmp_path: Path, was_listed: bool
+) -> None:
+    site = ReportingSite(tmp_path, programs=1, least=1)
+    site.publish(OTHER, 1)
+    whole, damaged = (site.image(place).top.digest for place in (PLACE, OTHER))
+    if was_listed:
+        collector = site.start()
+        for place in (PLACE, OTHER):
+            collector.take(site.report(0, place=place), "worker 1")
+        assert collector.publish().images == 2
+    before = listed(site)
+    damage(site, OTHER)
+    collector = site.start()  # one that has read nothing yet
+    for place in (PLACE, OTHER):
+        collector.take(site.report(0, ["unread/0"], place), "worker 2")
+    published = collector.publish()
+    assert len(published.faults) == 1
+    assert collector._published.path_of(damaged) in published.faults[0]
+    now = listed(site)
+    assert now[whole] != before.get(whole)
+    assert now.get(damaged) == before.get(damaged)
+    assert len(now) == published.images == 1 + was_listed
+    again = collector.publish()
+    assert (again.changed, again.faults) == (False, ()), "the same is said once"
+
+
+def test_a_store_that_fails_ends_the_publication(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = ReportingSite(tmp_path, programs=1, least=1)
+    site.collector.take(site.report(0), "worker")
+
+    def broken(*_: object) -> None:
+        raise StoreError("the disk is gone")
+
+    monkeypatch.setattr(site.collector._published, "find", broken)
+    with pytest.raises(StoreError):
+        site.collector.publish()
+    assert site.listed() is None
 
 
 def test_a_profile_made_by_hand_stays_the_only_one(tmp_path: Path) -> None:
@@ -266,7 +428,7 @@ def test_the_state_is_the_merge_of_what_was_counted(sent: list[tuple[int, int]])
     first: dict[tuple[int, int], None] = {}
     for program, worker in sent:
         report = image.report(program, worker)
-        outcome = reports.take(report, f"worker {worker}", lambda _: image)  # type: ignore[arg-type, return-value]
+        outcome = reports.take(report, f"worker {worker}", honest_sizes(report, image))  # type: ignore[arg-type]
         assert outcome is (Outcome.REPEATED if (program, worker) in first else Outcome.COUNTED)
         first[program, worker] = None
     reports = restored(reports.save(), "r.example")
@@ -281,7 +443,7 @@ def test_the_state_is_the_merge_of_what_was_counted(sent: list[tuple[int, int]])
 class _Image:
     """An image in which every path is a program, and every object lies at each path."""
 
-    def sizes(self, path: bytes) -> "_All":
+    def sizes_at_hand(self, path: bytes) -> "_All":
         return _All()
 
     def is_program(self, path: bytes) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from securesystemslib.signer import CryptoSigner
-from tuf.api.metadata import Targets
+from tuf.api.metadata import Key, Targets
 
 from lazyfs.client.collected_profiles import CollectedProfiles
 from lazyfs.client.trust.revisions import Revisions
@@ -38,9 +38,14 @@ class Delegated:
         self.objects: dict[str, bytes] = {}
         self.asked: list[str] = []
         self.collected = CollectedProfiles(self, client.targets)
-        repository.targets.delegations = delegations([self.key.public_key])
-        repository.bump()
-        repository.refresh(client)
+        self.delegate(self.key)
+
+    def delegate(self, *signers: CryptoSigner) -> None:
+        """Delegates profiles to these keys alone, and makes the client trust the revision that says so."""
+        keys: list[Key] = [signer.public_key for signer in signers]
+        self.repository.targets.delegations = delegations(keys) if keys else None
+        self.repository.bump()
+        self.repository.refresh(self.revisions)
 
     def fetch(self, request: Request, check_cancelled: Callable[[], None] = never_cancelled) -> bytes:
         """Implements Fetcher."""
@@ -167,16 +172,18 @@ def test_a_target_of_a_revision_in_the_list_of_profiles_is_no_revision(delegated
 
 
 def test_a_key_that_may_sign_no_longer_is_not_believed(delegated: Delegated) -> None:
-    delegated.publish(LISTED)
+    """The lists that a replaced key has signed are dropped, and their version numbers are forgotten: a thief
+    may have run them up."""
+    delegated.publish(LISTED, version=2**60)
     assert delegated.refresh() == PROFILE
-    delegated.repository.targets.delegations = delegations([CryptoSigner.generate_ed25519().public_key])
-    delegated.repository.bump()
-    delegated.repository.refresh(delegated.revisions)
-    delegated.publish([], version=2)
-    delegated.refresh()
-    delegated.repository.targets.delegations = None
-    delegated.repository.bump()
-    delegated.repository.refresh(delegated.revisions)
+    new = CryptoSigner.generate_ed25519()
+    delegated.delegate(new)
+    assert delegated.refresh() is None
+    delegated.publish(LISTED, version=2**60 + 1)
+    assert delegated.refresh() is None
+    delegated.publish([LISTED[0]._replace(profile=OTHER)], version=1, signer=new)
+    assert delegated.refresh() == OTHER
+    delegated.delegate()
     assert delegated.refresh() is None
 
 
@@ -186,6 +193,19 @@ def test_an_older_list_and_an_expired_one_are_passed_over(delegated: Delegated) 
     delegated.publish([], version=1)
     assert delegated.refresh() == PROFILE
     delegated.publish(LISTED, version=3)
+    assert delegated.refresh(delegated.repository.now + timedelta(days=31)) is None
+
+
+@pytest.mark.parametrize("shown", ["an older list", "a list of a stranger's", "nothing"])
+def test_the_present_list_is_dropped_when_it_expires(delegated: Delegated, shown: str) -> None:
+    delegated.publish(LISTED, version=2)
+    assert delegated.refresh() == PROFILE
+    if shown == "nothing":
+        del delegated.repository.files[PROFILES_FILE]
+    else:
+        signer = CryptoSigner.generate_ed25519() if "stranger" in shown else None
+        delegated.publish(LISTED, version=1, signer=signer)
+    assert delegated.refresh(delegated.repository.now + timedelta(days=29)) == PROFILE
     assert delegated.refresh(delegated.repository.now + timedelta(days=31)) is None
 
 

@@ -13,9 +13,11 @@ import pytest
 from lazyfs.client.trust.anchor import anchor_of_directory
 from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core.digest import object_path, sha256
+from lazyfs.core.trust.errors import WrongKey
 from lazyfs.repository import keys as key_files
 from lazyfs.repository import lifecycle
-from lazyfs.repository.commit import read_revision
+from lazyfs.repository.commit import read_committed, read_revision
+from lazyfs.repository.keys import Keys
 from lazyfs.store.directory import DirectoryStore
 from lazyfs.transport.local import LocalFetcher
 from tests.support.counts import count
@@ -134,12 +136,81 @@ def test_a_number_left_by_a_killed_publisher_is_not_used_again(store: DirectoryS
 def test_a_rotation_killed_after_its_root_is_finished_by_resign(
     store: DirectoryStore, tmp_path: Path, role: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    directory = os.path.join(os.path.dirname(store.path), "keys")
+    directory = keys_of(store)
     client_sees(store, tmp_path)
-    new = key_files.generate(directory, [role])
+    killed_rotation(store, role, key_files.load(directory), monkeypatch)
+    assert read_revision(store).number == 1
+    lifecycle.resign(store, key_files.load(directory), datetime.now(UTC))
+    for state in (tmp_path, tmp_path / "fresh"):  # a client that has the old root, and a new one
+        assert client_sees(store, state) == 1
 
-    class Killed(BaseException):
-        pass
+
+@pytest.mark.parametrize("role", ["targets", "timestamp"])
+def test_a_rotation_finishes_one_that_was_killed_before_it_adds_a_root(
+    store: DirectoryStore, tmp_path: Path, role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = keys_of(store)
+    first = read_committed(store).state.root.roles[role].keyids
+    for _ in range(3):
+        killed_rotation(store, role, key_files.load(directory), monkeypatch)
+        assert read_committed(store).state.root.version == 2
+    second = read_committed(store).state.root.roles[role].keyids
+    keys = key_files.load(directory)
+    dead = rotate(store, role, keys)
+    assert dead == sorted([*first, *second])
+    assert client_sees(store, tmp_path) == 1
+    assert read_committed(store).proven.root.version == 3
+
+
+@pytest.mark.parametrize("role", ["targets", "timestamp"])
+def test_rotations_whose_new_keys_were_lost_are_finished_too(
+    store: DirectoryStore, tmp_path: Path, role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys that nobody has any more cannot finish a rotation, so the next one adds its root."""
+    directory = keys_of(store)
+    old = key_files.load(directory)
+    for version in (2, 3, 4):
+        killed_rotation(store, role, old, monkeypatch)
+        assert read_committed(store).state.root.version == version
+    lifecycle.resign(store, key_files.load(directory), datetime.now(UTC))
+    assert client_sees(store, tmp_path) == 1
+    assert read_committed(store).proven.root.version == 4
+
+
+def test_no_publisher_signs_anew_what_replaced_keys_have_signed(store: DirectoryStore) -> None:
+    """A thief of all keys but the root's writes the store, after these keys were replaced. His revision looks
+    like the one that a killed rotation leaves."""
+    directory = keys_of(store)
+    stolen = store.read_metadata("timestamp.json")
+    assert stolen is not None
+    for role in ("targets", "timestamp"):
+        rotate(store, role, key_files.load(directory))
+    store.write_metadata("timestamp.json", stolen, expected=store.read_metadata("timestamp.json"))
+    keys = key_files.load(directory)
+    with pytest.raises(WrongKey):
+        lifecycle.resign(store, keys, datetime.now(UTC))
+    with pytest.raises(WrongKey):
+        rotate(store, "timestamp", keys)
+
+
+def keys_of(store: DirectoryStore) -> str:
+    return os.path.join(os.path.dirname(store.path), "keys")
+
+
+def rotate(store: DirectoryStore, role: str, keys: Keys) -> list[str]:
+    """Replaces the keys of a role by one in the keys' directory; returns the ids of the keys that are no
+    longer used."""
+    return lifecycle.rotate(
+        store, role, lambda: key_files.generate(keys_of(store), [role]), 1, keys, datetime.now(UTC)
+    )
+
+
+class Killed(BaseException):
+    pass
+
+
+def killed_rotation(store: DirectoryStore, role: str, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rotates, and is killed when a revision is to be signed."""
 
     def killed(*_arguments: object) -> None:
         raise Killed
@@ -147,8 +218,4 @@ def test_a_rotation_killed_after_its_root_is_finished_by_resign(
     with monkeypatch.context() as patch:
         patch.setattr(lifecycle, "write_revision", killed)
         with pytest.raises(Killed):
-            lifecycle.rotate(store, role, lambda: new, 1, key_files.load(directory), datetime.now(UTC))
-    assert read_revision(store).number == 1
-    lifecycle.resign(store, key_files.load(directory), datetime.now(UTC))
-    for state in (tmp_path, tmp_path / "fresh"):  # a client that has the old root, and a new one
-        assert client_sees(store, state) == 1
+            rotate(store, role, keys)

@@ -2,8 +2,8 @@
 
 A report names paths inside the image and digests of objects, and nothing of the worker: no user, no argument,
 no path outside the image. It is a msgpack array: version, repository, digest of the image's top catalog, path
-of the program, files. The files are in the order of their first reads, each with its path and the digests of
-the objects that hold what was read.
+of the program, files. The files are in the order of their first reads, each once, with its path and the
+digests of the objects that hold what was read.
 """
 
 from typing import Annotated, Final
@@ -65,6 +65,8 @@ def decode(body: bytes) -> StartReport:
         raise FormatError(f"report of version {report.version}, not {VERSION}")
     if sum(len(file.objects) for file in report.touched) > MOST_OBJECTS:
         raise FormatError(f"a report names more than {MOST_OBJECTS} objects")
+    if len({file.path for file in report.touched}) < len(report.touched):
+        raise FormatError("a report names a file twice")
     for path in (report.program, *(file.path for file in report.touched)):
         if not is_inner(path):
             raise FormatError(f"a report has the path {path[:100]!r}, which is none inside an image")

@@ -43,9 +43,9 @@ class ImageFiles:
         self._catalogs: dict[ObjectRef, Catalog] = {}
         self._root = TreeNode(self._catalog(top).root, self._catalog(top), 0)
 
-    def find(self, path: bytes) -> ImageFile | None:
-        """Returns the file or directory at a path, all links followed inside the tree. None if there is
-        none."""
+    def find(self, path: bytes, most_links: int = LINKS) -> ImageFile | None:
+        """Returns the file or directory at a path, all links followed inside the tree. None if there is none,
+        or if more than `most_links` links lead to it."""
         here: list[bytes] = []
         nodes = [self._root]
         waiting = path.split(b"/")[::-1]
@@ -66,7 +66,7 @@ class ImageFiles:
                 nodes.append(self._node(entry, above.catalog))
                 continue
             links += 1
-            if links > LINKS:
+            if links > most_links:
                 return None
             if entry.content.startswith(b"/"):
                 here, nodes = [], [self._root]

@@ -6,13 +6,14 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from lazyfs.core.digest import Digest
 from lazyfs.core.errors import UsageError
 from lazyfs.core.start_reports.report import StartReport
 from lazyfs.store import Store
 from lazyfs.sync.collecting.image_objects import RepositoryImages
 from lazyfs.sync.collecting.publishing import ProfilePublisher, PublishedImages
 from lazyfs.sync.collecting.reporters import Reporters
-from lazyfs.sync.collecting.reports import Outcome, Reports, restored
+from lazyfs.sync.collecting.reports import Outcome, Reports, honest_sizes, restored
 from lazyfs.system.durable_file import write_durably
 
 FILE: Final = "reports"
@@ -36,6 +37,9 @@ class ReportCollector:
         self._published = RepositoryImages(store)
         """A second RepositoryImages for the thread that publishes, so that it reads catalogs without holding
         the lock that `take` needs."""
+        self._reading = threading.Lock()
+        """Held while a report is compared with its image. That may take seconds, because the store is read;
+        meanwhile other senders are refused, and repetitions are told."""
         self._publisher = publisher
         self._reporters = reporters
         self._wall = wall
@@ -54,10 +58,19 @@ class ReportCollector:
         """Counts a report if it is valid, and returns what became of it. Raises StoreError or BadData if the
         image that the report is about cannot be read."""
         with self._mutex:
-            now = self._wall()
-            outcome = self._reports.take(report, reporter, lambda image: self._images.find(image, now))
             self._saved = False
+            outcome = self._reports.settle(report, reporter)
+        if outcome is not None:
             return outcome
+        sizes = self._sizes(report)
+        with self._mutex:
+            self._saved = False
+            return self._reports.take(report, reporter, sizes)
+
+    def _sizes(self, report: StartReport) -> dict[Digest, int] | None:
+        with self._reading:
+            image = self._images.find(Digest(report.image), self._wall())
+            return None if image is None else honest_sizes(report, image)
 
     def refused(self, reason: str) -> None:
         """Counts a refused request under its `reason`."""

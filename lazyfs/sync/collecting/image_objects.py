@@ -32,18 +32,28 @@ class ImageObjects:
         """Returns the digests by which a profile names the contents of a file, each with its plaintext size.
         For a file in a pack this is the SHA-256 of the file itself; for another file, the digests of the
         objects that hold its bytes. The result is empty if the image has no such file."""
+        return self._sizes(self._at(path))
+
+    def sizes_at_hand(self, path: bytes) -> dict[Digest, int] | None:
+        """Returns the same as `sizes`; None if that needs a chunk list, which may have to be fetched from the
+        store and may be long."""
         found = self._at(path)
-        if found is not None and found.entry.pack_number >= 0:
-            return {Digest(found.entry.content): found.entry.size}
-        return {part.ref.digest: part.ref.size for part in self._files.parts(found)} if found else {}
+        if found is not None and found.entry.chunk_list is not None:
+            return None
+        return self._sizes(found)
 
     def is_program(self, path: bytes) -> bool:
         """Returns True if the image has an executable file at this path."""
         found = self._at(path)
         return found is not None and bool(found.entry.mode & 0o111)
 
+    def _sizes(self, found: ImageFile | None) -> dict[Digest, int]:
+        return {part.ref.digest: part.ref.size for part in self._files.parts(found)} if found else {}
+
     def _at(self, path: bytes) -> ImageFile | None:
-        found = self._files.find(path)
+        # A mount reports files by the paths that they have. Nor may a path lead through links whose targets
+        # take long to follow: a report has 20,000 paths.
+        found = self._files.find(path, most_links=0)
         return found if found is not None and found.path == path and found.entry.is_file else None
 
 
@@ -78,6 +88,10 @@ class RepositoryImages:
 
     def __contains__(self, image: object) -> bool:
         return image in self._tops
+
+    def path_of(self, image: Digest) -> str:
+        """Returns the path of an image that is `in` these images."""
+        return self._tops[image][1]
 
     def find(self, image: Digest, now: float) -> ImageObjects | None:
         """Returns the image whose top catalog has the digest `image`; None if the newest revision has no such

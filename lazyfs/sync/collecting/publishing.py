@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from lazyfs.core import bounds, profile
 from lazyfs.core.collected_profiles import MOST_IMAGES, CollectedProfile
 from lazyfs.core.digest import Digest, ObjectRef, sha256
+from lazyfs.core.errors import BadData, NotFound
 from lazyfs.images.profiles.hot_packs import ProfileWriter
 from lazyfs.images.profiles.published import profile_at
 from lazyfs.repository.commit import read_revision
@@ -44,6 +45,9 @@ class PublishedImages(NamedTuple):
     """The number of profiles that were newly made."""
     changed: bool
     """True if a new list was published; False if the published list needed no change."""
+    faults: tuple[str, ...]
+    """A line for each image that is damaged, so that no profile can be made of it, and for which the
+    publication before did not have the same line."""
 
 
 class ProfilePublisher:
@@ -58,9 +62,11 @@ class ProfilePublisher:
         self._made: dict[Digest, tuple[Digest, ObjectRef]] = {}
         """For each image: (the hash of the programs and contents that its profile was made from, the
         profile's object)."""
+        self._faults: frozenset[str] = frozenset()
 
     def publish(self, wanted: Wanted, images: RepositoryImages) -> PublishedImages:
-        """Makes the profiles that are missing, and publishes the list if it has changed or expires soon.
+        """Makes the profiles that are missing, and publishes the list if it has changed or expires soon. A
+        damaged image keeps the profile that the published list has for it.
 
         `wanted`: the contents that the profiles are to list, from the method `wanted`. Raises UsageError if
         the keys may not sign profiles; StoreConflict; StoreError.
@@ -74,20 +80,30 @@ class ProfilePublisher:
             lease.end_if_possible()
 
     def _publish(self, wanted: Wanted, images: RepositoryImages, ingest: Ingest) -> PublishedImages:
-        made, listed = 0, []
+        before = published_list(self._store)
+        earlier = dict(before.profiles) if before is not None else {}
+        made, listed, faults = 0, [], []
         for image, programs in sorted(wanted.items()):
-            ref, is_new = self._profile(image, programs, images, ingest)
+            try:
+                ref, is_new = self._profile(image, programs, images, ingest)
+            except (NotFound, BadData) as error:
+                ref, is_new = earlier.get(image), False
+                if ref is not None and not ingest.has(ref.digest):
+                    ref = None
+                faults.append(f"no new profile of {images.path_of(image)}, which is damaged: {error}")
             made += is_new
             if ref is not None:
                 listed.append(CollectedProfile(image, ref))
-        before = published_list(self._store)
-        soon = self._now() + timedelta(days=DAYS / 2)
-        if before is None and not listed:
-            return PublishedImages(0, made, changed=False)
-        if before is not None and before.signed.expires > soon and sorted(before.profiles) == listed:
-            return PublishedImages(len(listed), made, changed=False)
-        publish_list(self._store, self._keys, listed, ingest.put, self._now())
-        return PublishedImages(len(listed), made, changed=True)
+        if before is None:
+            changed = bool(listed)
+        else:
+            soon = self._now() + timedelta(days=DAYS / 2)
+            changed = before.signed.expires <= soon or sorted(before.profiles) != listed
+        if changed:
+            publish_list(self._store, self._keys, listed, ingest.put, self._now())
+        untold = tuple(fault for fault in faults if fault not in self._faults)
+        self._faults = frozenset(faults)
+        return PublishedImages(len(listed), made, changed, untold)
 
     def wanted(self, reports: Reports, images: RepositoryImages) -> Wanted:
         """Returns the contents that the profiles are to list, for each program with enough reported starts.

@@ -7,13 +7,12 @@ reports learns nothing. No part of a report is logged or sent back.
 import ssl
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from lazyfs.core.digits import natural
 from lazyfs.core.errors import FormatError, LazyfsError
 from lazyfs.core.start_reports.report import MOST_BODY, StartReport, decode
-from lazyfs.sync.bounded_server import SECONDS, BoundedServer
+from lazyfs.sync.bounded_server import SECONDS, BoundedHandler, BoundedServer
 
 PATH = "/reports"
 RETRY = "3600"
@@ -53,13 +52,10 @@ class ReportServer(BoundedServer):
         super().__init__(address, _Handler, seconds=seconds, tls=tls)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(BoundedHandler):
     server: ReportServer
-    protocol_version = "HTTP/1.1"
-    server_version = "lazyfs"
-    sys_version = ""
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802
         server = self.server
         if self.path != PATH:
             self._answer(HTTPStatus.NOT_FOUND, "no such path")

@@ -2,7 +2,6 @@
 certificate."""
 
 import hmac
-import ipaddress
 import os
 import re
 import stat
@@ -11,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from lazyfs.core.errors import UsageError
+from lazyfs.sync.sender_networks import network_of
 
 LEAST_TOKEN: Final = 16
 """The smallest number of characters of a token: shorter ones can be guessed."""
@@ -74,7 +74,7 @@ class Reporters:
                 name = its
         if name is None and certificate:
             name = f"certificate {certificate.get('serialNumber', '')} {_common_name(certificate)}"
-        return None if name is None else f"{name} {_network(address)}"
+        return None if name is None else f"{name} {network_of(address)}"
 
     def may_report(self, reporter: str, now: float) -> bool:
         """Notes that a reporter sends a report; returns False, and notes nothing, if it has sent MOST_AN_HOUR
@@ -90,17 +90,3 @@ class Reporters:
 def _common_name(certificate: Mapping[str, Any]) -> str:
     pairs = dict(pair for part in certificate.get("subject", ()) for pair in part)
     return str(pairs.get("commonName", ""))
-
-
-def _network(address: str) -> str:
-    """Returns the part of an address that identifies a sender: the whole IPv4 address, or the /64 network of
-    an IPv6 address, because one machine may use all addresses of a /64."""
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(found, ipaddress.IPv6Address):
-        if found.ipv4_mapped:
-            return str(found.ipv4_mapped)
-        return str(ipaddress.ip_network((found, 64), strict=False))
-    return str(found)

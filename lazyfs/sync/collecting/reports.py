@@ -9,7 +9,7 @@ tables are bounded.
 import enum
 import hashlib
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 import msgspec
@@ -89,38 +89,40 @@ class Reports:
         """The reports by image and program; the image with the latest report is last."""
         self._objects = 0
 
-    def take(
-        self, report: StartReport, reporter: str, find: Callable[[Digest], ImageObjects | None]
-    ) -> Outcome:
+    def settle(self, report: StartReport, reporter: str) -> Outcome | None:
+        """Returns the outcome of a report that does not count, whatever its image holds; None for any other
+        report, with which nothing is done. `reporter`: the name of its sender."""
+        outcome = self._settled(report, reporter)
+        if outcome is not None:
+            self.outcomes[outcome] += 1
+        return outcome
+
+    def take(self, report: StartReport, reporter: str, sizes: Mapping[Digest, int] | None) -> Outcome:
         """Counts a report if it is valid, and returns the outcome. `reporter`: the name of its sender.
-        `find`: takes the digest of a top catalog, and returns the newest revision's image that has it; None
-        if there is none. Raises what `find` raises."""
-        outcome = self._take(report, reporter, find)
+        `sizes`: as `honest_sizes` returns them; None if the newest revision does not have the image."""
+        outcome = self._settled(report, reporter)
+        if outcome is None:
+            outcome = Outcome.UNKNOWN if sizes is None else self._count(report, reporter, sizes)
         self.outcomes[outcome] += 1
         return outcome
 
-    def _take(
-        self, report: StartReport, reporter: str, find: Callable[[Digest], ImageObjects | None]
-    ) -> Outcome:
-        key = ProgramKey(Digest(report.image), report.program)
-        known = self._images.get(key.image, {}).get(key.program)
-        voice = hashlib.sha256(reporter.encode()).digest()[:_VOICE]
-        if known is not None and voice in known.reporters:
-            return Outcome.REPEATED
-        image = find(key.image) if report.repository == self.repository else None
-        if image is None:
+    def _settled(self, report: StartReport, reporter: str) -> Outcome | None:
+        if report.repository != self.repository:
             return Outcome.UNKNOWN
-        sizes = _honest(report, image)
+        known = self._images.get(Digest(report.image), {}).get(report.program)
+        return Outcome.REPEATED if known is not None and _voice(reporter) in known.reporters else None
+
+    def _count(self, report: StartReport, reporter: str, sizes: Mapping[Digest, int]) -> Outcome:
         if not sizes:
             return Outcome.WRONG
+        key = ProgramKey(Digest(report.image), report.program)
+        known = self._images.get(key.image, {}).get(key.program) or self._room_for(key)
         if known is None:
-            known = self._room_for(key)
-            if known is None:
-                return Outcome.FULL
+            return Outcome.FULL
         if known.voices.starts >= MOST_STARTS:
             known.reporters.clear()
         before = len(known.sizes)
-        known.reporters.add(voice)
+        known.reporters.add(_voice(reporter))
         known.voices.count(list(sizes), sum(sizes.values()))
         known.sizes.update(sizes)
         if len(known.sizes) > len(known.voices.touched):  # counts were halved
@@ -186,22 +188,37 @@ def restored(data: bytes, repository: str) -> Reports:
     return found
 
 
-def _honest(report: StartReport, image: ImageObjects) -> dict[Digest, int]:
+def honest_sizes(report: StartReport, image: ImageObjects) -> dict[Digest, int]:
     """Returns the plaintext sizes, by digest, of those reported objects that belong to the files for which
     the report names them. The result is empty if the share of foreign objects is larger than WRONG, or if the
-    program is no executable file of the image."""
+    program is no executable file of the image.
+
+    A liar shall cost little: chunk lists are looked at last, and nothing is once too many objects are
+    foreign.
+    """
     if not image.is_program(report.program):
         return {}
-    found: dict[Digest, int] = {}
-    most_wrong = WRONG * sum(len(file.objects) for file in report.touched)
-    wrong = 0
+    left = WRONG * sum(len(file.objects) for file in report.touched)
+    at_hand = []
     for file in report.touched:
-        there = image.sizes(file.path)
+        there = image.sizes_at_hand(file.path)
+        at_hand.append(there)
+        if there is not None:
+            left -= sum(digest not in there for digest in digests(file))
+            if left < 0:
+                return {}
+    found: dict[Digest, int] = {}
+    for file, there in zip(report.touched, at_hand, strict=True):
+        if there is None:
+            there = image.sizes(file.path)
+            left -= sum(digest not in there for digest in digests(file))
+            if left < 0:
+                return {}
         for digest in digests(file):
             if digest in there:
                 found.setdefault(digest, there[digest])
-            else:
-                wrong += 1
-        if wrong > most_wrong:  # looked at no further: a liar shall cost little
-            return {}
     return found
+
+
+def _voice(reporter: str) -> bytes:
+    return hashlib.sha256(reporter.encode()).digest()[:_VOICE]

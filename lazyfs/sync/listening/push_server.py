@@ -5,14 +5,13 @@ No part of a request's body is logged or sent back: names of registries' reposit
 
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
 from typing import NamedTuple
 
 from lazyfs.core.digits import natural
 from lazyfs.core.errors import FormatError
 from lazyfs.core.webhooks.proofs import proven
 from lazyfs.core.webhooks.pushes import MOST_BODY, pushes_of
-from lazyfs.sync.bounded_server import SECONDS, BoundedServer
+from lazyfs.sync.bounded_server import SECONDS, BoundedHandler, BoundedServer
 from lazyfs.sync.listening.push_queue import PushQueue
 
 PATH = "/hooks/"
@@ -52,13 +51,10 @@ class PushServer(BoundedServer):
         super().__init__(address, _Handler, seconds=seconds)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(BoundedHandler):
     server: PushServer
-    protocol_version = "HTTP/1.1"
-    server_version = "lazyfs"
-    sys_version = ""
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802
         name = self.path.removeprefix(PATH) if self.path.startswith(PATH) else ""
         source = self.server.sources.get(name)
         if source is None:
