@@ -1,0 +1,41 @@
+"""Files of tests run side by side: none has another's mounts."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import mounted
+from tests.support.images import image, live
+from tests.support.private_mount_table import private_mount_table
+from tests.support.repository import Published
+from tests.support.runtime_directory import runtime_directory
+
+
+def is_mounted(path: Path, process: str = "self") -> bool:
+    return os.fsencode(f" {path} ") in Path("/proc", process, "mountinfo").read_bytes()
+
+
+@pytest.mark.root
+def test_the_process_that_started_this_one_has_none_of_its_mounts(tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tmp_path], check=True)
+    try:
+        assert is_mounted(tmp_path)
+        assert not is_mounted(tmp_path, str(os.getppid()))
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+@pytest.mark.root
+def test_a_new_mount_table_has_no_mount_of_lazyfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that starts beside another one would keep the mounts of that."""
+    published = Published(tmp_path / "published")
+    published.commit(live(published.objects, {"a:1": image(published.objects, {"f": b"1"})}))
+    with (
+        runtime_directory(tmp_path, monkeypatch),
+        mounted(published.store, tmp_path / "mnt", "--cache", tmp_path / "cache") as mnt,
+    ):
+        with private_mount_table():
+            assert not is_mounted(mnt)
+        assert (mnt / "a:1/f").read_bytes() == b"1"
