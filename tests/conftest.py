@@ -9,15 +9,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
+from tests.support.drawn_inputs import load_profile
 from tests.support.measured import measured as measured
 from tests.support.measured import measured_lines
 from tests.support.private_mount_table import leave_shared_mount_table
 from tests.support.radosgw import Radosgw, radosgw
 
-settings.register_profile("without times", deadline=None)  # the machine may be busy; counts bound the work
-settings.load_profile("without times")
+load_profile()
 
 _TEMPORARY = pytest.StashKey[str]()
 

@@ -1,12 +1,16 @@
-"""Files of tests run side by side: none has another's mounts."""
+"""Files of tests run side by side: none has another's mounts. What passes once passes again."""
 
+import importlib
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.support.cli import mounted
+from tests.support.drawn_inputs import SEARCHING
 from tests.support.images import image, live
 from tests.support.private_mount_table import private_mount_table
 from tests.support.repository import Published
@@ -39,3 +43,24 @@ def test_a_new_mount_table_has_no_mount_of_lazyfs(tmp_path: Path, monkeypatch: p
         with private_mount_table():
             assert not is_mounted(mnt)
         assert (mnt / "a:1/f").read_bytes() == b"1"
+
+
+def test_the_inputs_of_a_test_are_the_same_in_each_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after another test has loaded a module with constants, which Hypothesis would draw. The long tier
+    searches: it draws others."""
+    drawn: list[int] = []
+
+    @settings(max_examples=200)
+    @given(st.integers())
+    def draw(number: int) -> None:
+        drawn.append(number)
+
+    draw()
+    before, drawn = drawn, []
+    (tmp_path / "loaded_later.py").write_text(f"constants = {[7**power for power in range(20, 99)]}")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("loaded_later")
+    draw()
+    assert (drawn == before) != SEARCHING
