@@ -1,4 +1,5 @@
-"""Files of tests run side by side: none has another's mounts. What passes once passes again."""
+"""Files of tests run side by side: none has another's mounts, or drops what the kernel has cached for
+another. What passes once passes again."""
 
 import importlib
 import os
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support import kernel_caches
 from tests.support.cli import mounted
 from tests.support.drawn_inputs import SEARCHING
 from tests.support.images import image, live
@@ -43,6 +45,15 @@ def test_a_new_mount_table_has_no_mount_of_lazyfs(tmp_path: Path, monkeypatch: p
         with private_mount_table():
             assert not is_mounted(mnt)
         assert (mnt / "a:1/f").read_bytes() == b"1"
+
+
+@pytest.mark.root
+def test_no_test_drops_what_another_one_counts_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    with kernel_caches.kept_kernel_caches(), monkeypatch.context() as patched:
+        patched.setattr(kernel_caches, "_SECONDS", 0)
+        with pytest.raises(AssertionError):
+            kernel_caches.drop_kernel_caches(1)
+    kernel_caches.drop_kernel_caches(1)
 
 
 def test_the_inputs_of_a_test_are_the_same_in_each_run(
