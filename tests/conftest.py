@@ -5,25 +5,33 @@ import os
 import shutil
 import tempfile
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
+from tests.support.drawn_inputs import load_profile
 from tests.support.measured import measured as measured
 from tests.support.measured import measured_lines
+from tests.support.private_mount_table import leave_shared_mount_table
 from tests.support.radosgw import Radosgw, radosgw
 
-settings.register_profile("without times", deadline=None)  # the machine may be busy; counts bound the work
-settings.load_profile("without times")
+load_profile()
 
 _TEMPORARY = pytest.StashKey[str]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Gives each run of pytest a top directory of its own, instead of the shared /tmp/pytest-of-USER. pytest
+    """Gives each process of root's run a mount table of its own. A container that a test starts has copies of
+    all mounts in its table. So a test that unmounts would have to wait for the containers of the tests beside
+    it.
+
+    Gives each run of pytest a top directory of its own, instead of the shared /tmp/pytest-of-USER. pytest
     closes the shared one to other users whenever a run begins. So a second run on the machine would make
     tests of the first run fail: those that start programs as another user."""
+    if os.geteuid() == 0:
+        with suppress(PermissionError):  # where root may not mount, nothing is mounted
+            leave_shared_mount_table()
     if not hasattr(config, "workerinput") and config.option.basetemp is None:
         config.stash[_TEMPORARY] = os.environ["PYTEST_DEBUG_TEMPROOT"] = tempfile.mkdtemp(prefix="t-")
 

@@ -10,15 +10,18 @@ import trio
 from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import LazyfsError
 from lazyfs.transport.guard import Limits
-from tests.support.chaos import Chaos
+from tests.support.chaos import SEED, Chaos
 from tests.support.counts import count
 from tests.support.measured import Measured
 from tests.support.nginx import NginxOrigin
 from tests.support.site import Node, RealSite
 from tests.support.squid import Squid
 from tests.support.store_files import store_objects
+from tests.support.until import until
 
 SECONDS = count(6, 120)
+SLACK = count(10, 1)
+"""Seconds after a deadline. The limit is long in the ordinary tier, since other tests run beside it."""
 READERS = 8
 LEAST = 600
 """The smallest number of reads in the test, also on a slow machine. The tree has 300 objects, and the cache
@@ -43,13 +46,19 @@ async def test_no_read_fails_while_a_path_lives(tmp_path: Path, measured: Measur
             limits=Limits(connect=1.0),
         )
         reads, failed = 0, []
-        until = time.monotonic() + SECONDS
+        end = time.monotonic() + SECONDS
+
+        def enough() -> bool:
+            """Returns True once all has been tried. A slow machine restarts servers slowly, and gets 60 s
+            more for the faults."""
+            now = time.monotonic()
+            return now >= end and reads >= LEAST and (chaos.total() > SECONDS / 4 or now >= end + 60)
 
         async def reader(seed: int) -> None:
             nonlocal reads
             choice = random.Random(seed)
             refs: list[ObjectRef] = list(held)
-            while time.monotonic() < until or reads < LEAST:
+            while not enough():
                 ref = choice.choice(refs)
                 try:
                     plain = node.objects.at_hand(ref) or await node.objects.fetch(ref)
@@ -60,19 +69,19 @@ async def test_no_read_fails_while_a_path_lives(tmp_path: Path, measured: Measur
                 reads += 1
                 await trio.sleep(0.002)
 
-        with Chaos(site, second, seed=int(time.time())) as chaos:
+        with Chaos(site, second) as chaos:
             async with trio.open_nursery() as nursery:
                 for seed in range(READERS):
                     nursery.start_soon(reader, seed)
         report = node.fetcher.report()
         stats = node.cache.stats()
     measured(
-        f"chaos, {SECONDS} s: {sum(chaos.injected.values())} faults injected {dict(chaos.injected)}, "
+        f"chaos, seed {SEED}, {SECONDS} s: {chaos.total()} faults injected {dict(chaos.injected)}, "
         f"{reads} reads, {stats.hits} from the cache, {_spread(node)}, "
         f"{report.healed} healed, {len(failed)} failed; seen: {report.faults}"
     )
     assert not failed
-    assert sum(chaos.injected.values()) > SECONDS / 4
+    assert chaos.total() > SECONDS / 4
     assert stats.evictions > 0
 
 
@@ -97,8 +106,8 @@ async def test_all_paths_down_and_back(tmp_path: Path) -> None:
             lasted.append(time.monotonic() - started)
             for cached in refs[:10]:
                 assert node.objects.at_hand(cached) == held[cached]
-        assert max(lasted) < patience + 1
-        assert min(lasted) < 0.5  # later reads fail at once
+        assert max(lasted) < patience + SLACK
+        assert min(lasted) < count(2.0, 0.5)  # later reads fail at once
         site.nginx.start()
         site.one.start()
         site.parent.start()
@@ -108,7 +117,7 @@ async def test_all_paths_down_and_back(tmp_path: Path) -> None:
                 assert await node.objects.fetch(refs[20]) == held[refs[20]]
                 break
             except LazyfsError:
-                assert time.monotonic() - back < 15 + 1, "not within the probe interval"
+                assert time.monotonic() - back < 15 + SLACK, "not within the probe interval"
                 await trio.sleep(0.1)
         for ref in refs[21:]:
             assert await node.objects.fetch(ref) == held[ref]
@@ -129,6 +138,7 @@ async def test_32_readers_of_a_cold_file_ask_for_each_object_once(tmp_path: Path
         async with trio.open_nursery() as nursery:
             for _ in range(32):
                 nursery.start_soon(reader)
+        until(lambda: len(site.nginx.counts()) == len(held), 60)  # nginx logs an answer after its end
         counts = site.nginx.counts()
         report = node.fetcher.report()
     extra = report.attempts - report.requests
@@ -136,7 +146,6 @@ async def test_32_readers_of_a_cold_file_ask_for_each_object_once(tmp_path: Path
         f"32 readers, 96 MiB: {_spread(node)}, {report.healed} healed; the origin saw {sum(counts.values())}"
     )
     assert report.requests == len(held)
-    assert len(counts) == len(held)
     assert sum(counts.values()) - len(held) <= extra
     assert extra <= 0.05 * len(held)
 

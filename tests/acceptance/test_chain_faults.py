@@ -16,7 +16,7 @@ from lazyfs.core.errors import LazyfsError
 from lazyfs.transport import connect
 from lazyfs.transport.guard import Limits
 from tests.support.counts import count
-from tests.support.fault_server import FaultServer, Misbehave
+from tests.support.fault_server import WAITED_FOR, FaultServer, Misbehave
 from tests.support.site import RealSite, relay_of
 from tests.support.store_files import store_objects
 
@@ -79,7 +79,7 @@ async def test_behind_all_proxies_and_alone(stand: Stand, tmp_path: Path, misbeh
         started = time.monotonic()
         with contextlib.suppress(LazyfsError):
             assert await node.objects.fetch(ref) == plain
-        assert time.monotonic() - started < patience + 1
+        assert time.monotonic() - started < patience + count(10, 1)
     while not node.fetcher.report().faults:  # the reader's deadline may end a moment before the attempt
         await trio.sleep(0.01)
 
@@ -89,7 +89,8 @@ async def test_a_proxy_of_the_group(stand: Stand, tmp_path: Path, misbehave: Mis
     site = stand.site
     with FaultServer(relay_of(site.nginx.url)) as proxy:
         chain = f"{proxy.url};{site.group};DIRECT"
-        node = site.node(site.nginx.url, chain, tmp_path, limits=QUICK)
+        limits = QUICK if misbehave in WAITED_FOR else Limits(connect=5, silence=5)
+        node = site.node(site.nginx.url, chain, tmp_path, limits=limits)
         proxy.misbehave(misbehave)
         for ref, plain in stand.fresh().items():
             assert await node.objects.fetch(ref) == plain

@@ -17,16 +17,19 @@ from typing import Any
 
 import pytest
 
-from tests.support.chaos import Chaos
+from tests.support.chaos import SEED, Chaos
 from tests.support.cli import lazyfs, mounted, new_repository, status
 from tests.support.counts import count
 from tests.support.measured import Measured
 from tests.support.nginx import NginxOrigin
 from tests.support.site import RealSite
+from tests.support.until import until
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(400)]
 
 SECONDS = count(6, 120)
+SLACK = count(10, 1)
+"""Seconds after a deadline. The limit is long in the ordinary tier, since other tests run beside it."""
 BOTH = [pytest.param("pyfuse3", marks=pytest.mark.long), "direct"]
 """Both kinds of FUSE session. The ordinary tier skips pyfuse3, since the chain is the same under both."""
 SMALL, BIG = 200, 100 << 20
@@ -110,18 +113,20 @@ def test_chaos(published: tuple[Path, dict[str, str]], tmp_path: Path, kind: str
         NginxOrigin(published[0]) as second,
         mounting(published, tmp_path, *options, second=second) as stand,
     ):
-        with Chaos(stand.site, second, seed=int(time.time())) as chaos:
-            found = stand.read(small(0, SMALL), threads=8, seconds=SECONDS)
+        with Chaos(stand.site, second) as chaos:
+            found = [stand.read(small(0, SMALL), threads=8, seconds=SECONDS)]
+            while chaos.total() <= SECONDS / 4 and len(found) < 10:  # a slow machine restarts servers slowly
+                found.append(stand.read(small(0, SMALL), threads=8, seconds=SECONDS))
         evictions = status(stand.mnt)["cache"]["evictions"]
     measured(
-        f"chaos on a mount ({kind}), {SECONDS} s: {sum(chaos.injected.values())} faults injected, "
-        f"{found['reads']} files read, {len(found['failed'])} failed, {len(found['wrong'])} wrong, "
-        f"slowest {found['slowest']:.1f} s, {evictions} evictions"
+        f"chaos on a mount ({kind}), seed {SEED}, {SECONDS} s: {chaos.total()} faults injected, "
+        f"{sum(one['reads'] for one in found)} files read, "
+        f"slowest {max(one['slowest'] for one in found):.1f} s, {evictions} evictions"
     )
-    assert found["failed"] == []
-    assert found["wrong"] == []
+    assert [error for one in found for error in one["failed"]] == []
+    assert [path for one in found for path in one["wrong"]] == []
     assert evictions > 0
-    assert sum(chaos.injected.values()) > SECONDS / 4
+    assert chaos.total() > SECONDS / 4
 
 
 @pytest.mark.parametrize("kind", BOTH)
@@ -130,13 +135,17 @@ def test_32_readers_of_a_cold_file(
 ) -> None:
     with mounting(published, tmp_path, "--fuse", kind, "--cache-limit", "1G") as stand:
         found = stand.read(["big"], threads=32)
-        counts = {path: seen for path, seen in stand.site.nginx.counts().items() if "/data/" in path}
+
+        def at_origin() -> dict[str, int]:
+            return {path: seen for path, seen in stand.site.nginx.counts().items() if "/data/" in path}
+
+        until(lambda: len(at_origin()) >= 100, 60)  # nginx logs an answer after its end
+        counts = at_origin()
     measured(
         f"32 readers of 100 MiB on a mount ({kind}): {len(counts)} objects, "
         f"{sum(counts.values())} requests at the origin"
     )
     assert (found["failed"], found["wrong"], found["reads"]) == ([], [], 32)
-    assert len(counts) >= 100
     assert sum(counts.values()) <= 1.05 * len(counts)
 
 
@@ -153,12 +162,12 @@ def test_all_paths_down_and_back(published: tuple[Path, dict[str, str]], tmp_pat
         with pytest.raises(OSError, match="Input/output") as failure:
             stand.path("d5/f55").read_bytes()
         assert failure.value.errno == errno.EIO
-        assert time.monotonic() - began < patience + 1
+        assert time.monotonic() - began < patience + SLACK
         assert stand.read(first)["failed"] == []  # from the cache of lazyfs: the kernel's was dropped
         site.nginx.start()
         back = time.monotonic()
         while stand.read(["d5/f55"])["failed"]:
-            assert time.monotonic() - back < 15 + 1, "not within the probe interval"
+            assert time.monotonic() - back < 15 + SLACK, "not within the probe interval"
         for daemon in (site.parent, site.one, site.two):
             daemon.start()
         assert stand.read(small(0, SMALL), threads=4)["failed"] == []

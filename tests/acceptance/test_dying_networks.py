@@ -26,8 +26,9 @@ from tests.support.until import until
 pytestmark = [pytest.mark.root, pytest.mark.alone, pytest.mark.timeout(300)]
 
 PATIENCE = 3.0
-SLACK = 2.0
-"""Seconds that a read may take beyond its deadline, since the machine may be busy with other tests."""
+SLACK, RECOVERY = count(10.0, 2.0), count(60.0, 10.0)
+"""Seconds that a read may take beyond its deadline, and seconds until reads succeed after the network is
+back. The acceptance's 2 s and 10 s are asserted in the long tier, which runs this file alone."""
 IMAGES, WARM_READERS, COLD_READERS = count(4, 20), count(8, 70), count(4, 30)
 COLD_FILES = 60
 """The number of files in each image that no reader has read before."""
@@ -158,8 +159,8 @@ def test_a_network_that_dies_and_returns(
                 quickest_df = min(seconds_of_df(mnt) for _ in range(5))
                 assert status(mnt)["repositories"]["test.example.org"]["revision"] == 2
             back = time.monotonic()
-            untouched = iter(below(mnt, later).items())
-            while not readers.ask(*next(untouched)):
+            cold_files = itertools.cycle(below(mnt, later).items())
+            while not readers.ask(*next(cold_files)):
                 time.sleep(0.05)
             recovered = time.monotonic() - back
     measured(
@@ -174,7 +175,7 @@ def test_a_network_that_dies_and_returns(
     assert {error.partition(": ")[2] for error in readers.cold.errors | booted.cold.errors} <= {"EIO"}
     assert max(readers.warm.slowest, readers.cold.slowest, booted.cold.slowest) < PATIENCE + SLACK
     assert quickest_df < 0.1
-    assert recovered < 10
+    assert recovered < RECOVERY
     if way not in ("dns dead", "dns slow"):  # a running daemon knows the addresses
         assert readers.cold.errors
     if way != "dns slow":

@@ -22,7 +22,6 @@ from tests.support.counts import count
 from tests.support.fault_server import FaultServer, of_directory
 from tests.support.images import file, image, live
 from tests.support.measured import Measured
-from tests.support.private_mount_table import private_mount_table
 from tests.support.processes import daemons
 from tests.support.repository import Published
 from tests.support.runtime_directory import runtime_directory
@@ -202,16 +201,11 @@ def test_in_a_control_group_that_has_less(site: Path, tmp_path: Path, measured: 
 def test_mounts_that_come_and_go_leave_nothing(tmp_path: Path, runtime: Path) -> None:
     published = Published(tmp_path / "published")
     published.commit(live(published.objects, {"lib": {"a:1": image(published.objects, {"f": b"1"})}}))
-    with private_mount_table():
-        rounds(published.store, tmp_path, runtime)
-
-
-def rounds(store: Path, tmp_path: Path, runtime: Path) -> None:
     cache = tmp_path / "cache"
     before: set[str] | None = None
     for number in range(ROUNDS):
         mnt = tmp_path / f"mnt{number % 3}"
-        with mounted(store, mnt, "--cache", cache) as there:
+        with mounted(published.store, mnt, "--cache", cache) as there:
             assert (there / "lib/a:1/f").read_bytes() == b"1"
             daemon = os.pidfd_open(status(there)["pid"])  # its number may be another's soon
         assert select.select([daemon], [], [], 20)[0]

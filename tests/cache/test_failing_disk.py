@@ -21,6 +21,7 @@ from lazyfs_cache.index import database
 from lazyfs_cache.index.transaction import Transaction
 from lazyfs_cache.process import locks, rebuild
 from tests.support.cachefill import Child, key_of, lose_index, value_of
+from tests.support.kernel_caches import drop_kernel_caches
 from tests.support.small_disks import break_filesystem, loop_ext4, mounted_disk
 from tests.support.usage import disk_usage
 
@@ -146,7 +147,7 @@ def use_a_dying_disk(base: Path, ready: Callable[[], None]) -> None:
         read_all(cache, range(100))
         os.sync()
         os.truncate(base / "disk", 1 << 20)  # reads beyond the end fail: the loop device returns EIO
-        Path("/proc/sys/vm/drop_caches").write_text("3")
+        drop_kernel_caches(3)
         ready()
         read_all(cache, range(150))
         assert cache.stats().state.startswith("off: "), cache.stats()

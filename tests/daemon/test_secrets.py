@@ -79,7 +79,7 @@ def _seen(mnt: Path, log: Path) -> str:
         (
             daemon.joinpath("cmdline").read_bytes().decode(),
             there.source,
-            Path("/proc/mounts").read_text(),
+            Path("/proc/mounts").read_text(errors="surrogateescape"),
             json.dumps(status(mnt)),
             lazyfs("status", mnt).stdout,
             log.read_text(),

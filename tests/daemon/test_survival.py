@@ -14,6 +14,7 @@ from lazyfs.system import mountpoint as points
 from tests.support.cli import lazyfs, mounted, status, successions
 from tests.support.counts import count
 from tests.support.images import image, live
+from tests.support.kernel_caches import drop_kernel_caches
 from tests.support.measured import Measured
 from tests.support.processes import daemons, frozen, gone
 from tests.support.repository import Published
@@ -115,10 +116,10 @@ def test_a_mount_keeps_its_inode_numbers(images: Published, tmp_path: Path) -> N
         names = [mnt / "lib", *(mnt / "lib/image:1" / f"f{n}" for n in range(FILES))]
         before = [os.stat(name).st_ino for name in names]
         kill_the_daemon(mnt)
-        Path("/proc/sys/vm/drop_caches").write_text("2")
+        drop_kernel_caches(2)
         assert [os.stat(name).st_ino for name in names] == before
         lazyfs("reload", mnt)
-        Path("/proc/sys/vm/drop_caches").write_text("2")
+        drop_kernel_caches(2)
         assert [os.stat(name).st_ino for name in names] == before
 
 

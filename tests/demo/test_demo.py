@@ -41,8 +41,8 @@ def quickstart(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def mounts() -> list[str]:
-    with open("/proc/self/mountinfo") as file:
-        return [line.split()[4] for line in file if "lazyfs-demo-" in line]
+    with open("/proc/self/mountinfo", "rb") as file:
+        return [line.split()[4].decode() for line in file if b"lazyfs-demo-" in line]
 
 
 def test_a_given_image_is_run_and_little_of_it_fetched(layout: str) -> None:

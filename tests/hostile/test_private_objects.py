@@ -12,6 +12,7 @@ from lazyfs.core.digest import ObjectRef, ref_of
 from lazyfs.daemon.session_choice import KINDS
 from tests.support.cli import lazyfs
 from tests.support.images import image, live
+from tests.support.kernel_caches import drop_kernel_caches
 from tests.support.nginx import Nginx
 from tests.support.repository import Published
 
@@ -85,7 +86,7 @@ def test_a_digest_opens_what_is_public_and_nothing_else(
             for _ in range(2):  # first as fetched, then from the cache
                 assert (mnt / "private/image/file").read_bytes() == SECRET
                 assert (mnt / "public/image/file").read_bytes() == PUBLIC
-                Path("/proc/sys/vm/drop_caches").write_text("3")
+                drop_kernel_caches(3)
             for path in ("other/files/secret", "other/files/secret-short", "other/files/public-short"):
                 with pytest.raises(OSError, match=rf"Errno {errno.EIO}\b"):
                     (mnt / path).read_bytes()

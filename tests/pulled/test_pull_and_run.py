@@ -43,15 +43,6 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealRegistry]
         yield found
 
 
-ALONE = [
-    *("unshare", "--mount", "sh", "-c"),
-    """for point in $(awk '$3 == "fuse.lazyfs" {print $2}' /proc/mounts)
-    do umount --lazy --no-canonicalize "$point"; done; exec "$@" """,
-    "sh",
-]
-"""Beginning of a command that runs the rest in a mount namespace without any lazyfs mount."""
-
-
 class Home:
     """A user's home with a store of pulled images."""
 
@@ -68,14 +59,9 @@ class Home:
             "LAZYFS_RUN_SETTINGS": str(self.settings),
         }
 
-    def run(
-        self, *arguments: str, seen: bool = False, pass_fds: tuple[int, ...] = ()
-    ) -> subprocess.CompletedProcess[str]:
-        """Runs `lazyfs run`. With `seen`, it sees the mounts of this machine. Otherwise it sees none, because
-        mounts of other tests may be silent, and each look-up would wait 30 s for them."""
-        command = [*([] if seen else ALONE), *LAZYFS, "run", *arguments]
+    def run(self, *arguments: str, pass_fds: tuple[int, ...] = ()) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            command,
+            [*LAZYFS, "run", *arguments],
             env=self.environment,
             capture_output=True,
             text=True,
@@ -111,7 +97,7 @@ def test_what_is_not_mounted_is_pulled_and_kept(registry: RealRegistry, home: Ho
 def test_many_at_once_pull_once(registry: RealRegistry, home: Home) -> None:
     built = image("once " * 1000)
     registry.put(built, "team/once", "1")
-    command = [*ALONE, *LAZYFS, "run", f"docker://{registry.host}/team/once:1", "--plain-http"]
+    command = [*LAZYFS, "run", f"docker://{registry.host}/team/once:1", "--plain-http"]
     registry.blobs_read()
     started = [
         subprocess.Popen(command, stdout=subprocess.PIPE, env=home.environment, text=True) for _ in range(4)
@@ -129,8 +115,8 @@ def test_a_mounted_image_is_not_pulled(registry: RealRegistry, home: Home, tmp_p
     lazyfs("publish", f"oci:{layout}:{TAG}", store, "--as", name, "--keys", keys)
     options = ("--cache", tmp_path / "objects", "--trust", store / "metadata/1.root.json")
     with mounted(store, tmp_path / "mnt", *options):
-        assert home.run(f"docker://{name}", "--plain-http", seen=True).stdout == "from the mount"
-        done = home.run(f"docker://{registry.host}/team/none:1", "--plain-http", "--no-pull", seen=True)
+        assert home.run(f"docker://{name}", "--plain-http").stdout == "from the mount"
+        done = home.run(f"docker://{registry.host}/team/none:1", "--plain-http", "--no-pull")
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "not found in" in line
@@ -284,7 +270,7 @@ def test_links_are_resolved_once(registry: RealRegistry, home: Home) -> None:
     registry.put(image("first"), "team/moving", "1")
     source = f"docker://{registry.host}/team/moving:1"
     home.settings.write_text(f'image_store = "{home.images.parent}"\nimage_limit = "17M"\n')
-    command = [*ALONE, *LAZYFS, "run", source, "--plain-http", "--", "sh", "-c", "echo ready; cat; cat /word"]
+    command = [*LAZYFS, "run", source, "--plain-http", "--", "sh", "-c", "echo ready; cat; cat /word"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=home.environment, text=True
     ) as job:

@@ -145,7 +145,8 @@ def _of_nobody(directory: Path) -> Iterator[Path]:
     identity = lazyfs_of(NOBODY)[:4]
     with subprocess.Popen([*identity, "squashfuse", "-f", image, point]) as server:
         try:
-            until(lambda: f" {point} fuse.squashfuse " in Path("/proc/mounts").read_text())
+            mount = os.fsencode(f" {point} fuse.squashfuse ")
+            until(lambda: mount in Path("/proc/mounts").read_bytes())
             yield point
         finally:
             subprocess.run(["umount", "--lazy", point], check=True)

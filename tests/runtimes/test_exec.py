@@ -198,7 +198,7 @@ def test_any_process_of_it_killed_ends_all(caller: Caller) -> None:
                 chain.append(int(below[-1]))
             os.kill(chain[number], signal.SIGKILL)
             assert output.read() == ""
-        until(lambda: caller.remains() == [], 5)
+        until(lambda: caller.remains() == [], END_SECONDS)
 
 
 def test_a_broken_pipe_ends_no_mount(caller: Caller) -> None:
@@ -282,7 +282,7 @@ def test_a_signal_before_the_command_ends_the_start(caller: Caller, program: str
         finally:
             process.kill()
     assert process.returncode == 128 + signal.SIGTERM
-    until(lambda: caller.remains() == [], 5)
+    until(lambda: caller.remains() == [], END_SECONDS)
 
 
 def test_many_share_one_cache(caller: Caller) -> None:
@@ -336,7 +336,7 @@ def test_a_container_that_covers_its_proc_gives_no_pid_namespace(store: Path, op
         env=caller.environment,
     )
     assert (done.stdout, done.stderr, done.returncode) == ("from the mount\n", "", 0)
-    until(lambda: caller.processes() == [], 5)
+    until(lambda: caller.processes() == [], END_SECONDS)
 
 
 def test_mount_points_are_made_where_no_file_of_the_callers_would_vanish(tmp_path: Path) -> None:

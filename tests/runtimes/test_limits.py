@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import subprocess
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from lazyfs.runtimes import limits
 from lazyfs.runtimes.control_group import ControlGroup, Place, places
 from lazyfs.runtimes.limits import Limits, keep, parse_seconds
 from tests.support.busybox import busybox_root
+from tests.support.control_group import groups_of_starts
 from tests.support.docker import docker_daemon
 from tests.support.open_paths import open_to_all
 from tests.support.runtimes import lazyfs_of, run
@@ -34,24 +36,36 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture
+def groups() -> Iterator[list[Path]]:
+    with groups_of_starts() as found:
+        yield found
+
+
 def ended(
-    image: Path, runtime: str, user: int | None, options: list[str], script: str
+    image: Path,
+    runtime: str,
+    user: int | None,
+    options: list[str],
+    script: str,
+    groups: Sequence[Path] = (),
 ) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
-    done = run([image, "--runtime", runtime, "--json", *options, "--", "sh", "-c", script], user=user)
+    command = [image, "--runtime", runtime, "--json", *options, "--", "sh", "-c", script]
+    done = run(command, user=user, groups=groups)
     lines = [line for line in done.stderr.splitlines() if line.startswith("{")]
     assert len(lines) == 1, done.stderr
     return done, json.loads(lines[0])
 
 
-def remaining_groups() -> list[str]:
-    names = ("lazyfs-run-", "lazyfs-trial-")
-    return [path for path, _, _ in os.walk("/sys/fs/cgroup") if os.path.basename(path).startswith(names)]
+def remaining(groups: list[Path]) -> list[Path]:
+    """Returns the groups that starts in these groups have left."""
+    return [path for group in groups for path in group.iterdir() if path.is_dir()]
 
 
 @pytest.mark.root
 @pytest.mark.parametrize(("runtime", "user"), WAYS)
-def test_memory(image: Path, runtime: str, user: int | None) -> None:
-    done, said = ended(image, runtime, user, ["--memory", "100M"], EAT)
+def test_memory(image: Path, groups: list[Path], runtime: str, user: int | None) -> None:
+    done, said = ended(image, runtime, user, ["--memory", "100M"], EAT, groups)
     assert "survived" not in done.stdout
     assert (said["failed"], done.returncode != 0) == ("program", True)
     if user is None:
@@ -60,20 +74,20 @@ def test_memory(image: Path, runtime: str, user: int | None) -> None:
         assert "lazyfs: the program was ended: its memory was used up" in done.stderr
     else:
         assert said["limits"]["memory"].startswith("RLIMIT_DATA, for each process by itself")
-    done, said = ended(image, runtime, user, ["--memory", "900M"], EAT)
+    done, said = ended(image, runtime, user, ["--memory", "900M"], EAT, groups)
     assert (done.stdout, said["limit"]) == ("survived\n", None)
-    assert remaining_groups() == []
+    assert remaining(groups) == []
 
 
 @pytest.mark.root
 @pytest.mark.parametrize(("runtime", "user"), WAYS)
-def test_processes(image: Path, runtime: str, user: int | None) -> None:
-    done, said = ended(image, runtime, user, ["--pids", "12"], FORK)
+def test_processes(image: Path, groups: list[Path], runtime: str, user: int | None) -> None:
+    done, said = ended(image, runtime, user, ["--pids", "12"], FORK, groups)
     assert "all" not in done.stdout
     assert said["limits"]["pids"].startswith("a control group" if user is None else "RLIMIT_NPROC")
-    done, _ = ended(image, runtime, user, ["--pids", "60"], FORK)
+    done, _ = ended(image, runtime, user, ["--pids", "60"], FORK, groups)
     assert done.stdout == "all\n"
-    assert remaining_groups() == []
+    assert remaining(groups) == []
 
 
 @pytest.mark.root

@@ -125,7 +125,7 @@ class Automounter:
         subprocess.run(["rm", "-rf", "--one-file-system", self.directory], check=True)
 
     def _is_mounted(self, path: Path, fstype: str) -> bool:
-        return f" {path} {fstype} " in Path(f"/proc/{self._first}/mounts").read_text()
+        return os.fsencode(f" {path} {fstype} ") in Path(f"/proc/{self._first}/mounts").read_bytes()
 
     def is_mounted(self, path: Path) -> bool:
         """Returns True if lazyfs is mounted at `path`. Reads the kernel's list only, so no automount is
@@ -141,6 +141,7 @@ class Automounter:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            errors="surrogateescape",  # for lists of mounts
         )
 
     def run(self, *command: str | Path, seconds: int = 60) -> "subprocess.CompletedProcess[str]":

@@ -3,6 +3,7 @@
 All mounts are shared there, as systemd sets a machine up, so that a container may see what is mounted later.
 """
 
+import os
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,8 +32,8 @@ class BindMap(NamedTuple):
 
     def mounted(self) -> set[str]:
         """Returns the names below `top` that are mounted now, without mounting any."""
-        lines = Path(f"/proc/{self.first}/mounts").read_text().splitlines()
-        paths = [Path(line.split()[1]) for line in lines]
+        lines = Path(f"/proc/{self.first}/mounts").read_bytes().split(b"\n")[:-1]
+        paths = [Path(os.fsdecode(line.split(b" ")[1])) for line in lines]
         return {path.name for path in paths if path.parent == self.top}
 
     def run(
@@ -67,7 +68,8 @@ def bind_map(directory: Path, sources: Mapping[str, Path]) -> Iterator[BindMap]:
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
             until(lambda: bool(children.read_text()))
             first = int(children.read_text())
-            until(lambda: f" {top} autofs " in Path(f"/proc/{first}/mounts").read_text())
+            trigger = os.fsencode(f" {top} autofs ")
+            until(lambda: trigger in Path(f"/proc/{first}/mounts").read_bytes())
             yield BindMap(top, first)
         finally:
             process.send_signal(signal.SIGKILL)  # and with it, all others inside

@@ -5,16 +5,20 @@ import threading
 import time
 from collections import Counter
 
+from tests.support.counts import count
 from tests.support.fault_server import Misbehave
 from tests.support.nginx import NginxOrigin
 from tests.support.site import RealSite
 from tests.support.squid import Squid
 
+SEED = count(5, int(time.time()))
+"""The long tier has other faults in each run, and prints this number."""
+
 
 class Chaos:
     """A thread that breaks and repairs members of a site. At any moment it leaves one path working."""
 
-    def __init__(self, site: RealSite, second: NginxOrigin, seed: int) -> None:
+    def __init__(self, site: RealSite, second: NginxOrigin, seed: int = SEED) -> None:
         self._site = site
         self._second = second
         self._random = random.Random(seed)
@@ -22,6 +26,10 @@ class Chaos:
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self.failure: BaseException | None = None
+
+    def total(self) -> int:
+        """Returns the number of faults so far."""
+        return sum(list(self.injected.values()))  # a copy: the thread goes on counting
 
     def __enter__(self) -> "Chaos":
         self._thread.start()

@@ -3,7 +3,7 @@
 import os
 from typing import TypeVar
 
-T = TypeVar("T", int, float, str)
+T = TypeVar("T", bool, int, float, str)
 
 
 def count(short: T, long: T) -> T:

@@ -51,6 +51,10 @@ class Misbehave(enum.StrEnum):
     NOISE = "not HTTP"
 
 
+WAITED_FOR = (Misbehave.HANG, Misbehave.TRICKLE, Misbehave.TRICKLE_HEADERS)
+"""Faults that a client notices by its limits of time only."""
+
+
 class Seen(NamedTuple):
     """One logged request, and the fault with which it was answered; None if it was answered well."""
 

@@ -12,6 +12,7 @@ from typing import Any
 from lazyfs.core.catalog.inode import Nested
 from lazyfs.system import mountpoint as points
 from tests.support.images import Objects
+from tests.support.kernel_caches import drop_kernel_caches
 
 
 class Mounted:
@@ -48,7 +49,7 @@ class Mounted:
         """
         end = time.monotonic() + seconds
         while True:
-            Path("/proc/sys/vm/drop_caches").write_text("2")
+            drop_kernel_caches(2)
             table: dict[str, Any] = self.ask("table")
             if table[what] <= at_most or time.monotonic() > end:
                 return table

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from lazyfs.system.control_groups import enter_group
+
 _TOP: Final = Path(__file__).parents[2]
 NOBODY: Final = 65534
 RUNTIMES: Final = (
@@ -73,12 +75,27 @@ def run(
     user: int | None = None,
     environment: Mapping[str, str] | None = None,
     given: str = "",
+    groups: Sequence[Path] = (),
 ) -> subprocess.CompletedProcess[str]:
-    """Runs `lazyfs run` to its end, with apptainer on PATH and `given` on stdin."""
+    """Runs `lazyfs run` to its end in the control groups `groups`, with apptainer on PATH and `given` on
+    stdin."""
     command = [*lazyfs_of(user), "run", *map(str, arguments)]
     variables = {**os.environ, "PATH": search_path(), **(environment or {})}
+
+    def enter() -> None:
+        for group in groups:
+            enter_group(str(group))
+
     return subprocess.run(
-        command, input=given, env=variables, check=False, capture_output=True, text=True, timeout=100, cwd="/"
+        command,
+        input=given,
+        env=variables,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        cwd="/",
+        preexec_fn=enter if groups else None,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 import pytest
 
 from lazyfs.core.chain.chain import Chain
-from lazyfs.core.chain.faults import AttemptFailed
+from lazyfs.core.chain.faults import AttemptFailed, Fault
 from lazyfs.core.chain.notation import DIRECT
 from lazyfs.core.chain.policy import Policy
 from lazyfs.core.codec import open_object
@@ -31,7 +31,9 @@ from tests.support.looped import LoopedFetcher
 from tests.support.store_files import object_request, store_objects
 from tests.support.zstd_bombs import peak_of
 
-LIMITS = Limits(connect=5.0, silence=0.3, min_rate=2048, rate_window=0.2)
+LIMITS = Limits(connect=5.0, silence=5.0, min_rate=2048, rate_window=5.0)
+QUICK = Limits(connect=5.0, silence=1.0, min_rate=2048, rate_window=1.0)
+"""For attacks that end by the limits of time."""
 LARGE = 3 << 20
 
 
@@ -59,9 +61,11 @@ Way = Literal["requests", "pycurl", "loop"]
 WAYS: tuple[Way, ...] = ("requests", "pycurl", "loop")
 
 
-def _fetcher(way: Way, world: World, proxies: str, policy: Policy) -> HttpFetcher | LoopedFetcher:
+def _fetcher(
+    way: Way, world: World, proxies: str, policy: Policy, limits: Limits = LIMITS
+) -> HttpFetcher | LoopedFetcher:
     library: Literal["requests", "pycurl"] = "requests" if way == "requests" else "pycurl"
-    fetcher = open_fetcher(world.honest.url, proxies, policy=policy, limits=LIMITS, http=library)
+    fetcher = open_fetcher(world.honest.url, proxies, policy=policy, limits=limits, http=library)
     assert isinstance(fetcher, HttpFetcher)
     return LoopedFetcher(fetcher) if way == "loop" else fetcher
 
@@ -74,7 +78,9 @@ def test_the_attempt_fails_by_its_name_and_the_next_path_brings_the_bytes(
     ref = world.large if attack.large else world.small
     with HostileProxy(of_directory(world.directory), attack) as proxy:
         # no rival attempt: the attack must end by the client's own limits
-        fetcher = _fetcher(way, world, f"{proxy.url};{world.honest.url}", Policy(hedge_default=60.0))
+        policy = Policy(hedge_default=60.0)
+        limits = QUICK if {Fault.SLOW, Fault.SILENT} & set(attack.faults) else LIMITS
+        fetcher = _fetcher(way, world, f"{proxy.url};{world.honest.url}", policy, limits)
         request = object_request(ref, 60)
         peak = peak_of(lambda: fetcher.fetch(request))
         assert fetcher.fetch(request) == world.plain(ref)

@@ -24,12 +24,17 @@ from lazyfs.transport.open import open_fetcher
 from lazyfs.transport.requests_client import RequestsClient
 from lazyfs.transport.tls import Tls
 from lazyfs.transport.tls_files import TlsFiles
+from tests.support.counts import count
 from tests.support.fault_server import FaultServer, Misbehave
 from tests.support.looped import LoopedClient
 from tests.support.tls import Authority
 
 BODY = bytes(range(256)) * 64
-LIMITS = Limits(connect=0.5, silence=0.5, min_rate=1024, rate_window=0.4)
+LIMITS = Limits(connect=5, silence=5, min_rate=1024, rate_window=5)
+HUNG = Limits(connect=5, silence=0.5, min_rate=1024, rate_window=5)
+SLOW = Limits(connect=5, silence=5, min_rate=1024, rate_window=0.4)
+"""For a server that hangs or trickles: one short limit, which ends the attempt. The others leave a busy
+machine time to answer."""
 
 
 class Secured(NamedTuple):
@@ -70,7 +75,7 @@ def client(make: Make) -> Iterator[Client]:
     made.close()
 
 
-def _attempt(server: FaultServer, *, proxied: bool = False, patience: float = 5.0) -> Attempt:
+def _attempt(server: FaultServer, *, proxied: bool = False, patience: float = 30.0) -> Attempt:
     url = "http://origin.invalid/x" if proxied else f"{server.url}/x"
     return Attempt(url, server.url if proxied else None, len(BODY), time.monotonic() + patience)
 
@@ -109,14 +114,14 @@ def test_every_misbehaviour_is_tried() -> None:
 @pytest.mark.parametrize("proxied", [False, True], ids=["direct", "proxied"])
 @pytest.mark.parametrize(("misbehave", "fault"), FAULTS.items(), ids=list(FAULTS))
 def test_fault_is_named(
-    server: FaultServer, client: Client, misbehave: Misbehave, fault: Fault, proxied: bool
+    server: FaultServer, make: Make, misbehave: Misbehave, fault: Fault, proxied: bool
 ) -> None:
+    client = make({Fault.SILENT: HUNG, Fault.SLOW: SLOW}.get(fault, LIMITS))
     server.misbehave(misbehave)
     with pytest.raises(AttemptFailed) as failure:
         client.get(_attempt(server, proxied=proxied), never_cancelled)
-    if misbehave == Misbehave.TRICKLE_HEADERS:  # libcurl passes headers on line by line
-        assert failure.value.fault in (fault, Fault.SILENT)
-    elif misbehave == Misbehave.RESET:  # the kernel may drop even the head that came before the RST
+    client.close()
+    if misbehave == Misbehave.RESET:  # the kernel may drop even the head that came before the RST
         assert failure.value.fault in (fault, Fault.CLOSED)
     else:
         assert failure.value.fault == fault
@@ -178,7 +183,7 @@ def test_a_404_without_end_is_not_read_until_the_deadline(client: Client) -> Non
     with _Endless(lambda _: None) as server, pytest.raises(AttemptFailed) as failure:
         client.get(_attempt(server), never_cancelled)
     assert failure.value.fault == Fault.MISSING
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < count(20, 3)
 
 
 def test_a_kept_connection_that_the_server_closed_says_nothing(server: FaultServer, client: Client) -> None:
@@ -236,14 +241,12 @@ def test_the_deadline_cuts_a_trickle_that_meets_the_rate(make: Make, server: Fau
     server.misbehave(Misbehave.TRICKLE)
     started = time.monotonic()
     with pytest.raises(AttemptFailed, match="unfinished"):
-        patient.get(_attempt(server, patience=1.0), never_cancelled)
-    assert time.monotonic() - started >= 1.0
+        patient.get(_attempt(server, patience=2.0), never_cancelled)
+    assert time.monotonic() - started >= 2.0
     patient.close()
 
 
-def test_a_hanging_name_service_ends_with_the_attempt(
-    client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hanging_name_service_ends_with_the_attempt(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     released = threading.Event()
 
     def hang(host: str, port: int, flags: int = 0) -> list[connect.Address]:
@@ -252,11 +255,13 @@ def test_a_hanging_name_service_ends_with_the_attempt(
         raise OSError("no such name")
 
     monkeypatch.setattr(connect, "_addresses", hang)
+    client = make(Limits(connect=0.5, silence=0.5))
     try:
         with pytest.raises(AttemptFailed) as failure:
             client.get(Attempt("http://slow.invalid/x", None, 10, time.monotonic() + 5), never_cancelled)
     finally:
         released.set()
+        client.close()
     assert failure.value.fault in (Fault.DNS, Fault.SILENT)
 
 
@@ -281,10 +286,12 @@ def test_an_old_address_outlives_the_name_service(
         assert client.get(attempt, never_cancelled).body == BODY
 
 
-def test_the_least_rate_cuts_a_trickle_long_before_the_deadline(client: Client, server: FaultServer) -> None:
+def test_the_least_rate_cuts_a_trickle_long_before_the_deadline(make: Make, server: FaultServer) -> None:
+    client = make(SLOW)
     server.misbehave(Misbehave.TRICKLE)
     with pytest.raises(AttemptFailed, match="B/s, under 1024"):
         client.get(_attempt(server, patience=60.0), never_cancelled)
+    client.close()
 
 
 def test_a_connection_that_idles_holds_no_body(client: Client, server: FaultServer) -> None:

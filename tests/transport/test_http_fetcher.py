@@ -15,11 +15,16 @@ from lazyfs.transport.fetcher import Request
 from lazyfs.transport.guard import Limits
 from lazyfs.transport.http import HttpFetcher
 from lazyfs.transport.open import open_fetcher
-from tests.support.fault_server import FaultServer, Misbehave, of_directory
+from tests.support.counts import count
+from tests.support.fault_server import WAITED_FOR, FaultServer, Misbehave, of_directory
 from tests.support.looped import LoopedFetcher
 from tests.support.store_files import object_request, store_objects
+from tests.support.until import until
 
-QUICK = Limits(connect=0.5, silence=0.5, rate_window=0.5)
+PATIENT = Limits(connect=5, silence=5, rate_window=5)
+QUICK = Limits(connect=5, silence=1.5, rate_window=1.5)
+"""For servers that have to be given up by the limits of time, before `Policy.hedge_default` overtakes them.
+The honest servers beside them answer in time on a busy machine too."""
 
 
 class Site:
@@ -35,10 +40,13 @@ class Site:
         self._looped = looped
 
     def fetcher(
-        self, proxies: str = "{one};{two};DIRECT", policy: Policy | None = None
+        self,
+        proxies: str = "{one};{two};DIRECT",
+        policy: Policy | None = None,
+        limits: Limits = PATIENT,
     ) -> HttpFetcher | LoopedFetcher:
         chain = proxies.format(one=self.one.url, two=self.two.url)
-        made = open_fetcher(self.origin.url, chain, policy=policy or Policy(), limits=QUICK)
+        made = open_fetcher(self.origin.url, chain, policy=policy or Policy(), limits=limits)
         assert isinstance(made, HttpFetcher)
         if self._looped:
             looped = LoopedFetcher(made)
@@ -58,7 +66,7 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
 def test_whatever_the_first_proxy_does_the_bytes_are_right_and_the_fault_is_named(
     site: Site, misbehave: Misbehave
 ) -> None:
-    fetcher = site.fetcher()
+    fetcher = site.fetcher(limits=QUICK if misbehave in WAITED_FOR else PATIENT)
     site.one.stale = b"x" * 100
     site.one.misbehave(misbehave)
     for ref, plain in list(site.objects.items())[:4]:
@@ -71,14 +79,14 @@ def test_whatever_the_first_proxy_does_the_bytes_are_right_and_the_fault_is_name
 
 @pytest.mark.parametrize("misbehave", list(Misbehave))
 def test_when_all_misbehave_the_error_comes_by_the_deadline(site: Site, misbehave: Misbehave) -> None:
-    fetcher = site.fetcher()
+    fetcher = site.fetcher(limits=Limits(connect=0.5, silence=0.5, rate_window=0.5))
     for server in (site.one, site.two, site.origin):
         server.misbehave(misbehave)
     ref = next(iter(site.objects))
     started = time.monotonic()
     with pytest.raises(LazyfsError) as failure:
         fetcher.fetch(object_request(ref, patience=0.7))
-    assert time.monotonic() - started < 1.7
+    assert time.monotonic() - started < 0.7 + count(10, 1)
     assert isinstance(failure.value, DeadlineExceeded | Outage | NotFound | BadData)
 
 
@@ -109,7 +117,7 @@ def test_a_slow_proxy_is_overtaken_and_the_loser_ends(site: Site) -> None:
 
 def test_a_rival_that_loses_ends_and_counts(site: Site) -> None:
     fetcher = site.fetcher("{one};{two}", Policy(hedge_default=0.05))
-    site.one.latency = 0.3
+    site.one.latency = 1
     site.two.misbehave(Misbehave.HANG)
     ref, plain = next(iter(site.objects.items()))
     assert fetcher.fetch(object_request(ref)) == plain
@@ -122,14 +130,21 @@ def test_a_rival_that_loses_ends_and_counts(site: Site) -> None:
 
 
 def test_a_rival_saves_a_failing_attempt(site: Site) -> None:
-    """The first attempt is given up after 0.5 s of silence. A rival attempt, which was started earlier, then
+    """The first attempt is given up after 3 s of silence. A rival attempt, which was started earlier, then
     delivers the bytes."""
-    fetcher = site.fetcher("{one};{two}", Policy(hedge_default=0.2))
+    fetcher = site.fetcher("{one};{two}", Policy(hedge_default=1.5), Limits(connect=5, silence=3))
     site.one.misbehave(Misbehave.HANG)
-    site.two.latency = 0.4
+    answer = site.two.content
+
+    def once_the_first_has_failed(path: str) -> bytes | None:
+        until(lambda: bool(fetcher.report().members[0].faults))
+        return answer(path)
+
+    site.two.content = once_the_first_has_failed
     ref, plain = next(iter(site.objects.items()))
     assert fetcher.fetch(object_request(ref)) == plain
-    assert fetcher.report().hedges == 1
+    report = fetcher.report()
+    assert (report.hedges, report.members[0].faults) == (1, {"no answer": 1})
     assert len(site.two.seen) == 1
 
 
@@ -175,13 +190,13 @@ def test_return_of_the_only_path_is_noticed(site: Site) -> None:
     with pytest.raises(Outage):
         fetcher.fetch(object_request(ref))
     site.one.misbehave(None)
-    until = time.monotonic() + 10
+    end = time.monotonic() + 60
     while True:
         try:
             assert fetcher.fetch(object_request(ref)) == plain
             break
         except Outage:
-            assert time.monotonic() < until
+            assert time.monotonic() < end
     assert fetcher.report().outage_seconds == 0
 
 
@@ -197,10 +212,10 @@ def test_a_sweep_whose_reader_leaves_is_made_by_the_next_request(site: Site) -> 
         if site.one.seen:
             raise Cancelled
 
-    until = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not site.one.seen:
         with pytest.raises((Outage, Cancelled)):
             fetcher.fetch(object_request(ref), leave_when_asked)
-        assert time.monotonic() < until
+        assert time.monotonic() < end
     site.one.misbehave(None)
     assert fetcher.fetch(object_request(ref)) == plain
