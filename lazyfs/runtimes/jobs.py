@@ -8,7 +8,6 @@ trio. Each start is a process of its own.
 
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from lazyfs.runtimes.container_options import parse_options
 from lazyfs.runtimes.job_files import File as File
 from lazyfs.runtimes.job_files import Link as Link
 from lazyfs.runtimes.job_files import carry_in, carry_out, image_path, read_result, write_account
+from lazyfs.system.own_python import LAZYFS
 
 INSIDE: Final = "/work_dir"
 """The working directory as the job sees it, as in Ganga."""
@@ -191,7 +191,7 @@ class Virtualization:
         options += [word for name in job.environment for word in ("--env", name)]
         options += ["--runtime", ",".join(self.runtimes)] if self.runtimes else []
         options += ["--isolation", self.isolation] if self.isolation else []
-        start = [sys.executable, "-m", "lazyfs", "run", image_path(self.image), *options, *self.options]
+        start = [*LAZYFS, "run", image_path(self.image), *options, *self.options]
         return [*start, "--", program, *job.arguments]
 
     def settings(self) -> dict[str, str]:

@@ -255,7 +255,7 @@ def test_a_token_is_handed_on_in_a_file_of_the_users_own(
         '#!/bin/sh\nstat -c "%a %u" "$REGISTRY_AUTH_FILE"; cat "$REGISTRY_AUTH_FILE"; echo; echo "$*"; env\n'
     )
     spy.chmod(0o755)
-    monkeypatch.setattr("lazyfs.runtimes.jobs.sys.executable", str(spy))
+    monkeypatch.setattr("lazyfs.runtimes.jobs.LAZYFS", (str(spy),))
     container = Singularity("docker://gitlab-registry.cern.ch/lhcb-core/lbdocker/centos7-build:v3")
     container.tokenuser, container.tokenpassword = "gitlab+deploy-token-123", SECRET
     result = container.run(Job("cat"))
