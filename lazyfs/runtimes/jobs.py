@@ -16,10 +16,12 @@ from dataclasses import dataclass, field
 from typing import IO, Final, NamedTuple
 
 from lazyfs.core.errors import UsageError
+from lazyfs.runtimes import handed_variables
 from lazyfs.runtimes.container_options import parse_options
 from lazyfs.runtimes.job_files import File as File
 from lazyfs.runtimes.job_files import Link as Link
 from lazyfs.runtimes.job_files import carry_in, carry_out, image_path, read_result, write_account
+from lazyfs.runtimes.supervise import unnamed_file
 from lazyfs.system.own_python import LAZYFS
 
 INSIDE: Final = "/work_dir"
@@ -43,6 +45,7 @@ class Job:
     output_directory: str | None = None
     """The directory that gets the outputs, `stdout` and `stderr`; None for a new temporary directory."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables of the program. They are in no command line, and not in the environment of lazyfs itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,9 @@ class _Start(NamedTuple):
 
     command: list[str]
     environment: dict[str, str]
+    """The environment of lazyfs itself."""
+    variables: int
+    """The descriptor that has the job's variables."""
     private: str
     results: str
     begun: float
@@ -142,6 +148,7 @@ class Virtualization:
                 stdout=start.stdout,
                 stderr=start.stderr,
                 env=start.environment,
+                pass_fds=[start.variables],
                 check=False,
             )
             result = start.result(job, done.returncode)
@@ -159,6 +166,7 @@ class Virtualization:
                 stdout=start.stdout,
                 stderr=start.stderr,
                 env=start.environment,
+                pass_fds=[start.variables],
             )
             try:
                 await process.wait()
@@ -175,10 +183,10 @@ class Virtualization:
             result = start.result(job, process.returncode)
         return self._ended(job, result)
 
-    def command(self, job: Job, work: str, result: str) -> list[str]:
+    def command(self, job: Job, work: str, result: str, variables: int | None = None) -> list[str]:
         """Copies the job's files into the directory `work`, and returns the command line of the job.
-        `result`: the path for --result. The command line holds neither tokens nor values of the job's
-        variables."""
+        `result`: the path for --result. `variables`: the descriptor that has the job's variables. The command
+        line holds neither tokens nor values of these variables."""
         for file in job.inputs:
             carry_in(file, work)
         program = job.executable
@@ -188,7 +196,7 @@ class Virtualization:
             program = f"{INSIDE}/{os.path.basename(carried)}"
         options = ["--work", f"{work}:{INSIDE}", "--result", result]
         options += [word for pair in self.mounts.items() for word in ("--bind", ":".join(pair))]
-        options += [word for name in job.environment for word in ("--env", name)]
+        options += [] if variables is None else ["--env-fd", str(variables)]
         options += ["--runtime", ",".join(self.runtimes)] if self.runtimes else []
         options += ["--isolation", self.isolation] if self.isolation else []
         start = [*LAZYFS, "run", image_path(self.image), *options, *self.options]
@@ -203,23 +211,24 @@ class Virtualization:
         """Puts the job's files in place for the block; removes the working directory after it."""
         if (self.tokenuser is None) != (self.tokenpassword is None):
             raise UsageError("a token has a user and a password: give tokenuser and tokenpassword")
+        given = handed_variables.encode(job.environment)
         begun = time.monotonic()
         if self._before is not None:
             self._before(job)
         results = os.path.abspath(job.output_directory or tempfile.mkdtemp(prefix="lazyfs-job-"))
         os.makedirs(results, exist_ok=True)
-        environment = {**os.environ, **job.environment, **self.settings()}
-        with tempfile.TemporaryDirectory(prefix="lazyfs-work-") as private:
+        environment = {**os.environ, **self.settings()}
+        with tempfile.TemporaryDirectory(prefix="lazyfs-work-") as private, unnamed_file(given) as variables:
             work = os.path.join(private, "work")
             os.mkdir(work)
-            command = self.command(job, work, os.path.join(private, "result"))
+            command = self.command(job, work, os.path.join(private, "result"), variables)
             if self.tokenuser is not None and self.tokenpassword is not None:
                 account = os.path.join(private, "account")
                 write_account(account, image_path(self.image), self.tokenuser, self.tokenpassword)
                 environment["REGISTRY_AUTH_FILE"] = account
             paths = [os.path.join(results, name) for name in ("stdout", "stderr")]
             with open(paths[0], "wb") as out, open(paths[1], "wb") as err:
-                yield _Start(command, environment, private, results, begun, out, err)
+                yield _Start(command, environment, variables, private, results, begun, out, err)
 
     def _ended(self, job: Job, result: JobResult) -> JobResult:
         if self._after is not None:

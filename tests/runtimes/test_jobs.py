@@ -9,6 +9,7 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -98,6 +99,30 @@ def test_no_home_is_there_and_variables_are(image: str, monkeypatch: pytest.Monk
     assert text(result.stdout).splitlines()[0] == "hunter2,,/tmp"
     assert "root" not in text(result.stdout).split()
     assert "hunter2" not in " ".join(Auto(image).command(job, ".", "result"))
+
+
+def test_a_jobs_variables_are_not_those_of_lazyfs_itself(image: str, tmp_path: Path) -> None:
+    """Each would end lazyfs, or make it run something meant for the image, on this machine."""
+    names = ("PYTHONHOME", "PYTHONPATH", "LD_PRELOAD", "LAZYFS_RUN_SETTINGS", "TMPDIR", "PATH")
+    variables = dict.fromkeys(names, f"{tmp_path}/in-the-image")
+    result = Auto(image, mounts={}).run(Job("/bin/sh", ["-c", "export -p"], environment=variables))
+    assert (result.exit_code, result.error, text(result.stderr)) == (0, None, "")
+    seen = text(result.stdout).splitlines()
+    assert {f"export {name}='{value}'" for name, value in variables.items()} <= set(seen)
+
+
+def test_a_variable_has_any_value_and_is_neither_argument_nor_variable_of_lazyfs(
+    image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job("sh", ["-c", 'printf %s "$TOKEN"'], environment={"TOKEN": f"{SECRET}\n=" + "x" * 100_000})
+    result = Auto(image).run(job)
+    assert text(result.stdout) == job.environment["TOKEN"]
+    with pytest.raises(UsageError, match=r"^variable 'TOKEN': its value has a NUL in it$"):
+        Auto(image).run(replace(job, environment={"TOKEN": f"{SECRET}\0LD_PRELOAD=x"}))
+    monkeypatch.setattr("lazyfs.runtimes.jobs.LAZYFS", ("/bin/sh", "-c", 'echo "$*"; env', "sh"))
+    seen = text(Auto(image).run(job).stdout)
+    assert seen.startswith("run ")
+    assert SECRET not in seen
 
 
 @pytest.mark.root
