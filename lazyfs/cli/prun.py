@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +16,12 @@ import click
 from lazyfs.cli.say import say
 from lazyfs.core.errors import UsageError
 from lazyfs.runtimes.grid_job import GridJob
-from lazyfs.runtimes.jobs import Auto, File, Job, JobResult, Link
+from lazyfs.runtimes.job_directories import PrivateDirectory, refused
+from lazyfs.runtimes.job_outputs import check_patterns
+from lazyfs.runtimes.jobs import Auto, File, Job, JobResult, Link, OutputsNotCopied
+from lazyfs.runtimes.result_file import ResultFile
+
+_RESULT = "result.json"
 
 _OF_THE_GRID = {
     "--site": True,
@@ -80,9 +86,13 @@ def command(
         say(f"lazyfs: passed over, since they concern the grid: {', '.join(passed)}", err=True)
     if submit is not None and name is None:
         raise UsageError("--submit writes files: give their directory with --outDS")
+    if options["outputs"] and name is None:
+        raise UsageError("--outputs come out into a directory: give it with --outDS")
+    check_patterns(_names(options["outputs"]))
     directory = None if name is None else _new_directory(name)
     job = _job(image, program, name, directory, **options)
     lists = _input_list(options["listed"], job)
+    job = job._replace(inputs=tuple(path for path in job.inputs if not _is_listed(path, lists)))
     if submit is not None:
         return _write(submit, job, lists)
     return _run(job, directory, lists)
@@ -90,9 +100,10 @@ def command(
 
 def _new_directory(name: str) -> str:
     """Returns the path of the output directory. Raises UsageError unless it is new or empty."""
-    path = os.path.abspath(name.rstrip("/"))
-    if os.path.lexists(path) and not (os.path.isdir(path) and not os.listdir(path)):
-        raise UsageError(f"--outDS {name}: {path} exists already; take another name")
+    path = os.path.abspath(name)
+    with refused(f"--outDS {name}"):
+        if os.path.lexists(path) and not (os.path.isdir(path) and not os.listdir(path)):
+            raise UsageError(f"--outDS {name}: {path} exists already; take another name")
     return path
 
 
@@ -152,30 +163,61 @@ def _input_list(option: str | None, job: GridJob) -> dict[str, str]:
         return {}
     if not job.dataset:
         raise UsageError("--writeInputToTxt lists the files of --inDS: give it")
-    return {input_list(option): ",".join(map(os.path.basename, job.dataset)) + "\n"}
+    names = [os.path.basename(path) for path in job.dataset]
+    file = input_list(option)
+    if file in names:
+        raise UsageError(f"--writeInputToTxt {option}: --inDS has a file of this name; choose another")
+    return {file: ",".join(names) + "\n"}
+
+
+def _is_listed(path: str, lists: dict[str, str]) -> bool:
+    """Returns True for a file of the caller's in whose place a new list is carried in."""
+    return os.path.basename(path) in lists and os.path.isfile(path)
 
 
 def _run(job: GridJob, directory: str | None, lists: dict[str, str]) -> int:
     """Runs the job on this machine and prints its output; keeps its results in `directory`, unless that is
-    None. Returns the exit code."""
-    import tempfile
-
-    with tempfile.TemporaryDirectory(prefix="lazyfs-prun-") as private:
-        for name, content in lists.items():
-            with open(os.path.join(private, name), "w") as file:
+    None. Returns the exit code: the job's, but that of an error instead of 0 if results were not kept."""
+    kept = None if directory is None else _result_file(directory)
+    with closing(PrivateDirectory()) as private:
+        listed = [os.path.join(private.work, name) for name in lists]
+        for path, content in zip(listed, lists.values(), strict=True):
+            with refused(f"--writeInputToTxt: {path}"), open(path, "w") as file:
                 file.write(content)
-        inputs = [*(File(path) for path in job.inputs), *(File(f"{private}/{name}") for name in lists)]
+        inputs = [File(path) for path in (*job.inputs, *listed)]
         links = [Link(os.path.basename(path), job.inside(path)) for path in job.dataset]
-        binds = [word for bind in job.binds for word in ("--bind", bind)]
-        results = directory or os.path.join(private, "results")
-        result = Auto(job.image, mounts={}, options=binds).run(
-            Job("/bin/sh", ["-c", job.command], [*inputs, *links], job.outputs, results, job.environment)
+        container = Auto(job.image, mounts=dict(bind.split(":", 1) for bind in job.binds))
+        program = Job(
+            "/bin/sh",
+            ["-c", job.command],
+            [*inputs, *links],
+            job.outputs,
+            directory or os.path.join(private.path, "results"),
+            job.environment,
+            [_RESULT],
         )
+        problems: list[UsageError] = []
+        try:
+            result = container.run(program)
+        except OutputsNotCopied as error:
+            problems.append(error)
+            result = error.result
+        if kept is not None:
+            try:
+                kept.write(json.dumps(asdict(result), indent=1))
+            except UsageError as error:
+                problems.append(error)
         _show(result)
-        if directory is not None:
-            with open(os.path.join(directory, "result.json"), "w") as file:
-                json.dump(asdict(result), file, indent=1)
-    return result.exit_code
+    for problem in problems:
+        say(f"lazyfs: {problem}", err=True)
+    return result.exit_code or (problems[0].exit_code if problems else 0)
+
+
+def _result_file(directory: str) -> ResultFile:
+    """Makes the directory. Raises UsageError if no result can be written into it."""
+    with refused(f"--outDS {directory}"):
+        os.makedirs(directory, exist_ok=True)
+    return ResultFile(os.path.join(directory, _RESULT), f"--outDS {directory}")
 
 
 def _show(result: JobResult) -> None:

@@ -38,8 +38,8 @@ def command(mountpoint: str | None, config: str | None, **options: Any) -> None:
     """
     from lazyfs.daemon import control_client
     from lazyfs.daemon.settings_input import load
-    from lazyfs.daemon.survival.handed_state import PYTHON
     from lazyfs.daemon.survival.renewed_settings import renewed
+    from lazyfs.system.own_python import PYTHON
 
     where = mountpoint or (load(config).get("mountpoint") if config else None)
     if not where:

@@ -3,13 +3,16 @@
 import json
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lazyfs.cli.options import Option
 from lazyfs.cli.pull_options import PULL_OPTIONS, pull_function
 from lazyfs.cli.start_options import START_OPTIONS, run_options
 from lazyfs.core.errors import LazyfsError, UsageError
 from lazyfs.runtimes import FoundImage, PreparedRun, RunOptions, of_end, of_refusal, prepare, start
+
+if TYPE_CHECKING:
+    from lazyfs.runtimes.result_file import ResultFile
 
 OPTIONS = (
     *START_OPTIONS,
@@ -39,7 +42,26 @@ def run_program(
     result: str | None,
     **wishes: Any,
 ) -> int:
-    """Carries out `lazyfs run` with the values of OPTIONS. Returns the exit code. Raises LazyfsError."""
+    """Carries out `lazyfs run` with the values of OPTIONS. Returns the exit code. Raises LazyfsError, and
+    writes it to the file `result` too."""
+    file = None if result is None else _result_file(result)
+    try:
+        return _run(image, arguments, check_isolation, explain, as_json, file, wishes)
+    except LazyfsError as error:
+        if file is not None:
+            _write(file, of_refusal(error))
+        raise
+
+
+def _run(
+    image: str | None,
+    arguments: tuple[str, ...],
+    check_isolation: bool,
+    explain: bool,
+    as_json: bool,
+    file: "ResultFile | None",
+    wishes: dict[str, Any],
+) -> int:
     pull = pull_function(wishes)
     options = run_options(**wishes)
     if check_isolation:
@@ -52,7 +74,7 @@ def run_program(
         prepared = prepare(image, arguments, options, thorough=True)
         _explain(prepared, hidden=set(options.environment), as_json=as_json)
         return 0
-    return _start(image, arguments, options, pull, as_json, result)
+    return _start(image, arguments, options, pull, as_json, file)
 
 
 def _start(
@@ -61,37 +83,40 @@ def _start(
     options: RunOptions,
     pull: Callable[[str], FoundImage] | None,
     as_json: bool,
-    result: str | None,
+    file: "ResultFile | None",
 ) -> int:
-    """Starts the program, and writes how it ended: to stderr if `as_json`, and to the file `result`. `pull`:
-    pulls an image that no mount has; None if none may be pulled. Returns the exit code."""
+    """Starts the program, and writes how it ended: to `file`, and to stderr if `as_json`. `pull`: pulls an
+    image that no mount has; None if none may be pulled. Returns the exit code: the program's, but 1 instead
+    of 0 if the result could not be written."""
     begun = time.monotonic()
+    prepared = prepare(image, arguments, options, pull=pull)
+    started = time.monotonic()
+    ended = start(prepared)
+    document = of_end(prepared, ended, (started - begun, time.monotonic() - started))
+    written = file is None or _write(file, document)
+    if as_json:
+        from lazyfs.cli.say import say_json
+
+        say_json(document, err=True)
+    return ended.exit_code if written else ended.exit_code or 1
+
+
+def _result_file(path: str) -> "ResultFile":
+    from lazyfs.runtimes.result_file import ResultFile
+
+    return ResultFile(path, f"--result {path}")
+
+
+def _write(file: "ResultFile", document: dict[str, Any]) -> bool:
+    """Writes the result; returns False, and says why, if that fails: it must not hide how the start ended."""
     try:
-        prepared = prepare(image, arguments, options, pull=pull)
-        started = time.monotonic()
-        ended = start(prepared)
-    except LazyfsError as error:
-        if result is not None:
-            _write(result, of_refusal(error))
-        raise
-    if as_json or result is not None:
-        document = of_end(prepared, ended, (started - begun, time.monotonic() - started))
-        if as_json:
-            from lazyfs.cli.say import say_json
+        file.write(json.dumps(document))
+    except UsageError as error:
+        from lazyfs.cli.say import say
 
-            say_json(document, err=True)
-        if result is not None:
-            _write(result, document)
-    return ended.exit_code
-
-
-def _write(path: str, document: dict[str, Any]) -> None:
-    """Writes the result to the file of --result. Raises UsageError."""
-    try:
-        with open(path, "w") as file:
-            json.dump(document, file)
-    except OSError as error:
-        raise UsageError(f"--result {path}: {error.strerror}") from None
+        say(f"lazyfs: {error}", err=True)
+        return False
+    return True
 
 
 def _explain(prepared: PreparedRun, *, hidden: set[str], as_json: bool) -> None:

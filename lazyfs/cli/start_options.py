@@ -19,6 +19,14 @@ START_OPTIONS = (
         multiple=True,
     ),
     Option(("-e", "--env"), "environment", "Set a variable inside.", metavar="NAME[=VALUE]", multiple=True),
+    Option(
+        ("--env-fd",),
+        "env_fd",
+        "Open descriptor to read variables from, as env -0 writes them; --env is stronger.",
+        metavar="N",
+        kind=int,
+        least=0,
+    ),
     Option(("--pwd",), "workdir", "Working directory; the image's own by default.", metavar="DIR"),
     Option(("--entrypoint",), "entrypoint", "Put the image's entry point before COMMAND.", is_flag=True),
     Option(
@@ -57,17 +65,23 @@ START_OPTIONS = (
 """The options of a start."""
 
 
-def _environment(entries: tuple[str, ...]) -> dict[str, str]:
+def _environment(entries: tuple[str, ...], descriptor: int | None) -> dict[str, str]:
     """Returns the variables that --env sets: `NAME=VALUE`, or `NAME` to take the caller's value, so that no
-    secret has to be typed. Raises UsageError."""
-    values = {}
-    callers = callers_environment()
+    secret has to be typed; and those that the descriptor has. Raises UsageError."""
+    values = {} if descriptor is None else _handed(descriptor)
+    callers = {**callers_environment(), **values}
     for entry in entries:
         name, separator, value = entry.partition("=")
         if not name or (not separator and name not in callers):
             raise UsageError(f"--env {name}: write NAME=VALUE, or the NAME of a variable that is set")
         values[name] = value if separator else callers[name]
     return values
+
+
+def _handed(descriptor: int) -> dict[str, str]:
+    from lazyfs.runtimes.handed_variables import read
+
+    return read(descriptor)
 
 
 def _user(text: str) -> tuple[int, int]:
@@ -95,6 +109,7 @@ def _user(text: str) -> tuple[int, int]:
 def run_options(
     binds: tuple[str, ...],
     environment: tuple[str, ...],
+    env_fd: int | None,
     workdir: str | None,
     entrypoint: bool,
     network: str,
@@ -109,7 +124,7 @@ def run_options(
     work: str | None,
 ) -> RunOptions:
     """Returns the RunOptions for the values of the options. Raises UsageError."""
-    values = _environment(environment)
+    values = _environment(environment, env_fd)
     bound = [parse_bind(bind) for bind in binds]
     if work is not None:
         own = parse_bind(f"{work}:required" if ":" in work else f"{work}::required")

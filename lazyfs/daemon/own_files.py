@@ -14,6 +14,7 @@ from lazyfs.daemon.setting_origins import Origin
 from lazyfs.daemon.settings import Settings
 from lazyfs.system import mountpoint as points
 from lazyfs.system.bounded_look import ask_one
+from lazyfs.system.own_python import PYTHON
 
 
 def check_own_files(settings: Settings, origins: Mapping[str, Origin], *, keeps_directory: bool) -> None:
@@ -52,7 +53,7 @@ def _needed(
     settings: Settings, origins: Mapping[str, Origin], keeps_directory: bool
 ) -> Iterator[tuple[str, str]]:
     yield "the program", os.path.dirname(os.path.abspath(__file__))
-    yield "the interpreter", sys.executable
+    yield "the interpreter", PYTHON[0]
     here = os.getcwd()  # first in sys.path under `python -m`; the program is not there, or found already
     for directory in (sys.prefix, sys.base_prefix, *(path for path in sys.path if path != here)):
         yield "the directory of libraries", os.path.abspath(directory) if directory else ""

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,8 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lazyfs.core.errors import LazyfsError, UsageError
-
-LAZYFS = (sys.executable, "-m", "lazyfs")
+from lazyfs.system.own_python import LAZYFS
 
 
 class StepFailed(LazyfsError):

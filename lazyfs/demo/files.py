@@ -4,11 +4,11 @@ import functools
 import os
 import re
 import subprocess
-import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
 
 from lazyfs.core.errors import UsageError
+from lazyfs.system.own_python import PYTHON
 
 _LEFT_OUT = re.compile(r"^(site-packages|dist-packages|test|config-.*|__pycache__)$")
 """Parts of the standard library that are left out: official Python images lack them too, and packages have a
@@ -62,7 +62,7 @@ def libraries(binaries: Iterable[str]) -> set[str]:
 
 def interpreter() -> str:
     """Returns the path of this program's Python, outside any virtual environment."""
-    return os.path.realpath(sys.executable)
+    return os.path.realpath(PYTHON[0])
 
 
 def path_in_image(path: str) -> str:

@@ -12,7 +12,6 @@ from typing import BinaryIO, cast
 import urllib3
 
 from lazyfs.demo.commands import (
-    LAZYFS,
     Mount,
     Origin,
     StepFailed,
@@ -26,6 +25,7 @@ from lazyfs.demo.commands import (
 )
 from lazyfs.demo.files import PACKAGES, interpreter, layers, path_in_image
 from lazyfs.demo.layout import Layout, unpack
+from lazyfs.system.own_python import LAZYFS
 
 _NAME = "lazyfs.example/demo/python:host"
 _GIVEN = "lazyfs.example/demo/image:given"

@@ -5,7 +5,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,6 +17,7 @@ from lazyfs.runtimes.isolation import Check, judge
 from lazyfs.runtimes.launch import Bind
 from lazyfs.runtimes.protocol import Runtime
 from lazyfs.runtimes.trial import start_here
+from lazyfs.system.own_python import PYTHON
 
 _VARIABLE = "LAZYFS_ISOLATION_PROBE"
 _SLEEP = "import sys; sys.stdin.read()"
@@ -30,7 +30,7 @@ def check_isolation(runtime: Runtime) -> tuple[Check, ...]:
     with (
         socket.socket(socket.AF_UNIX) as listener,
         _hidden_files() as hidden,
-        subprocess.Popen([sys.executable, "-c", _SLEEP, word], stdin=subprocess.PIPE) as process,
+        subprocess.Popen([*PYTHON, "-c", _SLEEP, word], stdin=subprocess.PIPE) as process,
     ):
         listener.bind(f"\0lazyfs-{word}")
         listener.listen()
@@ -63,7 +63,7 @@ def _hidden_files() -> Iterator[list[str]]:
 
 
 def _ask(runtime: Runtime, given: dict[str, Any]) -> dict[str, Any]:
-    python = os.path.realpath(sys.executable)
+    python = os.path.realpath(PYTHON[0])
     command = (python, "-I", "-S", "/lazyfs/probe.py", json.dumps(given))
     done = start_here(runtime, command, (Bind(inner_probe.__file__, "/lazyfs/probe.py", True),))
     try:

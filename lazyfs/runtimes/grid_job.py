@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from lazyfs.core.errors import UsageError
 from lazyfs.runtimes.grid_proxy import GridProxy
+from lazyfs.runtimes.job_directories import refused
 
 DATASET = "/input"
 """The directory of the input dataset in a container that is started on this machine or by Slurm."""
@@ -61,7 +62,7 @@ def dataset_files(name: str, most: int | None) -> tuple[str, ...]:
     directory = next((os.path.abspath(place) for place in places if os.path.isdir(place)), None)
     if directory is None:
         raise UsageError(f"--inDS {name}: is not here; fetch it first: rucio download {name}")
-    with os.scandir(directory) as entries:
+    with refused(f"--inDS {name}"), os.scandir(directory) as entries:
         files = sorted(entry.path for entry in entries if entry.is_file())
     if not files:
         raise UsageError(f"--inDS {name}: {directory} has no files")
@@ -77,7 +78,9 @@ def sandbox_files(
     that are sent even if they are large or hidden. `only_named`: True to send only the files of `external`.
     """
     sent, large = [], []
-    for name in sorted(os.listdir(directory)):
+    with refused(f"working directory {directory}"):
+        names = sorted(os.listdir(directory))
+    for name in names:
         path = os.path.join(directory, name)
         wanted = any(fnmatch.fnmatchcase(name, pattern) for pattern in external)
         if path == left_out or ((name.startswith(".") or only_named) and not wanted):
@@ -92,7 +95,7 @@ def sandbox_files(
 def input_list(option: str) -> str:
     """Returns FILE of `--writeInputToTxt IN:FILE`. Raises UsageError."""
     stream, _, name = option.partition(":")
-    if stream != "IN" or not name or "/" in name:
+    if stream != "IN" or name in ("", ".", "..") or "/" in name:
         raise UsageError(f"--writeInputToTxt {option}: write IN:FILE; there is one stream, and no directory")
     return name
 

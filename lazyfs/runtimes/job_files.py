@@ -1,11 +1,9 @@
-"""The files of a job: copies its inputs into the working directory, and its outputs out of it."""
+"""The files that a job is given: its inputs, its image, its account. `job_outputs` has those it leaves."""
 
 import base64
-import glob
 import json
 import os
 import shutil
-from collections.abc import Sequence
 from typing import IO, Any, NamedTuple
 
 from lazyfs.core.errors import UsageError
@@ -25,21 +23,30 @@ class Link(NamedTuple):
     target: str
 
 
-def carry_in(what: File | Link | os.PathLike[str], directory: str) -> str:
-    """Copies a file or directory into a directory, or makes a link there; returns the new path. Raises
-    UsageError."""
+def given_file(what: File | Link | os.PathLike[str]) -> File | Link:
+    """Returns the file with its absolute path, so that a file that is given twice is known."""
     if isinstance(what, Link):
-        place = os.path.join(directory, what.name)
-        os.symlink(what.target, place)
-        return place
-    path = what.path if isinstance(what, File) else os.fspath(what)
+        return what
+    return File(os.path.abspath(what.path if isinstance(what, File) else os.fspath(what)))
+
+
+def carry_in(what: File | Link, directory: str) -> str:
+    """Copies a file or directory into a directory, or makes a link there; returns the new path. Raises
+    UsageError, also if another file of the job has the name."""
+    path = what.name if isinstance(what, Link) else what.path
+    place = os.path.join(directory, path if isinstance(what, Link) else os.path.basename(path))
     try:
-        if os.path.isdir(path):
-            place = os.path.join(directory, os.path.basename(os.path.normpath(path)))
-            return shutil.copytree(path, place, symlinks=True, ignore=_special)
-        return shutil.copy(path, directory)
+        if os.path.lexists(place):
+            raise UsageError(f"file of the job {path}: another file of the job has its name; rename one")
+        if isinstance(what, Link):
+            os.symlink(what.target, place)
+        elif os.path.isdir(path):
+            shutil.copytree(path, place, symlinks=True, ignore=_special)
+        else:
+            shutil.copy(path, place)
     except OSError as error:
-        raise UsageError(f"file of the job {path}: {error.strerror or error}") from None
+        raise UsageError(f"file of the job {path}: {_reason(error)}") from None
+    return place
 
 
 def image_path(image: str | File | os.PathLike[str] | IO[bytes]) -> str:
@@ -80,28 +87,11 @@ def read_result(path: str, code: int) -> dict[str, Any]:
     return document
 
 
-def carry_out(work: str, patterns: Sequence[str], results: str) -> dict[str, str]:
-    """Copies files and directories of the directory `work` whose names match the patterns into the directory
-    `results`; returns name -> path of the copy. Links are copied as links, never followed: the program could
-    have pointed them at any file of this machine. Raises UsageError for a name that leads out of the job's
-    directory."""
-    found = {}
-    top = os.path.realpath(work)
-    for pattern in patterns:
-        for name in sorted(glob.glob(pattern, root_dir=work, recursive=True)):
-            source, target = os.path.join(work, name), os.path.join(results, name)
-            parent = os.path.realpath(os.path.dirname(source))
-            if parent != top and not parent.startswith(f"{top}/"):
-                raise UsageError(f"output {name!a} leads out of the job's directory")
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            if os.path.islink(source) or os.path.isfile(source):
-                shutil.copy2(source, target, follow_symlinks=False)
-            elif os.path.isdir(source):
-                shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True, ignore=_special)
-            else:
-                continue
-            found[name] = target
-    return found
+def _reason(error: OSError) -> str:
+    if isinstance(error, shutil.Error):  # of a tree: has a list of (source, copy, reason)
+        source, _, reason = error.args[0][0]
+        return f"{source}: {reason}"
+    return error.strerror or str(error)
 
 
 def _special(directory: str, names: list[str]) -> list[str]:

@@ -8,25 +8,33 @@ trio. Each start is a process of its own.
 
 import os
 import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import IO, Final, NamedTuple
 
 from lazyfs.core.errors import UsageError
+from lazyfs.runtimes import handed_variables
 from lazyfs.runtimes.container_options import parse_options
+from lazyfs.runtimes.job_directories import PrivateDirectory, new_file, output_directory, refused
 from lazyfs.runtimes.job_files import File as File
 from lazyfs.runtimes.job_files import Link as Link
-from lazyfs.runtimes.job_files import carry_in, carry_out, image_path, read_result, write_account
+from lazyfs.runtimes.job_files import carry_in, given_file, image_path, read_result, write_account
+from lazyfs.runtimes.job_outputs import carry_out, check_patterns
+from lazyfs.runtimes.protocol import nul_separated
+from lazyfs.runtimes.supervise import unnamed_file
+from lazyfs.system.own_python import LAZYFS
 
 INSIDE: Final = "/work_dir"
 """The working directory as the job sees it, as in Ganga."""
 _MOUNTS: Final[Mapping[str, str]] = {"/cvmfs": "/cvmfs"}
 GRACE_SECONDS: Final = 10.0
 """Seconds that a cancelled job has between SIGTERM and SIGKILL."""
+STREAMS: Final = ("stdout", "stderr")
+"""The names of the files with the program's output."""
+_NAMED: Final = 3
+"""The largest number of outputs that an error names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,9 @@ class Job:
     output_directory: str | None = None
     """The directory that gets the outputs, `stdout` and `stderr`; None for a new temporary directory."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables of the program. They are in no command line, and not in the environment of lazyfs itself."""
+    reserved: Collection[str] = ()
+    """Names in the output directory, beside STREAMS, that no output may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +74,22 @@ class JobResult:
     seconds: Mapping[str, float]
     """The seconds that each part took. `prepare`: preparing the start; `run`: the program; `total`: both and
     copying the files."""
+    uncopied: Mapping[str, str] = field(default_factory=dict)
+    """Name below the working directory, or pattern -> the reason why it was not copied, in words that follow
+    the name."""
+    kept: str | None = None
+    """The working directory, which is kept if an output was not copied."""
+
+
+class OutputsNotCopied(UsageError):
+    """A job has ended, but not all its outputs could be copied."""
+
+    def __init__(self, result: JobResult) -> None:
+        named = [f"output {name!a} {reason}" for name, reason in list(result.uncopied.items())[:_NAMED]]
+        more = len(result.uncopied) - len(named)
+        listed = "; ".join([*named, *([f"{more} more"] if more else [])])
+        super().__init__(f"{listed}; the job's files are kept in {result.kept}")
+        self.result = result
 
 
 class _Start(NamedTuple):
@@ -70,7 +97,10 @@ class _Start(NamedTuple):
 
     command: list[str]
     environment: dict[str, str]
-    private: str
+    """The environment of lazyfs itself."""
+    variables: int
+    """The descriptor that has the job's variables."""
+    private: PrivateDirectory
     results: str
     begun: float
     stdout: IO[bytes]
@@ -79,18 +109,21 @@ class _Start(NamedTuple):
     def result(self, job: Job, code: int) -> JobResult:
         """Copies the outputs out, and returns the job's result. `code`: the exit code of `lazyfs run` in the
         form of Popen.returncode."""
-        document = read_result(os.path.join(self.private, "result"), code)
-        outputs = carry_out(os.path.join(self.private, "work"), job.outputs, self.results)
+        document = read_result(os.path.join(self.private.path, "result"), code)
+        outputs = carry_out(self.private.work, job.outputs, self.results, {*STREAMS, *job.reserved})
+        kept = self.private.keep() if outputs.uncopied else None
         seconds = {**document.get("seconds", {}), "total": round(time.monotonic() - self.begun, 3)}
         return JobResult(
             int(document["exit_code"]),
             document["failed"],
             document.get("error"),
             document.get("runtime"),
-            outputs,
+            outputs.copied,
             self.stdout.name,
             self.stderr.name,
             seconds,
+            outputs.uncopied,
+            kept,
         )
 
 
@@ -117,12 +150,13 @@ class Virtualization:
         """`image`: a text, which is a name in a mounted repository, `docker://NAME` or a directory; or a SIF
         file, given as File, path or open file.
 
-        `mounts`: path on this machine -> path inside; a mount is left out, with a warning in the job's
-        stderr, if its path on this machine does not exist. `options`: options in the notation of singularity,
-        which `container_options` translates. `isolation`: one of `isolation.LEVELS`; None for the level in
-        the computing site's settings. `tokenuser`, `tokenpassword`: the account for a private image; it is
-        passed on in a file that only this user can read. `before`, `after`: called before and after each job,
-        on this machine, outside the container; `after` is called for failed jobs too. Raises UsageError.
+        `mounts`: path on this machine -> path inside, which `:ro` may follow; a mount is left out, with a
+        warning in the job's stderr, if its path on this machine does not exist. `options`: options in the
+        notation of singularity, which `container_options` translates. `isolation`: one of `isolation.LEVELS`;
+        None for the level in the computing site's settings. `tokenuser`, `tokenpassword`: the account for a
+        private image; it is passed on in a file that only this user can read. `before`, `after`: called
+        before and after each job, on this machine, outside the container; `after` is called for failed jobs
+        too. Raises UsageError.
         """
         self.image = image
         self.mounts = dict(mounts)
@@ -134,32 +168,37 @@ class Virtualization:
         self._after = after
 
     def run(self, job: Job) -> JobResult:
-        """Runs the job to its end. Raises UsageError for a file of the job that cannot be read."""
+        """Runs the job to its end. Raises UsageError for a job that cannot be started, such as one with a
+        file that cannot be read; OutputsNotCopied, which has the result."""
         with self._start(job) as start:
-            done = subprocess.run(
-                start.command,
-                stdin=subprocess.DEVNULL,
-                stdout=start.stdout,
-                stderr=start.stderr,
-                env=start.environment,
-                check=False,
-            )
+            with refused("lazyfs run"):
+                done = subprocess.run(
+                    start.command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=start.stdout,
+                    stderr=start.stderr,
+                    env=start.environment,
+                    pass_fds=[start.variables],
+                    check=False,
+                )
             result = start.result(job, done.returncode)
         return self._ended(job, result)
 
     async def run_async(self, job: Job) -> JobResult:
         """Runs the job to its end, under trio. If the task is cancelled, the job gets SIGTERM, and SIGKILL
-        after GRACE_SECONDS. Raises UsageError."""
+        after GRACE_SECONDS. Raises UsageError as `run` does."""
         import trio
 
         with self._start(job) as start:
-            process = await trio.lowlevel.open_process(
-                start.command,
-                stdin=subprocess.DEVNULL,
-                stdout=start.stdout,
-                stderr=start.stderr,
-                env=start.environment,
-            )
+            with refused("lazyfs run"):
+                process = await trio.lowlevel.open_process(
+                    start.command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=start.stdout,
+                    stderr=start.stderr,
+                    env=start.environment,
+                    pass_fds=[start.variables],
+                )
             try:
                 await process.wait()
             except trio.Cancelled:
@@ -175,24 +214,24 @@ class Virtualization:
             result = start.result(job, process.returncode)
         return self._ended(job, result)
 
-    def command(self, job: Job, work: str, result: str) -> list[str]:
+    def command(self, job: Job, work: str, result: str, variables: int | None = None) -> list[str]:
         """Copies the job's files into the directory `work`, and returns the command line of the job.
-        `result`: the path for --result. The command line holds neither tokens nor values of the job's
-        variables."""
-        for file in job.inputs:
-            carry_in(file, work)
+        `result`: the path for --result. `variables`: the descriptor that has the job's variables. The command
+        line holds neither tokens nor values of these variables."""
         program = job.executable
-        if not isinstance(program, str):
-            carried = carry_in(program, work)
-            os.chmod(carried, 0o755)  # noqa: S103 - the job's own, and a program
-            program = f"{INSIDE}/{os.path.basename(carried)}"
+        given = [given_file(file) for file in job.inputs]
+        own = None if isinstance(program, str) else given_file(program)
+        carried = {file: carry_in(file, work) for file in dict.fromkeys([*given, *([own] if own else [])])}
+        if own is not None:
+            os.chmod(carried[own], 0o755)  # noqa: S103 - the job's own, and a program
+            program = f"{INSIDE}/{os.path.basename(carried[own])}"
         options = ["--work", f"{work}:{INSIDE}", "--result", result]
         options += [word for pair in self.mounts.items() for word in ("--bind", ":".join(pair))]
-        options += [word for name in job.environment for word in ("--env", name)]
+        options += [] if variables is None else ["--env-fd", str(variables)]
         options += ["--runtime", ",".join(self.runtimes)] if self.runtimes else []
         options += ["--isolation", self.isolation] if self.isolation else []
-        start = [sys.executable, "-m", "lazyfs", "run", image_path(self.image), *options, *self.options]
-        return [*start, "--", program, *job.arguments]
+        start = [*LAZYFS, "run", image_path(self.image), *options, *self.options]
+        return [*start, "--", str(program), *job.arguments]
 
     def settings(self) -> dict[str, str]:
         """Returns environment variables for the runtime; the program does not get them."""
@@ -203,27 +242,31 @@ class Virtualization:
         """Puts the job's files in place for the block; removes the working directory after it."""
         if (self.tokenuser is None) != (self.tokenpassword is None):
             raise UsageError("a token has a user and a password: give tokenuser and tokenpassword")
+        check_patterns(job.outputs)
+        given = handed_variables.encode(job.environment)
         begun = time.monotonic()
         if self._before is not None:
             self._before(job)
-        results = os.path.abspath(job.output_directory or tempfile.mkdtemp(prefix="lazyfs-job-"))
-        os.makedirs(results, exist_ok=True)
-        environment = {**os.environ, **job.environment, **self.settings()}
-        with tempfile.TemporaryDirectory(prefix="lazyfs-work-") as private:
-            work = os.path.join(private, "work")
-            os.mkdir(work)
-            command = self.command(job, work, os.path.join(private, "result"))
+        environment = {**os.environ, **self.settings()}
+        with ExitStack() as stack:
+            private = stack.enter_context(closing(PrivateDirectory()))
+            variables = stack.enter_context(unnamed_file(given))
+            command = self.command(job, private.work, os.path.join(private.path, "result"), variables)
+            nul_separated(command)  # none of its arguments is impossible
             if self.tokenuser is not None and self.tokenpassword is not None:
-                account = os.path.join(private, "account")
+                account = os.path.join(private.path, "account")
                 write_account(account, image_path(self.image), self.tokenuser, self.tokenpassword)
                 environment["REGISTRY_AUTH_FILE"] = account
-            paths = [os.path.join(results, name) for name in ("stdout", "stderr")]
-            with open(paths[0], "wb") as out, open(paths[1], "wb") as err:
-                yield _Start(command, environment, private, results, begun, out, err)
+            results = output_directory(job.output_directory)
+            out, err = (stack.enter_context(new_file(results, name)) for name in STREAMS)
+            yield _Start(command, environment, variables, private, results, begun, out, err)
 
     def _ended(self, job: Job, result: JobResult) -> JobResult:
+        """Returns the result. Raises OutputsNotCopied."""
         if self._after is not None:
             self._after(job, result)
+        if result.uncopied:
+            raise OutputsNotCopied(result)
         return result
 
 

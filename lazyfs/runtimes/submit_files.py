@@ -15,6 +15,8 @@ from lazyfs.runtimes.jobs import INSIDE
 
 SCRIPT = "exec.sh"
 _CONDOR_FILE, _SLURM_FILE = "job.sub", "job.sh"
+_OWN_FILES = frozenset({SCRIPT, _CONDOR_FILE, "stdout", "stderr", "log"})
+"""Names in a job's directory for HTCondor."""
 _UNQUOTABLE = re.compile(r"[\x00-\x1f\x7f,;\"'`\\$%#=]|^\s|\s$")
 """Characters that have a meaning of their own in a submit file, and cannot be quoted everywhere in it."""
 
@@ -30,6 +32,8 @@ class Written(NamedTuple):
 def write_htcondor(job: GridJob, lists: Mapping[str, str]) -> Written:
     """Writes the job's directory for HTCondor. `lists`: name -> content of further input files. Raises
     UsageError."""
+    for name in _OWN_FILES.intersection(lists):
+        raise UsageError(f"--writeInputToTxt IN:{name}: the job's directory has a file of this name")
     job, notes = _with_found_image(job)
     job = job._replace(inputs=(*job.inputs, *(os.path.join(job.directory, name) for name in lists)))
     description = htcondor(job)

@@ -36,13 +36,13 @@ def supervise(
     Attendant raises it.
     """
     with contextlib.ExitStack() as stack:
-        status = stack.enter_context(_unnamed_file())
+        status = stack.enter_context(unnamed_file())
         numbers = {RuntimePlan.STATUS: status}
         for placeholder, content in plan.files.items():
-            numbers[placeholder] = stack.enter_context(_unnamed_file(content))
+            numbers[placeholder] = stack.enter_context(unnamed_file(content))
         values = {placeholder: str(number) for placeholder, number in numbers.items()}
         for option, content in plan.paths.items():
-            number = numbers[option] = stack.enter_context(_unnamed_file(content))
+            number = numbers[option] = stack.enter_context(unnamed_file(content))
             values[option] = f"{option}/proc/self/fd/{number}"
         argv = [*(values.get(option, option) for option in plan.options), *plan.command]
         descriptors = (*numbers.values(), *(part.number for part in plan.held))
@@ -103,7 +103,7 @@ def _run(command: WatchedCommand) -> tuple[int, str | None]:
 
 
 @contextlib.contextmanager
-def _unnamed_file(content: bytes = b"") -> Iterator[int]:
+def unnamed_file(content: bytes = b"") -> Iterator[int]:
     """Yields a descriptor of a file in memory with this content, at its beginning; closes it after the block.
     The content may be secret, so it is on no disk; a pipe would block at 64 KiB."""
     number = os.memfd_create("lazyfs-run")

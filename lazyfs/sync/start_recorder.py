@@ -10,7 +10,6 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -24,9 +23,9 @@ from lazyfs.core.printable import printable
 from lazyfs.core.trust.roles import ROOT, file_name
 from lazyfs.store import ReadableStore
 from lazyfs.sync.starts import NoRecorder
+from lazyfs.system.own_python import LAZYFS
 from lazyfs.system.process_tree import descendants
 
-LAZYFS = (sys.executable, "-m", "lazyfs")
 ALONE = ("--network", "none")
 """Options of `lazyfs run` for programs that are not trusted."""
 MOUNT_SECONDS = 60.0

@@ -14,9 +14,9 @@ import pytest
 
 from lazyfs.core.errors import UsageError
 from lazyfs.daemon import control_client
-from lazyfs.daemon.survival.handed_state import PYTHON
 from lazyfs.fuse.direct.session import READERS
 from lazyfs.system import mountpoint as points
+from lazyfs.system.own_python import PYTHON
 from tests.support.cli import lazyfs, mounted, status, successions
 from tests.support.descriptor_store import StoreStandIn
 from tests.support.images import image, live

@@ -11,8 +11,8 @@ import pytest
 
 from lazyfs.core.errors import UsageError
 from lazyfs.daemon import control_client
-from lazyfs.daemon.survival.handed_state import PYTHON
 from lazyfs.system.mount_table import Mount
+from lazyfs.system.own_python import PYTHON
 from lazyfs.vfs import journal
 from tests.support.cli import lazyfs, mounted, status
 from tests.support.counts import count

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -16,7 +17,18 @@ import pytest
 import trio
 
 from lazyfs.core.errors import UsageError
-from lazyfs.runtimes.jobs import Apptainer, Auto, Bubblewrap, Docker, File, Job, JobResult, Link, Singularity
+from lazyfs.runtimes.jobs import (
+    Apptainer,
+    Auto,
+    Bubblewrap,
+    Docker,
+    File,
+    Job,
+    JobResult,
+    Link,
+    OutputsNotCopied,
+    Singularity,
+)
 from tests.support.runtimes import search_path
 from tests.support.until import until
 
@@ -34,7 +46,7 @@ def image(tmp_path: Path) -> str:
     (root / "etc").mkdir()
     (root / "etc/redhat-release").write_text("Fedora release 40\n")
     shutil.copy("/bin/busybox", root / "bin/busybox")
-    for name in ("sh", "cat", "ls", "touch", "mkdir", "ln", "mkfifo"):
+    for name in ("sh", "cat", "ls", "touch", "mkdir", "ln", "mkfifo", "rm"):
         (root / "bin" / name).symlink_to("busybox")
     return str(root)
 
@@ -100,6 +112,30 @@ def test_no_home_is_there_and_variables_are(image: str, monkeypatch: pytest.Monk
     assert "hunter2" not in " ".join(Auto(image).command(job, ".", "result"))
 
 
+def test_a_jobs_variables_are_not_those_of_lazyfs_itself(image: str, tmp_path: Path) -> None:
+    """Each would end lazyfs, or make it run something meant for the image, on this machine."""
+    names = ("PYTHONHOME", "PYTHONPATH", "LD_PRELOAD", "LAZYFS_RUN_SETTINGS", "TMPDIR", "PATH")
+    variables = dict.fromkeys(names, f"{tmp_path}/in-the-image")
+    result = Auto(image, mounts={}).run(Job("/bin/sh", ["-c", "export -p"], environment=variables))
+    assert (result.exit_code, result.error, text(result.stderr)) == (0, None, "")
+    seen = text(result.stdout).splitlines()
+    assert {f"export {name}='{value}'" for name, value in variables.items()} <= set(seen)
+
+
+def test_a_variable_has_any_value_and_is_neither_argument_nor_variable_of_lazyfs(
+    image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job("sh", ["-c", 'printf %s "$TOKEN"'], environment={"TOKEN": f"{SECRET}\n=" + "x" * 100_000})
+    result = Auto(image).run(job)
+    assert text(result.stdout) == job.environment["TOKEN"]
+    with pytest.raises(UsageError, match=r"^variable 'TOKEN': its value has a NUL in it$"):
+        Auto(image).run(replace(job, environment={"TOKEN": f"{SECRET}\0LD_PRELOAD=x"}))
+    monkeypatch.setattr("lazyfs.runtimes.jobs.LAZYFS", ("/bin/sh", "-c", 'echo "$*"; env', "sh"))
+    seen = text(Auto(image).run(job).stdout)
+    assert seen.startswith("run ")
+    assert SECRET not in seen
+
+
 @pytest.mark.root
 @pytest.mark.parametrize("virtualization", [Apptainer, Singularity])
 def test_a_runtime_by_name_and_options_of_a_queue(
@@ -150,6 +186,75 @@ def test_outputs_follow_no_link_and_wait_for_no_pipe(image: str, tmp_path: Path)
     leading_out = Job(script(tmp_path, "ln -s / out"), outputs=["out/etc/hostname"])
     with pytest.raises(UsageError, match="output 'out/etc/hostname' leads out of the job's directory"):
         Auto(image).run(leading_out)
+
+
+def test_outputs_that_cannot_be_copied_are_kept_and_the_others_come_out(image: str, tmp_path: Path) -> None:
+    """The hook after the job is called all the same, and the account's file is not kept."""
+    told: list[JobResult] = []
+    container = Auto(image, tokenuser="me", tokenpassword=SECRET, after=lambda _, result: told.append(result))
+    program = script(tmp_path, "echo mine >stdout; echo a >a.root; exit 3")
+    with pytest.raises(OutputsNotCopied) as raised:
+        container.run(Job(program, outputs=["*t", "*.root"], output_directory=str(tmp_path / "out")))
+    result = raised.value.result
+    assert (told, result.exit_code, set(result.outputs)) == ([result], 3, {"a.root"})
+    assert result.kept is not None
+    assert str(raised.value) == (
+        "output 'stdout' cannot be copied: a file of lazyfs's own has this name; "
+        f"the job's files are kept in {result.kept}"
+    )
+    assert text(f"{result.kept}/stdout") == "mine\n"
+    assert os.listdir(f"{result.kept}/..") == ["work"]
+    assert stat.S_IMODE(os.stat(f"{result.kept}/..").st_mode) == 0o700
+
+
+def test_a_later_job_writes_through_no_link_of_an_earlier_one(image: str, tmp_path: Path) -> None:
+    (tmp_path / "victims").mkdir()
+    (tmp_path / "victims/file").write_text("precious")
+    out = tmp_path / "out"
+    out.mkdir()
+    links = {"a": "victims/file", "d": "victims", "/out/stdout": "victims/new"}
+    left = "; ".join(f"ln -s {tmp_path}/{target} {name}" for name, target in links.items())
+    job = Job(script(tmp_path, f"rm /out/stdout; {left}"), outputs=["a", "d"], output_directory=str(out))
+    Auto(image, mounts={str(out): "/out"}).run(job)
+    assert (out / "stdout").is_symlink()
+    later = script(tmp_path, "echo 1; echo 2 >a; mkdir d; echo 3 >d/file")
+    result = Auto(image).run(replace(job, executable=later, outputs=["a", "d/file"]))
+    assert [text(path) for path in (result.stdout, *result.outputs.values())] == ["1\n", "2\n", "3\n"]
+    assert os.listdir(tmp_path / "victims") == ["file"]
+    assert text(f"{tmp_path}/victims/file") == "precious"
+
+
+@pytest.mark.parametrize("place", ["/proc/x", "{}/run.sh", "{}/run.sh/x"])
+def test_a_directory_for_results_that_cannot_be_made_is_refused_before_the_start(
+    image: str, tmp_path: Path, place: str
+) -> None:
+    place = place.format(tmp_path)
+    container = Auto(image, mounts={str(tmp_path): "/out"})
+    with pytest.raises(UsageError, match=f"output directory {place}: "):
+        container.run(Job(script(tmp_path, "touch /out/started"), output_directory=place))
+    assert not (tmp_path / "started").exists()
+
+
+def test_nothing_is_left_of_directories_nested_deeper_than_python_calls(image: str, tmp_path: Path) -> None:
+    job = Job("mkdir", ["-p", "/".join(["n"] * 1500)], output_directory=str(tmp_path / "out"))
+    assert Auto(image).run(job).exit_code == 0
+    assert not list(tmp_path.glob("lazyfs-work-*"))
+
+
+def test_two_files_of_one_name_are_refused_and_one_may_be_given_twice(image: str, tmp_path: Path) -> None:
+    program = script(tmp_path, "exit 5")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/run.sh").touch()
+    assert Auto(image).run(Job(program, inputs=[Path(program.path), program])).exit_code == 5
+    for link in (Link("run.sh", "/x"), File(f"{tmp_path}/d/run.sh")):
+        with pytest.raises(UsageError, match=r"run\.sh: another file of the job has its name; rename one"):
+            Auto(image).run(Job(program, inputs=[link]))
+
+
+@pytest.mark.parametrize("argument", ["a\0b", "x" * 200_000])
+def test_an_argument_that_no_program_can_get_is_refused(image: str, argument: str) -> None:
+    with pytest.raises(UsageError, match="argument: "):
+        Auto(image).run(Job("sh", [argument]))
 
 
 def test_hooks_run_on_this_machine_before_and_after(image: str) -> None:
@@ -255,7 +360,7 @@ def test_a_token_is_handed_on_in_a_file_of_the_users_own(
         '#!/bin/sh\nstat -c "%a %u" "$REGISTRY_AUTH_FILE"; cat "$REGISTRY_AUTH_FILE"; echo; echo "$*"; env\n'
     )
     spy.chmod(0o755)
-    monkeypatch.setattr("lazyfs.runtimes.jobs.sys.executable", str(spy))
+    monkeypatch.setattr("lazyfs.runtimes.jobs.LAZYFS", (str(spy),))
     container = Singularity("docker://gitlab-registry.cern.ch/lhcb-core/lbdocker/centos7-build:v3")
     container.tokenuser, container.tokenpassword = "gitlab+deploy-token-123", SECRET
     result = container.run(Job("cat"))

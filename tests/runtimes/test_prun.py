@@ -4,6 +4,7 @@ with images from a mount."""
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cli import lazyfs, mounted, new_repository
+from tests.support.busybox import busybox_root
+from tests.support.cli import LAZYFS, lazyfs, mounted, new_repository
 from tests.support.grid_proxies import make_proxy
 from tests.support.oci_images import Built, entry, layer
 
@@ -148,6 +150,21 @@ def test_a_proxy_that_cannot_serve_is_refused(
         ("--writeInputToTxt IN:x", "--writeInputToTxt lists the files of --inDS: give it"),
         (f"--inDS {DATASET} --writeInputToTxt OUT:x", "write IN:FILE"),
         (f"--inDS {DATASET} --writeInputToTxt IN:../x", "write IN:FILE"),
+        (f"--inDS {DATASET} --writeInputToTxt IN:..", "write IN:FILE"),
+        (
+            f"--inDS {DATASET} --writeInputToTxt IN:AOD.1.root",
+            "--writeInputToTxt IN:AOD.1.root: --inDS has a file of this name; choose another",
+        ),
+        (
+            f"--inDS {DATASET} --writeInputToTxt IN:exec.sh --submit htcondor --outDS out",
+            "--writeInputToTxt IN:exec.sh: the job's directory has a file of this name",
+        ),
+        ("--inDS . --useSandbox", "file of the job run.sh: another file of the job has its name; rename one"),
+        ("--outDS /proc/x --outputs x", "--outDS /proc/x: No such file or directory"),
+        ("--outDS run.sh/x", "/run.sh/x: Not a directory"),
+        ("--outDS /", "--outDS /: / exists already"),
+        ("--outputs x", "--outputs come out into a directory: give it with --outDS"),
+        ("--outputs ../x --outDS out", "output '../x' leads out of the job's directory"),
         ("--submit slurm", "give their directory with --outDS"),
         ("--submit slurm --outDS a%b", "has a character that submit files take for their own"),
         ("--submit htcondor --outDS a,b", "has a character that submit files take for their own"),
@@ -160,6 +177,81 @@ def test_bad_input_is_one_line_and_leaves_nothing(work: Path, line: str, says: s
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert says in done.stderr
     assert sorted(os.listdir(work)) == before
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    return busybox_root(tmp_path / ".image", "sh", "ln", "mkdir", "cat", "ls")
+
+
+def test_the_result_follows_no_link_of_the_program(image: Path, work: Path) -> None:
+    (work / "victim").write_text("precious")
+    done = prun(
+        f"--containerImage {image} --outDS out --outputs '*' "
+        f"--exec 'ln -s {work}/victim result.json; ln -s {work}/victim stdout; echo ok >a.root; exit 4'"
+    )
+    assert (done.returncode, (work / "victim").read_text()) == (4, "precious")
+    result = json.loads((work / "out/result.json").read_text())
+    assert (result["exit_code"], set(result["outputs"])) == (4, {"a.root"})
+    assert set(result["uncopied"]) == {"result.json", "stdout"}
+    assert os.readlink(f"{result['kept']}/result.json") == f"{work}/victim"
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(
+        "lazyfs: output 'result.json' cannot be copied: a file of lazyfs's own has this name; "
+    )
+    assert line.endswith(f"; the job's files are kept in {result['kept']}")
+    shutil.rmtree(Path(result["kept"]).parent)
+
+
+@pytest.mark.parametrize(
+    ("program", "outputs", "names"),
+    [
+        ("ln -s x a.root; echo b >b.root", "*.root,a.root", {"a.root", "b.root"}),
+        ("mkdir d; ln -s x d/l", "*,d", {"d"}),
+        ("ln -s . c; ln -s . e; echo a >a.root", "**/*.root", {"a.root"}),
+    ],
+)
+def test_each_output_comes_out_once(
+    image: Path, work: Path, program: str, outputs: str, names: set[str]
+) -> None:
+    done = prun(f"--containerImage {image} --outDS out --outputs '{outputs}' --exec '{program}'")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert set(json.loads((work / "out/result.json").read_text())["outputs"]) == names
+
+
+def test_outputs_that_were_not_copied_are_no_success(image: Path, work: Path) -> None:
+    done = prun(
+        f"--containerImage {image} --outDS out --outputs stdout --exec 'echo mine >stdout; echo said'"
+    )
+    result = json.loads((work / "out/result.json").read_text())
+    assert (done.returncode, done.stdout, result["exit_code"]) == (2, "said\n", 0)
+    assert Path(result["kept"], "stdout").read_text() == "mine\n"
+    shutil.rmtree(Path(result["kept"]).parent)
+
+
+def test_a_result_is_kept_although_nobody_reads_the_output(image: Path, work: Path) -> None:
+    line = f"prun --containerImage {image} --outDS out --exec 'echo said; exit 3'"
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing) as closed:
+        subprocess.run([*LAZYFS, *shlex.split(line)], stdout=closed, timeout=60, check=False)
+    assert json.loads((work / "out/result.json").read_text())["exit_code"] == 3
+
+
+def test_a_dataset_with_a_comma_in_its_name(image: Path, work: Path) -> None:
+    (work / "a,required").mkdir()
+    (work / "a,required/file").write_text("data\n")
+    done = prun(f"--containerImage {image} --inDS a,required --exec 'cat file; ls /input'")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "data\nfile\n", "")
+
+
+def test_a_new_list_of_inputs_takes_the_place_of_an_old_one(image: Path, work: Path) -> None:
+    (work / "input.txt").write_text("of a run without prun\n")
+    line = f"--containerImage {image} --inDS {DATASET} --nFiles 1 --writeInputToTxt IN:input.txt --useSandbox"
+    done = prun(f"{line} --exec 'cat input.txt'")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "AOD.1.root\n", "")
+    prun(f"{line} --exec 'cat input.txt' --submit slurm --outDS out")
+    assert (work / "out/work/input.txt").read_text() == "AOD.1.root\n"
 
 
 def test_large_files_stay_unless_they_are_named(mount: Path, work: Path) -> None:

@@ -1,7 +1,6 @@
 """The state that a daemon leaves to its successor, beside the kernel's requests."""
 
 import json
-import sys
 from collections.abc import Sequence
 
 import msgspec
@@ -11,12 +10,10 @@ from lazyfs.daemon.control_socket import ListeningSocket
 from lazyfs.daemon.setting_origins import Origin
 from lazyfs.daemon.settings import Settings
 from lazyfs.fuse.session import HeldMount
+from lazyfs.system.own_python import PYTHON
 
 FORMAT = 1
 """The version of this state. A successor accepts only its own version; otherwise the old daemon stays."""
-PYTHON = (sys.executable, "-E", "-P", "-X", "utf8")
-"""The start of a command line that runs a module of lazyfs with the interpreter and the options of the
-installed commands."""
 
 
 class HandedState(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,17 +11,12 @@ from lazyfs.daemon.control_socket import ListeningSocket
 from lazyfs.daemon.log import open_log
 from lazyfs.daemon.setting_origins import Origin
 from lazyfs.daemon.settings import Settings
-from lazyfs.daemon.survival.handed_state import (
-    PYTHON,
-    HandedState,
-    TakenMount,
-    encode,
-    successor_command,
-)
+from lazyfs.daemon.survival.handed_state import HandedState, TakenMount, encode, successor_command
 from lazyfs.daemon.survival.keeper_line import Holder
 from lazyfs.fuse.direct.request_table import MOST_STATE, keep_state
 from lazyfs.fuse.session import HeldMount, Session
 from lazyfs.system.mount_table import Mount
+from lazyfs.system.own_python import PYTHON
 from lazyfs.vfs import journal
 
 log = logging.getLogger(__name__)
