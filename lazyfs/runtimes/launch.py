@@ -16,6 +16,9 @@ LONGEST = (1 << 17) - 1
 KiB, less the NUL."""
 _MOST = 6 << 20
 _OF_A_RUNTIME = 16 << 10
+_NOBODY = (1 << 32) - 1
+"""The id of no user or group: setresuid(2) and its like take it, (uid_t)-1, for "leave the id as it is", which
+would be root's."""
 
 
 def check_argument(text: str, where: str) -> str:
@@ -36,6 +39,14 @@ def check_argument(text: str, where: str) -> str:
             f"put it into a file"
         )
     return text
+
+
+def check_user(user: tuple[int, int], where: str) -> None:
+    """Checks a user id and a group id. Raises UsageError for one that no user or group can have; the message
+    begins with `where`."""
+    for number in user:
+        if not 0 <= number < _NOBODY:
+            raise UsageError(f"{where}: {number} is no user or group: their numbers are 0 to {_NOBODY - 1}")
 
 
 def most_bytes() -> int:
@@ -109,6 +120,8 @@ class Launch(NamedTuple):
     def check(self) -> None:
         check_argument(self.root, "image")
         check_argument(self.workdir, "working directory")
+        if self.user is not None:
+            check_user(self.user, "user")
         if not self.workdir.startswith("/"):
             raise UsageError(f"working directory {self.workdir!r} must be an absolute path")
         if not self.command or not self.command[0]:

@@ -50,6 +50,10 @@ def test_a_bind_that_cannot_be_read_is_named(text: str) -> None:
         ({"environment": {"A=B": "1"}}, "cannot be the name"),
         ({"environment": {"": "1"}}, "cannot be the name"),
         ({"workdir": "/tmp\0--bind\0/\0/x"}, "working directory: .* NUL"),
+        ({"user": (4294967295, 1000)}, "user: 4294967295 is no user or group"),
+        ({"user": (1000, 4294967295)}, "user: 4294967295 is no user or group"),
+        ({"user": (-1, 1000)}, "user: -1 is no user or group"),
+        ({"user": (1 << 32, 0)}, "user: 4294967296 is no user or group"),
         ({"workdir": "relative"}, "working directory 'relative' must be an absolute path"),
     ],
 )
