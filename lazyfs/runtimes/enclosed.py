@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from lazyfs.core.errors import UsageError
 from lazyfs.runtimes import path_in_image
+from lazyfs.runtimes.bind_order import in_order
 from lazyfs.runtimes.bind_places import arrange, shows_devices
 from lazyfs.runtimes.enclosed_init import EnclosedEnd, read_end
 from lazyfs.runtimes.enclosed_programs import programs_below
@@ -107,8 +108,14 @@ def surround(launch: Launch, needed: Iterable[AddedPath] = ()) -> Surroundings:
 
 def surround_file(launch: Launch) -> Surroundings:
     """Returns the surroundings of a launch whose image is a SIF file. The runtime itself makes the mount
-    points in it."""
-    binds = [*launch.binds, *(bind for bind in OF_THE_MACHINE if os.path.exists(bind.source))]
+    points in it. Raises UsageError for two sources at one target."""
+    binds = [bind for bind, _ in in_order(launch.root, launch.binds, ())]
+    taken = [f"{bind.target}/" for bind in binds]
+    binds += [
+        bind
+        for bind in OF_THE_MACHINE
+        if os.path.exists(bind.source) and not f"{bind.target}/".startswith(tuple(taken))
+    ]
     bound = [_bound(launch, number, bind, bind.target) for number, bind in enumerate(binds)]
     return _surroundings([], bound, "/tmp")  # noqa: S108 - the program's own
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from lazyfs.core.errors import AccountProblem, LazyfsError, UsageError
 from lazyfs.core.oci.run_config import DEFAULT_PATH
 from lazyfs.core.printable import escaped
+from lazyfs.runtimes.bind_order import led_to
 from lazyfs.runtimes.choose import Check, Choice, choose
 from lazyfs.runtimes.choose import NoRuntime as NoRuntime
 from lazyfs.runtimes.command_checks import obstacle
@@ -123,7 +124,10 @@ def prepare(
         command,
         {**_DEFAULTS, **described.environment, **_chosen_gpus(gpus), **options.environment},
         os.path.join("/", options.workdir or described.workdir),
-        (*_present(options.binds, warn), *_present(_of_the_site(options, settings), lambda _: None)),
+        (
+            *_present(options.binds, warn),
+            *_present(_of_the_site(options, settings, found.root), lambda _: None),
+        ),
         options.network and isolation != "full",
         options.user,
         scratch_name(),
@@ -241,11 +245,12 @@ def _lack(path: str) -> str:
     return ""
 
 
-def _of_the_site(options: RunOptions, settings: RunSettings) -> list[Bind]:
-    """Returns the binds in the computing site's settings, except those at whose target the caller has bound
-    something."""
-    taken = {bind.target for bind in options.binds}
-    return [bind for bind in settings.binds if bind.target not in taken]
+def _of_the_site(options: RunOptions, settings: RunSettings, root: str) -> list[Bind]:
+    """Returns the binds in the computing site's settings, except those whose target leads to where the caller
+    has bound something."""
+    taken = set(led_to(root, [bind.target for bind in options.binds]))
+    places = led_to(root, [bind.target for bind in settings.binds])
+    return [bind for bind, place in zip(settings.binds, places, strict=True) if place not in taken]
 
 
 def run(image: str, arguments: Sequence[str] = (), options: RunOptions = _PLAIN) -> ProgramEnd:

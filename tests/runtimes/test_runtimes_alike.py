@@ -412,6 +412,29 @@ def test_without_network_there_is_a_loopback_only(start: Start) -> None:
     assert names == ["lo"]
 
 
+def test_binds_in_one_another_are_seen_whatever_their_order(start: Start, open_path: Path) -> None:
+    """The target of one bind leads into the other, which the texts of the targets do not show."""
+    root = busybox_root(open_path / "image", "sh", "cat")
+    (root / "mnt/big/data").mkdir(parents=True)
+    (root / "data").symlink_to("/mnt/big/data")
+    for name in ("inner", "outer/big/data"):
+        (open_path / name).mkdir(parents=True)
+        (open_path / name / "name").write_text(f"{name}\n")
+    open_to_all(open_path)
+    binds = [["-B", f"{open_path}/inner:/data:required"], ["-B", f"{open_path}/outer:/mnt"]]
+    for first, second in (binds, binds[::-1]):
+        done = start._replace(image=root).run(
+            *first, *second, "--", "cat", "/data/name", "/mnt/big/data/name"
+        )
+        assert (done.stdout, done.stderr) == ("inner\ninner\n", "")
+    (open_path / "outer/big/data/name").unlink()
+    (open_path / "outer/big/data").rmdir()
+    for first, second in (binds, binds[::-1]):
+        done = start._replace(image=root).run(*first, *second, "--", "cat", "/data/name")
+        assert (done.stdout, done.returncode) == ("", 2)
+        assert "/outer/big/data does not exist on this machine; make it first" in done.stderr
+
+
 def test_a_device_can_be_bound(start: Start) -> None:
     """The device can be opened for writing too. The directory of the bind's target is made if it is
     missing."""
