@@ -412,6 +412,23 @@ def test_without_network_there_is_a_loopback_only(start: Start) -> None:
     assert names == ["lo"]
 
 
+def test_what_the_image_leads_into_a_bind_is_found_there(start: Start, open_path: Path) -> None:
+    """The image of a light start has links to the command and the directory, which only the bind has."""
+    root = busybox_root(open_path / "image", "sh", "pwd", "cat")
+    (root / "opt").mkdir()
+    (root / "bin/tool").symlink_to("/software/bin/tool")
+    (root / "opt/sw").symlink_to("/software")
+    (open_path / "sw/bin").mkdir(parents=True)
+    (open_path / "sw/data").mkdir()
+    (open_path / "sw/bin/tool").write_text("#!/bin/sh\ncat file\n")
+    (open_path / "sw/bin/tool").chmod(0o755)
+    (open_path / "sw/data/file").write_text("found\n")
+    open_to_all(root)
+    options = ("-B", f"{open_path}/sw:/software:ro", "--pwd", "/opt/sw/data")
+    done = start._replace(image=root).run(*options, "--", "tool")
+    assert (done.stdout, done.stderr, done.returncode) == ("found\n", "", 0)
+
+
 def test_binds_in_one_another_are_seen_whatever_their_order(start: Start, open_path: Path) -> None:
     """The target of one bind leads into the other, which the texts of the targets do not show."""
     root = busybox_root(open_path / "image", "sh", "cat")
