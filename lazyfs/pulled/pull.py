@@ -4,11 +4,13 @@ has it."""
 import os
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from lazyfs.core.digest import sha256
 from lazyfs.core.errors import FormatError, NotFound, TransportError
+from lazyfs.core.oci.manifest import Platform
+from lazyfs.core.oci.platform import parse_platform
 from lazyfs.core.sif.layout import HEADER, parse_header, parse_table
 from lazyfs.images.registry import accounts
 from lazyfs.images.registry.problems import BROKEN, Failed, explain
@@ -19,6 +21,12 @@ from lazyfs.pulled.image_store import ImageStore, KeptImage, PartialImage
 from lazyfs.pulled.unpack import unpack
 
 SIF = "image.sif"
+_REGISTRY = "docker://"
+
+
+def platform_of_this_machine() -> Platform:
+    """Returns the platform of which images are pulled if nobody asks for another one."""
+    return parse_platform(os.uname().machine)
 
 
 class PulledImage(NamedTuple):
@@ -41,6 +49,8 @@ class Pull:
     """Called with a line for each image that is pulled and for each warning."""
     always: bool = False
     """True to ask the source which image a name means now, even if the store has an image of that name."""
+    machine: Platform = field(default_factory=platform_of_this_machine)
+    """The platform whose images have a name without a platform."""
 
     def __call__(self, source: str) -> PulledImage:
         """Pulls `docker://NAME`, `oci:DIR[:TAG]`, `docker-archive:FILE` or `https://...`, unless the store
@@ -49,20 +59,27 @@ class Pull:
         Raises UsageError for a text or account that cannot be used, BadData for a damaged image,
         TransportError, LazyfsError if the store cannot be written.
         """
-        with self.store.one_pulls(source):
+        with self.store.one_pulls(self._name(source)):
             if source.startswith(("https://", "http://")):
                 return self._sif(source)
             return self._image(source)
 
+    def _name(self, source: str) -> str:
+        """Returns the name under which the store remembers the image of a source. A reference in a registry
+        means another image for each platform."""
+        if not source.startswith(_REGISTRY) or self.options.platform == self.machine:
+            return source
+        return f"{source} for {self.options.platform}"
+
     def _image(self, source: str) -> PulledImage:
-        remote = source.startswith("docker://")
-        kept = None if self.always or not remote else self.store.named(source)
+        remote = source.startswith(_REGISTRY)
+        kept = None if self.always or not remote else self.store.named(self._name(source))
         if kept is None:
             with open_image(source, self.options) as image:
                 key = sha256(image.manifest).hex()
                 kept = self.store.held(key) or self._fetched(source, image, key)
             if remote:
-                self.store.name(source, key)
+                self.store.name(self._name(source), key)
         return PulledImage(os.path.join(kept.directory, "root"), kept.directory)
 
     def _fetched(self, source: str, image: Image, key: str) -> KeptImage:
