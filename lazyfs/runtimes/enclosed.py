@@ -156,10 +156,11 @@ def check_lines(launch: Launch, runtime: str) -> None:
             raise Unfit(f"variable {name!a}: {runtime} takes no value of several lines")
 
 
-def lines_of_environment(launch: Launch, runtime: str) -> bytes:
-    """Returns the environment as `NAME=VALUE` lines. Raises Unfit for a value of several lines."""
+def lines_of_environment(launch: Launch, runtime: str, written: Callable[[str], str] = str) -> bytes:
+    """Returns the environment as `NAME=VALUE` lines. `written`: returns a value in the runtime's notation.
+    Raises Unfit for a value of several lines."""
     check_lines(launch, runtime)
-    return b"".join(os.fsencode(f"{name}={value}\n") for name, value in launch.environment.items())
+    return b"".join(os.fsencode(f"{name}={written(value)}\n") for name, value in launch.environment.items())
 
 
 def plain(path: str, runtime: str, of: str) -> str:

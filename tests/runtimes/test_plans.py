@@ -1,6 +1,7 @@
 """No text of an image or caller becomes an option of a runtime, a second line, or another variable."""
 
 import json
+import re
 import shlex
 import tempfile
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ HOSTILE = [
     "a\nLD_PRELOAD=/x",
     "$(id)",
     "'\"\\",
+    "'quoted'",
+    "'",
     "{status}",
     "x:y,z",
     "\r",
@@ -85,10 +88,12 @@ def test_texts_stay_texts(
         assert process["env"] == [f"{key}={value}" for key, value in environment.items()]
         return
     assert plan.command == command
-    lines = [f"{key}={value}".encode(errors="surrogateescape") for key, value in environment.items()]
     if name in ("charliecloud", "podman"):
-        assert files["environment"] == b"".join(line + b"\n" for line in lines)
-        assert files["environment"].count(b"\n") == len(environment)
+        *lines, end = files["environment"].decode(errors="surrogateescape").split("\n")
+        given = [line.split("=", 1) for line in lines]
+        if name == "charliecloud":  # ch-run removes one pair of single quotes
+            given = [[key, value[1:-1] if re.fullmatch("'.*'", value) else value] for key, value in given]
+        assert (given, end) == ([[key, value] for key, value in environment.items()], "")
     elif name == "systemd-nspawn":
         content = files["/run/systemd/nspawn/lazyfs.nspawn"].decode(errors="surrogateescape")
         head, *rest, end = content.split("\n")

@@ -237,6 +237,17 @@ def test_texts_reach_the_program_as_they_are(start: Start) -> None:
         "C": "quo'te\"s\\",
         "D": "=x",
         "E": " é ",
+        "F": "'quoted'",
+        "G": "''",
+        "H": "'",
+        "I": "'''",
+        "J": "'one' 'two'",
+        "K": '"double"',
+        "L": "/a:$HOME:${PATH}::",
+        "M": "\\n\\\\t\\",
+        "N": "\t tab \t",
+        "O": "# no comment",
+        "P": "",
         "LD_PRELOAD": "/none.so",
     }
     settings = [word for name, value in values.items() for word in ("--env", f"{name}={value}")]
