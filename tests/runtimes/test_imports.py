@@ -34,7 +34,7 @@ lazyfs.runtimes.path_in_image lazyfs.runtimes.pinned_root lazyfs.runtimes.probe_
 lazyfs.runtimes.proc_covers lazyfs.runtimes.protocol lazyfs.runtimes.records
 lazyfs.runtimes.registry lazyfs.runtimes.result lazyfs.runtimes.scratch lazyfs.runtimes.settings
 lazyfs.runtimes.start lazyfs.runtimes.supervise lazyfs.runtimes.underlay lazyfs.runtimes.watcher
-lazyfs.system lazyfs.system.binds lazyfs.system.bounded_look
+lazyfs.system lazyfs.system.binds lazyfs.system.bounded_file lazyfs.system.bounded_look
 lazyfs.system.clean_start lazyfs.system.command_line lazyfs.system.control_groups
 lazyfs.system.detachment lazyfs.system.durable_file lazyfs.system.executables
 lazyfs.system.local_paths lazyfs.system.mount_table lazyfs.system.mountpoint
