@@ -11,6 +11,7 @@ from lazyfs.core.digest import sha256
 from lazyfs.core.errors import FormatError, NotFound, TransportError
 from lazyfs.core.oci.manifest import Platform
 from lazyfs.core.oci.platform import parse_platform
+from lazyfs.core.shown_address import shown_address, shown_source
 from lazyfs.core.sif.layout import HEADER, parse_header, parse_table
 from lazyfs.images.registry import accounts
 from lazyfs.images.registry.problems import BROKEN, Failed, explain
@@ -86,9 +87,10 @@ class Pull:
         from lazyfs.images.sources.registry_image import RegistryImage
 
         size = sum(layer.blob.size for layer in image.layers)
-        self.say(f"{source} is not mounted here: pulling it, {size >> 20} MiB in {len(image.layers)} layers")
+        shown = shown_source(source)
+        self.say(f"{shown} is not mounted here: pulling it, {size >> 20} MiB in {len(image.layers)} layers")
         for note in image.notes:
-            self.say(f"{source}: {note}")
+            self.say(f"{shown}: {note}")
 
         def fill(partial: PartialImage) -> str:
             for name, content in (("manifest.json", image.manifest), ("config.json", image.config_bytes)):
@@ -105,7 +107,7 @@ class Pull:
     def _sif(self, url: str) -> PulledImage:
         kept = None if self.always else self.store.named(url)
         if kept is None:
-            self.say(f"{url} is not on this machine: pulling it")
+            self.say(f"{shown_address(url)} is not on this machine: pulling it")
             asked = self.options.asked.username is not None
             kept = self.store.add(lambda partial: self._download(url, partial), private=lambda: asked)
             self.store.name(url, os.path.basename(kept.directory))
@@ -114,7 +116,7 @@ class Pull:
     def _download(self, url: str, partial: PartialImage) -> str:
         """Downloads a SIF file into the partial image; returns its SHA-256 in hex."""
         from lazyfs.images.registry.certificates import Certificates, folders
-        from lazyfs.images.registry.wire import Wire, origin_of, shown
+        from lazyfs.images.registry.wire import Wire, origin_of
 
         environment = dict(os.environ)
         origin = origin_of(url)
@@ -128,9 +130,9 @@ class Pull:
             wire.get(url, headers) as reply,
         ):
             if reply.status == 404:
-                raise NotFound(f"{shown(url)}: there is no such file")
+                raise NotFound(f"{shown_address(url)}: there is no such file")
             if reply.status != 200:
-                raise TransportError(f"{shown(url)}: the server answered {reply.status}")
+                raise TransportError(f"{shown_address(url)}: the server answered {reply.status}")
             stated = int(reply.headers.get("Content-Length", "0"))
             body = Hashed(reply.parts())
             try:
@@ -141,11 +143,11 @@ class Pull:
             except BROKEN as error:
                 raise Failed(explain(error, str(reply.origin))) from None
         if stated and body.size != stated:
-            raise TransportError(f"{shown(url)}: {body.size} bytes of {stated}")
+            raise TransportError(f"{shown_address(url)}: {body.size} bytes of {stated}")
         try:
             _check_sif(os.path.join(partial.directory, SIF), body.size)
         except FormatError as error:
-            raise FormatError(f"{shown(url)}: {error}") from None
+            raise FormatError(f"{shown_address(url)}: {error}") from None
         return body.digest.hex()
 
 

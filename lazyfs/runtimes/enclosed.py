@@ -217,13 +217,16 @@ def plan_of(
 
 
 def check_utf8(launch: Launch, runtime: str) -> None:
-    """Raises Unfit if a text of the launch is not UTF-8, because `runtime` would change such a text."""
-    texts = (*launch.command, *launch.environment, *launch.environment.values(), launch.workdir, launch.root)
-    for text in (*texts, *(bind.target for bind in launch.binds)):
+    """Raises Unfit if a text of the launch is not UTF-8, because `runtime` would change such a text. The
+    message has no value of a variable, which may be a secret."""
+    texts = (*launch.command, *launch.environment, launch.workdir, launch.root)
+    named = {f"{text!a}": text for text in (*texts, *(bind.target for bind in launch.binds))}
+    named |= {f"the value of variable {name!a}": value for name, value in launch.environment.items()}
+    for name, text in named.items():
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise Unfit(f"{text!a} is not UTF-8, and {runtime} takes no other text") from None
+            raise Unfit(f"{name} is not UTF-8, and {runtime} takes no other text") from None
 
 
 def _reachable(launch: Launch) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from lazyfs.core.errors import AccountProblem, LazyfsError, UsageError
 from lazyfs.core.oci.run_config import DEFAULT_PATH
 from lazyfs.core.printable import escaped
+from lazyfs.core.shown_address import shown_source
 from lazyfs.runtimes.bind_order import led_to
 from lazyfs.runtimes.choose import Check, Choice, choose
 from lazyfs.runtimes.choose import NoRuntime as NoRuntime
@@ -113,7 +114,8 @@ def prepare(
     described = _described(found)
     command = command_line(described, tuple(arguments), entrypoint=options.entrypoint)
     if not command:
-        raise UsageError(f"image {image} names no command to run; write one: lazyfs run {image} -- COMMAND")
+        name = shown_source(image)
+        raise UsageError(f"image {name} names no command to run; write one: lazyfs run {name} -- COMMAND")
     if not thorough:
         _announce(found.root, command[0])
     settings = read_settings()
@@ -158,7 +160,7 @@ def _found(image: str, pull: Callable[[str], FoundImage] | None) -> FoundImage:
             with suppress(NotMounted) if pull is not None and can_be_pulled(image) else nullcontext():
                 return find(name, node_mounts())
         if pull is None:
-            raise NotMounted(f"image {image} can be in no mount")
+            raise NotMounted(f"image {shown_source(image)} can be in no mount")
         return pull(image)
     except AccountProblem:
         raise

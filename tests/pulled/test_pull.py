@@ -1,4 +1,4 @@
-"""The names under which pulled images are kept: one for each platform."""
+"""The names under which pulled images are kept: one for each platform, and none with a secret in it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from benchmarks.ports import free_port
+from lazyfs.core.errors import LazyfsError
 from lazyfs.core.oci.platform import parse_platform
 from lazyfs.images.sources.open import ImageOptions
 from lazyfs.pulled import pull
@@ -53,3 +55,23 @@ def test_each_platform_has_its_own_image(store: ImageStore, asked: list[str]) ->
     assert pulled("linux/arm64", always=True) == "linux/arm64"
     assert pulled("linux/amd64") == "linux/amd64"
     assert asked[3:] == ["linux/arm64"]
+
+
+SECRET = "word"
+ADDRESS = f"https://me:{SECRET}@localhost:{{}}/image.sif?X-Amz-Signature={SECRET}"
+
+
+def test_nothing_written_or_said_has_a_secret_of_the_address(store: ImageStore, tmp_path: Path) -> None:
+    said: list[str] = []
+    address, port = ADDRESS, free_port()
+    with pytest.raises(LazyfsError, match=f"https://localhost:{port}: .*refused") as caught:
+        Pull(store, ImageOptions(parse_platform("amd64")), said.append)(address.format(port))
+    assert said == [f"https://localhost:{port}/image.sif is not on this machine: pulling it"]
+    assert SECRET not in str(caught.value)
+    store.add(lambda _: "key", private=lambda: True)
+    store.name(address.format(port), "key")
+    assert store.named(address.format(port)) is not None
+    assert store.named(address.format(port).replace(SECRET, "other")) is None
+    files = [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
+    assert any("localhost" in path.read_text() for path in files)
+    assert not [path for path in files if SECRET in path.read_text() + path.name]

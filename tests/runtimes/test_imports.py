@@ -24,7 +24,7 @@ OURS = """
 lazyfs lazyfs.cli lazyfs.cli.ends lazyfs.cli.options lazyfs.cli.pull_options lazyfs.cli.quick
 lazyfs.cli.run_program lazyfs.cli.start_options lazyfs.core lazyfs.core.byte_size lazyfs.core.digits
 lazyfs.core.errors lazyfs.core.foreign_text lazyfs.core.image_names lazyfs.core.oci
-lazyfs.core.oci.reference lazyfs.core.oci.run_config lazyfs.core.printable
+lazyfs.core.oci.reference lazyfs.core.oci.run_config lazyfs.core.printable lazyfs.core.shown_address
 lazyfs.daemon lazyfs.daemon.runtime_directory lazyfs.runtimes lazyfs.runtimes.bind_order
 lazyfs.runtimes.bind_places lazyfs.runtimes.choose lazyfs.runtimes.command_checks
 lazyfs.runtimes.control_group lazyfs.runtimes.enclosure lazyfs.runtimes.find_image

@@ -65,6 +65,13 @@ def test_no_launch_has_text_that_a_runtime_could_take_for_an_option(
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize("value", ["hunter2\0", "hunter2\ud800", "hunter2" * LONGEST])
+def test_no_message_repeats_the_value_of_a_variable(value: str) -> None:
+    with pytest.raises(UsageError, match="variable 'TOKEN'") as caught:
+        Launch("/image", ("sh",), {"TOKEN": value})
+    assert "hunter2" not in str(caught.value)
+
+
 @pytest.mark.parametrize("target", ["", "/", "//", "data", "/a/../b", "/a/", "/a\0b", "//a"])
 def test_a_bind_made_in_python_goes_by_the_same_rules(target: str) -> None:
     with pytest.raises(UsageError, match="bind target"):

@@ -141,11 +141,12 @@ def test_text_that_is_no_utf_8_is_passed_or_refused(image: str, name: str) -> No
     (runtime,) = load([name], {})
     for launch in (
         Launch(image, ("sh", "\udcff"), scratch=SCRATCH, as_root=True),
-        Launch(image, ("sh",), {"A": "\udcff"}, scratch=SCRATCH, as_root=True),
+        Launch(image, ("sh",), {"A": "hunter2\udcff"}, scratch=SCRATCH, as_root=True),
         Launch(image, ("sh",), binds=(Bind("/usr", "/\udcff"),), scratch=SCRATCH, as_root=True),
     ):
         if name == "charliecloud":
             assert runtime.plan(launch).command == launch.command
         else:
-            with pytest.raises(Unfit, match="is not UTF-8"):
+            with pytest.raises(Unfit, match="is not UTF-8") as caught:
                 runtime.plan(launch)
+            assert "hunter2" not in str(caught.value)

@@ -26,11 +26,12 @@ from lazyfs.core.oci.manifest import (
 from lazyfs.core.oci.reference import Reference, is_tag
 from lazyfs.core.registry.access import ATTEMPTS, MAX_PAUSE
 from lazyfs.core.registry.steps import Kind, Privacy
+from lazyfs.core.shown_address import shown_address
 from lazyfs.images.registry.conversation import Conversation
 from lazyfs.images.registry.problems import BROKEN, Failed, explain
 from lazyfs.images.registry.replies import resumed_at
 from lazyfs.images.registry.transfer_rate import LEAST, TransferRate
-from lazyfs.images.registry.wire import Reply, shown
+from lazyfs.images.registry.wire import Reply
 
 MAX_TAGS = 100_000
 MAX_TAG_PAGE = 16 << 20
@@ -215,7 +216,7 @@ class RegistryClient:
             url = urljoin(urljoin(base, url), following[1])
             if urlsplit(url)[:2] != urlsplit(base)[:2]:
                 raise FormatError(
-                    f"{self._reference}: the next page of tags is on another server: {shown(url)}"
+                    f"{self._reference}: the next page of tags is on another server: {shown_address(url)}"
                 )
         raise FormatError(f"{self._reference}: the list of tags does not end ({len(seen)} pages)")
 

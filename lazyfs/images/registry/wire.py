@@ -5,7 +5,6 @@ name in an address that a server sends. An Authorization field is sent only to t
 was made for, and so is a client certificate (see `certificates`).
 """
 
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +17,7 @@ import urllib3
 from urllib3.util import make_headers
 
 from lazyfs.core.errors import FormatError, UsageError
-from lazyfs.core.printable import printable
+from lazyfs.core.shown_address import shown_address
 from lazyfs.images.registry.certificates import Certificates
 from lazyfs.images.registry.problems import BROKEN, Failed, Problem, explain, refused
 
@@ -45,21 +44,15 @@ class Origin(NamedTuple):
         return f"{self.scheme}://{host}{port}"
 
 
-def shown(url: str) -> str:
-    """Returns an address as messages show it: without account, query and fragment, which may be secrets."""
-    scheme, slashes, rest = re.split("[?#]", url, maxsplit=1)[0].partition("//")
-    return printable(scheme + slashes + rest.rpartition("@")[2]) if slashes else printable(scheme)
-
-
 def origin_of(url: str) -> Origin:
     """Returns the origin of an address. Raises Failed if the address cannot be reached by HTTP."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:  # its text may have the account in it
-        raise refused(f"{shown(url)}: not an address") from None
+        raise refused(f"{shown_address(url)}: not an address") from None
     if parts.scheme not in _PORTS or not host:
-        raise refused(f"{shown(url)}: not an http or https address")
+        raise refused(f"{shown_address(url)}: not an http or https address")
     return Origin(parts.scheme, host, port or _PORTS[parts.scheme])
 
 
