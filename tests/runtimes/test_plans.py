@@ -135,6 +135,24 @@ def test_a_bind_is_one_bind(image: str, name: str, target: str) -> None:
         assert not set(target) & set(':,"\\\n')
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_binds_of_a_sif_file_are_mounted_outer_ones_first(tmp_path: Path, turned: bool) -> None:
+    """The caller's /etc/hosts is not covered by the machine's."""
+    sif = tmp_path / "image.sif"
+    sif.touch()
+    binds = (Bind("/usr", "/data/in"), Bind(str(tmp_path), "/data"), Bind(str(sif), "/etc/hosts"))
+    (runtime,) = load(["apptainer"], {})
+    launch = Launch(
+        str(sif), ("sh",), {}, binds=binds[::-1] if turned else binds, scratch=SCRATCH, as_root=True
+    )
+    options = runtime.plan(launch).options
+    targets = [word.split(":")[1] for word in options if word.startswith(f"{SCRATCH}/binds/")]
+    assert [target for target in targets if target.startswith("/data")] == ["/data", "/data/in"]
+    assert targets.count("/etc/hosts") == 1
+    with pytest.raises(UsageError, match="one would cover the other"):
+        runtime.plan(launch._replace(binds=(*binds, Bind("/usr", "/data"))))
+
+
 @pytest.mark.parametrize("name", ENCLOSED)
 def test_text_that_is_no_utf_8_is_passed_or_refused(image: str, name: str) -> None:
     """Go and JSON would replace a byte that is not UTF-8 by U+FFFD. systemd would drop the whole line."""
