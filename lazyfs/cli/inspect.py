@@ -9,6 +9,7 @@ from lazyfs.cli.registry_options import image_options, registry_options
 from lazyfs.cli.say import say, say_json
 from lazyfs.cli.store_options import json_option
 from lazyfs.core.errors import UsageError
+from lazyfs.core.shown_address import shown_source
 from lazyfs.images.inspect import ImageFacts, of_published, of_source
 from lazyfs.images.sources.open import open_image, open_registry
 from lazyfs.repository.commit import read_revision
@@ -52,7 +53,7 @@ def command(image: str, store: str | None, tags: bool, as_json: bool, **registry
             facts = of_source(source)
     else:
         kinds = ", ".join(f"{kind}:" for kind in _SOURCES)
-        raise UsageError(f"{image}: give a source ({kinds}), or the store it is in")
+        raise UsageError(f"{shown_source(image)}: give a source ({kinds}), or the store it is in")
     if as_json:
         say_json(facts)
     else:

@@ -5,8 +5,10 @@ import pwd
 
 from lazyfs.cli.options import Option
 from lazyfs.core.byte_size import parse_size
+from lazyfs.core.digits import natural
 from lazyfs.core.errors import UsageError
 from lazyfs.runtimes import LEVELS, RunOptions, parse_bind
+from lazyfs.runtimes.launch import check_user
 from lazyfs.runtimes.limits import Limits, parse_seconds
 from lazyfs.system.clean_start import callers_environment
 
@@ -92,17 +94,17 @@ def _user(text: str) -> tuple[int, int]:
     """
     name, _, group = text.partition(":")
     try:
-        if name.isdecimal():
-            number = int(name)
-            own = next((entry.pw_gid for entry in pwd.getpwall() if entry.pw_uid == number), number)
-        else:
+        number = natural(name)
+        if number is None:
             number, own = pwd.getpwnam(name)[2:4]
+        else:
+            own = next((entry.pw_gid for entry in pwd.getpwall() if entry.pw_uid == number), number)
         if group:
-            own = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
-    except KeyError:
+            stated = natural(group)
+            own = grp.getgrnam(group).gr_gid if stated is None else stated
+    except (KeyError, ValueError):  # ValueError: a NUL in the name
         raise UsageError(f"--user {text}: no such user or group on this machine") from None
-    if max(number, own) >= 1 << 32:
-        raise UsageError(f"--user {text}: numbers of users and groups are below 4294967296")
+    check_user((number, own), f"--user {text}")
     return number, own
 
 

@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from lazyfs.core.errors import UsageError
+from lazyfs.system import bounded_file
 
 MARK = "@"
 LARGEST = 64 << 10
@@ -21,8 +22,7 @@ def read_value(text: str, name: str) -> str:
         return text
     path = text.removeprefix(MARK)
     try:
-        with open(path, "rb") as file:
-            data = file.read(LARGEST + 1)
+        data = bounded_file.read_file(path, LARGEST + 1)
     except (OSError, ValueError) as error:  # ValueError: a path with NUL
         reason = error.strerror if isinstance(error, OSError) else error
         raise UsageError(f"{name} @{path!s}: {reason}") from None

@@ -20,7 +20,7 @@ from lazyfs.images.observer import PublishObserver
 from lazyfs.images.profiles.new_images import NewImage, NewImageProfiles
 from lazyfs.images.snapshots import snapshot, tree_of
 from lazyfs.images.sources.image import Image
-from lazyfs.images.sources.open import ImageOptions, open_image
+from lazyfs.images.sources.open import ImageOptions, check_is_file, open_image
 from lazyfs.images.sources.trees import read_directory, read_tar
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store.ingest import Ingest
@@ -61,6 +61,7 @@ class SourcePreparer:
         """
         kind, colon, rest = source.partition(":")
         if colon and kind in ("tar", "dir"):
+            check_is_file(source)
             if not place:
                 raise UsageError(f"{source}: give the place of the tree in the repository with --as PATH")
             return self._tree_source(kind, rest, _tree_path(place))

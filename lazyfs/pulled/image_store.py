@@ -26,6 +26,7 @@ from dataclasses import dataclass
 
 from lazyfs.core.byte_size import shown_size
 from lazyfs.core.errors import LazyfsError, UsageError
+from lazyfs.core.shown_address import shown_source
 from lazyfs.system.file_lock import lock_within
 from lazyfs.system.trusted_files import make_private_directory
 from lazyfs.system.user_namespace import is_root_of_node
@@ -97,7 +98,9 @@ class ImageStore:
         PULL_SECONDS."""
         with self._opened(f"{self._name(reference)}.lock") as number:
             if not lock_within(number, PULL_SECONDS):
-                raise LazyfsError(f"{reference}: another process has been pulling it for {PULL_SECONDS:g} s")
+                raise LazyfsError(
+                    f"{shown_source(reference)}: another process has been pulling it for {PULL_SECONDS:g} s"
+                )
             yield
 
     def named(self, reference: str) -> KeptImage | None:
@@ -111,10 +114,12 @@ class ImageStore:
         return self.held(key)
 
     def name(self, reference: str, key: str) -> None:
-        """Remembers that an image reference means the image with this key."""
+        """Remembers that an image reference means the image with this key. An account or signature in the
+        reference is not written down; only the hash of the whole is."""
         path = self._name(reference)
         with open(f"{path}.{os.getpid()}", "w") as file:
-            json.dump({"reference": reference, "key": key, "time": int(time.time())}, file)
+            shown = shown_source(reference)
+            json.dump({"reference": shown, "key": key, "time": int(time.time())}, file)
         os.rename(file.name, path)
 
     def held(self, key: str) -> KeptImage | None:

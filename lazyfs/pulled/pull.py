@@ -5,11 +5,14 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from lazyfs.core.digest import sha256
 from lazyfs.core.errors import FormatError, NotFound, TransportError
+from lazyfs.core.oci.manifest import Platform
+from lazyfs.core.oci.platform import parse_platform
+from lazyfs.core.shown_address import shown_address, shown_source
 from lazyfs.core.sif.layout import HEADER, parse_header, parse_table
 from lazyfs.images.registry import accounts
 from lazyfs.images.registry.problems import BROKEN, Failed, explain
@@ -24,6 +27,12 @@ if TYPE_CHECKING:
     from lazyfs.images.registry.wire import Reply
 
 SIF = "image.sif"
+_REGISTRY = "docker://"
+
+
+def platform_of_this_machine() -> Platform:
+    """Returns the platform of which images are pulled if nobody asks for another one."""
+    return parse_platform(os.uname().machine)
 
 
 class PulledImage(NamedTuple):
@@ -46,6 +55,8 @@ class Pull:
     """Called with a line for each image that is pulled and for each warning."""
     always: bool = False
     """True to ask the source which image a name means now, even if the store has an image of that name."""
+    machine: Platform = field(default_factory=platform_of_this_machine)
+    """The platform whose images have a name without a platform."""
 
     def __call__(self, source: str) -> PulledImage:
         """Pulls `docker://NAME`, `oci:DIR[:TAG]`, `docker-archive:FILE` or `https://...`, unless the store
@@ -54,29 +65,37 @@ class Pull:
         Raises UsageError for a text or account that cannot be used, BadData for a damaged image,
         TransportError, LazyfsError if the store cannot be written.
         """
-        with self.store.one_pulls(source):
+        with self.store.one_pulls(self._name(source)):
             if source.startswith(("https://", "http://")):
                 return self._sif(source)
             return self._image(source)
 
+    def _name(self, source: str) -> str:
+        """Returns the name under which the store remembers the image of a source. A reference in a registry
+        means another image for each platform."""
+        if not source.startswith(_REGISTRY) or self.options.platform == self.machine:
+            return source
+        return f"{source} for {self.options.platform}"
+
     def _image(self, source: str) -> PulledImage:
-        remote = source.startswith("docker://")
-        kept = None if self.always or not remote else self.store.named(source)
+        remote = source.startswith(_REGISTRY)
+        kept = None if self.always or not remote else self.store.named(self._name(source))
         if kept is None:
             with open_image(source, self.options) as image:
                 key = sha256(image.manifest).hex()
                 kept = self.store.held(key) or self._fetched(source, image, key)
             if remote:
-                self.store.name(source, key)
+                self.store.name(self._name(source), key)
         return PulledImage(os.path.join(kept.directory, "root"), kept.directory)
 
     def _fetched(self, source: str, image: Image, key: str) -> KeptImage:
         from lazyfs.images.sources.registry_image import RegistryImage
 
         size = sum(layer.blob.size for layer in image.layers)
-        self.say(f"{source} is not mounted here: pulling it, {size >> 20} MiB in {len(image.layers)} layers")
+        shown = shown_source(source)
+        self.say(f"{shown} is not mounted here: pulling it, {size >> 20} MiB in {len(image.layers)} layers")
         for note in image.notes:
-            self.say(f"{source}: {note}")
+            self.say(f"{shown}: {note}")
 
         def fill(partial: PartialImage) -> str:
             for name, content in (("manifest.json", image.manifest), ("config.json", image.config_bytes)):
@@ -93,7 +112,7 @@ class Pull:
     def _sif(self, url: str) -> PulledImage:
         kept = None if self.always else self.store.named(url)
         if kept is None:
-            self.say(f"{url} is not on this machine: pulling it")
+            self.say(f"{shown_address(url)} is not on this machine: pulling it")
             asked = self.options.asked.username is not None
             kept = self.store.add(lambda partial: self._download(url, partial), private=lambda: asked)
             self.store.name(url, os.path.basename(kept.directory))
@@ -101,7 +120,7 @@ class Pull:
 
     def _download(self, url: str, partial: PartialImage) -> str:
         """Downloads a SIF file into the partial image; returns its SHA-256 in hex."""
-        from lazyfs.images.registry.addresses import origin_of, shown
+        from lazyfs.images.registry.addresses import origin_of
         from lazyfs.images.registry.certificates import Certificates, folders
         from lazyfs.images.registry.replies import stated_length
         from lazyfs.images.registry.transfer_rate import TransferRate
@@ -119,21 +138,21 @@ class Pull:
             wire.get(url, headers) as reply,
         ):
             if reply.status == 404:
-                raise NotFound(f"{shown(url)}: there is no such file")
+                raise NotFound(f"{shown_address(url)}: there is no such file")
             if reply.status != 200:
-                raise TransportError(f"{shown(url)}: the server answered {reply.status}")
+                raise TransportError(f"{shown_address(url)}: the server answered {reply.status}")
             stated = stated_length(reply.headers)
-            body = Hashed(_received(reply, TransferRate(shown(url), time.monotonic)))
+            body = Hashed(_received(reply, TransferRate(shown_address(url), time.monotonic)))
             with open(os.path.join(partial.directory, SIF), "wb") as file:
                 for part in body:
                     partial.write(len(part))
                     file.write(part)
         if stated is not None and body.size != stated:
-            raise TransportError(f"{shown(url)}: {body.size} bytes of {stated}")
+            raise TransportError(f"{shown_address(url)}: {body.size} bytes of {stated}")
         try:
             _check_sif(os.path.join(partial.directory, SIF), body.size)
         except FormatError as error:
-            raise FormatError(f"{shown(url)}: {error}") from None
+            raise FormatError(f"{shown_address(url)}: {error}") from None
         return body.digest.hex()
 
 

@@ -2,6 +2,7 @@
 
 from lazyfs.core.errors import UsageError
 from lazyfs.core.image_names import candidates, full_name, similar
+from lazyfs.core.shown_address import shown_address
 from lazyfs.repository.stored_tree import StoredTree
 
 
@@ -25,7 +26,7 @@ def find_place(tree: StoredTree, name: str) -> str:
     hint = f"; there are {', '.join(near)}" if near else "; `lazyfs log STORE` lists what was published"
     full = full_name(name)
     meant = f" ({full})" if full != name else ""
-    raise UsageError(f"{name}{meant} is not in this revision of the repository{hint}")
+    raise UsageError(f"{shown_address(name)}{meant} is not in this revision of the repository{hint}")
 
 
 def _target(tree: StoredTree, path: str) -> bytes:

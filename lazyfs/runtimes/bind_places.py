@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from lazyfs.core.errors import UsageError
 from lazyfs.runtimes import path_in_image
+from lazyfs.runtimes.bind_order import in_order
 from lazyfs.runtimes.launch import Bind
 from lazyfs.system.rooted_paths import Location, open_without_links
 
@@ -58,21 +59,36 @@ class Arrangement(NamedTuple):
         return (self.proc, self.dev, self.tmp, *(place for _, place in self.binds))
 
 
+class MountPoints(NamedTuple):
+    """The paths in an image at which something else than the image is seen."""
+
+    all: frozenset[str]
+    """Absolute paths, free of links."""
+    empty: str | None
+    """The image's /tmp, links followed, which is empty; None if something is bound there."""
+
+
 def arrange(root: str, binds: Sequence[Bind], offered: Sequence[Bind]) -> Arrangement:
-    """Returns the mount points of the caller's `binds`, outer binds before those inside them, and then of the
-    `offered` binds: files of the machine that a program can do without. An offered file is left out if the
-    caller has bound something at its path, or if the image has something other than a file there.
+    """Returns the mount points of the caller's `binds` as `in_order` sorts them, and then of the `offered`
+    binds: files of the machine that a program can do without. An offered file is left out if the caller has
+    bound something at its path, or if the image has something other than a file there.
 
     Raises UsageError for an image whose /proc or /dev is a link, whose /tmp leads to one of them or to the
-    root, or in which one of the three is no directory; for a target that leads below /proc or /dev; and for a
-    target that would have to be made in a directory of the host.
+    root, or in which one of the three is no directory; for a target that leads below /proc or /dev, or to a
+    directory that contains the image's /tmp; for a target that would have to be made in a directory of the
+    host; and as `in_order`.
     """
     proc, dev = _own(root, PROC), _own(root, DEV)
     tmp = _tmp(root)
     mounted: dict[str, Bind | None] = {PROC: None, DEV: None, tmp.path: None}
     placed: list[tuple[Bind, BindPlace]] = []
-    for bind in sorted(binds, key=lambda bind: bind.target.count("/")):
+    for bind, _ in in_order(root, binds, tuple(mounted)):
         place = _place(root, bind, mounted)
+        if tmp.path.startswith(f"{place.path}/"):
+            raise UsageError(
+                f"bind target {bind.target}: covers {tmp.path}, to which the image's {TMP} leads; bind what "
+                "is needed below it"
+            )
         mounted[place.path] = bind
         placed.append((bind, place))
     for bind in offered:
@@ -85,6 +101,18 @@ def arrange(root: str, binds: Sequence[Bind], offered: Sequence[Bind]) -> Arrang
             if not where.stopped:
                 placed.append((bind, place))
     return Arrangement(tmp, proc, dev, tuple(placed))
+
+
+def mount_points(root: str, binds: Sequence[Bind]) -> MountPoints:
+    """Returns the paths at which a start mounts something. Unlike `arrange`, refuses no image for its /tmp,
+    /proc or /dev. Raises as `in_order`."""
+    try:
+        tmp = _path(path_in_image.locate(root, TMP, (PROC, DEV)))
+    except UsageError:
+        tmp = TMP
+    own = (PROC, DEV, tmp)
+    bound = frozenset(path for _, path in in_order(root, binds, own))
+    return MountPoints(bound.union(own), None if tmp in bound else tmp)
 
 
 def _own(root: str, path: str) -> BindPlace:

@@ -53,7 +53,7 @@ class Charliecloud:
         )
         enclosure = surroundings.enclosure(
             launch,
-            {"environment": enclosed.lines_of_environment(launch, _PROGRAM)},
+            {"environment": enclosed.lines_of_environment(launch, _PROGRAM, _quoted)},
             environment={"USER": "user", "HOME": "/", "PATH": "/usr/bin:/bin"},
             own_names=(_PROGRAM,),
             covered=("/sys",),
@@ -68,3 +68,8 @@ class Charliecloud:
         """Returns the program's end. ch-run executes the program in its own process, so the program was
         started if that process no longer has ch-run's name."""
         return enclosed.program_end(ended, self.name, lambda report: report.name != _PROGRAM)
+
+
+def _quoted(value: str) -> str:
+    """Returns a value as --set-env reads it: ch-run removes one pair of single quotes around a value."""
+    return f"'{value}'" if len(value) > 1 and value[0] == value[-1] == "'" else value

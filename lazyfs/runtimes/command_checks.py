@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 from lazyfs.core.errors import LazyfsError, UsageError
 from lazyfs.runtimes import path_in_image
+from lazyfs.runtimes.bind_places import MountPoints, mount_points
 from lazyfs.runtimes.launch import Launch
 from lazyfs.runtimes.protocol import RUNTIME_FAILED
-from lazyfs.system.rooted_paths import open_in_root
+from lazyfs.system.rooted_paths import Location, open_in_root
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
 _SHELL = "/bin/sh"
@@ -44,14 +45,17 @@ class Obstacle(NamedTuple):
 
 
 def obstacle(launch: Launch) -> Obstacle | None:
-    """Returns the obstacle of a launch; None if there is none, or if a bind may hold the missing file. None
-    for a SIF file too, which cannot be looked into before its start."""
+    """Returns the obstacle of a launch; None if there is none, or if the missing file may be in what is
+    mounted in the image: a bind, /proc or /dev. None for a SIF file too, which cannot be looked into before
+    its start. Raises UsageError for binds that cannot be mounted together."""
     if launch.is_file:
         return None
-    found = _command(launch)
+    points = mount_points(launch.root, launch.binds)
+    found = _command(launch, points)
     if isinstance(found, Obstacle):
         return found
-    if not _in_a_bind(launch, launch.workdir) and not _is_directory(launch.root, launch.workdir):
+    workdir = _located(launch.root, launch.workdir, points)
+    if workdir is None or not (workdir.rest or workdir.stopped or stat.S_ISDIR(workdir.mode)):
         return Obstacle(
             RUNTIME_FAILED, f"the working directory {launch.workdir} is not in the image", "request"
         )
@@ -66,8 +70,9 @@ def obstacle(launch: Launch) -> Obstacle | None:
     return None
 
 
-def _command(launch: Launch) -> str | Obstacle | None:
-    """Returns the command's path in the image, or the obstacle; None if a bind may hold the command."""
+def _command(launch: Launch, points: MountPoints) -> str | Obstacle | None:
+    """Returns the command's path in the image, or the obstacle; None if the command may be in what is mounted
+    there."""
     name = launch.command[0]
     if "/" in name:
         places = [os.path.join(launch.workdir, name)]
@@ -76,12 +81,14 @@ def _command(launch: Launch) -> str | Obstacle | None:
         places = [os.path.join(launch.workdir, entry, name) for entry in entries]
     unusable = None
     for place in places:
-        if _in_a_bind(launch, place):
+        found = _located(launch.root, place, points)
+        if found is None or (found.stopped and found.found == points.empty):
+            continue
+        if found.stopped:
             return None
-        mode = _mode(launch.root, place)
-        if mode is not None and stat.S_ISREG(mode) and mode & 0o111:
+        if stat.S_ISREG(found.mode) and found.mode & 0o111:
             return place
-        unusable = unusable or (place if mode is not None else None)
+        unusable = unusable or place
     if unusable is not None:
         return Obstacle(
             NOT_EXECUTABLE, f"command {name}: {unusable} in the image is no executable file", "program"
@@ -92,22 +99,17 @@ def _command(launch: Launch) -> str | Obstacle | None:
     return Obstacle(NOT_FOUND, f"command {name} {where}", "program")
 
 
-def _in_a_bind(launch: Launch, path: str) -> bool:
-    return any(f"{path}/".startswith(f"{bind.target.rstrip('/')}/") for bind in launch.binds)
-
-
-def _is_directory(root: str, path: str) -> bool:
-    mode = _mode(root, path)
-    return path == "/tmp" or path.startswith("/tmp/") or (mode is not None and stat.S_ISDIR(mode))  # noqa: S108
-
-
-def _mode(root: str, path: str) -> int | None:
-    """Returns st_mode of a path in the image, links followed; None if it is not there."""
+def _located(root: str, path: str, points: MountPoints) -> Location | None:
+    """Returns the place to which a path leads, in the image, at one of the mount points or at a directory
+    that is made for one of these; None if there will be nothing."""
     try:
-        found = path_in_image.locate(root, path)
+        found = path_in_image.locate(root, path, points.all)
     except UsageError:
         return None
-    return None if found.rest else found.mode
+    made = os.path.join(found.found, *found.rest, "")
+    if found.stopped or not found.rest or any(point.startswith(made) for point in points.all):
+        return found
+    return None
 
 
 def _machine(root: str, path: str) -> int | None:

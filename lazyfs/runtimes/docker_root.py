@@ -11,7 +11,7 @@ import stat
 import tarfile
 from typing import Any, NamedTuple
 
-from lazyfs.runtimes.bind_places import BindPlace, arrange, shows_devices
+from lazyfs.runtimes.bind_places import Arrangement, BindPlace, arrange, shows_devices
 from lazyfs.runtimes.launch import Launch
 from lazyfs.runtimes.protocol import Unfit
 from lazyfs.runtimes.underlay import CoveredDirectory, covers
@@ -42,7 +42,7 @@ def docker_root(launch: Launch) -> DockerRoot:
     """Returns the root filesystem for a launch. Raises UsageError for a bind that cannot be made, Unfit for
     an image or bind that docker cannot show."""
     tree = arrange(launch.root, launch.binds, ())
-    own = _places_of_docker(launch)
+    own = _places_of_docker(launch, tree)
     points = [*tree.places, *own]
     made = covers(launch.root, [BindPlace("/", "/"), *points])
     mounted = {*_MADE, *(place.path for place in points), *(cover.path for cover in made)}
@@ -62,11 +62,11 @@ def docker_root(launch: Launch) -> DockerRoot:
     return DockerRoot(_archive(made), mounts, rules, tree.tmp.path)
 
 
-def _places_of_docker(launch: Launch) -> list[BindPlace]:
+def _places_of_docker(launch: Launch, tree: Arrangement) -> list[BindPlace]:
     """Returns mount points for those files that docker binds in every container and that are no regular files
     in the image. Raises Unfit if docker would make such a file in a bound directory of the machine, or behind
     a link."""
-    etc = next((bind for bind in launch.binds if bind.target == "/etc"), None)
+    etc = next((bind for bind, place in tree.binds if place.path == "/etc"), None)
     if etc is not None:
         missing = [path for path in _OF_DOCKER if not os.path.isfile(etc.source + path.removeprefix("/etc"))]
         if missing:

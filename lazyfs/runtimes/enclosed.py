@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from lazyfs.core.errors import UsageError
 from lazyfs.runtimes import path_in_image
+from lazyfs.runtimes.bind_order import in_order
 from lazyfs.runtimes.bind_places import arrange, shows_devices
 from lazyfs.runtimes.enclosed_init import EnclosedEnd, read_end
 from lazyfs.runtimes.enclosed_programs import programs_below
@@ -107,8 +108,14 @@ def surround(launch: Launch, needed: Iterable[AddedPath] = ()) -> Surroundings:
 
 def surround_file(launch: Launch) -> Surroundings:
     """Returns the surroundings of a launch whose image is a SIF file. The runtime itself makes the mount
-    points in it."""
-    binds = [*launch.binds, *(bind for bind in OF_THE_MACHINE if os.path.exists(bind.source))]
+    points in it. Raises UsageError for two sources at one target."""
+    binds = [bind for bind, _ in in_order(launch.root, launch.binds, ())]
+    taken = [f"{bind.target}/" for bind in binds]
+    binds += [
+        bind
+        for bind in OF_THE_MACHINE
+        if os.path.exists(bind.source) and not f"{bind.target}/".startswith(tuple(taken))
+    ]
     bound = [_bound(launch, number, bind, bind.target) for number, bind in enumerate(binds)]
     return _surroundings([], bound, "/tmp")  # noqa: S108 - the program's own
 
@@ -149,10 +156,11 @@ def check_lines(launch: Launch, runtime: str) -> None:
             raise Unfit(f"variable {name!a}: {runtime} takes no value of several lines")
 
 
-def lines_of_environment(launch: Launch, runtime: str) -> bytes:
-    """Returns the environment as `NAME=VALUE` lines. Raises Unfit for a value of several lines."""
+def lines_of_environment(launch: Launch, runtime: str, written: Callable[[str], str] = str) -> bytes:
+    """Returns the environment as `NAME=VALUE` lines. `written`: returns a value in the runtime's notation.
+    Raises Unfit for a value of several lines."""
     check_lines(launch, runtime)
-    return b"".join(os.fsencode(f"{name}={value}\n") for name, value in launch.environment.items())
+    return b"".join(os.fsencode(f"{name}={written(value)}\n") for name, value in launch.environment.items())
 
 
 def plain(path: str, runtime: str, of: str) -> str:
@@ -209,13 +217,16 @@ def plan_of(
 
 
 def check_utf8(launch: Launch, runtime: str) -> None:
-    """Raises Unfit if a text of the launch is not UTF-8, because `runtime` would change such a text."""
-    texts = (*launch.command, *launch.environment, *launch.environment.values(), launch.workdir, launch.root)
-    for text in (*texts, *(bind.target for bind in launch.binds)):
+    """Raises Unfit if a text of the launch is not UTF-8, because `runtime` would change such a text. The
+    message has no value of a variable, which may be a secret."""
+    texts = (*launch.command, *launch.environment, launch.workdir, launch.root)
+    named = {f"{text!a}": text for text in (*texts, *(bind.target for bind in launch.binds))}
+    named |= {f"the value of variable {name!a}": value for name, value in launch.environment.items()}
+    for name, text in named.items():
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise Unfit(f"{text!a} is not UTF-8, and {runtime} takes no other text") from None
+            raise Unfit(f"{name} is not UTF-8, and {runtime} takes no other text") from None
 
 
 def _reachable(launch: Launch) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from lazyfs.core.errors import UsageError
 from lazyfs.core.image_names import MOST_SIMILAR, candidates, full_name, similar
+from lazyfs.core.shown_address import shown_address
 from lazyfs.runtimes.image_reference import is_sif
 from lazyfs.runtimes.records import NOTHING
 from lazyfs.system.bounded_look import ask_each
@@ -106,7 +107,7 @@ def find(name: str, node: NodeMounts) -> FoundImage:
         return _find_path(name, [*node.searched, *node.foreign])
     if not node.searched:
         raise NotMounted(
-            f"image {name}: nothing is mounted on this node{_left_out(node.foreign)}; "
+            f"image {shown_address(name)}: nothing is mounted on this node{_left_out(node.foreign)}; "
             "run `lazyfs mount` first, or give a path"
         )
     questions = [
@@ -121,7 +122,7 @@ def find(name: str, node: NodeMounts) -> FoundImage:
     refused = [reason for answer in answers if answer.came for reason in answer.value["refused"]]
     silent = [mount for mount, answer in zip(node.searched, answers, strict=True) if not answer.came]
     full = full_name(name)
-    shown = f"image {name}" + (f" ({full})" if full != name else "")
+    shown = f"image {shown_address(name)}" + (f" ({full})" if full != name else "")
     if refused:
         raise UsageError(f"{shown}: {refused[0]}")
     silence = f"; no answer in {LOOK_SECONDS} s from {', '.join(silent)}" if silent else ""

@@ -1,6 +1,7 @@
 """The notations for an image: a name, a path, an image reference of a registry, a SIF file."""
 
 from lazyfs.core.errors import UsageError
+from lazyfs.core.shown_address import shown_source
 
 _REGISTRY = "docker://"
 _TAKE_FILE = "take the SIF file (apptainer pull, curl), and give its path"
@@ -21,7 +22,7 @@ def looked_up(image: str) -> str | None:
     be run."""
     for prefix, remedy in _OTHERS.items():
         if image.startswith(prefix):
-            raise UsageError(f"image {image}: nothing is run from {prefix}; {remedy}")
+            raise UsageError(f"image {shown_source(image)}: nothing is run from {prefix}; {remedy}")
     return None if image.startswith(_PULLED) else image.removeprefix(_REGISTRY)
 
 
@@ -35,7 +36,7 @@ def with_remedy(image: str, error: UsageError) -> UsageError:
     that could be pulled, it also says how to get it."""
     if not can_be_pulled(image):
         return error
-    publish = f"`lazyfs publish {image} STORE` puts it into a repository"
+    publish = f"`lazyfs publish {shown_source(image)} STORE` puts it into a repository"
     remedy = _TAKE_FILE if image.startswith("https://") else publish
     return UsageError(f"{error}; it is not pulled now (--no-pull, --explain): {remedy}")
 

@@ -16,26 +16,38 @@ LONGEST = (1 << 17) - 1
 KiB, less the NUL."""
 _MOST = 6 << 20
 _OF_A_RUNTIME = 16 << 10
+_NOBODY = (1 << 32) - 1
+"""The id of no user or group, (uid_t)-1: setresuid(2) and its like take it for "leave the id as it is", which
+would be root's."""
 
 
-def check_argument(text: str, where: str) -> str:
+def check_argument(text: str, where: str, *, secret: bool = False) -> str:
     """Returns the text. Raises UsageError for a text that cannot be passed to a program; the message begins
-    with `where`.
+    with `where`, and repeats the text unless it is `secret`.
 
     A NUL would end the text and begin another argument, which a runtime may take for one of its options.
     """
+    shown = "it" if secret else f"{text!a}"
     if "\0" in text:
-        raise UsageError(f"{where}: {text!a} has a NUL in it")
+        raise UsageError(f"{where}: {shown} has a NUL in it")
     try:
         size = len(os.fsencode(text))
     except UnicodeEncodeError as error:
-        raise UsageError(f"{where}: {text!a} cannot be handed to a program: {error.reason}") from None
+        raise UsageError(f"{where}: {shown} cannot be handed to a program: {error.reason}") from None
     if size > LONGEST:
         raise UsageError(
             f"{where}: {size} bytes, and Linux hands a program {LONGEST} at most in one piece; "
             f"put it into a file"
         )
     return text
+
+
+def check_user(user: tuple[int, int], where: str) -> None:
+    """Checks a user id and a group id. Raises UsageError for one that no user or group can have; the message
+    begins with `where`."""
+    for number in user:
+        if not 0 <= number < _NOBODY:
+            raise UsageError(f"{where}: {number} is no user or group: their numbers are 0 to {_NOBODY - 1}")
 
 
 def most_bytes() -> int:
@@ -109,6 +121,8 @@ class Launch(NamedTuple):
     def check(self) -> None:
         check_argument(self.root, "image")
         check_argument(self.workdir, "working directory")
+        if self.user is not None:
+            check_user(self.user, "user")
         if not self.workdir.startswith("/"):
             raise UsageError(f"working directory {self.workdir!r} must be an absolute path")
         if not self.command or not self.command[0]:
@@ -119,7 +133,7 @@ class Launch(NamedTuple):
             check_argument(name, "name of a variable")
             if not name or "=" in name:
                 raise UsageError(f"{name!a} cannot be the name of a variable")
-            check_argument(f"{name}={value}", f"variable {name!a}")
+            check_argument(f"{name}={value}", f"variable {name!a}", secret=True)
         texts = (*self.command, *(f"{name}={value}" for name, value in self.environment.items()))
         total = sum(len(os.fsencode(text)) + 9 for text in texts)  # a NUL and a pointer each
         if total > most_bytes():

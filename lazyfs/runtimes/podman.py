@@ -1,8 +1,11 @@
 """podman: `--rootfs IMAGE:O`, without a store of images. Its own storage lies in memory and is gone after the
 start (`enclosure`)."""
 
+import os
+
 from lazyfs.core.errors import UsageError
-from lazyfs.runtimes import enclosed
+from lazyfs.runtimes import enclosed, path_in_image
+from lazyfs.runtimes.bind_places import mount_points
 from lazyfs.runtimes.enclosure import AddedPath
 from lazyfs.runtimes.launch import Launch
 from lazyfs.runtimes.oci import COPIES
@@ -112,7 +115,7 @@ class Podman:
             "--log-driver=none",
             "--http-proxy=false",
             f"--env-file={inside}/environment",
-            f"--workdir={launch.workdir}",
+            f"--workdir={_workdir(launch)}",
             f"--tmpfs={surroundings.tmp}:rw,mode=1777,nosuid,nodev",
             *binds,
             "--rootfs",
@@ -138,6 +141,14 @@ class Podman:
     def read_end(self, ended: RuntimeExit) -> ProgramEnd:
         """Returns the program's end. The script in place of crun makes a file once the program is started."""
         return enclosed.program_end(ended, self.name, enclosed.is_evident)
+
+
+def _workdir(launch: Launch) -> str:
+    """Returns the working directory without the image's links: podman does not find a directory to which one
+    leads in a bind."""
+    points = mount_points(launch.root, launch.binds)
+    where = path_in_image.locate(launch.root, launch.workdir, points.all)
+    return os.path.join(where.found, *where.rest)
 
 
 def _files(launch: Launch) -> dict[str, bytes]:

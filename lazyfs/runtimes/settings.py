@@ -10,6 +10,7 @@ from lazyfs.runtimes.isolation import LEVELS
 from lazyfs.runtimes.launch import Bind, parse_bind
 from lazyfs.runtimes.records import NOTHING
 from lazyfs.runtimes.registry import BUILT_IN
+from lazyfs.system import bounded_file
 
 PATH = "/etc/lazyfs/run.toml"
 VARIABLE = "LAZYFS_RUN_SETTINGS"
@@ -54,14 +55,15 @@ def read_settings() -> RunSettings:
     given = os.environ.get(VARIABLE)
     path = given or PATH
     try:
-        with open(path, "rb") as file:
-            raw = file.read(_LIMIT)
+        raw = bounded_file.read_file(path, _LIMIT + 1)
     except FileNotFoundError:
         if given:
             raise UsageError(f"{path}, which {VARIABLE} names, does not exist") from None
         return RunSettings()
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
+    if len(raw) > _LIMIT:
+        raise UsageError(f"{path}: more than {_LIMIT} bytes: that is no file of settings")
     return parse_settings(raw, path)
 
 

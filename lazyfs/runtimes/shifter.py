@@ -3,8 +3,7 @@
 It takes a directory as an image only if the site has set `allowLocalChroot=1` in udiRoot.conf.
 """
 
-import os
-
+from lazyfs.runtimes.bind_places import arrange
 from lazyfs.runtimes.enclosed import check_utf8, executable_of, lines_of_environment, plain
 from lazyfs.runtimes.launch import Launch
 from lazyfs.runtimes.protocol import ProgramEnd, RuntimeExit, RuntimePlan, RuntimeProbe, Unfit
@@ -35,13 +34,14 @@ class Shifter:
         if launch.user is not None or not launch.network:
             raise Unfit("shifter starts programs as the caller, with the machine's network")
         check_utf8(launch, _PROGRAM)
-        for bind in launch.binds:
-            if not os.path.exists(launch.root + bind.target):
+        bound = arrange(launch.root, launch.binds, ()).binds
+        for bind, place in bound:
+            if place.made_in is not None:
                 raise Unfit(f"bind target {bind.target}: shifter needs it in the image")
         binds = [
             f"--volume={plain(bind.source, _PROGRAM, 'bind source')}:"
-            f"{plain(bind.target, _PROGRAM, 'bind target')}{':ro' * bind.read_only}"
-            for bind in launch.binds
+            f"{plain(place.path, _PROGRAM, 'bind target')}{':ro' * bind.read_only}"
+            for bind, place in bound
         ]
         options = (
             _PROGRAM,

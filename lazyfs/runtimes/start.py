@@ -10,6 +10,8 @@ from typing import NamedTuple
 from lazyfs.core.errors import AccountProblem, LazyfsError, UsageError
 from lazyfs.core.oci.run_config import DEFAULT_PATH
 from lazyfs.core.printable import escaped
+from lazyfs.core.shown_address import shown_source
+from lazyfs.runtimes.bind_order import led_to
 from lazyfs.runtimes.choose import Check, Choice, choose
 from lazyfs.runtimes.choose import NoRuntime as NoRuntime
 from lazyfs.runtimes.command_checks import obstacle
@@ -112,7 +114,8 @@ def prepare(
     described = _described(found)
     command = command_line(described, tuple(arguments), entrypoint=options.entrypoint)
     if not command:
-        raise UsageError(f"image {image} names no command to run; write one: lazyfs run {image} -- COMMAND")
+        name = shown_source(image)
+        raise UsageError(f"image {name} names no command to run; write one: lazyfs run {name} -- COMMAND")
     if not thorough:
         _announce(found.root, command[0])
     settings = read_settings()
@@ -123,7 +126,10 @@ def prepare(
         command,
         {**_DEFAULTS, **described.environment, **_chosen_gpus(gpus), **options.environment},
         os.path.join("/", options.workdir or described.workdir),
-        (*_present(options.binds, warn), *_present(_of_the_site(options, settings), lambda _: None)),
+        (
+            *_present(options.binds, warn),
+            *_present(_of_the_site(options, settings, found.root), lambda _: None),
+        ),
         options.network and isolation != "full",
         options.user,
         scratch_name(),
@@ -154,7 +160,7 @@ def _found(image: str, pull: Callable[[str], FoundImage] | None) -> FoundImage:
             with suppress(NotMounted) if pull is not None and can_be_pulled(image) else nullcontext():
                 return find(name, node_mounts())
         if pull is None:
-            raise NotMounted(f"image {image} can be in no mount")
+            raise NotMounted(f"image {shown_source(image)} can be in no mount")
         return pull(image)
     except AccountProblem:
         raise
@@ -241,11 +247,12 @@ def _lack(path: str) -> str:
     return ""
 
 
-def _of_the_site(options: RunOptions, settings: RunSettings) -> list[Bind]:
-    """Returns the binds in the computing site's settings, except those at whose target the caller has bound
-    something."""
-    taken = {bind.target for bind in options.binds}
-    return [bind for bind in settings.binds if bind.target not in taken]
+def _of_the_site(options: RunOptions, settings: RunSettings, root: str) -> list[Bind]:
+    """Returns the binds in the computing site's settings, except those whose target leads to where the caller
+    has bound something."""
+    taken = set(led_to(root, [bind.target for bind in options.binds]))
+    places = led_to(root, [bind.target for bind in settings.binds])
+    return [bind for bind, place in zip(settings.binds, places, strict=True) if place not in taken]
 
 
 def run(image: str, arguments: Sequence[str] = (), options: RunOptions = _PLAIN) -> ProgramEnd:

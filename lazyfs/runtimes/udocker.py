@@ -6,6 +6,7 @@ It runs the program in the image's directory itself (`--location`), not in a cop
 
 import os
 
+from lazyfs.runtimes.bind_places import arrange
 from lazyfs.runtimes.enclosed import check_utf8, executable_of, lines_of_environment, plain
 from lazyfs.runtimes.launch import Launch
 from lazyfs.runtimes.protocol import ProgramEnd, RuntimeExit, RuntimePlan, RuntimeProbe, Unfit
@@ -45,8 +46,8 @@ class Udocker:
         check_utf8(launch, _PROGRAM)
         binds = [
             f"--volume={plain(bind.source, _PROGRAM, 'bind source')}:"
-            f"{plain(bind.target, _PROGRAM, 'bind target')}"
-            for bind in launch.binds
+            f"{plain(place.path, _PROGRAM, 'bind target')}"
+            for bind, place in arrange(launch.root, launch.binds, ()).binds
         ]
         options = (
             _PROGRAM,

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from lazyfs.core.errors import UsageError
+from lazyfs.core.shown_address import shown_address
 from lazyfs.store.directory import DirectoryStore
 from lazyfs.store.protocol import Store
 from lazyfs.store.web_files import DirectoryFiles, WebFiles
@@ -97,5 +98,5 @@ def _kind(location: str) -> StoreKind:
     found = _KINDS.get(scheme if separator else "")
     if found is None:
         known = ", or ".join(kind.notation for kind in _KINDS.values())
-        raise UsageError(f"store {location}: publishers write to {known}, not to {scheme}://")
+        raise UsageError(f"store {shown_address(location)}: publishers write to {known}, not to {scheme}://")
     return found

@@ -32,8 +32,11 @@ from lazyfs.sync.sections import (
     OwnerSettings,
     ProfileSettings,
 )
+from lazyfs.system import bounded_file
 
 MOST_PARALLEL = 64
+LARGEST_FILE = 16 << 20
+"""The largest number of bytes in a configuration."""
 
 
 class RegistrySettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
@@ -118,8 +121,10 @@ def read_settings(path: str | None) -> Settings:
     if path is None:
         return Settings()
     try:
-        with open(path, "rb") as file:
-            document = tomllib.load(file)
+        data = bounded_file.read_file(path, LARGEST_FILE + 1)
+        if len(data) > LARGEST_FILE:
+            raise UsageError(f"configuration {path}: more than {LARGEST_FILE} bytes")
+        document = tomllib.loads(data.decode())
     except OSError as error:
         raise UsageError(f"configuration {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -5,13 +5,14 @@ import os
 import re
 
 _ACCOUNT = rb"://[^/|;\s\0]*@"
+_QUERY = rb"(://[^?|;\s\0]*)\?[^|;\s\0]+"
 _ARG_START, _ARG_END = 48, 49
 """Fields of /proc/self/stat, counted from 1; proc(5)."""
 
 
 def hide_accounts() -> None:
-    """Writes `***` over the user names and passwords in URLs on the command line of this process, and so of
-    the processes that it forks.
+    """Writes `***` over the user names, passwords and queries in URLs on the command line of this process,
+    and so of the processes that it forks.
 
     Until this call everybody can see them. Those on the command line of the parent process stay visible. Does
     nothing if the kernel does not give the address of the command line.
@@ -43,8 +44,9 @@ def _place() -> tuple[int, int]:
 
 
 def without_accounts(line: bytes) -> bytes:
-    """Returns the arguments, each ended by a NUL, with `***` for accounts in URLs; the length is
+    """Returns the arguments, each ended by a NUL, with `***` for accounts and queries in URLs; the length is
     unchanged."""
-    if b"@" not in line:
-        return line  # most command lines: the expression is compiled only for others
-    return re.sub(_ACCOUNT, b"://***@", line)[: len(line)].ljust(len(line), b"\0")
+    if b"://" not in line or (b"@" not in line and b"?" not in line):
+        return line  # most command lines: the expressions are compiled only for others
+    hidden = re.sub(_QUERY, rb"\1?***", re.sub(_ACCOUNT, b"://***@", line))
+    return hidden[: len(line)].ljust(len(line), b"\0")

@@ -78,8 +78,9 @@ def locate(root: int, path: str, stops: Collection[str] = ()) -> Location:
     """Follows a path inside the directory `root`, a descriptor, as far as it exists.
 
     `stops`: absolute paths below the root, free of links, at which another filesystem is mounted: the walk
-    ends there although more names follow. Raises OSError: ELOOP for a loop, ENOTDIR for a path that continues
-    below a file, ENOENT if `..` follows a name that does not exist, and errors of the filesystem.
+    ends there although more names follow, and although the root itself may lack the path. Raises OSError:
+    ELOOP for a loop, ENOTDIR for a path that continues below a file, ENOENT if `..` follows a name that does
+    not exist, and errors of the filesystem.
     """
     pending = [*reversed(_names(path))]
     names: list[str] = []
@@ -99,6 +100,9 @@ def locate(root: int, path: str, stops: Collection[str] = ()) -> Location:
             try:
                 here.step(part)
             except FileNotFoundError:
+                stop = _stop_below(candidate, rest, stops)
+                if stop is not None:
+                    return Location(stop[0], stop[1], 0, stopped=True, linked=links > 0)
                 if ".." in rest:
                     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), candidate) from None
                 return Location("/" + "/".join(names), (part, *rest), mode, stopped=False, linked=links > 0)
@@ -117,6 +121,20 @@ def locate(root: int, path: str, stops: Collection[str] = ()) -> Location:
                 names.append(part)
                 mode = status.st_mode
     return Location("/" + "/".join(names), (), mode, stopped=False, linked=links > 0)
+
+
+def _stop_below(
+    path: str, rest: tuple[str, ...], stops: Collection[str]
+) -> tuple[str, tuple[str, ...]] | None:
+    """Returns (stop, the names after it) for the first stop on the way from a missing `path` along the names
+    in `rest`; None if there is none. A mount point may be missing in the root."""
+    for number, name in enumerate(rest):
+        path = f"{path}/{name}"
+        if name == "..":
+            return None
+        if path in stops:
+            return path, rest[number + 1 :]
+    return None
 
 
 def _names(path: str) -> list[str]:

@@ -61,6 +61,13 @@ def test_bad_references_are_named(text: str) -> None:
         parse(text)
 
 
+@pytest.mark.parametrize("text", ["me:word@r.example/a:1", f"me:w@word@r.example/a@sha256:{'0' * 64}"])
+def test_an_account_before_a_reference_is_refused_and_not_shown(text: str) -> None:
+    with pytest.raises(UsageError, match=r"image 'r\.example/a.*no account is before it") as caught:
+        parse(text)
+    assert "word" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("text", "platform"),
     [

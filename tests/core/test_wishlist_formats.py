@@ -401,3 +401,21 @@ def test_one_word_may_be_a_servers_answer(word: str) -> None:
     assert "may be a server's answer" in answer.errors[0].reason
     assert read(f"{word}:latest").complete
     assert read(f"{word}\ndebian").complete
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "input:\n - https://me:word@r.example/b:1\n",
+        "input:\n - ftp://me:word@r.example/b:1\n",
+        "lazyfs: 1\nimages:\n - me:word@r.example/b:1\n",
+        "sync:\n - source: me:word@r.example/b:1\n",
+        "sync:\n - source: me:word@r.example/b\n   type: repository\n",
+        "a/b:1\nme:word@r.example/b:1\n",
+        "input:\n - 'https://me:word@r.example/b:1\n",
+    ],
+)
+def test_no_finding_repeats_an_account(text: str) -> None:
+    found = read_wishlist(text.encode(), "list").findings
+    assert found
+    assert not [finding for finding in found if "word" in finding.text("list")]

@@ -210,6 +210,11 @@ def test_accounts_on_a_command_line(line: bytes, hidden: bytes) -> None:
     assert without_secrets(line.decode()) == hidden.decode()
 
 
+def test_a_signature_on_a_command_line() -> None:
+    line = b"run\0https://h/x.sif?Signature=word&a=b\0--\0a*?\0"
+    assert without_accounts(line) == b"run\0https://h/x.sif?***\0--\0a*?\0".ljust(len(line), b"\0")
+
+
 def test_the_kernel_shows_what_was_put_over_a_command_line() -> None:
     script = (
         "import sys; from lazyfs.system.command_line import hide_accounts; hide_accounts(); "

@@ -163,6 +163,27 @@ def test_bad_source(make: Callable[[Path], str], message: str, tmp_path: Path) -
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "docker://me:word@r.example/app:1",
+        "https://me:word@r.example/app.sif?Signature=word",
+        *(
+            f"{kind}:https://me:word@r.example/a?s=word"
+            for kind in ("tar", "dir", "oci", "sif", "docker-archive")
+        ),
+    ],
+)
+def test_no_message_about_a_source_repeats_a_secret(source: str, tmp_path: Path) -> None:
+    repository = Repository(tmp_path)
+    done = lazyfs(
+        "publish", source, repository.path, "--keys", repository.keys_path, "--as", "a/b", check=False
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "r.example/a" in done.stderr
+    assert "word" not in done.stderr
+
+
 def test_missing_repository_and_wrong_keys(tmp_path: Path) -> None:
     repository = Repository(tmp_path)
     before = repository.files()

@@ -531,7 +531,7 @@ def test_the_platform_of_an_index_is_chosen(
 
 
 def test_a_registry_that_is_not_there(repository: Repository, options: ImageOptions) -> None:
-    with pytest.raises(TransportError, match=r"127\.0\.0\.1:1/team/app:v1: Connection refused, 6 times"):
+    with pytest.raises(TransportError, match=r"://127\.0\.0\.1:1: Connection refused, 6 times"):
         repository.publish("docker://127.0.0.1:1/team/app:v1", images=options)
 
 

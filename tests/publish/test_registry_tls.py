@@ -290,8 +290,9 @@ def test_a_name_server_that_is_away_is_waited_for() -> None:
 
 
 def test_a_refused_connection_is_waited_for(pull: Pull) -> None:
-    with pytest.raises(TransportError, match="Connection refused, 6 times"):
-        pull(f"127.0.0.1:{free_port()}")
+    host = f"127.0.0.1:{free_port()}"
+    with pytest.raises(TransportError, match=f"https://{host}: Connection refused, 6 times"):
+        pull(host)
     assert pull.pauses == [1.0, 2.0, 4.0, 8.0, 16.0]
 
 

@@ -174,16 +174,21 @@ def test_a_sif_file_by_https(home: Home, tmp_path: Path) -> None:
         done = home.run(f"{url}/image.sif", "--", "cat", "/word")
         assert done.stdout == "from a SIF file", done.stderr
         assert f"{url}/image.sif is not on this machine: pulling it" in done.stderr
+        signed = home.run(f"{url}/image.sif?Signature=hunter2", "--json", "--", "cat", "/word")
+        assert signed.stdout == "from a SIF file", signed.stderr
+        assert "hunter2" not in signed.stderr
         for name, says in (
             ("other.sif", "not a SIF file"),
             ("short.sif", "lies outside of the file"),
             ("none.sif", "there is no such file"),
         ):
-            failed = home.run(f"{url}/{name}", "--result", str(tmp_path / "result"), "--", "cat")
-            assert says in failed.stderr.splitlines()[-1]
+            signed = home.run(f"{url}/{name}?s=hunter2", "--result", str(tmp_path / "result"), "--", "cat")
+            assert says in signed.stderr.splitlines()[-1]
             assert json.loads((tmp_path / "result").read_text())["failed"] == "image"
+            assert "hunter2" not in signed.stderr + (tmp_path / "result").read_text()
     done = home.run(f"{url}/image.sif", "--", "cat", "/word")
     assert done.stdout == "from a SIF file"  # the server is gone
+    assert not [path for path in home.images.glob("names/*") if "hunter2" in path.read_text()]
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """No mount point is at a place on the host that an image, or an earlier bind, has chosen."""
 
 import os
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lazyfs.core.errors import UsageError
-from lazyfs.runtimes.bind_places import BindPlace, arrange
+from lazyfs.runtimes.bind_places import BindPlace, arrange, mount_points
 from lazyfs.runtimes.launch import Bind
 
 RESOLVER = Bind("/etc/resolv.conf", "/etc/resolv.conf", read_only=True)
@@ -162,6 +163,87 @@ def test_ordinary_targets_go_where_they_are_written(image: Path, host: Path) -> 
         places(image, Bind(str(host / "file"), "/tmp"))
 
 
+def _each_order(image: Path, *binds: Bind) -> list[tuple[str, str]]:
+    """Returns the sources and mount points of binds in the order of mounting, which must be the same in
+    whatever order the binds are given."""
+    found = [
+        [(bind.source, place.path) for bind, place in arrange(str(image), each, ()).binds]
+        for each in permutations(binds)
+    ]
+    assert all(one == found[0] for one in found)
+    return found[0]
+
+
+def test_what_a_link_of_the_image_leads_into_another_bind_is_mounted_after_it(
+    image: Path, tmp_path: Path
+) -> None:
+    link(image, "data", "/mnt/big/data", "mnt/big/data")
+    outer, inner = tmp_path / "outer", tmp_path / "inner"
+    (outer / "big/data").mkdir(parents=True)
+    inner.mkdir()
+    binds = (Bind(str(inner), "/data", required=True), Bind(str(outer), "/mnt"))
+    assert _each_order(image, *binds) == [(str(outer), "/mnt"), (str(inner), "/mnt/big/data")]
+    (outer / "big/data").rmdir()
+    for each in permutations(binds):
+        with pytest.raises(UsageError, match=f"{outer}/big/data does not exist on this machine"):
+            places(image, *each)
+
+
+def test_a_link_of_the_image_that_another_bind_covers_is_not_followed(image: Path, tmp_path: Path) -> None:
+    link(image, "etc/current", "/x")
+    (tmp_path / "outer/current").mkdir(parents=True)
+    (tmp_path / "inner").mkdir()
+    binds = (Bind(str(tmp_path / "inner"), "/etc/current"), Bind(str(tmp_path / "outer"), "/etc"))
+    assert [place for _, place in _each_order(image, *binds)] == ["/etc", "/etc/current"]
+    assert mount_points(str(image), binds).all == {"/proc", "/dev", "/tmp", "/etc", "/etc/current"}
+
+
+def test_a_place_in_a_bind_that_the_image_lacks_has_to_exist(image: Path, host: Path) -> None:
+    """bubblewrap would make it in the bound directory of the machine."""
+    for each in permutations((Bind(str(host), "/made/deep"), Bind("/usr", "/made/deep/new"))):
+        with pytest.raises(UsageError, match=f"{host}/new does not exist on this machine"):
+            places(image, *each)
+    binds = (Bind(str(host), "/made/deep"), Bind("/usr", "/made/deep/inner"))
+    assert _each_order(image, *binds) == [(str(host), "/made/deep"), ("/usr", "/made/deep/inner")]
+
+
+def test_two_sources_at_one_place_are_refused(image: Path, host: Path) -> None:
+    link(image, "data", "/srv")
+    for target in ("/srv", "/data"):
+        binds = (Bind(str(host), "/srv", required=True), Bind("/usr", target))
+        for each in permutations(binds):
+            with pytest.raises(UsageError, match="at /srv too, and one would cover the other"):
+                places(image, *each)
+
+
+def test_a_bind_given_twice_is_made_once_and_read_only_if_one_is(image: Path, host: Path) -> None:
+    link(image, "data", "/srv")
+    for each in permutations((Bind(str(host), "/srv"), Bind(str(host), "/data", read_only=True))):
+        ((bind, place),) = arrange(str(image), each, ()).binds
+        assert (bind.source, bind.read_only, place.path) == (str(host), True, "/srv")
+
+
+def test_a_bind_around_the_images_tmp_is_refused(image: Path, host: Path) -> None:
+    """Some runtimes would make the mount point of /tmp in the bound directory."""
+    link(image, "tmp", "/var/tmp", "var/tmp")
+    with pytest.raises(
+        UsageError, match="bind target /var: covers /var/tmp, to which the image's /tmp leads"
+    ):
+        places(image, Bind(str(host), "/var"))
+    assert places(image, Bind(str(host), "/var/lib")) == ["/var/lib"]
+
+
+def test_links_that_lead_through_one_another_end(image: Path, host: Path) -> None:
+    """Each target leads through the place of the other, so that each would have to be mounted first."""
+    link(image, "first", "/srv/link", "etc/x")
+    link(image, "srv/link", "/etc/x")
+    link(image, "second", "/etc/x/link")
+    link(image, "etc/x/link", "/srv")
+    for each in permutations((Bind(str(host), "/first"), Bind(str(host / "inner"), "/second"))):
+        with pytest.raises(UsageError, match="bind targets /first, /second: the image's links lead from one"):
+            places(image, *each)
+
+
 _NAMES = st.sampled_from(["etc", "srv", "proc", "dev", "tmp", "data", "1", "root", "fd", "oldroot", "new"])
 _PATHS = st.lists(st.one_of(_NAMES, st.just("..")), min_size=1, max_size=5).map("/".join)
 
@@ -185,10 +267,14 @@ def test_whatever_the_links_every_place_is_plain_and_in_the_image(
     for name, target in links.items():
         if not (root / name).exists():
             (root / name).symlink_to(target)
+    binds = [Bind(str(host), f"/{target}") for target in targets]
     try:
-        found = arrange(str(root), [Bind(str(host), f"/{target}") for target in targets], (RESOLVER,))
+        found = arrange(str(root), binds, (RESOLVER,))
     except UsageError:
+        with pytest.raises(UsageError):
+            arrange(str(root), binds[::-1], (RESOLVER,))
         return
+    assert set(arrange(str(root), binds[::-1], (RESOLVER,)).binds) == set(found.binds)
     assert (found.proc.path, found.dev.path) == ("/proc", "/dev")
     mounted = {place.path for place in found.places}
     for place in found.places:

@@ -62,6 +62,34 @@ def test_a_bind_may_have_what_is_missing(image: Path) -> None:
     bind = (Bind("/usr", "/opt"),)
     assert _look(image, "/opt/bin/tool", binds=bind) is None
     assert _look(image, "sh", workdir="/opt/lib", binds=bind) is None
+    made = (Bind("/usr", "/made/deep"),)
+    assert _look(image, "/made/deep/bin/tool", binds=made) is None
+    for workdir in ("/made", "/made/deep", "/made/deep/bin"):
+        assert _look(image, "sh", workdir=workdir, binds=made) is None
+    assert (_look(image, "sh", workdir="/made/other", binds=made) or (0, ""))[0] == 125
+
+
+def test_a_link_of_the_image_may_lead_into_a_bind(image: Path) -> None:
+    """A bind may be where the image's link leads, and its target may be a link of the image."""
+    (image / "bin/tool").symlink_to("/software/bin/tool")
+    (image / "opt").symlink_to("software")
+    for target in ("/software", "/opt"):
+        bind = (Bind("/usr", target),)
+        assert _look(image, "tool", binds=bind) is None
+        assert _look(image, "/opt/bin/tool", binds=bind) is None
+        assert _look(image, "sh", workdir="/opt/share", binds=bind) is None
+    other = (Bind("/usr", "/soft"),)
+    assert (_look(image, "tool", binds=other) or (0, ""))[0] == 127
+    assert (_look(image, "sh", workdir="/opt/share", binds=other) or (0, ""))[0] == 125
+
+
+def test_proc_dev_and_tmp_are_not_those_of_the_image(image: Path) -> None:
+    for workdir in ("/proc", "/proc/self", "/dev/shm", "/tmp"):
+        assert _look(image, "sh", workdir=workdir) is None
+    (image / "tmp").mkdir()
+    _program(image / "tmp/tool", b"#!/bin/sh\n")
+    assert (_look(image, "/tmp/tool") or (0, ""))[0] == 127  # /tmp is empty inside
+    assert _look(image, "/tmp/tool", binds=(Bind("/usr", "/tmp"),)) is None
 
 
 def test_a_missing_working_directory_is_said(image: Path) -> None:

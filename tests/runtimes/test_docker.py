@@ -302,6 +302,20 @@ def test_the_command_line_of_shifter(image: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("runtime", [Udocker(), Shifter()], ids=["udocker", "shifter"])
+def test_they_are_given_the_places_of_binds_outer_ones_first(
+    tmp_path: Path, runtime: Udocker | Shifter
+) -> None:
+    root, outer, inner = tmp_path / "image", tmp_path / "outer", tmp_path / "inner"
+    for directory in (root / "mnt", outer / "data", inner):
+        directory.mkdir(parents=True)
+    (root / "data").symlink_to("/mnt/data")
+    binds = (Bind(str(inner), "/data"), Bind(str(outer), "/mnt"))
+    options = runtime.plan(Launch(str(root), ("ls",), binds=binds, scratch=SCRATCH)).options
+    found = [word for word in options if word.startswith(f"--volume={tmp_path}")]
+    assert found == [f"--volume={outer}:/mnt", f"--volume={inner}:/mnt/data"]
+
+
+@pytest.mark.parametrize("runtime", [Udocker(), Shifter()], ids=["udocker", "shifter"])
 def test_what_they_cannot_do_is_left_to_others(image: Path, runtime: Udocker | Shifter) -> None:
     for fields in ({"network": False}, {"user": (1, 1)}):
         with pytest.raises(Unfit, match="as the caller, with the machine's network"):

@@ -24,21 +24,23 @@ OURS = """
 lazyfs lazyfs.cli lazyfs.cli.ends lazyfs.cli.options lazyfs.cli.pull_options lazyfs.cli.quick
 lazyfs.cli.run_program lazyfs.cli.start_options lazyfs.core lazyfs.core.byte_size lazyfs.core.digits
 lazyfs.core.errors lazyfs.core.foreign_text lazyfs.core.image_names lazyfs.core.oci
-lazyfs.core.oci.reference lazyfs.core.oci.run_config lazyfs.core.printable lazyfs.daemon
-lazyfs.daemon.runtime_directory lazyfs.runtimes lazyfs.runtimes.bind_places lazyfs.runtimes.choose
-lazyfs.runtimes.command_checks lazyfs.runtimes.control_group lazyfs.runtimes.enclosure
-lazyfs.runtimes.find_image lazyfs.runtimes.image_defaults lazyfs.runtimes.image_reference
-lazyfs.runtimes.isolation lazyfs.runtimes.joined_directories lazyfs.runtimes.launch
-lazyfs.runtimes.limits lazyfs.runtimes.path_in_image lazyfs.runtimes.pinned_root
-lazyfs.runtimes.probe_memory lazyfs.runtimes.proc_covers lazyfs.runtimes.protocol
-lazyfs.runtimes.records lazyfs.runtimes.registry lazyfs.runtimes.result lazyfs.runtimes.scratch
-lazyfs.runtimes.settings lazyfs.runtimes.start lazyfs.runtimes.supervise lazyfs.runtimes.underlay
-lazyfs.runtimes.watcher lazyfs.system lazyfs.system.binds lazyfs.system.bounded_look lazyfs.system.clean_start
-lazyfs.system.command_line lazyfs.system.control_groups lazyfs.system.detachment
-lazyfs.system.durable_file lazyfs.system.executables lazyfs.system.local_paths lazyfs.system.mount_table
-lazyfs.system.mountpoint lazyfs.system.namespaces
-lazyfs.system.paths_in_mounts lazyfs.system.private_mounts lazyfs.system.rooted_paths
-lazyfs.system.syscalls lazyfs.system.trusted_files lazyfs.system.user_namespace
+lazyfs.core.oci.reference lazyfs.core.oci.run_config lazyfs.core.printable lazyfs.core.shown_address
+lazyfs.daemon lazyfs.daemon.runtime_directory lazyfs.runtimes lazyfs.runtimes.bind_order
+lazyfs.runtimes.bind_places lazyfs.runtimes.choose lazyfs.runtimes.command_checks
+lazyfs.runtimes.control_group lazyfs.runtimes.enclosure lazyfs.runtimes.find_image
+lazyfs.runtimes.image_defaults lazyfs.runtimes.image_reference lazyfs.runtimes.isolation
+lazyfs.runtimes.joined_directories lazyfs.runtimes.launch lazyfs.runtimes.limits
+lazyfs.runtimes.path_in_image lazyfs.runtimes.pinned_root lazyfs.runtimes.probe_memory
+lazyfs.runtimes.proc_covers lazyfs.runtimes.protocol lazyfs.runtimes.records
+lazyfs.runtimes.registry lazyfs.runtimes.result lazyfs.runtimes.scratch lazyfs.runtimes.settings
+lazyfs.runtimes.start lazyfs.runtimes.supervise lazyfs.runtimes.underlay lazyfs.runtimes.watcher
+lazyfs.system lazyfs.system.binds lazyfs.system.bounded_file lazyfs.system.bounded_look
+lazyfs.system.clean_start lazyfs.system.command_line lazyfs.system.control_groups
+lazyfs.system.detachment lazyfs.system.durable_file lazyfs.system.executables
+lazyfs.system.local_paths lazyfs.system.mount_table lazyfs.system.mountpoint
+lazyfs.system.namespaces lazyfs.system.paths_in_mounts lazyfs.system.private_mounts
+lazyfs.system.rooted_paths lazyfs.system.syscalls lazyfs.system.trusted_files
+lazyfs.system.user_namespace
 """
 """Modules of lazyfs that every start may import: no publishing, trust, transport or cache, and no click."""
 OF_A_RUNTIME = {

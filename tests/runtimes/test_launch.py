@@ -50,6 +50,10 @@ def test_a_bind_that_cannot_be_read_is_named(text: str) -> None:
         ({"environment": {"A=B": "1"}}, "cannot be the name"),
         ({"environment": {"": "1"}}, "cannot be the name"),
         ({"workdir": "/tmp\0--bind\0/\0/x"}, "working directory: .* NUL"),
+        ({"user": (4294967295, 1000)}, "user: 4294967295 is no user or group"),
+        ({"user": (1000, 4294967295)}, "user: 4294967295 is no user or group"),
+        ({"user": (-1, 1000)}, "user: -1 is no user or group"),
+        ({"user": (1 << 32, 0)}, "user: 4294967296 is no user or group"),
         ({"workdir": "relative"}, "working directory 'relative' must be an absolute path"),
     ],
 )
@@ -59,6 +63,13 @@ def test_no_launch_has_text_that_a_runtime_could_take_for_an_option(
     with pytest.raises(UsageError, match=named) as caught:
         Launch(**{"root": "/image", "command": ("sh",), **fields})
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("value", ["hunter2\0", "hunter2\ud800", "hunter2" * LONGEST])
+def test_no_message_repeats_the_value_of_a_variable(value: str) -> None:
+    with pytest.raises(UsageError, match="variable 'TOKEN'") as caught:
+        Launch("/image", ("sh",), {"TOKEN": value})
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize("target", ["", "/", "//", "data", "/a/../b", "/a/", "/a\0b", "//a"])

@@ -197,7 +197,11 @@ def test_the_environment_is_not_visible_to_others_on_the_machine(root: Path) -> 
         (("/usr", "--env", "NOT_SET_ANYWHERE", "--", "sh"), "--env NOT_SET_ANYWHERE"),
         (("/usr", "--user", "nobody-of-that-name", "--", "sh"), "--user nobody-of-that-name: no such user"),
         (("/usr", "--user", "0:no-such-group", "--", "sh"), "--user 0:no-such-group: no such user or group"),
-        (("/usr", "--user", "99999999999", "--", "sh"), "--user 99999999999: numbers of users"),
+        (("/usr", "--user", "99999999999", "--", "sh"), "--user 99999999999: 99999999999 is no user"),
+        (("/usr", "--user", "9" * 5000, "--", "sh"), "is no user or group: their numbers are 0 to"),
+        (("/usr", "--user", "4294967295", "--", "sh"), "--user 4294967295: 4294967295 is no user"),
+        (("/usr", "--user", "1000:4294967295", "--", "sh"), "4294967295 is no user or group"),
+        (("/usr", "--user", "-1", "--", "sh"), "--user -1: no such user"),
         (("/usr", "-B", "/usr:/proc/1/root/x", "--", "sh"), "bind target /proc/1/root/x: leads to /proc"),
     ],
 )

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from lazyfs.core.errors import UsageError
-from lazyfs.runtimes import probe_memory, registry
+from lazyfs.runtimes import RunOptions, prepare, probe_memory, registry
 from lazyfs.runtimes.launch import Bind, parse_bind
 from lazyfs.runtimes.protocol import RuntimeProbe
 from lazyfs.runtimes.settings import RunSettings, parse_settings, read_settings
+from tests.support.busybox import busybox_root
 
 GOOD = b"""
 runtimes = ["apptainer", "bubblewrap"]
@@ -71,6 +72,18 @@ def test_the_file_is_the_one_of_the_variable(tmp_path: Path, monkeypatch: pytest
         read_settings()
     (tmp_path / "none").write_bytes(GOOD)
     assert read_settings().isolation == "wlcg"
+
+
+def test_a_sites_bind_yields_to_the_callers_at_the_same_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = busybox_root(tmp_path / "image", "sh")
+    (root / "data").symlink_to("/srv")
+    (tmp_path / "run.toml").write_text('binds = ["/usr:/srv", "/etc:/site"]\n')
+    monkeypatch.setenv("LAZYFS_RUN_SETTINGS", str(tmp_path / "run.toml"))
+    options = RunOptions((Bind(str(tmp_path), "/data"),), runtime="bubblewrap")
+    launch = prepare(str(root), ("sh",), options).launch
+    assert [bind.target for bind in launch.binds] == ["/data", "/site"]
 
 
 def test_modes_of_a_bind() -> None:

@@ -238,6 +238,17 @@ def test_texts_reach_the_program_as_they_are(start: Start) -> None:
         "C": "quo'te\"s\\",
         "D": "=x",
         "E": " é ",
+        "F": "'quoted'",
+        "G": "''",
+        "H": "'",
+        "I": "'''",
+        "J": "'one' 'two'",
+        "K": '"double"',
+        "L": "/a:$HOME:${PATH}::",
+        "M": "\\n\\\\t\\",
+        "N": "\t tab \t",
+        "O": "# no comment",
+        "P": "",
         "LD_PRELOAD": "/none.so",
     }
     settings = [word for name, value in values.items() for word in ("--env", f"{name}={value}")]
@@ -411,6 +422,46 @@ def test_without_network_there_is_a_loopback_only(start: Start) -> None:
     done = start.run("--network", "none", "--", "cat", "/proc/net/dev")
     names = [line.split(":")[0].strip() for line in done.stdout.splitlines()[2:]]
     assert names == ["lo"]
+
+
+def test_what_the_image_leads_into_a_bind_is_found_there(start: Start, open_path: Path) -> None:
+    """The image of a light start has links to the command and the directory, which only the bind has."""
+    root = busybox_root(open_path / "image", "sh", "pwd", "cat")
+    (root / "opt").mkdir()
+    (root / "bin/tool").symlink_to("/software/bin/tool")
+    (root / "opt/sw").symlink_to("/software")
+    (open_path / "sw/bin").mkdir(parents=True)
+    (open_path / "sw/data").mkdir()
+    (open_path / "sw/bin/tool").write_text("#!/bin/sh\ncat file\n")
+    (open_path / "sw/bin/tool").chmod(0o755)
+    (open_path / "sw/data/file").write_text("found\n")
+    open_to_all(root)
+    options = ("-B", f"{open_path}/sw:/software:ro", "--pwd", "/opt/sw/data")
+    done = start._replace(image=root).run(*options, "--", "tool")
+    assert (done.stdout, done.stderr, done.returncode) == ("found\n", "", 0)
+
+
+def test_binds_in_one_another_are_seen_whatever_their_order(start: Start, open_path: Path) -> None:
+    """The target of one bind leads into the other, which the texts of the targets do not show."""
+    root = busybox_root(open_path / "image", "sh", "cat")
+    (root / "mnt/big/data").mkdir(parents=True)
+    (root / "data").symlink_to("/mnt/big/data")
+    for name in ("inner", "outer/big/data"):
+        (open_path / name).mkdir(parents=True)
+        (open_path / name / "name").write_text(f"{name}\n")
+    open_to_all(open_path)
+    binds = [["-B", f"{open_path}/inner:/data:required"], ["-B", f"{open_path}/outer:/mnt"]]
+    for first, second in (binds, binds[::-1]):
+        done = start._replace(image=root).run(
+            *first, *second, "--", "cat", "/data/name", "/mnt/big/data/name"
+        )
+        assert (done.stdout, done.stderr) == ("inner\ninner\n", "")
+    (open_path / "outer/big/data/name").unlink()
+    (open_path / "outer/big/data").rmdir()
+    for first, second in (binds, binds[::-1]):
+        done = start._replace(image=root).run(*first, *second, "--", "cat", "/data/name")
+        assert (done.stdout, done.returncode) == ("", 2)
+        assert "/outer/big/data does not exist on this machine; make it first" in done.stderr
 
 
 def test_a_device_can_be_bound(start: Start) -> None:

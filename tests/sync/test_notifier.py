@@ -144,9 +144,12 @@ def test_a_dead_address_holds_up_neither_the_run_nor_another(receiver: HookRecei
             for number in range(MOST_WAITING + 20):
                 notifier.announce(news(f"r.example/a:{number}"))
             until(lambda: len(receiver.received) > 1 and len(stuck.received) == 1, 60)
-            until(lambda: any(line.startswith("notify dead: Connection refused") for line in said), 60)
+            until(lambda: any(line.startswith("notify dead: http://127.0.0.1:") for line in said), 60)
         assert "notify stuck: given up: it has not answered in time" in said
         assert "notify stuck: too many messages wait: one is dropped" in said
+        refused = [line for line in said if line.startswith("notify dead: http://127.0.0.1:")]
+        assert refused
+        assert all("Connection refused" in line for line in refused)
         assert len(stuck.received) == 1
 
 

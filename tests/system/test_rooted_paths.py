@@ -85,8 +85,12 @@ def test_links_of_proc_that_lead_anywhere_are_not_followed(link: str) -> None:
 def test_a_walk_ends_where_something_else_is_mounted(root: int) -> None:
     place = locate(root, "/directory/new/deep", stops={"/etc"})
     assert (place.found, place.rest, place.stopped, place.linked) == ("/etc", ("new", "deep"), True, True)
-    place = locate(root, "/none/x/y", stops={"/none/x"})
+    place = locate(root, "/none/x/y/z", stops={"/none/x", "/none/x/y"})
+    assert (place.found, place.rest, place.stopped) == ("/none/x", ("y", "z"), True)
+    place = locate(root, "/none/x/y", stops={"/none/x/y/z", "/x"})
     assert (place.found, place.rest, place.stopped) == ("/", ("none", "x", "y"), False)
+    with pytest.raises(FileNotFoundError):
+        locate(root, "/none/../x/y", stops={"/x"})
 
 
 def test_a_path_of_a_thousand_steps_takes_one_descriptor(root: int) -> None:

@@ -8,6 +8,7 @@ import re
 from typing import NamedTuple
 
 from lazyfs.core.errors import UsageError
+from lazyfs.core.shown_address import shown_address
 
 HUB = "docker.io"
 """The registry of image references that name none."""
@@ -62,7 +63,10 @@ def parse(text: str) -> Reference:
     """
     rest, at, digest = text.partition("@")
     if at and not _DIGEST.fullmatch(digest):
-        raise UsageError(f"image {text!r}: {digest!r} is not sha256: and 64 hex digits")
+        raise UsageError(
+            f"image {shown_address(text)!r}: after @ come sha256: and 64 hex digits, "
+            "and no account is before it"
+        )
     first, slash, remainder = rest.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost"):
         registry, rest = first, remainder

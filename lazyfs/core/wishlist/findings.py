@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from lazyfs.core.printable import printable
+from lazyfs.core.shown_address import without_account
 
 LONGEST = 400
 """The largest number of characters of a reason: a value that it quotes may have 8 million."""
@@ -74,5 +75,6 @@ class Findings:
 
 
 def quoted(text: str) -> str:
-    """Returns a value of a list in quotes, cut to 80 printable characters, for a message."""
-    return repr(printable(text, 80))
+    """Returns a value of a list in quotes, without an account and cut to 80 printable characters, for a
+    message."""
+    return repr(printable(without_account(text), 80))

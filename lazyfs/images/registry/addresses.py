@@ -1,10 +1,9 @@
 """The addresses of servers that are asked: those that a person gives, and those that a server sends."""
 
-import re
 from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
-from lazyfs.core.printable import printable
+from lazyfs.core.shown_address import shown_address
 from lazyfs.images.registry.problems import refused
 
 PORTS = {"http": 80, "https": 443}
@@ -24,21 +23,15 @@ class Origin(NamedTuple):
         return f"{self.scheme}://{host}{port}"
 
 
-def shown(url: str) -> str:
-    """Returns an address as messages show it: without account, query and fragment, which may be secrets."""
-    scheme, slashes, rest = re.split("[?#]", url, maxsplit=1)[0].partition("//")
-    return printable(scheme + slashes + rest.rpartition("@")[2]) if slashes else printable(scheme)
-
-
 def origin_of(url: str) -> Origin:
     """Returns the origin of an address. Raises Failed if the address cannot be reached by HTTP."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:  # its text may have the account in it
-        raise refused(f"{shown(url)}: not an address") from None
+        raise refused(f"{shown_address(url)}: not an address") from None
     if parts.scheme not in PORTS or not host:
-        raise refused(f"{shown(url)}: not an http or https address")
+        raise refused(f"{shown_address(url)}: not an http or https address")
     return Origin(parts.scheme, host, port or PORTS[parts.scheme])
 
 
@@ -49,5 +42,7 @@ def joined(base: str, target: str) -> str:
         url = urljoin(base, target)
         urlsplit(url)
     except ValueError:
-        raise refused(f"{shown(base)}: it leads to {shown(target)!r}, which is not an address") from None
+        raise refused(
+            f"{shown_address(base)}: it leads to {shown_address(target)!r}, which is not an address"
+        ) from None
     return url

@@ -26,7 +26,8 @@ from lazyfs.core.oci.manifest import (
 from lazyfs.core.oci.reference import Reference, is_tag
 from lazyfs.core.registry.access import ATTEMPTS, MAX_PAUSE
 from lazyfs.core.registry.steps import Kind, Privacy
-from lazyfs.images.registry.addresses import joined, shown
+from lazyfs.core.shown_address import shown_address
+from lazyfs.images.registry.addresses import joined
 from lazyfs.images.registry.conversation import Conversation
 from lazyfs.images.registry.problems import BROKEN, Failed, explain
 from lazyfs.images.registry.replies import resumed_at
@@ -219,7 +220,7 @@ class RegistryClient:
                 raise FormatError(f"{self._reference}: the next page of tags: {error}") from None
             if urlsplit(url)[:2] != urlsplit(base)[:2]:
                 raise FormatError(
-                    f"{self._reference}: the next page of tags is on another server: {shown(url)}"
+                    f"{self._reference}: the next page of tags is on another server: {shown_address(url)}"
                 )
         raise FormatError(f"{self._reference}: the list of tags does not end ({len(seen)} pages)")
 

@@ -13,7 +13,8 @@ from lazyfs.core.registry import steps
 from lazyfs.core.registry.access import Access, Exchange
 from lazyfs.core.registry.challenges import parse_challenges
 from lazyfs.core.registry.reasons import MAX_BODY, reason_of, says_unknown
-from lazyfs.images.registry.addresses import origin_of, shown
+from lazyfs.core.shown_address import shown_address
+from lazyfs.images.registry.addresses import origin_of
 from lazyfs.images.registry.credentials import Credentials
 from lazyfs.images.registry.problems import Failed, proxy_account
 from lazyfs.images.registry.replies import retry_after
@@ -233,7 +234,7 @@ class Conversation:
                 also = f", or hides it: it refuses {self._who()} ({self._access.account_refused})"
             certain = stop.unknown and not self._access.account_refused
             kind_of = Unknown if certain else NotFound
-            return kind_of(f"{reference}: the registry has no {shown(path)}{reason}{also}")
+            return kind_of(f"{reference}: the registry has no {shown_address(path)}{reason}{also}")
         if stop.outcome is steps.Outcome.REFUSED:
             who = self._who() if stop.identity is steps.Identity.ACCOUNT else "an anonymous pull"
             said = stop.reason or f"it answered {stop.status}"
@@ -252,7 +253,9 @@ class Conversation:
                 f"{reference}: {server} answers {stop.status} ({kind}){said}{asked}{also}: try again later"
             )
         if stop.outcome is steps.Outcome.FAILED:
-            return TransportError(f"{reference}: the registry answers {stop.status} to {shown(path)}{reason}")
+            return TransportError(
+                f"{reference}: the registry answers {stop.status} to {shown_address(path)}{reason}"
+            )
         times = f", {stop.attempts} times" if stop.outcome is steps.Outcome.BROKEN else ""
         return TransportError(f"{reference}: {stop.reason}{times}")
 

@@ -89,7 +89,7 @@ def explain(error: Exception, origin: str) -> Problem:
             return Problem(f"{origin}: {printable(str(item))}", hopeless=True)
     if proxied:
         return _proxy(chain, origin)
-    return Problem(_innermost(chain), hopeless=False)
+    return Problem(f"{origin}: {_innermost(chain)}", hopeless=False)
 
 
 def _chain(error: BaseException) -> list[BaseException]:

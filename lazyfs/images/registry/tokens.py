@@ -13,7 +13,8 @@ from lazyfs.core.errors import FormatError, LazyfsError
 from lazyfs.core.registry.challenges import Challenge
 from lazyfs.core.registry.reasons import MAX_BODY, reason_of
 from lazyfs.core.registry.steps import Answer, Ask, Identity
-from lazyfs.images.registry.addresses import origin_of, shown
+from lazyfs.core.shown_address import shown_address
+from lazyfs.images.registry.addresses import origin_of
 from lazyfs.images.registry.credentials import Credentials
 from lazyfs.images.registry.problems import Failed
 from lazyfs.images.registry.replies import retry_after
@@ -74,7 +75,7 @@ class Authorizer:
     def _token(self, challenge: Challenge, credentials: Credentials | None) -> str:
         realm = challenge.value("realm")
         if not self._allowed(realm):
-            reason = f"its token server {shown(realm)!r} is not an {self._schemes[0]} address"
+            reason = f"its token server {shown_address(realm)!r} is not an {self._schemes[0]} address"
             raise Denied(Answer(401, reason=reason))
         with self._asked(realm, challenge, credentials) as reply:
             if reply.status != 200:

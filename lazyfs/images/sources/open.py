@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from lazyfs.core.errors import UsageError
 from lazyfs.core.oci.manifest import Platform
 from lazyfs.core.oci.reference import Reference, parse
+from lazyfs.core.shown_address import shown_source
 from lazyfs.images.registry import accounts
 from lazyfs.images.sources.docker_archive import DockerArchive
 from lazyfs.images.sources.image import Image, KnownConfig, none_known
@@ -34,6 +35,16 @@ class ImageOptions:
     """True if the operator named the platform: an image for another platform is refused."""
 
 
+def check_is_file(source: str) -> None:
+    """Raises UsageError for a source whose file is an address: messages about missing files would repeat the
+    address, with its account and signature."""
+    kind, _, rest = source.partition(":")
+    if "://" in rest:
+        raise UsageError(
+            f"source {shown_source(source)!r}: {kind}: takes a file of this machine; fetch it first"
+        )
+
+
 @contextmanager
 def open_image(source: str, options: ImageOptions, known: KnownConfig = none_known) -> Iterator[Image]:
     """Yields the image of `docker://REFERENCE`, `oci:DIR[:NAME]`, `oci-archive:FILE[:NAME]`,
@@ -44,6 +55,7 @@ def open_image(source: str, options: ImageOptions, known: KnownConfig = none_kno
     `allow_public`). Only then have all requests for the image been made, so commit after leaving the context.
     """
     kind, colon, rest = source.partition(":")
+    check_is_file(source)
     asked = options.platform_asked
     if colon and kind == "docker":
         from lazyfs.images.sources.registry_image import RegistryImage
@@ -68,8 +80,8 @@ def open_image(source: str, options: ImageOptions, known: KnownConfig = none_kno
             yield sif
     else:
         raise UsageError(
-            f"source {source!r}: give docker://IMAGE, oci:DIR[:NAME], oci-archive:FILE, docker-archive:FILE, "
-            "sif:FILE, tar:FILE or dir:DIR"
+            f"source {shown_source(source)!r}: give docker://IMAGE, oci:DIR[:NAME], oci-archive:FILE, "
+            "docker-archive:FILE, sif:FILE, tar:FILE or dir:DIR"
         )
 
 
@@ -84,7 +96,9 @@ def open_registry(source: str, options: ImageOptions) -> Iterator[tuple["Registr
     from lazyfs.images.registry.wire import Wire
 
     if not source.startswith("docker://"):
-        raise UsageError(f"source {source!r}: an image in a registry is docker://[REGISTRY/]REPOSITORY[:TAG]")
+        raise UsageError(
+            f"source {shown_source(source)!r}: an image in a registry is docker://[REGISTRY/]REPOSITORY[:TAG]"
+        )
     reference = parse(source.removeprefix("docker://"))
     environment = dict(os.environ)
     account = accounts.LazyAccount(reference, options.asked, environment)
