@@ -50,7 +50,7 @@ def ended(
     script: str,
     groups: Sequence[Path] = (),
 ) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
-    command = [image, "--runtime", runtime, "--json", *options, "--", "sh", "-c", script]
+    command: list[str | Path] = [image, "--runtime", runtime, "--json", *options, "--", "sh", "-c", script]
     done = run(command, user=user, groups=groups)
     lines = [line for line in done.stderr.splitlines() if line.startswith("{")]
     assert len(lines) == 1, done.stderr
