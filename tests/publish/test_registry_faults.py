@@ -181,7 +181,7 @@ def test_a_proxy_that_is_no_address_is_named_by_its_variable(
         monkeypatch.delenv(name, raising=False)
     with (
         open_registry("docker://r.example/team/app:v1", options) as (client, _),
-        pytest.raises(UsageError, match=r"proxy of http://r\.example: not an address") as raised,
+        pytest.raises(UsageError, match=r"proxy of http://r\.example: only http:// .*HOST:PORT") as raised,
     ):
         client.manifest("v1")
     assert "secret" not in str(raised.value)

@@ -1,6 +1,7 @@
 """Servers that never come to an end of an answer: each of their bytes comes in time, and the whole of them
 does not."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,23 +78,12 @@ def test_a_proxy_is_not_waited_for_without_an_end(
         wire.close()
 
 
-def test_a_connection_that_is_used_again_has_its_usual_timeouts(
-    wire: Wire, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What the wait for one answer has set does not hold for the sending of the next request."""
-    monkeypatch.setattr(timed_connections, "SLICE", 0.1)
-    seen: list[float] = []
-    send = timed_connections._PlainSocket.sendall
-
-    def sendall(sock: timed_connections._PlainSocket, *arguments: object) -> None:
-        seen.append(sock.gettimeout() or 0.0)
-        send(sock, *arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(timed_connections._PlainSocket, "sendall", sendall)
-    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
-    with dripping([answer] * 2, b"") as host:
-        for _ in range(2):
-            with wire.get(f"http://{host}/", {}) as reply:
-                assert reply.small(10) == b""
-    assert len(seen) == 2
-    assert min(seen) >= wire_module.CONNECT
+def test_a_socket_sends_with_its_usual_timeout() -> None:
+    """What the wait for an answer has set does not hold for what is sent next."""
+    server, client = socket.socketpair()
+    with server, timed_connections._PlainSocket(fileno=client.detach()) as timed:
+        timed.settimeout(7.0)
+        server.sendall(b"answer")
+        with timed_connections.limited(60, 60, lambda: None):
+            assert timed.recv(100) == b"answer"
+        assert timed.gettimeout() == 7.0

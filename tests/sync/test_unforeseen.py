@@ -5,6 +5,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,17 @@ from lazyfs.cli import listen
 from lazyfs.core.oci.manifest import Platform
 from lazyfs.core.oci.reference import parse
 from lazyfs.images.registry.client import RegistryClient
-from lazyfs.store import StoreConflict
+from lazyfs.repository.leases import PublisherLease
+from lazyfs.store import StoreConflict, open_store
 from lazyfs.store.protocol import StoreError
-from lazyfs.sync import conversion
+from lazyfs.sync import conversion, plan
 from lazyfs.sync.conversion import ImageJob, Surroundings, convert
 from lazyfs.sync.lists import ListKeeper, load
+from lazyfs.sync.plan import Planner
 from lazyfs.sync.preparation import ImagePreparer, Job
+from lazyfs.sync.registries import Registries
+from lazyfs.sync.shards import Shard
+from lazyfs.sync.starts import StartSettings
 from tests.support.fake_registry import FakeRegistry
 from tests.support.service import ServiceSite, built, events_of
 
@@ -86,6 +92,41 @@ def test_an_image_that_a_worker_reads_fails_alone(monkeypatch: pytest.MonkeyPatc
     surroundings = Surroundings("store", "lease", 60.0, Platform("linux", "amd64"), False, {})
     answer = convert(surroundings, ImageJob(parse("r.example/team/app:1"), "sha256:" + "0" * 64), {})
     assert (answer.failed, answer.transient, answer.store_failed) == (REASON, False, False)
+
+
+def test_a_start_that_cannot_be_recorded_fails_alone(site: ServiceSite, registry: FakeRegistry) -> None:
+    class Recorder:
+        record = staticmethod(failing)
+
+    registry.add(built("good"), "good")
+    site.list.write_text("lazyfs: 1\nimages: [{image: 'r.example/team/app:good', profile: cat /good}]\n")
+    report = site.run(starts=StartSettings(Recorder(), 20))
+    assert events_of(report, "published") == ["r.example/team/app:good"]
+    assert any(REASON in notice for notice in report.notices)
+
+
+def test_a_planned_image_fails_alone(
+    site: ServiceSite, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the plan, and in the shard that reads its layers."""
+    registry.add(built("one"), "1")
+    site.wish("r.example/team/app:1")
+    store, now = open_store(str(site.repository.path)), datetime.now(UTC)
+    lease = PublisherLease(store, lambda: now)
+    lists = [load(str(site.list), ListKeeper(None))]
+    platform = Platform("linux", "amd64")
+    with Registries(site.registries, {}) as registries:
+        planner = Planner(store, registries, platform, False, site.settings.layout, now)
+        made = planner.plan(lists, lease, 3600.0)
+        with monkeypatch.context() as patch:
+            patch.setattr(plan, "RegistryImage", failing)
+            assert planner.plan(lists, lease, 3600.0).failed == {"r.example/team/app:1": REASON}
+        surroundings = made.surroundings(str(site.repository.path), registries)
+        shard = Shard(made, surroundings, 0, 1, at_once=1, tell=lambda _: None)
+        monkeypatch.setattr(ImagePreparer, "prepare_layers", failing)
+        shard._convert_layers(0)
+        assert shard._report.failed == {"r.example/team/app:1": REASON}
+    lease.end()
 
 
 @pytest.mark.parametrize("kind", [StoreError, StoreConflict, KeyboardInterrupt])

@@ -64,7 +64,7 @@ def _in_time(sock: socket.socket, read: Callable[[], T]) -> T:
             except TimeoutError:
                 continue
     finally:
-        sock.settimeout(usual)
+        sock.settimeout(usual)  # for what is sent, in a handshake in a tunnel between two reads
 
 
 class _PlainSocket(socket.socket):

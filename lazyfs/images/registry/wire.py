@@ -270,8 +270,8 @@ class Wire:
             )
         except (Failed, ValueError):  # urllib3 takes fewer hosts than urlsplit; its text may have the account
             raise UsageError(
-                f"proxy of {origin}: not an address that is spoken to: give http://HOST:PORT or "
-                "https://HOST:PORT, with USER:PASSWORD@ before HOST if it wants an account"
+                f"proxy of {origin}: only http:// and https:// proxies are spoken to: give "
+                "http://[USER:PASSWORD@]HOST:PORT"
             ) from None
 
     def _proxy_context(self) -> ssl.SSLContext:
