@@ -451,3 +451,5 @@ def test_a_preloaded_directory_serves_mounts_without_a_network(tmp_path: Path) -
     for words, said in refusals:
         done = lazyfs("preload", "--from", every, *words, check=False)
         assert (done.returncode, said in done.stderr) == (2, True)
+    done = lazyfs("mirror", every, some, check=False)
+    assert (done.returncode, "holds some images only" in done.stderr) == (2, True)
