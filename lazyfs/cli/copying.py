@@ -1,4 +1,7 @@
-"""The rate limit, and the printed report, of the commands that copy a repository: mirror and preload."""
+"""The rate limit, the target's marker, and the printed report, of the commands that copy a repository: mirror
+and preload."""
+
+import os
 
 import click
 import msgspec
@@ -6,7 +9,22 @@ import msgspec
 from lazyfs.cli.progress import Counter
 from lazyfs.cli.say import say, say_json
 from lazyfs.core.byte_size import parse_size, shown_size
+from lazyfs.core.errors import UsageError
 from lazyfs.repository.mirror_removal import MirrorReport
+
+PARTIAL = ".partial"
+"""The name of a marker file. It states that its directory holds only some images, so that objects which
+catalogs name may be missing."""
+
+
+def refuse_partial(target: str, option: str = "") -> None:
+    """Raises UsageError if the target holds only some images: a copy of the whole repository would take it
+    that all below the catalogs is there. `option`: the one that names the target, with a space."""
+    if os.path.exists(os.path.join(target, PARTIAL)):
+        raise UsageError(
+            f"{option}{target} holds some images only: name images (lazyfs preload), or choose another "
+            "directory"
+        )
 
 
 def copy_rate(limit: str | None) -> int | None:

@@ -2,7 +2,7 @@
 
 import click
 
-from lazyfs.cli.copying import copy_rate, say_copied, show_copied
+from lazyfs.cli.copying import copy_rate, refuse_partial, say_copied, show_copied
 from lazyfs.cli.progress import Counter
 from lazyfs.cli.readable_store import open_readable
 from lazyfs.cli.store_options import json_option
@@ -31,6 +31,7 @@ def command(source: str, target: str, limit: str | None, workers: int, as_json: 
       lazyfs mirror /srv/unpacked s3://unpacked/mirror --limit 50M
     """
     rate = copy_rate(limit)
+    refuse_partial(target)
     with open_readable(source) as opened, Counter(enabled=not as_json) as counter:
         report = Mirror(
             opened,

@@ -5,7 +5,7 @@ import os
 
 import click
 
-from lazyfs.cli.copying import copy_rate, say_copied, show_copied
+from lazyfs.cli.copying import PARTIAL, copy_rate, refuse_partial, say_copied, show_copied
 from lazyfs.cli.progress import Counter
 from lazyfs.cli.readable_store import open_readable
 from lazyfs.cli.store_options import json_option
@@ -13,10 +13,6 @@ from lazyfs.core.errors import UsageError
 from lazyfs.repository.mirror import WORKERS
 from lazyfs.repository.preload import Preload
 from lazyfs.store import create_store
-
-PARTIAL = ".partial"
-"""The name of a marker file. It states that its directory holds only some images, so that objects which
-catalogs name may be missing."""
 
 
 @click.command()
@@ -44,8 +40,8 @@ def command(images: tuple[str, ...], target: str, source: str, limit: str | None
     rate = copy_rate(limit)
     store = create_store(target)
     partial = os.path.join(target, PARTIAL)
-    if not images and os.path.exists(partial):
-        raise UsageError(f"--to {target} holds some images only: name images, or choose another directory")
+    if not images:
+        refuse_partial(target, "--to ")
     if images and not os.path.exists(partial) and store.read_metadata("timestamp.json") is not None:
         raise UsageError(f"--to {target} holds the whole repository: leave the images out")
     if images:

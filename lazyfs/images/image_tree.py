@@ -6,6 +6,7 @@ from contextlib import closing
 from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.digest import Digest, sha256
 from lazyfs.core.errors import BadData, NotFound
+from lazyfs.core.layers.entry_budget import EntryBudget
 from lazyfs.core.layers.merge import Merge
 from lazyfs.core.layers.record import Record
 from lazyfs.core.params import Params
@@ -118,12 +119,13 @@ def _read(
 ) -> dict[Digest, list[Record]]:
     """Returns the records of the layers with these numbers, by diff_id."""
     found: dict[Digest, list[Record]] = {}
+    budget = EntryBudget()
     with closing(image.read(wanted)) as reading:  # an error also ends the downloads of later layers
         for number, parts in reading:
             layer = image.layers[number]
             advance = observer.layer(layer.blob.name, layer.blob.size, kept=False)
             found[layer.diff_id] = read_layer(
-                layer.blob, parts, ingest.layer(), advance=advance, note=observer.warn
+                layer.blob, parts, ingest.layer(), budget=budget, advance=advance, note=observer.warn
             )
     ingest.finish()
     return found

@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol
 
 from lazyfs.core.digest import Digest
 from lazyfs.core.errors import BadData, DigestMismatch, FormatError
+from lazyfs.core.layers.entry_budget import EntryBudget
 from lazyfs.core.layers.record import Kind, Record, clamped, from_member
 from lazyfs.core.layers.tar import FILE, Member, TarReader
 from lazyfs.images.streams import ExactReader, Hashed, decompressed
@@ -14,7 +15,6 @@ from lazyfs.store.layer_files import Read
 class LayerLimits(NamedTuple):
     """The bounds of one archive; a larger one is a mistake or a decompression bomb."""
 
-    entries: int = 10_000_000
     bytes: int = 1 << 40
     """Expanded bytes, holes of sparse files included."""
     ratio: int = 1100
@@ -22,6 +22,13 @@ class LayerLimits(NamedTuple):
     exceed `free`. Deflate reaches 1032 on zeros, zstd 15,000, holes any number; real layers stay far
     below."""
     free: int = 4 << 30
+
+    def check(self, expanded: int, stored: int) -> None:
+        """Raises FormatError if an archive of `stored` bytes must not expand to `expanded` bytes."""
+        if expanded > self.bytes:
+            raise FormatError(f"expands to over {self.bytes} bytes")
+        if expanded > self.free and expanded > self.ratio * max(stored, 1):
+            raise FormatError(f"{stored} bytes expand to over {expanded}: a decompression bomb?")
 
 
 class Blob(NamedTuple):
@@ -58,38 +65,40 @@ def read_layer(
     files: Files,
     *,
     limits: LayerLimits = LayerLimits(),  # noqa: B008 - immutable
+    budget: EntryBudget | None = None,
     advance: Callable[[int], None] = lambda _count: None,
     note: Callable[[str], None] = lambda _message: None,
 ) -> list[Record]:
     """Reads an archive to its end and returns its records. The contents of records that `files` sets later,
     as LayerFiles does for a full pack, are not set yet.
 
-    Verifies digest, size and diff_id, as far as `blob` has them. Calls `note` with one line if entries have
-    values that records cannot keep. Raises DigestMismatch or FormatError with the blob's name; the objects
-    stored until then are garbage that no catalog names.
+    `budget`: that of the image whose layers are read; by default one of the archive's own. Verifies digest,
+    size and diff_id, as far as `blob` has them. Calls `note` with one line if entries have values that
+    records cannot keep. Raises DigestMismatch or FormatError with the blob's name; the objects stored until
+    then are garbage that no catalog names.
     """
     raw = Hashed(parts, advance)
-    plain = Hashed(decompressed(_bounded(raw, blob)))
-    stream = ExactReader(plain)
-    records: list[Record] = []
-    clamps = Clamps()
-    expanded = 0
 
     def stored() -> int:
         return raw.size if blob.streamed else blob.size
 
+    plain = Hashed(expanded(_bounded(raw, blob), limits, stored))
+    stream = ExactReader(plain)
+    records: list[Record] = []
+    clamps = Clamps()
+    size = 0
     try:
-        reader = TarReader(stream.read, need_end=not blob.whiteouts and blob.digest is None)
+        need_end = not blob.whiteouts and blob.digest is None
+        reader = TarReader(stream.read, need_end=need_end, budget=budget)
         while (member := reader.next()) is not None:
             record = from_member(member, whiteouts=blob.whiteouts)
             clamps.look(member, record)
-            expanded += member.size
-            _check_limits(len(records), max(expanded, plain.size), stored(), limits)
+            size += member.size  # for a sparse file more than its bytes in the archive
+            limits.check(size, stored())
             if member.kind == FILE and record.kind == Kind.INODE:
                 files.add(record, reader.read)
             records.append(record)
-        for _ in stream.rest():
-            _check_limits(len(records), max(expanded, plain.size), stored(), limits)
+        stream.skip_rest()
         for _ in raw:  # bytes that the decompressor did not read still count for the digest
             pass
     except BadData as error:
@@ -102,6 +111,16 @@ def read_layer(
     if message := clamps.summary():
         note(f"{blob.name}: {message}")
     return records
+
+
+def expanded(parts: Iterable[bytes], limits: LayerLimits, stored: Callable[[], int]) -> Iterator[bytes]:
+    """Yields the decompressed bytes of an archive: contents, headers, padding. Raises FormatError as soon as
+    they are too many. `stored` returns the archive's size, as far as it is known."""
+    size = 0
+    for part in decompressed(parts):
+        size += len(part)
+        limits.check(size, stored())
+        yield part
 
 
 class Clamps:
@@ -133,15 +152,6 @@ def _bounded(raw: Iterable[bytes], blob: Blob) -> Iterator[bytes]:
         if not blob.streamed and got > blob.size:
             raise DigestMismatch(f"more than the {blob.size} bytes its manifest states")
         yield part
-
-
-def _check_limits(entries: int, expanded: int, stored: int, limits: LayerLimits) -> None:
-    if entries >= limits.entries:
-        raise FormatError(f"over {limits.entries} entries")
-    if expanded > limits.bytes:
-        raise FormatError(f"expands to over {limits.bytes} bytes")
-    if expanded > limits.free and expanded > limits.ratio * max(stored, 1):
-        raise FormatError(f"{stored} bytes expand to over {expanded}: a decompression bomb?")
 
 
 def _compare(name: str, what: str, found: Digest, expected: Digest | None) -> None:

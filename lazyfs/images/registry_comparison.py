@@ -6,6 +6,7 @@ from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.catalog.layout import VERSION
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import NotFound
+from lazyfs.core.layers.entry_budget import EntryBudget
 from lazyfs.core.layers.merge import Merge
 from lazyfs.core.layers.record import Record
 from lazyfs.core.params import Params
@@ -67,13 +68,16 @@ def compare(
         return [*problems, f"{flat} has an older format: publish the image again, then it can be compared"]
     with Ingest(HashOnly(), params) as ingest:
         layers: dict[Digest, list[Record]] = {}
+        budget = EntryBudget()
         once = distinct(image)
         observer.image(image.name, len(once), sum(layer.blob.size for layer in once))
         first = {layer.diff_id: number for number, layer in reversed(list(enumerate(image.layers)))}
         for number, parts in image.read(sorted(first.values())):
             layer = image.layers[number]
             advance = observer.layer(layer.blob.name, layer.blob.size, kept=False)
-            layers[layer.diff_id] = read_layer(layer.blob, parts, ingest.layer(), advance=advance)
+            layers[layer.diff_id] = read_layer(
+                layer.blob, parts, ingest.layer(), budget=budget, advance=advance
+            )
         ingest.finish()
         for diff_id, records in layers.items():
             if layer_records.load(tree, diff_id) != records:

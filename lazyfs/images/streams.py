@@ -207,8 +207,8 @@ class ExactReader:
             pieces.append(part)
         return b"".join(pieces)
 
-    def rest(self) -> Iterator[int]:
-        """Skips everything up to the end; yields the length of each part that it skips."""
+    def skip_rest(self) -> None:
+        """Skips everything up to the end."""
         self._buffer, self._position = b"", 0
-        for part in self._parts:
-            yield len(part)
+        for _ in self._parts:
+            pass

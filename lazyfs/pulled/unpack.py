@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.errors import LazyfsError
+from lazyfs.core.layers.entry_budget import EntryBudget
 from lazyfs.core.layers.record import Record
 from lazyfs.images.image_tree import merged
 from lazyfs.images.layer_reader import read_layer
@@ -62,9 +63,10 @@ def unpack(image: Image, directory: str, write: Callable[[int], None], warn: Cal
     contents = _Contents(staging, write)
     numbers = [image.layers.index(layer) for layer in distinct(image)]
     records = {}
+    budget = EntryBudget()
     for number, parts in image.read(numbers):
         layer = image.layers[number]
-        records[layer.diff_id] = read_layer(layer.blob, parts, contents)
+        records[layer.diff_id] = read_layer(layer.blob, parts, contents, budget=budget)
     named = [(layer.blob.name, records[layer.diff_id]) for layer in image.layers]
     top = merged(named, warn)
     _write_tree(top, os.fsencode(os.path.join(directory, "root")), os.fsencode(staging), write)

@@ -1,5 +1,6 @@
 """A change of a repository's tree, from its base revision to the next one."""
 
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -17,9 +18,11 @@ from lazyfs.repository.leases import LeasedObjects, LeaseLost, PublisherLease
 from lazyfs.repository.live_changes import live_changes
 from lazyfs.repository.live_tree import LiveTree
 from lazyfs.repository.stored_tree import StoredTree
-from lazyfs.store import Store, StoreConflict, reader
+from lazyfs.store import Store, StoreConflict, StoreError, reader
 from lazyfs.store.ingest import Ingest
 from lazyfs.store.recent_objects import RecentObjects
+
+log = logging.getLogger(__name__)
 
 REBASES = 5
 """The largest number of times that a commit is repeated because another publisher was first. Each repetition
@@ -87,12 +90,12 @@ class Edit:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.ingest.__exit__(kind)
-        if kind is not None:
-            self._store.abandon()
         try:
-            if kind is not None and issubclass(kind, NotFound):
-                self._lease.check()  # says why the object is gone, if the lease was over
+            self.ingest.__exit__(kind)
+            if kind is not None:
+                self._abandon()
+                if issubclass(kind, NotFound):
+                    self._lease.check()  # says why the object is gone, if the lease was over
         finally:
             if self._own_lease:
                 self._lease.end_if_possible()
@@ -101,6 +104,14 @@ class Edit:
         """Returns a context in which the lease is renewed, however long its block waits for other things than
         the store."""
         return self._lease.kept_alive()
+
+    def _abandon(self) -> None:
+        """Drops what the store does not show yet. If that fails, only warns: the error that ends the edit is
+        the one to report."""
+        try:
+            self._store.abandon()
+        except StoreError as error:
+            log.warning("temporary files of this publish stay until the next lazyfs gc: %s", error)
 
     @property
     def base(self) -> Revision:

@@ -3,7 +3,8 @@
 Order. An object is put after everything that it leads to, and the signed files after all objects, the
 timestamp last. So if the copy has a catalog, it has everything below that catalog. A run can therefore
 continue where a killed run stopped. It reads only the catalogs that changed, because the copy has everything
-that the old catalog at the same path names. Objects are deleted in the opposite order, catalogs first.
+that the old catalog at the same path names. While a deletion is under way (mirror_removal), only the catalogs
+of the copy's last revision are known to have everything below them, and a run reads all others again.
 
 Everything is verified before it is stored: signed files against the copy's own first root, objects against
 their digests. The copy has the repository's signatures; nobody publishes into it.
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 from lazyfs.core import codec
@@ -23,9 +25,9 @@ from lazyfs.core.params import Revision
 from lazyfs.core.reach import ObjectKind, Reached, catalog_at, history_at, leads_to
 from lazyfs.core.trust.roles import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, file_name
 from lazyfs.repository.committed import CommittedRevision, read_committed
-from lazyfs.repository.mirror_removal import MirrorReport, delete_unkept
+from lazyfs.repository.mirror_removal import MirrorReport, delete_unkept, deletion_under_way
 from lazyfs.repository.mirrored_profiles import Copying, copy_profiles
-from lazyfs.store import ReadableStore, Store, reader
+from lazyfs.store import ReadableStore, Store, StoreError, reader
 
 WORKERS = 16
 """The largest number of objects that are copied at the same time."""
@@ -70,6 +72,8 @@ class Mirror:
         self._workers = workers
         self._mutex = threading.Lock()
         self._copied: set[Digest] = set()
+        self._deleting = False
+        """True if a deletion was under way when the run began."""
         self.report = MirrorReport()
 
     def run(self) -> MirrorReport:
@@ -79,6 +83,7 @@ class Mirror:
         keeps its revision."""
         newest = read_committed(self._source)
         last = self._last(newest)
+        self._deleting = deletion_under_way(self._target)
         revision = newest.revision
         self.report.revision = revision.number
         if last is None or last.proven.timestamp_bytes != newest.proven.timestamp_bytes:
@@ -87,14 +92,19 @@ class Mirror:
                 self._target.sync()
                 self._signed(newest, last)
             except LazyfsError:
+                with suppress(StoreError):  # the first error is the one to report
+                    self._target.abandon()
                 if last:  # an object that cannot be had keeps nothing from leaving
-                    delete_unkept(self._target, last.revision, self.report)
+                    self._delete_unkept(last.revision)
                 raise
             self.report.changed = True
         with ThreadPoolExecutor(self._workers, "mirror") as pool:
             self._profiles(newest, pool)
-        delete_unkept(self._target, revision, self.report)
+        self._delete_unkept(revision)
         return self.report
+
+    def _delete_unkept(self, revision: Revision) -> None:
+        delete_unkept(self._target, revision, self.report, under_way=self._deleting)
 
     def _last(self, newest: CommittedRevision) -> CommittedRevision | None:
         """Returns the copy's committed revision, None if it has none. Raises TrustError if `newest` cannot
@@ -138,7 +148,7 @@ class Mirror:
         """Copies the list of collected profiles, and those of its profiles that are `wanted`."""
 
         def below(start: Reached) -> None:
-            if not self._target.has(start.ref.digest):
+            if not self._is_whole(start):
                 self._copy(start, None, pool)
 
         publisher, copying = newest.proven.targets, Copying(below, self._leaf)
@@ -161,13 +171,17 @@ class Mirror:
                 stack.pop()
             elif found.ref not in top.before and found.ref.digest not in self._copied:
                 if found.leads_on:
-                    if not self._target.has(found.ref.digest):
+                    if not self._is_whole(found):
                         stack.append(self._opened(found, top.old.get(found.path)))
                 else:
                     self._copied.add(found.ref.digest)
                     waiting.append(pool.submit(self._leaf, found))
                     if len(waiting) > 4 * self._workers:
                         settle(waiting)
+
+    def _is_whole(self, found: Reached) -> bool:
+        """Returns True if the copy has an object and everything that the object leads to."""
+        return not self._deleting and self._target.has(found.ref.digest)
 
     def _opened(self, found: Reached, old: Reached | None) -> _Open:
         stored = self._source.get(found.ref.digest)

@@ -1,20 +1,29 @@
-"""Deletes those objects of a repository's copy that no kept revision needs."""
+"""Deletes those objects of a repository's copy that no kept revision needs.
 
-from collections.abc import Iterator
+No order of deletion would leave every catalog whole at every moment: a bucket deletes the objects of one
+request in any order, and nobody knows what the objects were that a killed run has left. So a file in the
+copy's metadata says that a deletion is under way. It is written before the first object is deleted, and goes
+when the copy has nothing left but what its kept revisions lead to. Until then the next runs go on deleting,
+and rely on no catalog that no kept revision leads to.
+"""
+
 from dataclasses import dataclass, field
 
-from lazyfs.core.digest import Digest, ObjectRef
-from lazyfs.core.errors import LazyfsError, NotFound
+from lazyfs.core.digest import Digest
+from lazyfs.core.errors import LazyfsError
 from lazyfs.core.params import Revision
 from lazyfs.core.reach import catalog_at, history_at, walk
 from lazyfs.repository.delegation import objects_of_list
-from lazyfs.repository.kept_revisions import kept_revisions
+from lazyfs.repository.kept_revisions import KeptRevision, kept_revisions
 from lazyfs.repository.stored_history import read_history
 from lazyfs.store import Store, StoreError, reader
 
+UNDER_WAY = "deletion.json"
+"""The file of metadata/ that says that a deletion is under way. Its content means nothing."""
+
 LEFT = 86_400.0
-"""Seconds for which an object that no revision leads to stays: a killed run may have copied it for the next
-run."""
+"""Seconds for which an object that no revision leads to stays: a run that failed may have copied it for the
+next run."""
 _DELETED = 500
 """The largest number of objects that are deleted by one call."""
 
@@ -35,63 +44,64 @@ class MirrorReport:
     line each. The copy is whole nevertheless."""
 
 
-def delete_unkept(target: Store, revision: Revision, report: MirrorReport) -> None:
-    """Deletes the objects that no kept revision of the copy leads to. Notes failed deletions in the report
-    and goes on; the next run tries them again."""
-    now = target.now()
-    read = reader(target)
-    kept = {one.past.number: one for one in kept_revisions(target, revision, now)}
-    gone = [
-        past.root
-        for past in read_history(target, revision).newest_first(read)
-        if past.number not in kept and target.has(past.root.digest)
-    ]
-    if not gone:  # a run without anything to delete lists nothing
-        return
-    reached = _marked(
-        target, report, [one.past.root for one in kept.values()], [one.history for one in kept.values()]
-    )
-    if reached is None:
-        return
-    first = [digest for root in gone for digest in _led_to(target, root) if digest not in reached]
-    # Catalogs come before what they lead to; what was left by a run that was killed has none above it.
-    listed = target.objects()
-    rest = [one.digest for one in listed if one.modified < now - LEFT and one.digest not in reached]
-    order = list(dict.fromkeys([*first, *rest]))
-    for at in range(0, len(order), _DELETED):
-        try:
-            target.delete(order[at : at + _DELETED])
-            report.deleted += len(order[at : at + _DELETED])
-        except StoreError as error:
-            report.problems.append(str(error))
+def deletion_under_way(target: Store) -> bool:
+    """Returns True if catalogs that no kept revision of the copy leads to may lack objects below them."""
+    return target.read_metadata(UNDER_WAY) is not None
 
 
-def _marked(
-    target: Store, report: MirrorReport, roots: list[ObjectRef], heads: list[ObjectRef | None]
-) -> set[Digest] | None:
-    """Returns the digests of the objects that some revisions lead to, as far as the copy has them. `roots`,
-    `heads`: the revisions' root catalogs, and the heads of their histories. Returns None, with a note in the
-    report, if an object cannot be read."""
-    read = reader(target)
-    starts = [catalog_at(root) for root in roots if target.has(root.digest)]
-    starts += [history_at(head) for head in heads if head and target.has(head.digest)]
+def delete_unkept(target: Store, revision: Revision, report: MirrorReport, *, under_way: bool) -> None:
+    """Deletes the objects that no kept revision of the copy leads to, and what killed runs have left. Notes
+    failures in the report; the next run goes on. `under_way`: the result of `deletion_under_way`."""
     try:
-        reached = {found.ref.digest for found in walk(starts, read, profiles=True)}
-        return reached.union(objects_of_list(target))
+        now = target.now()
+        target.delete_unnamed(now - LEFT)
+        kept = kept_revisions(target, revision, now)
+        gone = _gone(target, revision, kept)
+        if gone or under_way:  # a run without anything to delete lists nothing
+            reached = _reached(target, kept)
+            with target.spare():  # the disk may be full
+                if not under_way:
+                    target.write_metadata(UNDER_WAY, b"{}", expected=None)
+                _delete(target, [root for root in gone if root not in reached], reached, now, report)
     except LazyfsError as error:
-        report.problems.append(f"nothing was deleted: {error}")
-        return None
+        report.problems.append(f"not everything was deleted: {error}")
 
 
-def _led_to(target: Store, root: ObjectRef) -> Iterator[Digest]:
-    """Yields the objects to which `root` leads, catalogs first. `root`: the root catalog of a revision that
-    is not kept any more. Skips everything below an object that is missing."""
+def _gone(target: Store, revision: Revision, kept: list[KeptRevision]) -> list[Digest]:
+    """Returns the root catalogs that the copy has of revisions that are not kept."""
+    numbers = {one.past.number for one in kept}
+    roots = {one.past.root.digest for one in kept}
+    past = read_history(target, revision).newest_first(reader(target))
+    gone = {one.root.digest: None for one in past if one.number not in numbers}
+    return [root for root in gone if root not in roots and target.has(root)]
 
-    def read(ref: ObjectRef) -> bytes | None:
+
+def _reached(target: Store, kept: list[KeptRevision]) -> set[Digest]:
+    """Returns the digests of the objects that the kept revisions lead to, as far as the copy has these
+    revisions, and of the collected profiles. Raises LazyfsError if an object cannot be read."""
+    starts = [catalog_at(one.past.root) for one in kept if target.has(one.past.root.digest)]
+    starts += [history_at(one.history) for one in kept if one.history and target.has(one.history.digest)]
+    reached = {found.ref.digest for found in walk(starts, reader(target), profiles=True)}
+    return reached.union(objects_of_list(target))
+
+
+def _delete(
+    target: Store, gone: list[Digest], reached: set[Digest], now: float, report: MirrorReport
+) -> None:
+    """Deletes the root catalogs `gone`, then all objects that are not in `reached` and are older than LEFT.
+    Notes a batch that fails and goes on."""
+    for at in range(0, len(gone), _DELETED):  # first: where its root is, a revision is taken to be whole
+        target.delete(gone[at : at + _DELETED])
+        report.deleted += len(gone[at : at + _DELETED])
+    left = [one for one in target.objects() if one.digest not in reached]
+    old = [one.digest for one in left if one.modified < now - LEFT]
+    whole = len(old) == len(left)
+    for at in range(0, len(old), _DELETED):
         try:
-            return reader(target)(ref)
-        except NotFound:
-            return None
-
-    for found in walk([catalog_at(root)], read, profiles=True):
-        yield found.ref.digest
+            target.delete(old[at : at + _DELETED])
+            report.deleted += len(old[at : at + _DELETED])
+        except StoreError as error:
+            report.problems.append(f"not everything was deleted: {error}")
+            whole = False
+    if whole:
+        target.delete_metadata(UNDER_WAY)

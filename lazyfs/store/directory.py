@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 
 from lazyfs.core.digest import Digest, object_path
@@ -55,6 +55,11 @@ class DirectoryStore:
         self._lock_wait = lock_wait
         self._pending: dict[Digest, str] = {}
         self._pending_bytes = 0
+        self._unflushed: set[str] = set()
+        """The directories in which objects have got their names since these were last flushed."""
+        self._lost: OSError | None = None
+        """The error of a flush that failed. The kernel states such an error once, so a second flush would
+        succeed although the bytes are lost."""
         self._mutex = threading.RLock()
         self._opened_with_batch = -1
         """A descriptor opened when the batch began: syncfs(2) reports only write errors since the descriptor
@@ -98,7 +103,7 @@ class DirectoryStore:
 
     def get(self, digest: Digest) -> bytes:
         with reported(self.path):
-            # The batch keeps an object until the whole batch has its names: then its file may be at either.
+            # Another thread may be giving the object its name: then its file is at the second.
             for path in filter(None, (self._pending.get(digest), self._object(digest))):
                 try:
                     with open(path, "rb") as file:
@@ -138,38 +143,47 @@ class DirectoryStore:
                 reserve.set_aside(self.path)
 
     def sync(self) -> None:
+        """Gives the batch its names, durably. After an error the objects that have their names stay, those
+        that have none are still pending, and the next `sync` goes on with both. If the flush of a file has
+        failed, each `sync` fails until the batch is abandoned."""
         with self._mutex, reported(self.path):
-            if not self._pending:
-                return
-            self._flush(list(self._pending.values()))
-            directories = set()
-            for digest, temporary in self._pending.items():
-                final = self._object(digest)
-                directory = os.path.dirname(final)
-                if directory not in directories:
-                    if _make_directory(directory):
-                        directories.add(os.path.dirname(directory))
-                    directories.add(directory)
-                if _exists(final):
-                    os.unlink(temporary)
-                else:
-                    os.rename(temporary, final)
-            for directory in directories:
+            if self._pending:
+                self._flush_once(list(self._pending.values()))
+                for digest, temporary in list(self._pending.items()):
+                    self._name(digest, temporary)
+                    del self._pending[digest]
+                self._end_batch()
+            for directory in list(self._unflushed):
                 durable_file.flush(directory)
-            self._pending.clear()
-            self._pending_bytes = 0
-            os.close(self._opened_with_batch)
-            self._opened_with_batch = -1
+                self._unflushed.remove(directory)
+
+    def _name(self, digest: Digest, temporary: str) -> None:
+        final = self._object(digest)
+        directory = os.path.dirname(final)
+        if directory not in self._unflushed:
+            if _make_directory(directory):
+                self._unflushed.add(os.path.dirname(directory))
+            self._unflushed.add(directory)
+        if _exists(final):
+            os.unlink(temporary)
+        else:
+            os.rename(temporary, final)
 
     def abandon(self) -> None:
         with self._mutex, reported(self.path):
-            for temporary in self._pending.values():
-                os.unlink(temporary)
+            files = list(self._pending.values())
             self._pending.clear()
-            self._pending_bytes = 0
-            if self._opened_with_batch >= 0:
-                os.close(self._opened_with_batch)
-                self._opened_with_batch = -1
+            self._end_batch()
+            for temporary in files:
+                with suppress(FileNotFoundError):
+                    os.unlink(temporary)
+
+    def _end_batch(self) -> None:
+        self._pending_bytes = 0
+        self._lost = None
+        if self._opened_with_batch >= 0:
+            os.close(self._opened_with_batch)
+            self._opened_with_batch = -1
 
     def read_metadata(self, name: str) -> bytes | None:
         with reported(self.path):
@@ -252,6 +266,15 @@ class DirectoryStore:
         directory = os.path.join(self.path, ".tmp")
         _make_directory(directory)
         return directory
+
+    def _flush_once(self, files: list[str]) -> None:
+        if self._lost:
+            raise self._lost
+        try:
+            self._flush(files)
+        except OSError as error:
+            self._lost = error
+            raise
 
     def _flush(self, files: list[str]) -> None:
         if len(files) < SYNCFS_FROM:

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from lazyfs.client import objects, unused_window
+from lazyfs.core import bounds
+from lazyfs.core.layers import entry_budget, tar
 from lazyfs.core.oci import manifest
 from lazyfs.core.params import Params
 from lazyfs.daemon import control_client, unmount, unmount_users
@@ -58,8 +60,11 @@ PUBLISHING = [
     f"at most {tokens.MAX_TOKEN // KIB} KiB, {client.MAX_TAG_PAGE // MIB} MiB and "
     f"{manifest.MAX_MANIFEST // MIB} MiB are held",
     f"said to have over {client.MAX_BLOB // GIB} GiB",
-    f"over {ARCHIVE.entries // 1_000_000} million entries, {ARCHIVE.bytes // (1 << 40)} TiB, or, beyond "
-    f"{ARCHIVE.free // GIB} GiB, {ARCHIVE.ratio} bytes per stored byte",
+    f"over {ARCHIVE.bytes // (1 << 40)} TiB or, beyond {ARCHIVE.free // GIB} GiB, {ARCHIVE.ratio} bytes per "
+    f"stored byte; headers over {tar.MAX_HEADER // MIB} MiB; an image with over "
+    f"{entry_budget.ENTRIES // 1_000_000} million entries, or over {entry_budget.HEADERS // MIB} MiB of "
+    f"extended headers (long names, attributes) beyond {entry_budget.ENTRY} bytes an entry",
+    f"links to paths over {bounds.PATH:,} bytes, attributes with names over {bounds.XATTR:,} bytes together",
     f"over {guessed.DIRECT // MIB} MiB, and of other libraries over {guessed.WHOLE // MIB} MiB, the first "
     f"{guessed.FIRST // MIB} MiB are taken",
     f"and {reporters.MOST_AN_HOUR} reports an hour",

@@ -150,6 +150,94 @@ def test_an_object_that_is_written_while_a_batch_ends_is_named_by_the_next(
     assert os.path.exists(os.path.join(store.path, object_path(late)))
 
 
+def fail_at(count: int, call: Callable[..., Any], number: int) -> Callable[..., Any]:
+    """Returns a function that does as `call`, but raises an OSError of this number from call `count` on."""
+    calls = iter(range(count - 1))
+
+    def called(*paths: str) -> Any:
+        if next(calls, None) is None:
+            raise OSError(number, os.strerror(number), *paths[:1])
+        return call(*paths)
+
+    return called
+
+
+def is_named(store: DirectoryStore, digest: Digest) -> bool:
+    return os.path.exists(os.path.join(store.path, object_path(digest)))
+
+
+FAILURES = [
+    pytest.param(directory, "_make_directory", errno.ENOSPC, id="no room for a directory"),
+    pytest.param(os, "rename", errno.ENOSPC, id="no room for a name"),
+    pytest.param(durable_file, "flush", errno.EIO, id="a directory cannot be flushed"),
+]
+
+
+@pytest.mark.parametrize(("module", "name", "number"), FAILURES)
+@pytest.mark.parametrize("abandoned", [True, False])
+def test_a_batch_that_got_only_some_of_its_names(
+    store: DirectoryStore,
+    monkeypatch: pytest.MonkeyPatch,
+    module: Any,
+    name: str,
+    number: int,
+    abandoned: bool,
+) -> None:
+    """The error is that of the disk. What has its name stays, and counts as stored only once its directory is
+    flushed; the rest goes with the batch, or gets its names from the next `sync`."""
+    flushed: list[str] = []
+    flush = durable_file.flush
+
+    def noted(path: str) -> None:
+        flush(path)
+        flushed.append(path)
+
+    monkeypatch.setattr(directory, "SYNCFS_FROM", 0)  # so that only directories are flushed by themselves
+    monkeypatch.setattr(durable_file, "flush", noted)
+    digests = [put(store, b"%d" % one) for one in range(6)]
+    with monkeypatch.context() as failing:
+        failing.setattr(module, name, fail_at(4, getattr(module, name), number))
+        with pytest.raises(StoreError, match=os.strerror(number)):
+            store.sync()
+    if abandoned:
+        store.abandon()
+        assert os.listdir(os.path.join(store.path, ".tmp")) == []
+        assert [store.has(digest) for digest in digests] == [is_named(store, digest) for digest in digests]
+    store.sync()
+    named = [digest for digest in digests if is_named(store, digest)]
+    assert len(named) >= 3 if abandoned else named == digests
+    assert {os.path.dirname(os.path.join(store.path, object_path(digest))) for digest in named} <= set(
+        flushed
+    )
+    for digest in digests:
+        store.put(digest, codec.encode(b"%d" % digests.index(digest)))
+    store.sync()
+    assert all(is_named(store, digest) for digest in digests)
+    assert os.listdir(os.path.join(store.path, ".tmp")) == []
+
+
+@pytest.mark.parametrize("files", [1, directory.SYNCFS_FROM])
+def test_bytes_that_could_not_be_flushed_are_written_anew(
+    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch, files: int
+) -> None:
+    """The kernel states the loss of a file's bytes once. A second flush succeeds, and means nothing."""
+    digests = [put(store, b"%d" % one) for one in range(files)]
+
+    fail = fail_at(1, int, errno.EIO)
+    with monkeypatch.context() as failing:
+        failing.setattr(durable_file, "flush", fail)
+        failing.setattr(directory._libc, "syncfs", fail)
+        with pytest.raises(StoreError, match="Input/output error"):
+            store.sync()
+    with pytest.raises(StoreError, match="Input/output error"):
+        store.sync()
+    store.abandon()
+    assert not any(map(store.has, digests))
+    put(store, b"0")
+    store.sync()
+    assert is_named(store, sha256(b"0"))
+
+
 def test_a_web_server_may_read_everything_whatever_the_umask(tmp_path: Path) -> None:
     old = os.umask(0o077)
     try:

@@ -22,6 +22,7 @@ from lazyfs.core.catalog.reader import Catalog
 from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import BadData, UsageError
 from lazyfs.core.layers import record
+from lazyfs.core.layers.entry_budget import EntryBudget
 from lazyfs.core.layers.merge import Merge
 from lazyfs.core.layers.tar import TarReader
 from lazyfs.core.oci import manifest, platform, reference
@@ -136,9 +137,9 @@ def read_tar(data: bytes) -> None:
 
 
 def read_whole_layer(data: bytes) -> None:
-    limits = LayerLimits(entries=10_000, bytes=1 << 24, free=1 << 22)
+    limits, budget = LayerLimits(bytes=1 << 24, free=1 << 22), EntryBudget(10_000)
     with Ingest(Everything(), Params(), workers=1) as ingest:  # type: ignore[arg-type] # it calls `has` only
-        records = read_layer(Blob("fuzz", len(data)), [data], ingest.layer(), limits=limits)
+        records = read_layer(Blob("fuzz", len(data)), [data], ingest.layer(), limits=limits, budget=budget)
         ingest.finish()
     merge = Merge()
     for item in records:

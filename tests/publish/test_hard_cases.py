@@ -18,38 +18,16 @@ from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.errors import BadData, FormatError
 from lazyfs.core.layers import tar
 from lazyfs.core.layers.merge import Merge
-from lazyfs.core.layers.record import Record, from_member
-from lazyfs.core.params import Params
+from lazyfs.core.layers.record import from_member
 from lazyfs.images import streams
-from lazyfs.images.layer_reader import Blob, LayerLimits, read_layer
 from lazyfs.images.streams import decompressed
-from lazyfs.store.ingest import Ingest
 from tests.support.catalog_listing import Listed, open_tree
+from tests.support.layers_read import read
 from tests.support.oci_images import Built, compress, entry, layer
 from tests.support.repositories import Repository
 from tests.support.zstd_bombs import BLOCK, peak_of, rle_bomb
 
 DIR, LINK, HARD = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
-
-
-class Nowhere:
-    """A store that discards every object."""
-
-    writers = 2
-
-    def has(self, digest: bytes) -> bool:
-        return False
-
-    def put(self, digest: bytes, frame: bytes) -> None:
-        pass
-
-
-def read(data: bytes, **options: object) -> list[Record]:
-    with Ingest(Nowhere(), Params()) as ingest:
-        blob = Blob("layer", len(data))
-        records = read_layer(blob, [data] if data else [], ingest.layer(), **options)  # type: ignore[arg-type]
-        ingest.finish()
-    return records
 
 
 def merged(*layers: bytes) -> Inode:
@@ -436,19 +414,6 @@ def test_a_sparse_file_with_a_hole_of_less_than_nothing_is_refused() -> None:
     header = _rewritten(info, (386, runs), (483, b"%011o\0" % 2048))
     with pytest.raises(FormatError, match="overlaps or overruns"):
         read(header + bytes(2048))
-
-
-@pytest.mark.parametrize("how", ["gzip", "zstd"])
-def test_decompression_bombs_are_refused(how: str) -> None:
-    limits = LayerLimits(free=1 << 20, ratio=100)
-    bomb = compress(layer(entry("zeros", data=bytes(32 << 20))), how)
-    with pytest.raises(FormatError, match="a decompression bomb"):
-        read(bomb, limits=limits)
-    padding = compress(layer(entry("f")) + bytes(32 << 20), how)
-    with pytest.raises(FormatError, match="a decompression bomb"):
-        read(padding, limits=limits)
-    with pytest.raises(FormatError, match="over 3 entries"):
-        read(layer(*(entry(f"f{number}") for number in range(9))), limits=LayerLimits(entries=3))
 
 
 def test_what_is_refused_leaves_the_repository_as_it_was(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """An edit of the tree: several changes, several commits, and other publishers in between."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -8,9 +10,10 @@ from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Revision
 from lazyfs.images.snapshots import directory_of_files, link, snapshot
+from lazyfs.repository.collection_state import read_state
 from lazyfs.repository.commit import read_revision
 from lazyfs.repository.edit import Edit
-from lazyfs.store import StoreConflict
+from lazyfs.store import StoreConflict, StoreError
 from tests.support.catalog_listing import open_tree
 from tests.support.overtaking import overtake
 from tests.support.repositories import NOW, Repository, StillStore
@@ -141,3 +144,42 @@ def test_a_store_that_another_publisher_holds_ends_the_edit(repository: Reposito
         with repository.store.exclusive(), pytest.raises(StoreConflict, match="held by another publisher"):
             own.commit()
     assert read_revision(repository.store) == before
+
+
+def test_a_disk_that_gets_full_in_a_commit_is_said_and_holds_nobody_up(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Regression: files that had their names already could not be dropped, so that the operator read "No such
+    file", collections waited for the lease, and each later publish through the same store failed."""
+    store = repository.store
+    rename, unlink = os.rename, os.unlink
+
+    def fail(source: str, target: str) -> None:
+        if "/data/" in target and next(left, None) is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), target)
+        rename(source, target)
+
+    def refuse(path: str) -> None:
+        if "/.tmp/" in path:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        unlink(path)
+
+    def publish(number: int) -> bool:
+        with Edit(store, repository.keys, lambda: NOW) as own:
+            for part in range(8):
+                own.ingest.put(b"%d %d" % (number, part))
+            own.put("a/one", tree_of(own, b"1"))
+            return own.commit().changed
+
+    for number in range(2):
+        left = iter(range(3))
+        with monkeypatch.context() as full:
+            full.setattr(os, "rename", fail)
+            if number:  # nor can the temporary files be deleted
+                full.setattr(os, "unlink", refuse)
+            with pytest.raises(StoreError, match="No space left on device"):
+                publish(number)
+        assert read_state(store).leases == ()
+    assert "temporary files of this publish stay" in caplog.text
+    assert publish(2)
+    assert repository.check().bad == 0

@@ -17,10 +17,12 @@ from lazyfs.core.digest import Digest
 from lazyfs.core.errors import BadData, NotFound, TrustError, UsageError
 from lazyfs.core.reach import catalog_at, walk
 from lazyfs.images.publisher import publish
+from lazyfs.repository import mirror_removal
 from lazyfs.repository.commit import read_committed, read_revision
 from lazyfs.repository.edit import Edit
+from lazyfs.repository.kept_revisions import kept_revisions
 from lazyfs.repository.mirror import Mirror
-from lazyfs.repository.mirror_removal import MirrorReport
+from lazyfs.repository.mirror_removal import LEFT, MirrorReport
 from lazyfs.repository.preload import Preload
 from lazyfs.repository.removal import remove_images, remove_untagged
 from lazyfs.store import StoreError
@@ -34,11 +36,15 @@ from tests.support.repositories import Repository
 
 BASE = layer(entry("base", data=b"base" * 3000), entry("big", data=random.Random(1).randbytes(9 << 20)))
 SMALL = layer(entry("base", data=b"base" * 3000))
+SHARED = layer(entry("base", data=b"base" * 3000), entry("large", data=random.Random(2).randbytes(5 << 19)))
+
+
+def built(number: int, base: bytes) -> Built:
+    return Built([base, layer(entry("own", data=b"%d" % number * 100))])
 
 
 def layout(directory: Path, number: int, base: bytes = SMALL) -> Path:
-    own = layer(entry("own", data=b"%d" % number * 100))
-    return Built([base, own]).write_layout(directory / str(number))
+    return built(number, base).write_layout(directory / str(number))
 
 
 def publish_many(repository: MemoryRepository, directory: Path, numbers: range) -> None:
@@ -243,9 +249,103 @@ def test_a_deletion_that_fails_is_said_and_made_by_the_next_run(repository: Memo
             raise StoreError("the disk is read-only")
 
     report = copy.mirror(refuse)
-    assert (report.deleted, report.problems) == (0, ["the disk is read-only"])
+    assert report.deleted == 0
+    assert report.problems == ["not everything was deleted: the disk is read-only"]
     copy.assert_equal()
     assert copy.mirror().deleted > 9
+
+
+class Stop:
+    """Lets a run make a number of changes of the kinds by which it deletes, and raises an error at the next
+    one."""
+
+    def __init__(self, changes: int, error: BaseException) -> None:
+        self.left = changes
+        self.error = error
+
+    def __call__(self, operation: str) -> None:
+        if operation in ("write_metadata", "delete", "delete one", "delete_metadata"):
+            self.left -= 1
+            if self.left < 0:
+                raise self.error
+
+
+@pytest.mark.parametrize("error", [Killed(), StoreError("the disk is failing")], ids=["killed", "failing"])
+@pytest.mark.parametrize("again", [True, False], ids=["published again", "gone for ever"])
+def test_a_deletion_that_ends_anywhere_leaves_nothing_behind_and_no_image_without_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool, error: BaseException
+) -> None:
+    """Two images that share their large layer leave, and the copy's deletion ends early. Then the second one
+    in the order of the tree is published again, with the same catalogs."""
+    monkeypatch.setattr(mirror_removal, "_DELETED", 3)
+    repository = MemoryRepository(keep_days=2)
+    for number, base in ((1, SHARED), (2, SHARED), (3, SMALL)):
+        repository.publish(layout(tmp_path, number, base), f"r.example/app{number}:1")
+    copy = Copy(repository)
+    copy.mirror()
+    places = ["r.example/app1:1", "r.example/app2:1"]
+    repository.edit(repository.store(), lambda edit: edit.apply(lambda tree: remove_images(tree, places)))
+    repository.edit(repository.store(), lambda edit: edit.apply(remove_untagged))
+    copy.mirror()
+    repository.pass_time(3 * DAY)
+    before, time = dict(copy.bucket.objects), repository.time
+    gone = dict(repository.bucket.metadata)
+    if again:
+        second = max((1, 2), key=lambda number: built(number, SHARED).flat)
+        repository.publish(layout(tmp_path, second, SHARED), f"r.example/app{second}:1")
+    later = dict(repository.bucket.metadata)
+    shown = dict(copy.bucket.metadata)
+    changes, ended = 0, False
+    while not ended:
+        copy.bucket.objects, copy.bucket.metadata = dict(before), dict(shown)
+        repository.time, repository.bucket.metadata = time, dict(gone)
+        stop = Stop(changes, error)
+        try:
+            ended = copy.mirror(stop).problems == [] and stop.left >= 0
+        except Killed:
+            pass
+        repository.bucket.metadata = dict(later)
+        copy.mirror()
+        copy.assert_equal()
+        repository.pass_time(LEFT + 1)
+        assert copy.mirror().problems == []
+        assert set(copy.bucket.objects) == kept_objects(copy)
+        assert "deletion.json" not in copy.bucket.metadata
+        changes += 1
+    assert changes > 20
+
+
+def test_what_a_killed_run_has_copied_stays_for_a_day_and_then_goes(
+    repository: MemoryRepository, tmp_path: Path
+) -> None:
+    copy = Copy(repository)
+    copy.mirror()
+    repository.edit(repository.store(), remove_big)
+    copy.mirror()
+    repository.pass_time(3 * DAY)
+    before = set(copy.bucket.objects)
+    repository.publish(layout(tmp_path, 30, SHARED), "r.example/app30:1")
+    with pytest.raises(Killed):
+        copy.mirror(Life(65), workers=1)
+    left = set(copy.bucket.objects) - before
+    repository.edit(repository.store(), lambda edit: edit.remove("r.example/app30:1"))
+    repository.edit(repository.store(), lambda edit: edit.apply(remove_untagged))
+    assert copy.mirror().deleted > 9  # the chunks of the big file among others
+    assert left <= set(copy.bucket.objects)
+    assert left - kept_objects(copy)
+    repository.pass_time(LEFT + 1)
+    copy.mirror()
+    assert set(copy.bucket.objects) == kept_objects(copy)
+    assert "deletion.json" not in copy.bucket.metadata
+
+
+def kept_objects(copy: Copy) -> set[Digest]:
+    """Returns the digests of the objects that those kept revisions lead to which the copy has."""
+    repository = copy.repository
+    kept = kept_revisions(repository.store(), repository.newest(), repository.time)
+    roots = [one.past.root for one in kept if one.past.root.digest in copy.bucket.objects]
+    heads = [one.history for one in kept if one.history and one.history.digest in copy.bucket.objects]
+    return repository.reachable(roots, heads)
 
 
 def test_an_older_state_and_another_repository_are_refused(
@@ -351,3 +451,5 @@ def test_a_preloaded_directory_serves_mounts_without_a_network(tmp_path: Path) -
     for words, said in refusals:
         done = lazyfs("preload", "--from", every, *words, check=False)
         assert (done.returncode, said in done.stderr) == (2, True)
+    done = lazyfs("mirror", every, some, check=False)
+    assert (done.returncode, "holds some images only" in done.stderr) == (2, True)

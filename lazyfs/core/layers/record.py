@@ -12,6 +12,7 @@ from enum import IntEnum
 
 import msgspec
 
+from lazyfs.core import bounds
 from lazyfs.core.catalog.entry import NAME_MAX, Xattrs
 from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import FormatError
@@ -69,6 +70,8 @@ _TYPES = {
     tar.FIFO: stat.S_IFIFO,
 }
 _I64 = 1 << 63
+_SHOWN = 300
+"""The largest number of bytes of a name that a message shows: a header may state one of 4 MiB."""
 
 
 def from_member(member: tar.Member, *, whiteouts: bool) -> Record:
@@ -77,16 +80,22 @@ def from_member(member: tar.Member, *, whiteouts: bool) -> Record:
     With `whiteouts`, names that begin with `.wh.` hide entries of lower layers, whatever their own type;
     without (the archive is not a layer) they are ordinary files.
     """
-    path = clean(member.name, member.name)
+    shown = member.name[:_SHOWN]
+    path = clean(member.name, shown)
     name = path.rpartition(b"/")[2]
     if whiteouts and name.startswith(WHITEOUT_PREFIX):
-        return _whiteout(path, name, member.name)
+        return _whiteout(path, name, shown)
     if not path and member.kind != tar.DIRECTORY:
-        raise FormatError(f"layer entry {member.name!r} would replace the image's root directory")
+        raise FormatError(f"layer entry {shown!r} would replace the image's root directory")
+    if member.kind in (tar.HARDLINK, tar.SYMLINK) and len(member.target) > bounds.PATH:
+        raise FormatError(
+            f"layer entry {shown!r} is a link to a path of {len(member.target)} bytes, over the "
+            f"{bounds.PATH} that Linux takes"
+        )
     if member.kind == tar.HARDLINK:
-        target = clean(member.target, member.name)
+        target = clean(member.target, shown)
         if not target:
-            raise FormatError(f"layer entry {member.name!r} is a hard link to nothing")
+            raise FormatError(f"layer entry {shown!r} is a hard link to nothing")
         return Record(Kind.HARDLINK, path, content=target)
     record = Record(
         Kind.INODE,
@@ -96,17 +105,17 @@ def from_member(member: tar.Member, *, whiteouts: bool) -> Record:
         gid=member.gid,
         mtime=max(-_I64, min(member.mtime, _I64 - 1)),
         size=member.size,
-        xattrs=_checked(member),
+        xattrs=_checked(member.xattrs, shown),
     )
     if member.kind == tar.SYMLINK:
         if not member.target or b"\0" in member.target:
-            raise FormatError(f"layer entry {member.name!r} is a symbolic link to {member.target!r}")
+            raise FormatError(f"layer entry {shown!r} is a symbolic link to {member.target[:_SHOWN]!r}")
         record.mode = stat.S_IFLNK | 0o777
         record.content = member.target
         record.size = len(member.target)
     elif member.kind in (tar.CHAR, tar.BLOCK_DEVICE):
         if not (0 <= member.major < 1 << 31 and 0 <= member.minor < 1 << 32):
-            raise FormatError(f"layer entry {member.name!r}: device {member.major}:{member.minor}")
+            raise FormatError(f"layer entry {shown!r}: device {member.major}:{member.minor}")
         record.detail = member.major << 32 | member.minor
     return record
 
@@ -134,11 +143,11 @@ def clean(path: bytes, shown: bytes) -> bytes:
             continue
         if part == b"..":
             if not parts:
-                raise FormatError(f"layer entry {shown!r}: {path!r} leads out of the image")
+                raise FormatError(f"layer entry {shown!r}: {path[:_SHOWN]!r} leads out of the image")
             parts.pop()
             continue
         if len(part) > NAME_MAX or b"\0" in part:
-            raise FormatError(f"layer entry {shown[:300]!r}: a name longer than {NAME_MAX} bytes or with NUL")
+            raise FormatError(f"layer entry {shown!r}: a name longer than {NAME_MAX} bytes or with NUL")
         parts.append(part)
     return b"/".join(parts)
 
@@ -153,11 +162,17 @@ def _whiteout(path: bytes, name: bytes, shown: bytes) -> Record:
     return Record(Kind.WHITEOUT, parent + b"/" + hidden if parent else hidden)
 
 
-def _checked(member: tar.Member) -> Xattrs:
-    kept = tuple((name, value) for name, value in member.xattrs if is_images(name))
+def _checked(xattrs: Xattrs, shown: bytes) -> Xattrs:
+    kept = tuple((name, value) for name, value in xattrs if is_images(name))
     for name, value in kept:
-        if not name or len(name) > NAME_MAX or b"\0" in name or len(value) > 1 << 16:
-            raise FormatError(f"layer entry {member.name!r}: extended attribute {name[:80]!r} is too long")
+        if not name or len(name) > NAME_MAX or b"\0" in name or len(value) > bounds.XATTR:
+            raise FormatError(f"layer entry {shown!r}: extended attribute {name[:80]!r} is too long")
+    names = sum(len(name) + 1 for name, _ in kept)
+    if names > bounds.XATTR:
+        raise FormatError(
+            f"layer entry {shown!r}: the names of its extended attributes have {names} bytes, over the "
+            f"{bounds.XATTR} that Linux takes"
+        )
     return kept
 
 

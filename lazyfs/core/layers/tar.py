@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from lazyfs.core.errors import FormatError
 from lazyfs.core.layers import pax
+from lazyfs.core.layers.entry_budget import EntryBudget
 from lazyfs.core.layers.tar_fields import number, string
 
 BLOCK = 512
@@ -60,11 +61,12 @@ class TarReader:
     """Reads an archive: `next` returns its members in order, and `read` the bytes of the current member's
     file."""
 
-    def __init__(self, read: Read, *, need_end: bool = False) -> None:
+    def __init__(self, read: Read, *, need_end: bool = False, budget: EntryBudget | None = None) -> None:
         """With `need_end` an archive without end-of-archive blocks is refused as truncated. Layers are
         checked by their digest instead: they may be empty, or lack these blocks and the padding before them,
-        as those of `umoci insert` do."""
+        as those of `umoci insert` do. `budget`: that of the archive's image; by default one of its own."""
         self._source = read
+        self._budget = budget or EntryBudget()
         self._need_end = need_end
         self._stored = 0  # bytes of the member's data still in the stream
         self._padding = 0
@@ -99,7 +101,9 @@ class TarReader:
             elif kind == b"K":
                 long_target = self._extended(size).split(b"\0", 1)[0]
             else:
-                return self._member(header, records, runs, long_name, long_target)
+                member = self._member(header, records, runs, long_name, long_target)
+                self._budget.count_entry(len(member.xattrs))
+                return member
 
     def read(self, count: int) -> bytes:
         """Returns the next `count` bytes of the current member's file, fewer only at its end."""
@@ -154,6 +158,7 @@ class TarReader:
     def _extended(self, size: int) -> bytes:
         if not 0 <= size <= MAX_HEADER:  # base 256 has negative sizes, which would lead back to this header
             raise FormatError(f"tar: extended header of {size} bytes, outside 0 to {MAX_HEADER}")
+        self._budget.count_header(size)
         data = self._exactly(size)
         self._skip(-size % BLOCK)
         return data
@@ -242,7 +247,7 @@ class TarReader:
     def _old_sparse(self, header: bytes) -> pax.Sparse:
         table, more = header[386:482], header[482]
         runs: pax.Sparse = []
-        while True:
+        for _ in range(MAX_SPARSE // 21 + 2):  # blocks of 21 runs each, after a header with 4
             for start in range(0, len(table) - 23, 24):
                 field = table[start : start + 24]
                 if field[0] == 0:
@@ -250,10 +255,9 @@ class TarReader:
                 runs.append((number(field[:12], "offset"), number(field[12:], "length")))
             if not more:
                 return runs
-            if len(runs) > MAX_SPARSE:
-                raise FormatError(f"sparse file {self._name[:200]!r} has over {MAX_SPARSE} parts")
             block = self._exactly(BLOCK)
             table, more = block[:504], block[504]
+        raise FormatError(f"sparse file {self._name[:200]!r} has over {MAX_SPARSE} parts")
 
     def _sparse_in_data(self) -> pax.Sparse:
         """Returns the sparse map of an entry in GNU's format 1.0, where it stands before the data: decimal

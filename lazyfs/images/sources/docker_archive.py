@@ -20,11 +20,11 @@ from lazyfs.core.oci.manifest import MAX_CONFIG, ArchivedImage, Platform, parse_
 from lazyfs.core.oci.remarks import check_platform, remarks
 from lazyfs.core.printable import printable
 from lazyfs.images.inputs import is_input, open_input
-from lazyfs.images.layer_reader import Blob
+from lazyfs.images.layer_reader import Blob, LayerLimits, expanded
 from lazyfs.images.sources.default_name import default_place
 from lazyfs.images.sources.image import Layer
 from lazyfs.images.sources.names import Which, same_reference, split
-from lazyfs.images.streams import PART, ExactReader, decompressed
+from lazyfs.images.streams import PART, ExactReader
 
 _SMALL_TOTAL = 64 << 20
 """The largest number of bytes that the first pass keeps of small JSON files: one of them is the config, and
@@ -132,7 +132,7 @@ class DockerArchive:
     def _members(self) -> Iterator[tuple[tar.Member, tar.TarReader]]:
         self._stream.rewind()
         try:
-            plain = decompressed(self._stream.parts())
+            plain = expanded(self._stream.parts(), LayerLimits(), lambda: self._stream.size or 0)
             reader = tar.TarReader(ExactReader(plain).read, need_end=True)
             while (member := reader.next()) is not None:
                 yield member, reader

@@ -10,7 +10,8 @@ from typing import Protocol
 from lazyfs.core.errors import BadData, UsageError
 from lazyfs.core.layers import tar
 from lazyfs.images.inputs import open_file, open_input, temporary_input
-from lazyfs.images.streams import ExactReader, decompressed, is_compressed, parts_of
+from lazyfs.images.layer_reader import LayerLimits, expanded
+from lazyfs.images.streams import ExactReader, is_compressed, parts_of
 
 
 class LayoutFiles(Protocol):
@@ -94,7 +95,8 @@ class ArchiveFiles:
         if is_compressed(b"".join(self._archive.slice(0, min(size, 8)))):
             with closing(self._archive) as packed:
                 packed.rewind()
-                self._archive = temporary_input(decompressed(packed.parts()), self._name)
+                plain = expanded(packed.parts(), LayerLimits(), lambda: size)
+                self._archive = temporary_input(plain, self._name)
 
     def _find(self) -> None:
         """Notes where each file lies."""
