@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from lazyfs.core.errors import UsageError
 from lazyfs.fuse.direct.request_table import (
+    MOST_REQUEST,
     NOWHERE,
     SLOT,
     SLOTS,
@@ -42,7 +43,7 @@ def test_another_process_finds_what_was_entered_and_not_left(
         side = keeper if number % 3 == 0 else daemon
         if enters:
             slot = side.enter(LOOKUP, number, 1, payload)
-            fits = len(payload) <= SLOT - 8 - p.IN_HEADER.size
+            fits = len(payload) <= MOST_REQUEST - p.IN_HEADER.size
             assert (slot != NOWHERE) == fits
             assert slot == NOWHERE or (slot >= SLOTS) == (side is keeper)
             if fits:
@@ -72,6 +73,22 @@ def test_a_successor_gives_no_occupied_slot_away() -> None:
     assert second.enter(LOOKUP, 10, 1, b"name\0") not in slots
     assert uniques(second) == {1, 3, 4, 5, 9, 10}
     for table in (first, second):
+        table.close()
+    os.close(fd)
+
+
+def test_a_daemon_that_was_stopped_settles_no_later_request_of_the_keeper() -> None:
+    """The daemon is stopped after it has found a request of the keeper's and before it settles it. Meanwhile
+    the keeper refuses the request, and puts another one into the slot."""
+    fd = RequestTable.make()
+    daemon, keeper = RequestTable(os.dup(fd)), RequestTable(os.dup(fd), keeper=True)
+    slot = keeper.enter(LOOKUP, 1, 1, b"name\0")
+    (found,) = daemon.kept_in_slots()
+    keeper.settle(found)
+    assert keeper.enter(LOOKUP, 2, 1, b"name\0") == slot
+    daemon.settle(found)
+    assert uniques(daemon) == {2}
+    for table in (daemon, keeper):
         table.close()
     os.close(fd)
 

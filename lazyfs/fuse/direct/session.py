@@ -125,7 +125,7 @@ class DirectSession:
         reader = self._reader(0)
         for kept in requests:
             reader.serve_again(kept.request)
-            self._table.leave(kept.slot)
+            self._table.settle(kept)
 
     def _reader(self, number: int) -> RequestReader:
         return RequestReader(
