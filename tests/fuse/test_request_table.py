@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from lazyfs.core.errors import UsageError
 from lazyfs.fuse.direct.request_table import (
     MOST_REQUEST,
+    MOST_STATE,
     NOWHERE,
     SLOT,
     SLOTS,
     STATE,
     RequestTable,
     keep_state,
+    lasting_words,
     read_state,
 )
 from lazyfs.fuse.wire import handshake
@@ -140,6 +142,17 @@ def test_the_last_request_of_each_reader_is_found() -> None:
     table.buffer(1)[:4] = bytes(4)
     assert len(table.kept_in_buffers()) == 1
     table.close()
+
+
+def test_the_words_lie_beside_the_largest_state() -> None:
+    fd = RequestTable.make()
+    assert [word[0] for word in lasting_words(fd)] == [0, 0, 0, 0]
+    for number, word in enumerate(lasting_words(fd), 1):
+        word[0] = number
+    keep_state(fd, b"s" * MOST_STATE)
+    assert [word[0] for word in lasting_words(fd)] == [1, 2, 3, 4]
+    assert read_state(fd) == b"s" * MOST_STATE
+    os.close(fd)
 
 
 @given(st.lists(st.binary(max_size=3000), max_size=5))

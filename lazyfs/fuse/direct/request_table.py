@@ -22,7 +22,7 @@ BUFFER = 128 << 10
 """Bytes of the buffer for one request. The longest requests are batches of forgotten inodes, which fill any
 buffer."""
 STATE = 1 << 20
-"""Bytes for the state that a successor needs beside the requests."""
+"""Bytes for what a successor needs beside the requests: the state, and four words (`lasting_words`)."""
 SLOT = 512
 """Bytes of a slot: the time of arrival, then the request, then the arrival of the request that another
 process has settled there. The longest that waits is a LOOKUP of 296 bytes."""
@@ -36,11 +36,15 @@ _TOP = 2 * 8
 _BUFFERS_AT = STATE
 _SLOTS_AT = _BUFFERS_AT + (READERS + 1) * BUFFER
 _SIZE = _SLOTS_AT + 2 * SLOTS * SLOT
+OVERFLOW_AT = _SIZE
+"""The offset from which on the memory is the journal's (`vfs.journal_overflow`)."""
 _HEADER = IN_HEADER.size
 _WORD = 8
 MOST_REQUEST = SLOT - 2 * _WORD
 """The largest number of bytes of a request in a slot."""
-MOST_STATE = STATE - _TOP - _WORD
+_WORDS = 4
+_WORDS_AT = STATE - _WORDS * _WORD
+MOST_STATE = _WORDS_AT - _TOP - _WORD
 """The largest number of bytes of the state that a successor needs."""
 NOWHERE = -1
 """The value of `slot` for a request that is in no slot."""
@@ -203,6 +207,14 @@ class RequestTable:
 
     def _put(self, at: int, value: int) -> None:
         self._view[at : at + _WORD] = value.to_bytes(_WORD, byteorder)
+
+
+def lasting_words(table: int) -> list[memoryview]:
+    """Returns words (format "Q") of a mount's daemons that live as long as the table, 0 at first: the slot,
+    the shared file and the block of shown numbers given out last, and the length of the journal's overflow.
+    `table`: a descriptor of the table."""
+    found = memoryview(mmap.mmap(table, STATE))[_WORDS_AT:].cast("Q")
+    return [found[number : number + 1] for number in range(_WORDS)]
 
 
 def read_state(table: int) -> bytes:
