@@ -1,4 +1,5 @@
-"""The inode numbers that a mount keeps for a successor, on a disk that is full."""
+"""The inode numbers that a mount keeps for a successor: on a disk that is full, and beside another mount at
+the same path."""
 
 import os
 import signal
@@ -100,3 +101,23 @@ def test_successors_take_over_on_a_full_disk(images: Published, disk: Path, tmp_
         kill(mnt)
         assert all_are_right(held)
         assert all_are_right(opened(mnt, range(IMAGES)))
+
+
+def test_a_killed_daemon_leaves_the_numbers_of_a_later_mount_alone(images: Published, tmp_path: Path) -> None:
+    """Regression: the successor of a mount that had been taken away while it was in use found the journal of
+    the next mount at the same path, and answered by it."""
+    mnt, options = tmp_path / "mnt", ("--cache", tmp_path / "cache", *UNCACHED)
+    mnt.mkdir()
+    lazyfs("mount", images.store, mnt, *options)
+    (earlier,) = opened(mnt, range(1)).values()
+    daemon = status(mnt)["pid"]
+    lazyfs("umount", "--lazy", mnt)
+    with mounted(images.store, mnt, *options):
+        later = opened(mnt, range(1, 3))
+        os.kill(daemon, signal.SIGKILL)
+        until(lambda: gone(daemon))
+        with pytest.raises(OSError, match="Input/output error"):
+            os.pread(earlier, 99, 0)
+        os.close(earlier)
+        kill(mnt)
+        assert all_are_right(later)

@@ -21,6 +21,7 @@ from lazyfs.daemon.survival.handed_state import (
 from lazyfs.daemon.survival.keeper_line import Holder
 from lazyfs.fuse.direct.request_table import MOST_STATE, OVERFLOW_AT, RequestTable, keep_state, lasting_words
 from lazyfs.fuse.session import HeldMount, Session
+from lazyfs.system import mountpoint
 from lazyfs.system.mount_table import Mount
 from lazyfs.vfs import journal
 from lazyfs.vfs.journal_overflow import JournalOverflow
@@ -81,12 +82,16 @@ class Handover:
     def journal(self, path: str) -> tuple[journal.Journal, HeldNumbers]:
         """Returns the mount's journal, and the inode numbers that the kernel knows. For a mount that was
         taken over, both come from the earlier daemon; a new mount begins a journal at `path`, and has no
-        numbers. Raises OSError or Untrusted if the journal cannot be begun, UsageError if it cannot be
-        read."""
+        numbers. Raises OSError or Untrusted if the journal cannot be begun, UsageError if it cannot be read,
+        or if it may be another mount's by now."""
         if self._taken is None:
             return journal.begin(path, self._overflow), NO_NUMBERS
+        state = self._taken.state
+        where = state.settings.mountpoint
+        if state.device not in [mount.device for mount in mountpoint.mounts_on(where)]:
+            raise UsageError(f"mount point {where}: this daemon's mount was taken away from there")
         try:
-            return journal.resume(self._taken.state.journal, self._overflow)
+            return journal.resume(state.journal, self._overflow)
         except (OSError, LazyfsError) as error:
             raise UsageError(f"the inode numbers of the mount are lost: {error}") from None
 
