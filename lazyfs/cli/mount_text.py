@@ -43,7 +43,7 @@ def health_lines(found: MountStatus) -> Iterator[str]:
     yield f"faults: {counted(found.counters.faults) or 'none'}"
     yield f"waiting: {'; '.join(_waits(found)) or 'nobody'}"
     if found.journal:
-        yield f"warning: inode numbers are no longer written down: {found.journal}"
+        yield f"warning: inode numbers are not written down: {found.journal}"
 
 
 def counted(counts: Mapping[str, int]) -> str:

@@ -33,7 +33,8 @@ from lazyfs.fuse.session import MountOptions, Session
 from lazyfs.system import mountpoint
 from lazyfs.system.mount_table import Mount
 from lazyfs.system.trusted_files import Untrusted, make_private_directory
-from lazyfs.vfs.journal import HeldNumbers, Journal
+from lazyfs.vfs.journal import Journal
+from lazyfs.vfs.journal_records import HeldNumbers
 from lazyfs.vfs.shared_files import SharedFiles
 from lazyfs.vfs.shown_numbers import ShortNumbers, as_it_is
 from lazyfs.vfs.slots import SlotRecord, SlotTable
@@ -86,14 +87,16 @@ class AnsweringMount:
         self.trace = _open_trace(settings.trace) if settings.trace else None
         self.open_repository = _nothing_to_open
         """A function that opens a repository which a call needs; set once the event loop runs."""
-        numbers = ShortNumbers(record=self.journal.block) if settings.inode32 else None
+        slot, shared_file, block = handover.given_out
+        numbers = ShortNumbers(record=self.journal.block, last=block) if settings.inode32 else None
         self.filesystem = Filesystem(
             Tree(
                 SlotTable(
-                    _forgetting(numbers, self.journal.slot) if numbers is not None else self.journal.slot
+                    _forgetting(numbers, self.journal.slot) if numbers is not None else self.journal.slot,
+                    slot,
                 ),
                 shown=numbers.shown if numbers is not None else as_it_is,
-                shared_files=SharedFiles(self.journal.shared_file),
+                shared_files=SharedFiles(self.journal.shared_file, shared_file),
                 owner=(settings.uid, settings.gid),
             ),
             self._open,
@@ -256,8 +259,7 @@ def _open_journal(state_dir: str, mount: str, handover: Handover) -> tuple[Journ
     path = os.path.join(directory, hashlib.sha256(os.fsencode(key)).hexdigest()[:20])
     try:
         make_private_directory(directory)
-        path, held = handover.journal(path)
-        return Journal(path, held), held
+        return handover.journal(path)
     except Untrusted as error:
         raise UsageError(f"state {error}") from None
     except OSError as error:
@@ -274,7 +276,7 @@ def _mount(filesystem: Filesystem, settings: Settings, handover: Handover) -> Se
         allow_other=is_for_everybody(settings),
     )
     kind = "direct" if settings.inode32 else settings.fuse
-    return make_session(kind, filesystem, settings.mountpoint, options, handover.taken)
+    return make_session(kind, filesystem, settings.mountpoint, options, handover.taken, handover.table)
 
 
 def _forgetting(

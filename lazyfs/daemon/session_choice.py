@@ -19,9 +19,10 @@ def make_session(
     mountpoint: str,
     options: MountOptions,
     taken: HeldMount | None = None,
+    table: int | None = None,
 ) -> Session:
     """Mounts and returns a session of this kind; with `auto` the first that works. With `taken`, the session
-    takes over that mount instead.
+    takes over that mount instead. `table`: the table of requests for a new mount (DirectSession).
 
     Raises UsageError if the mount is refused; with `auto` the error of the first session.
     """
@@ -30,11 +31,11 @@ def make_session(
 
         return DirectSession(filesystem, mountpoint, options, taken=taken)
     if kind != "auto":
-        return _make(kind, filesystem, mountpoint, options)
+        return _make(kind, filesystem, mountpoint, options, table)
     first: UsageError | None = None
     for other in KINDS:
         try:
-            return _make(other, filesystem, mountpoint, options)
+            return _make(other, filesystem, mountpoint, options, table)
         except UsageError as error:
             log.warning("--fuse %s does not work here: %s", other, error)
             first = first or error
@@ -47,11 +48,13 @@ def prepare(kind: str) -> None:
     importlib.import_module(f"lazyfs.fuse.{'pyfuse3_session' if kind == 'pyfuse3' else 'direct.session'}")
 
 
-def _make(kind: str, filesystem: Filesystem, mountpoint: str, options: MountOptions) -> Session:
+def _make(
+    kind: str, filesystem: Filesystem, mountpoint: str, options: MountOptions, table: int | None
+) -> Session:
     if kind == "direct":
         from lazyfs.fuse.direct.session import DirectSession
 
-        return DirectSession(filesystem, mountpoint, options)
+        return DirectSession(filesystem, mountpoint, options, table=table)
     from lazyfs.fuse.pyfuse3_session import Pyfuse3Session  # costs 30 ms of import
 
     assert kind == "pyfuse3"

@@ -111,5 +111,5 @@ class MountStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The waits by repository. Repositories without waiting calls are left out."""
     memory: MemoryStatus
     journal: str
-    """The reason why the journal of inode numbers is no longer written; empty if it is written."""
+    """The reason why the journal's file lacks inode numbers; empty if it has them all."""
     cache: Stats

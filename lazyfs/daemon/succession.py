@@ -19,6 +19,8 @@ from lazyfs.daemon.survival.renewed_settings import check_live
 
 CHECK_SECONDS = 60.0
 """Timeout of the check that a successor can take the mount, in seconds."""
+MEND = 5.0
+"""Seconds between two looks whether the journal's file lacks records, because its disk had failed."""
 ANSWERED = 0.1
 """Seconds between the answer to `lazyfs reload` and the replacement of this process: time to send the
 answer."""
@@ -35,10 +37,23 @@ class Succession:
     def __init__(self, mount: AnsweringMount, nursery: trio.Nursery) -> None:
         self._mount = mount
         self._nursery = nursery
+        nursery.start_soon(self._keep_journal)
 
     def handlers(self) -> dict[str, Handler]:
         """Returns the handlers of the control socket's requests."""
         return {"reload": self._reload}
+
+    async def _keep_journal(self) -> None:
+        """Completes the journal's file once its disk works again."""
+        while True:
+            await trio.sleep(MEND)
+            if self._mount.journal.broken:
+                log.warning("inode numbers are not written down: %s", self._mount.journal.broken)
+                await trio.to_thread.run_sync(self._mend)
+
+    def _mend(self) -> None:
+        with self._mount.filesystem.lock:
+            self._mount.journal.mend()
 
     async def follow_keeper(self) -> None:
         """Serves the requests that the keeper has read, and starts another keeper if it is killed."""
@@ -71,6 +86,11 @@ class Succession:
         check_live(self._mount.settings, settings)
         state = self._mount.handover.next_state(program, settings, origins)
         await _check(state)
+        if self._mount.journal.is_lossy:
+            raise UsageError(
+                "the old daemon stays: the inode numbers in use cannot be written down for the new one: "
+                f"{self._mount.journal.broken}; make room on that disk, or mend it"
+            )
         self._nursery.start_soon(self._become, state)
         return {}
 
@@ -81,7 +101,9 @@ class Succession:
         listening = self._mount.listening
         assert listening is not None
         with filesystem.lock:  # no number is given out or taken back from here on
-            self._mount.journal.hand_over(filesystem.tree.lookups())
+            if not self._mount.journal.hand_over(filesystem.tree.lookups()):
+                log.error("the mount stays with this process: %s", self._mount.journal.broken)
+                return
             try:
                 self._mount.handover.become(state, listening)
             except OSError:

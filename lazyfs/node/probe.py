@@ -126,7 +126,7 @@ def _troubles(status: MountStatus) -> list[str]:
     if status.cache.directory and status.cache.state.startswith("off:"):
         found.append(f"cache {status.cache.state}")
     if status.journal:
-        found.append(f"inode numbers are no longer written down: {status.journal}")
+        found.append(f"inode numbers are not written down: {status.journal}")
     for name, waiting in status.waiting.items():
         if waiting.longest > LONG_WAIT:
             found.append(f"{name}: {waiting.calls} calls wait, the longest for {waiting.longest:.0f} s")

@@ -18,7 +18,7 @@ from lazyfs.core.errors import FormatError
 from lazyfs.core.pack import NO_PACKS, PackTable
 from lazyfs.vfs.catalogs import ParsedObjects
 from lazyfs.vfs.inode_numbers import ROOT, SPREAD, unpack
-from lazyfs.vfs.journal import HeldNumbers, Lookups
+from lazyfs.vfs.journal_records import HeldNumbers, Lookups
 from lazyfs.vfs.missing_objects import NOTHING, Fetched, LocalObjects, NeedRepository
 from lazyfs.vfs.shared_files import SharedFiles
 from lazyfs.vfs.slots import Slot, SlotTable
@@ -123,7 +123,10 @@ class Entries:
         return slot, 0 if number == ROOT else index
 
     def catalog(self, slot: Slot, fetched: Fetched = NOTHING) -> Catalog:
-        """Returns the catalog that a slot stands for now."""
+        """Returns the catalog that a slot stands for now. Raises ESTALE for the slot of shared files, which
+        has none: the number is that of a file that is unknown."""
+        if not slot.ref.size:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         return self.catalog_of(slot.repository, slot.ref, fetched)
 
     def catalog_of(self, repository: str, ref: ObjectRef, fetched: Fetched = NOTHING) -> Catalog:

@@ -16,6 +16,7 @@ from lazyfs.core.catalog.entry import Entry, packed_detail
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.pack import PackTable
 from lazyfs.vfs.inode_numbers import pack, unpack
+from lazyfs.vfs.rising_numbers import RisingNumbers
 from lazyfs.vfs.slots import SlotTable
 
 MIN_SIZE = 64 << 10
@@ -59,15 +60,19 @@ def _keep_nothing(_: SharedFile | int) -> None:
 class SharedFiles:
     """The shared files the kernel knows, of all repositories of a mount."""
 
-    def __init__(self, record: Callable[[SharedFile | int], None] = _keep_nothing) -> None:
+    def __init__(
+        self, record: Callable[[SharedFile | int], None] = _keep_nothing, last: memoryview | None = None
+    ) -> None:
+        """`record` is called with each new row, and with the number of each that is dropped. `last`: the word
+        with the index given out last (RisingNumbers)."""
         self._record = record
+        self._indices = RisingNumbers(0x7FFF_FFFF, last)
         self._entries: dict[int, SharedFile] = {}
         self._numbers: dict[tuple[int, bytes, Entry], int] = {}
         self._lookups: dict[int, int] = {}
         self._idle: dict[int, dict[int, None]] = {}
         """The rows without lookups in each slot (and so of each repository), in the order in which they lost
         their last lookup."""
-        self._next = 0
         self._rows: dict[int, int] = {}
         """The number of rows in each slot, and so of each repository."""
         self.most = MOST
@@ -94,6 +99,7 @@ class SharedFiles:
         """Takes over the shared files of an earlier process. `lookups`: for each number, the lookups that the
         kernel has not given back. Without these counts the files stay until the mount ends."""
         for shared in shared_files:
+            self._indices.restore(unpack(shared.number)[1])
             self._keep(shared)
             known = 1 << 62 if lookups is None else lookups.get(shared.number, 0)
             if known:
@@ -114,10 +120,8 @@ class SharedFiles:
         if found is None:
             if self._rows.get(slot.number, 0) >= GREED * (self.most - len(self._entries)):
                 return None
-            self._next = self._next % 0x7FFF_FFFF + 1
-            while pack(slot.number, self._next) in self._entries:
-                self._next = self._next % 0x7FFF_FFFF + 1
-            found = pack(slot.number, self._next)
+            index = self._indices.next(lambda index: pack(slot.number, index) in self._entries)
+            found = pack(slot.number, index)
             shared = _shared_file(found, path, entry, packs)
             self._keep(shared)
             self._record(shared)
@@ -128,7 +132,6 @@ class SharedFiles:
         self._rows[slot] = self._rows.get(slot, 0) + 1
         self._entries[shared.number] = shared
         self._numbers[shared.identity] = shared.number
-        self._next = max(self._next, unpack(shared.number)[1])
 
     def hold(self, number: int, lookups: int = 1) -> None:
         """Notes that the kernel was told of the number `lookups` times."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from lazyfs.vfs.inode_numbers import ROOT
+from lazyfs.vfs.rising_numbers import RisingNumbers
 
 _BITS = 8
 _BLOCKS = 1 << 32 - _BITS
@@ -47,13 +48,17 @@ class ShortNumbers:
     """The blocks that are allotted. Not thread-safe: used under the filesystem's lock."""
 
     def __init__(
-        self, blocks: int = _BLOCKS, *, record: Callable[[ShownBlock], None] = _keep_nothing
+        self,
+        blocks: int = _BLOCKS,
+        *,
+        record: Callable[[ShownBlock], None] = _keep_nothing,
+        last: memoryview | None = None,
     ) -> None:
         """`blocks`: the number of blocks; the first one is for the mount's root alone. `record` is called
-        with each block that is allotted."""
+        with each block that is allotted. `last`: the word with the block allotted last (RisingNumbers)."""
         self._record = record
+        self._numbers = RisingNumbers(blocks - 1, last)
         self._blocks = blocks
-        self._next = 1
         self._of: dict[int, int] = {}
         """The block allotted to each run, by the run's number (slot, and upper bits of an index)."""
         self._runs: dict[int, list[int]] = {}
@@ -76,10 +81,7 @@ class ShortNumbers:
     def _allot(self, run: int) -> int:
         if len(self._used) >= self._blocks - 1:
             raise OverflowError("all inode numbers below 2**32 are in use; mount without --inode32")
-        while self._next in self._used:
-            self._next = self._next % (self._blocks - 1) + 1
-        block = self._next
-        self._next = block % (self._blocks - 1) + 1
+        block = self._numbers.next(self._used.__contains__)
         self._keep(ShownBlock(run, block))
         self._record(ShownBlock(run, block))
         return block
@@ -87,8 +89,8 @@ class ShortNumbers:
     def restore(self, blocks: Iterable[ShownBlock]) -> None:
         """Takes over the blocks that an earlier process had allotted."""
         for one in blocks:
+            self._numbers.restore(one.block)
             self._keep(one)
-            self._next = max(self._next, one.block % (self._blocks - 1) + 1)
 
     def _keep(self, one: ShownBlock) -> None:
         self._of[one.run] = one.block

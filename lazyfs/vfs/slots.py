@@ -7,8 +7,8 @@ neighbours: the same bytes below another top are another snapshot. A live folder
 A slot can be freed when the kernel has forgotten all numbers in it and no slot hangs below it. `IDLE` such
 slots wait until their repository's next revision before they are freed. A kernel that is short of memory
 forgets numbers that it will ask for again, and without the slot every answer made with them would be lost (a
-stat took 29 us instead of 19). Slot numbers are given out in rising order and not reused before 2**32 others
-have been given out, so a stale number is never another file's.
+stat took 29 us instead of 19). Slot numbers are given out in rising order, across all daemons of a mount, and
+not reused before 2**32 others have been given out, so a stale number is never another file's.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,8 +17,9 @@ import msgspec
 
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.vfs.inode_numbers import ROOT, pack, unpack
+from lazyfs.vfs.rising_numbers import RisingNumbers
 
-_LIMIT = 1 << 32
+_MOST = (1 << 32) - 1
 IDLE = 4096
 """The largest number of slots of a repository that are kept although the kernel has forgotten their numbers,
 at 0.6 KB each. The slot forgotten first is freed first. One repository of a site does not push out the slots
@@ -122,13 +123,15 @@ def _keep_nothing(_: SlotRecord | int) -> None:
 class SlotTable:
     """The slots in use. Not thread-safe: the filesystem's lock is held around every call."""
 
-    def __init__(self, record: Callable[[SlotRecord | int], None] = _keep_nothing) -> None:
+    def __init__(
+        self, record: Callable[[SlotRecord | int], None] = _keep_nothing, last: memoryview | None = None
+    ) -> None:
         """`record` is called with the SlotRecord of each slot that is allotted or changed, and with the
-        number of each that is freed."""
+        number of each that is freed. `last`: the word with the number allotted last (RisingNumbers)."""
         self._record = record
+        self._numbers = RisingNumbers(_MOST, last)
         self._slots: dict[int, Slot] = {}
         self._by_key: dict[_Key, Slot] = {}
-        self._next = 1
         self._idle: dict[str, dict[int, None]] = {}
         """For each repository, the slots that are kept although they could be freed, in the order in which
         they became free."""
@@ -160,6 +163,7 @@ class SlotTable:
         these counts the slots stay until the mount ends.
         """
         for record in slots:
+            self._numbers.restore(record.slot)
             slot = self._add(record)
             slot.count = 1 << 62 if lookups is None else lookups.get(record.slot, 0)
             if not slot.parent:
@@ -209,11 +213,9 @@ class SlotTable:
         live: bool = False,
         leaves: bool = False,
     ) -> Slot:
-        while self._next in self._slots:
-            self._next = self._next % (_LIMIT - 1) + 1
+        number = self._numbers.next(self._slots.__contains__)
         above = parent.number if parent else 0
-        record = SlotRecord(self._next, repository, path, live, ref.digest, ref.size, above, index, leaves)
-        self._next = self._next % (_LIMIT - 1) + 1
+        record = SlotRecord(number, repository, path, live, ref.digest, ref.size, above, index, leaves)
         slot = self._add(record)
         self._record(record)
         if self.root is None:
@@ -230,7 +232,6 @@ class SlotTable:
             parent.below += 1
         self._slots[record.slot] = slot
         self._by_key[_key(slot)] = slot
-        self._next = max(self._next, record.slot + 1)
         return slot
 
     def show(self, folder: Slot, ref: ObjectRef) -> None:

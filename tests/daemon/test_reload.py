@@ -13,7 +13,7 @@ from lazyfs.core.errors import UsageError
 from lazyfs.daemon import control_client
 from lazyfs.system.mount_table import Mount
 from lazyfs.system.own_python import PYTHON
-from lazyfs.vfs import journal
+from lazyfs.vfs.journal_records import parse
 from tests.support.cli import lazyfs, mounted, status
 from tests.support.counts import count
 from tests.support.entered_by_all import open_program_to_all
@@ -91,7 +91,7 @@ def test_the_lookups_of_a_hand_over_that_failed_do_not_count(published: Publishe
         control_client.reload(mount, [str(program)], control_client.settings(mount))
         until(lambda: "the mount stays with this process" in log.read_text())
         (numbers,) = (cache / "state/mounts").iterdir()
-        found = journal.load(str(numbers))
+        found, _ = parse(numbers.read_bytes())
         assert found.slots
         assert found.lookups is None
 

@@ -14,12 +14,14 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lazyfs.fuse.direct import request_table
+from lazyfs.fuse.direct import session as direct_session
 from lazyfs.fuse.direct.channel import Channel
 from lazyfs.fuse.direct.kept_answers import MISSING, KeptAnswers, key
 from lazyfs.fuse.direct.operations import Operations, answered
 from lazyfs.fuse.direct.pending_requests import PendingRequests
 from lazyfs.fuse.direct.reader import RequestReader
-from lazyfs.fuse.direct.request_table import BUFFER, STATE, RequestTable
+from lazyfs.fuse.direct.request_table import BUFFER, NOWHERE, STATE, RequestTable
 from lazyfs.fuse.direct.session import DirectSession
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.session import HeldMount, MountOptions
@@ -219,6 +221,29 @@ def test_what_one_successor_has_taken_back_no_later_one_takes_back_again() -> No
         session.close()
         assert counted(filesystem) == before - 1
     os.close(table)
+
+
+def test_a_keeper_gets_the_slots_back_that_the_daemon_has_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: what a keeper read while its daemon was stopped took a slot for ever. After 32,768 such
+    requests every call during a stop got EIO at once."""
+    monkeypatch.setattr(request_table, "SLOTS", 4)
+    monkeypatch.setattr(direct_session, "SLOTS", 4)
+    table = RequestTable.make()
+    keeper = RequestTable(os.dup(table), keeper=True)
+    init = handshake.init_reply(p.INIT_IN.pack(7, 38, 1 << 20, handshake.NEEDED))
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        ours.settimeout(20)
+        held = HeldMount(theirs.detach(), table, init, answered())
+        session = DirectSession(example()[0], "/nowhere", MountOptions("test"), taken=held)
+        for unique in range(2, 30, 3):
+            for more in range(3):
+                assert keeper.enter(p.STATFS, unique + more, 1, b"") != NOWHERE
+            session.serve_kept()
+            answers = {p.OUT_HEADER.unpack_from(ours.recv(1000))[2] for _ in range(3)}
+            assert answers == {unique, unique + 1, unique + 2}
+    session.close()
+    keeper.close()
 
 
 def listed(kernel: Kernel, opcode: int, number: int, room: int) -> list[tuple[bytes, int]]:

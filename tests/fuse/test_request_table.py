@@ -10,12 +10,15 @@ from hypothesis import strategies as st
 
 from lazyfs.core.errors import UsageError
 from lazyfs.fuse.direct.request_table import (
+    MOST_REQUEST,
+    MOST_STATE,
     NOWHERE,
     SLOT,
     SLOTS,
     STATE,
     RequestTable,
     keep_state,
+    lasting_words,
     read_state,
 )
 from lazyfs.fuse.wire import handshake
@@ -42,7 +45,7 @@ def test_another_process_finds_what_was_entered_and_not_left(
         side = keeper if number % 3 == 0 else daemon
         if enters:
             slot = side.enter(LOOKUP, number, 1, payload)
-            fits = len(payload) <= SLOT - 8 - p.IN_HEADER.size
+            fits = len(payload) <= MOST_REQUEST - p.IN_HEADER.size
             assert (slot != NOWHERE) == fits
             assert slot == NOWHERE or (slot >= SLOTS) == (side is keeper)
             if fits:
@@ -72,6 +75,22 @@ def test_a_successor_gives_no_occupied_slot_away() -> None:
     assert second.enter(LOOKUP, 10, 1, b"name\0") not in slots
     assert uniques(second) == {1, 3, 4, 5, 9, 10}
     for table in (first, second):
+        table.close()
+    os.close(fd)
+
+
+def test_a_daemon_that_was_stopped_settles_no_later_request_of_the_keeper() -> None:
+    """The daemon is stopped after it has found a request of the keeper's and before it settles it. Meanwhile
+    the keeper refuses the request, and puts another one into the slot."""
+    fd = RequestTable.make()
+    daemon, keeper = RequestTable(os.dup(fd)), RequestTable(os.dup(fd), keeper=True)
+    slot = keeper.enter(LOOKUP, 1, 1, b"name\0")
+    (found,) = daemon.kept_in_slots()
+    keeper.settle(found)
+    assert keeper.enter(LOOKUP, 2, 1, b"name\0") == slot
+    daemon.settle(found)
+    assert uniques(daemon) == {2}
+    for table in (daemon, keeper):
         table.close()
     os.close(fd)
 
@@ -123,6 +142,17 @@ def test_the_last_request_of_each_reader_is_found() -> None:
     table.buffer(1)[:4] = bytes(4)
     assert len(table.kept_in_buffers()) == 1
     table.close()
+
+
+def test_the_words_lie_beside_the_largest_state() -> None:
+    fd = RequestTable.make()
+    assert [word[0] for word in lasting_words(fd)] == [0, 0, 0, 0]
+    for number, word in enumerate(lasting_words(fd), 1):
+        word[0] = number
+    keep_state(fd, b"s" * MOST_STATE)
+    assert [word[0] for word in lasting_words(fd)] == [1, 2, 3, 4]
+    assert read_state(fd) == b"s" * MOST_STATE
+    os.close(fd)
 
 
 @given(st.lists(st.binary(max_size=3000), max_size=5))

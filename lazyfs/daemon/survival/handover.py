@@ -13,11 +13,14 @@ from lazyfs.daemon.setting_origins import Origin
 from lazyfs.daemon.settings import Settings
 from lazyfs.daemon.survival.handed_state import HandedState, TakenMount, encode, successor_command
 from lazyfs.daemon.survival.keeper_line import Holder
-from lazyfs.fuse.direct.request_table import MOST_STATE, keep_state
+from lazyfs.fuse.direct.request_table import MOST_STATE, OVERFLOW_AT, RequestTable, keep_state, lasting_words
 from lazyfs.fuse.session import HeldMount, Session
+from lazyfs.system import mountpoint
 from lazyfs.system.mount_table import Mount
 from lazyfs.system.own_python import PYTHON
 from lazyfs.vfs import journal
+from lazyfs.vfs.journal_overflow import JournalOverflow
+from lazyfs.vfs.journal_records import NO_NUMBERS, HeldNumbers
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +47,12 @@ class Handover:
         self._taken = taken
         self._state: HandedState | None = None
         self._held: HeldMount | None = None
+        self.table = taken.held.table if taken else RequestTable.make()
+        """The descriptor of the table of requests. A session that uses it closes it."""
+        *self.given_out, overflow = lasting_words(self.table)
+        """One word each for the slot, the shared file and the block of shown numbers given out last: memory
+        that outlives the process."""
+        self._overflow = JournalOverflow(os.dup(self.table), OVERFLOW_AT, overflow)
 
     @property
     def taken(self) -> HeldMount | None:
@@ -65,15 +74,19 @@ class Handover:
         """The number of times that the mount has been taken over."""
         return self._taken.state.successions + 1 if self._taken else 0
 
-    def journal(self, path: str) -> tuple[str, journal.HeldNumbers]:
-        """Returns the path of the mount's journal, and the inode numbers that the kernel knows. For a mount
-        that was taken over, both come from the earlier daemon; a new mount has the journal at `path`, and no
-        numbers. Raises UsageError if the journal cannot be read."""
+    def journal(self, path: str) -> tuple[journal.Journal, HeldNumbers]:
+        """Returns the mount's journal, and the inode numbers that the kernel knows. For a mount that was
+        taken over, both come from the earlier daemon; a new mount begins a journal at `path`, and has no
+        numbers. Raises OSError or Untrusted if the journal cannot be begun, UsageError if it cannot be read,
+        or if it may be another mount's by now."""
         if self._taken is None:
-            return path, journal.NO_NUMBERS
-        path = self._taken.state.journal
+            return journal.begin(path, self._overflow), NO_NUMBERS
+        state = self._taken.state
+        where = state.settings.mountpoint
+        if state.device not in [mount.device for mount in mountpoint.mounts_on(where)]:
+            raise UsageError(f"mount point {where}: this daemon's mount was taken away from there")
         try:
-            return path, journal.load(path)
+            return journal.resume(state.journal, self._overflow)
         except (OSError, LazyfsError) as error:
             raise UsageError(f"the inode numbers of the mount are lost: {error}") from None
 

@@ -94,7 +94,7 @@ class UnservedRequests:
         for kept in self._table.kept_in_slots():
             if kept.arrival <= late:
                 self._refuse(p.IN_HEADER.unpack_from(kept.request)[2], errno.EIO)
-                self._table.leave(kept.slot)
+                self._table.settle(kept)
 
     def _take(self, request: bytes) -> None:
         """Answers a request, or enters it into the table."""
@@ -118,7 +118,7 @@ class UnservedRequests:
             wanted = requests.interrupted(payload)
             for kept in self._table.kept_in_slots():
                 if p.IN_HEADER.unpack_from(kept.request)[2] == wanted:
-                    self._table.leave(kept.slot)
+                    self._table.settle(kept)
                     self._refuse(wanted, errno.EINTR)
                     return
         self._refuse(unique, errno.EAGAIN)

@@ -52,21 +52,24 @@ class DirectSession:
         *,
         readers: int = READERS,
         taken: HeldMount | None = None,
+        table: int | None = None,
     ) -> None:
         """Makes a mount, or takes over the mount that another process has made (`taken`). The descriptors of
-        `taken` are this session's from now on. `mountpoint`: a path as the kernel lists it.
+        `taken` are this session's from now on, and so is `table`, the table of requests of a mount that is
+        made (by default a new one). `mountpoint`: a path as the kernel lists it.
 
         Raises UsageError if the mount is refused, if the kernel is too old for this session, or if this
         version cannot keep to what the other process has promised the kernel.
         """
         if taken is not None:
             check_promises(taken.init, taken.answered)
+            table = taken.table
         self._fs = filesystem
         self._readers = readers
         self._kept = KeptAnswers()
         self._operations = Operations(filesystem, self._kept)
         self._channel = Channel(taken.device if taken else device.mount(mountpoint, options))
-        self._table = RequestTable(taken.table if taken else RequestTable.make())
+        self._table = RequestTable(RequestTable.make() if table is None else table)
         self._pending = PendingRequests(filesystem, self._channel, self._table)
         self._taken = taken is not None
         self._init = taken.init if taken else b""
@@ -125,7 +128,7 @@ class DirectSession:
         reader = self._reader(0)
         for kept in requests:
             reader.serve_again(kept.request)
-            self._table.leave(kept.slot)
+            self._table.settle(kept)
 
     def _reader(self, number: int) -> RequestReader:
         return RequestReader(

@@ -24,7 +24,7 @@ class MountFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The user who makes the check."""
     covered_by: str = ""
     journal: str = ""
-    """The reason why inode numbers are no longer written to the journal; empty if they are."""
+    """The reason why the journal's file lacks inode numbers; empty if it has them all."""
     down: dict[str, str] = {}
     """The proxies and origins that the daemon has stopped asking for some time, each with the fault that was
     the reason. Filled only for a mount whose settings are not known; if they are known, the check of paths
@@ -104,8 +104,8 @@ def _judge(one: MountFacts) -> Iterator[Finding]:
     if one.journal:
         yield Finding(
             Level.WARNING,
-            f"{path}: inode numbers are no longer written down: {one.journal}",
-            "mend the disk of the cache directory, then mount again",
+            f"{path}: inode numbers are not written down: {one.journal}",
+            "make room on the disk of the cache directory, or mend the disk",
         )
     for member, why in one.down.items():
         yield Finding(
