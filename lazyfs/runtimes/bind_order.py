@@ -67,9 +67,12 @@ def _reached(root: str, target: str, stops: Collection[str]) -> tuple[str, bool]
 
 
 def _joined(one: Bind, other: Bind, path: str) -> Bind:
+    """Returns one bind in place of two at the same path, whichever was given first. Raises UsageError if they
+    differ in what they bind."""
     if os.path.realpath(one.source) != os.path.realpath(other.source):
         raise UsageError(
             f"bind target {other.target}: {one.source} is bound at {path} too, and one would cover the "
             f"other; leave out {one.source} or {other.source}"
         )
-    return one._replace(read_only=one.read_only or other.read_only)
+    plain = min(one, other, key=lambda bind: (bind.target != path, bind.target))
+    return plain._replace(read_only=one.read_only or other.read_only, required=one.required or other.required)
