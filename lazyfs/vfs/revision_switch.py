@@ -13,8 +13,9 @@ from lazyfs.core.catalog.entry import LIVE, NESTED, Entry
 from lazyfs.core.catalog.reader import Catalog
 from lazyfs.core.digest import ObjectRef
 from lazyfs.core.profile import without_hint
+from lazyfs.vfs.entries import Repository
 from lazyfs.vfs.inode_numbers import ROOT
-from lazyfs.vfs.missing_objects import NOTHING, Fetched
+from lazyfs.vfs.missing_objects import NOTHING, Fetched, Need, NeedDecoding
 from lazyfs.vfs.slots import Slot
 from lazyfs.vfs.tree import Tree
 
@@ -32,8 +33,10 @@ def switch(
     tree: Tree, repository: str, root: ObjectRef, revision: int, fetched: Fetched = NOTHING
 ) -> list[Invalidation]:
     """Switches a repository to another revision, whose root catalog is `root`; returns the listings and names
-    that the kernel must drop. Raises Need before anything has changed."""
+    that the kernel must drop. Raises Need before anything has changed, for all catalogs of which it knows by
+    then that they are missing."""
     opened = tree.repositories[repository]
+    missing: dict[ObjectRef, None] = {}
     invalidations: list[Invalidation] = []
     shown: list[tuple[Slot, ObjectRef]] = []
     top = tree.slots.find_live(repository, b"")
@@ -42,8 +45,9 @@ def switch(
         slot, ref = work.pop()
         if slot.ref == ref:
             continue
-        old = tree.parsed.catalog(repository, slot.ref, opened.objects, fetched)
-        new = tree.parsed.catalog(repository, ref, opened.objects, fetched)
+        old, new = (_catalog(tree, opened, one, fetched, missing) for one in (slot.ref, ref))
+        if old is None or new is None:
+            continue
         for name, before, after in _differences(old, new):
             stays = _live(old, before) and _live(new, after)
             if after is not None and after.nested and _live(new, after):
@@ -55,6 +59,8 @@ def switch(
                 invalidations.append(Invalidation(slot.own, name))
         invalidations.append(Invalidation(slot.own, None))
         shown.append((slot, ref))
+    if missing:
+        raise Need(repository, tuple(missing))
     if shown and tree.site is not None:
         # The site's folder: the kernel keeps its names with the attributes of the repositories.
         invalidations.append(Invalidation(ROOT, None))
@@ -64,6 +70,19 @@ def switch(
     tree.shared_files.sweep(tree.slots, repository)
     tree.slots.sweep(repository)
     return invalidations
+
+
+def _catalog(
+    tree: Tree, opened: Repository, ref: ObjectRef, fetched: Fetched, missing: dict[ObjectRef, None]
+) -> Catalog | None:
+    """Returns a catalog; None, and a note in `missing`, if it is not here."""
+    try:
+        return tree.parsed.catalog(opened.name, ref, opened.objects, fetched)
+    except NeedDecoding:
+        raise
+    except Need:
+        missing[ref] = None
+        return None
 
 
 def _live(catalog: Catalog, entry: Entry | None) -> bool:

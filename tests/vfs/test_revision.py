@@ -164,3 +164,26 @@ def test_an_image_that_gets_a_profile_is_not_dropped() -> None:
     one = {"a:1": site.a, "b:1": site.b, "latest": "a:1"}
     invalidations = site.switch(live(site.objects, {"one": one, "two": {"c:1": hinted}}))
     assert {change.name for change in invalidations} == {None}
+
+
+def test_the_catalogs_of_all_changed_folders_are_asked_for_at_once() -> None:
+    """One by one, a revision that changes more folders than a call may have rounds could not be shown."""
+    site = Site()
+    folders = [f"folder{number}" for number in range(100)]
+    site.switch(live(site.objects, {name: {f"{name}:1": site.a} for name in folders}), 2)
+    for name in folders:
+        site.look(name)
+    last = live(site.objects, {name: {f"{name}:1": site.b} for name in folders})
+    site.tree.parsed.clear()
+    site.objects.here = set()
+    asked: list[int] = []
+    fetched: dict[Digest, bytes] = {}
+    while True:
+        try:
+            invalidations = switch(site.tree, "test", last.ref, 3, fetched)
+            break
+        except Need as need:
+            asked.append(len(need.refs))
+            fetched |= {ref.digest: site.objects[ref.digest] for ref in need.refs}
+    assert asked == [2, 2 * len(folders)]
+    assert len(invalidations) > len(folders)
