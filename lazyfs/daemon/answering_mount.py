@@ -23,7 +23,6 @@ from lazyfs.daemon.known_revision import KnownRepository, show_known
 from lazyfs.daemon.log import DaemonLog
 from lazyfs.daemon.mount_cache import MountCache
 from lazyfs.daemon.mount_lock import MountLock
-from lazyfs.daemon.mount_visibility import is_for_everybody
 from lazyfs.daemon.privileges import Privileges
 from lazyfs.daemon.session_choice import make_session
 from lazyfs.daemon.settings import Settings
@@ -273,10 +272,16 @@ def _mount(filesystem: Filesystem, settings: Settings, handover: Handover) -> Se
         suid=settings.suid,
         dev=settings.dev,
         permissions=settings.permissions or ("image" if root else "open"),
-        allow_other=is_for_everybody(settings),
+        allow_other=root or _is_for_everybody(settings),
     )
     kind = "direct" if settings.inode32 else settings.fuse
     return make_session(kind, filesystem, settings.mountpoint, options, handover.taken, handover.table)
+
+
+def _is_for_everybody(settings: Settings) -> bool:
+    from lazyfs.daemon.mount_visibility import is_for_everybody  # a user's mounts only
+
+    return is_for_everybody(settings)
 
 
 def _forgetting(

@@ -1,6 +1,4 @@
-"""Decides whether other users of the machine may see into a mount."""
-
-import os
+"""Decides whether other users of the machine may see into a user's mount."""
 
 from lazyfs.daemon.known_revision import repository_name
 from lazyfs.daemon.private_repositories import is_private
@@ -9,12 +7,9 @@ from lazyfs.system.fuse_conf import user_allow_other
 
 
 def is_for_everybody(settings: Settings) -> bool:
-    """Returns True if other users may see into this process's mount. They may see into root's mounts. They
-    may see into a user's if /etc/fuse.conf permits it; if the mount shows a private repository, the user must
-    have asked for `permissions = "open"` too: fetched with that user's credential, the repository's files
-    would be everybody's."""
-    if os.geteuid() == 0:
-        return True
+    """Returns True if other users may see into a user's mount. They may if /etc/fuse.conf permits it; if the
+    mount shows a private repository, the user must have asked for `permissions = "open"` too: fetched with
+    that user's credential, the repository's files would be everybody's."""
     return user_allow_other() and (settings.permissions == "open" or not _shows_private(settings))
 
 

@@ -10,7 +10,6 @@ from lazyfs.core.errors import UsageError
 from lazyfs.daemon.mount_options import MOUNT_OPTIONS
 from lazyfs.daemon.settings import Settings
 from lazyfs.daemon.values_from_files import read_values
-from lazyfs.system import bounded_file
 
 LARGEST_FILE = 1 << 20
 """The largest number of bytes in a settings file."""
@@ -35,6 +34,8 @@ def load(path: str) -> dict[str, Any]:
 
 def read_file(path: str) -> bytes:
     """Returns the content of a TOML file; `parse` refuses one that is too large. Raises UsageError."""
+    from lazyfs.system import bounded_file  # few mounts have a file of settings
+
     try:
         return bounded_file.read_file(path, LARGEST_FILE + 1)
     except OSError as error:

@@ -7,7 +7,6 @@ import os
 from typing import Any
 
 from lazyfs.core.errors import UsageError
-from lazyfs.system import bounded_file
 
 MARK = "@"
 LARGEST = 64 << 10
@@ -20,6 +19,8 @@ def read_value(text: str, name: str) -> str:
     """Returns the text, or for `@FILE` the only line of that file. Raises UsageError."""
     if not text.startswith(MARK):
         return text
+    from lazyfs.system import bounded_file  # few settings are in files
+
     path = text.removeprefix(MARK)
     try:
         data = bounded_file.read_file(path, LARGEST + 1)
