@@ -267,14 +267,18 @@ def test_whatever_the_links_every_place_is_plain_and_in_the_image(
     for name, target in links.items():
         if not (root / name).exists():
             (root / name).symlink_to(target)
-    binds = [Bind(str(host), f"/{target}") for target in targets]
+    sources = [host / "inner", host, host / "inner"]
+    binds = [Bind(str(source), f"/{target}") for source, target in zip(sources, targets, strict=False)]
     try:
         found = arrange(str(root), binds, (RESOLVER,))
     except UsageError:
         with pytest.raises(UsageError):
             arrange(str(root), binds[::-1], (RESOLVER,))
         return
-    assert set(arrange(str(root), binds[::-1], (RESOLVER,)).binds) == set(found.binds)
+    turned = arrange(str(root), binds[::-1], (RESOLVER,))
+    assert {(bind.source, place) for bind, place in turned.binds} == {
+        (bind.source, place) for bind, place in found.binds
+    }
     assert (found.proc.path, found.dev.path) == ("/proc", "/dev")
     mounted = {place.path for place in found.places}
     for place in found.places:
