@@ -214,7 +214,8 @@ def _run(job: GridJob, directory: str | None, lists: dict[str, str]) -> int:
 
 
 def _result_file(directory: str) -> ResultFile:
-    """Makes the directory. Raises UsageError if no result can be written into it."""
+    """Makes the directory, and returns the file for the result in it. Raises UsageError if that file cannot
+    be written."""
     with refused(f"--outDS {directory}"):
         os.makedirs(directory, exist_ok=True)
     return ResultFile(os.path.join(directory, _RESULT), f"--outDS {directory}")

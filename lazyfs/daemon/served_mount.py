@@ -118,6 +118,7 @@ class ServedMount:
                 nursery.start_soon(self._follow_signals, signals, nursery.cancel_scope)
                 nursery.start_soon(self._tell_repeats)
                 nursery.start_soon(succession.follow_keeper)
+                nursery.start_soon(succession.keep_journal)
                 nursery.start_soon(self._repositories.keep_fresh)
                 if self._report_target is not None and self._repositories.starts is not None:
                     from lazyfs.daemon.reporting.sender import ReportSender  # few mounts report

@@ -37,13 +37,12 @@ class Succession:
     def __init__(self, mount: AnsweringMount, nursery: trio.Nursery) -> None:
         self._mount = mount
         self._nursery = nursery
-        nursery.start_soon(self._keep_journal)
 
     def handlers(self) -> dict[str, Handler]:
         """Returns the handlers of the control socket's requests."""
         return {"reload": self._reload}
 
-    async def _keep_journal(self) -> None:
+    async def keep_journal(self) -> None:
         """Completes the journal's file once its disk works again."""
         while True:
             await trio.sleep(MEND)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-from typing import IO, Final, NamedTuple
+from typing import IO, Any, Final, NamedTuple
 
 from lazyfs.core.errors import UsageError
 from lazyfs.runtimes import handed_variables
@@ -106,6 +106,17 @@ class _Start(NamedTuple):
     stdout: IO[bytes]
     stderr: IO[bytes]
 
+    @property
+    def surroundings(self) -> dict[str, Any]:
+        """The arguments for subprocess and trio that say in which surroundings the command runs."""
+        return {
+            "stdin": subprocess.DEVNULL,
+            "stdout": self.stdout,
+            "stderr": self.stderr,
+            "env": self.environment,
+            "pass_fds": [self.variables],
+        }
+
     def result(self, job: Job, code: int) -> JobResult:
         """Copies the outputs out, and returns the job's result. `code`: the exit code of `lazyfs run` in the
         form of Popen.returncode."""
@@ -172,15 +183,7 @@ class Virtualization:
         file that cannot be read; OutputsNotCopied, which has the result."""
         with self._start(job) as start:
             with refused("lazyfs run"):
-                done = subprocess.run(
-                    start.command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=start.stdout,
-                    stderr=start.stderr,
-                    env=start.environment,
-                    pass_fds=[start.variables],
-                    check=False,
-                )
+                done = subprocess.run(start.command, check=False, **start.surroundings)
             result = start.result(job, done.returncode)
         return self._ended(job, result)
 
@@ -191,14 +194,7 @@ class Virtualization:
 
         with self._start(job) as start:
             with refused("lazyfs run"):
-                process = await trio.lowlevel.open_process(
-                    start.command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=start.stdout,
-                    stderr=start.stderr,
-                    env=start.environment,
-                    pass_fds=[start.variables],
-                )
+                process = await trio.lowlevel.open_process(start.command, **start.surroundings)
             try:
                 await process.wait()
             except trio.Cancelled:

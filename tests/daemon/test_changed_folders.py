@@ -83,7 +83,7 @@ def site(tmp_path: Path, *repositories: str) -> Iterator[Path]:
 
 
 def let_expire(images: Published) -> None:
-    """Signs the newest revision for three seconds."""
+    """Signs the newest revision anew, so that its signature expires after three seconds."""
     lazyfs("repo", "resign", images.store, "--expiry", "0.00003", "--keys", images.keys)
 
 

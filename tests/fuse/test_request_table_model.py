@@ -43,7 +43,8 @@ class Processes(RuleBasedStateMachine):
         self.todo: list[Kept] = []
         """The requests that the daemon has found, and serves one after the other."""
         self.served: Kept | None = None
-        """The one of them that has its answer, and is not settled yet."""
+        """The request that the daemon has taken from `todo` and answered, but not settled yet; None if there
+        is none."""
         self.answered_by_the_dead: set[int] = set()
 
     def teardown(self) -> None:

@@ -33,7 +33,7 @@ from tests.support.zstd_bombs import peak_of
 
 LIMITS = Limits(connect=5.0, silence=5.0, min_rate=2048, rate_window=5.0)
 QUICK = Limits(connect=5.0, silence=1.0, min_rate=2048, rate_window=1.0)
-"""For attacks that end by the limits of time."""
+"""The limits for attacks that nothing but a limit of time ends."""
 LARGE = 3 << 20
 
 

@@ -200,7 +200,7 @@ class Mount(RuleBasedStateMachine):
 
     @rule(kept=st.sets(names))
     def forget(self, kept: set[str]) -> None:
-        """The kernel forgets all images but some."""
+        """Makes the kernel forget all images but those whose names are in `kept`."""
         stay = {b"lib"} | {b"lib/" + name.encode() for name in kept}
         for number in reversed(list(self.held)):
             if self.paths.get(number) not in stay:
